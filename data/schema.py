@@ -1,0 +1,369 @@
+"""The records that cross between the parts, and strict JSON in and out of files.
+
+A tool is spelled on disk as in the paper's prompts, {"name", "description", "arguments": {"type": "dict", "properties",
+"required"}, "results"?}; in code its schema is `Tool.parameters`, and `arguments` are the values of a call. Records
+are checked for their shape only: whether a tool or a call is a *good* one is for data/rules.py to say.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+MAX_JSON_DEPTH = 64             # nested objects and arrays; hand-written and real tools stay under 15
+MAX_INT_DIGITS = 300            # so that every accepted integer also fits a float
+CANONICAL_TYPES = ("string", "integer", "number", "boolean", "array", "dict", "any", "null")
+
+# Type words met in the paper's prompts, JSON Schema, BFCL (Python, Java, JavaScript) and tool corpora -> the word kept.
+TYPE_WORDS = {word: kept for kept, words in {
+    "string": "string str text char character",
+    "integer": "integer int long short byte bigint int32 int64",
+    "number": "number float double decimal float32 float64",
+    "boolean": "boolean bool",
+    "array": "array list tuple set arraylist",
+    "dict": "dict object map hashmap hashtable dictionary",
+    "any": "any",
+    "null": "null none",
+}.items() for word in words.split()}
+
+
+class JsonError(ValueError):
+    """Text that is not strict JSON; `code` is a reason code, `position` where reading stopped."""
+
+    def __init__(self, code: str, detail: str, position: int = 0) -> None:
+        super().__init__(detail)
+        self.code, self.detail, self.position = code, detail, position
+
+
+# ----------------------------------------------------------------------------------------------------------- strict JSON
+
+def _parse_int(digits: str) -> int:
+    if len(digits) > MAX_INT_DIGITS:
+        raise JsonError("number_too_large", f"an integer of {len(digits)} characters; at most {MAX_INT_DIGITS}")
+    return int(digits)
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise JsonError("number_too_large", f"{text[:40]} does not fit a 64-bit float")
+    return value
+
+
+def _parse_constant(word: str) -> Any:
+    raise JsonError("value_not_json", f"{word} is not a JSON value")
+
+
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    obj = dict(pairs)
+    if len(obj) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise JsonError("duplicate_key", f"the key {twice[:80]!r} occurs twice in one object")
+    return obj
+
+
+_DECODER = json.JSONDecoder(parse_int=_parse_int, parse_float=_parse_float, parse_constant=_parse_constant,
+                            object_pairs_hook=_object_of)
+
+
+def json_fault(value: Any) -> tuple[str, str] | None:
+    """(code, detail) of the first thing in `value` that strict JSON cannot hold, else None; never recurses."""
+    stack = [(value, 1)]
+    while stack:
+        item, depth = stack.pop()
+        if isinstance(item, dict | list):
+            if depth > MAX_JSON_DEPTH:
+                return "too_deep", f"nested deeper than {MAX_JSON_DEPTH}"
+            if isinstance(item, dict):
+                stack.extend((key, 0) for key in item)
+                stack.extend((child, depth + 1) for child in item.values())
+            else:
+                stack.extend((child, depth + 1) for child in item)
+        elif depth == 0 and not isinstance(item, str):
+            return "value_not_json", f"the key {item!r:.80} is not a string"
+        elif isinstance(item, str):
+            if not item.isascii() and any("\ud800" <= c <= "\udfff" for c in item):
+                return "bad_unicode", "a lone surrogate, which UTF-8 cannot hold"
+        elif isinstance(item, float):
+            if not math.isfinite(item):
+                return "value_not_json", f"{item} is not a JSON value"
+        elif not (item is None or isinstance(item, bool | int)):
+            return "value_not_json", f"{type(item).__name__} is not a JSON type"
+        elif isinstance(item, int) and item.bit_length() > 1000:
+            return "number_too_large", f"an integer of {item.bit_length()} bits"
+    return None
+
+
+def decode_json_at(text: str, start: int = 0) -> tuple[Any, int]:
+    """Read one JSON value at or after `start` (white space skipped) -> (value, index just after it).
+
+    Stricter than `json`: NaN, Infinity, numbers that overflow, duplicate keys, lone surrogates, deep nesting and very
+    long integers raise JsonError, and nothing else is ever raised.
+    """
+    while start < len(text) and text[start] in " \t\n\r":
+        start += 1
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except JsonError as err:
+        raise JsonError(err.code, err.detail, start) from None
+    except json.JSONDecodeError as err:
+        raise JsonError("not_json", f"{err.msg} at character {err.pos}", err.pos) from None
+    except RecursionError:
+        raise JsonError("too_deep", f"nested deeper than {MAX_JSON_DEPTH}", start) from None
+    fault = json_fault(value)
+    if fault:
+        raise JsonError(*fault, start)
+    return value, end
+
+
+def strict_json_loads(text: str) -> Any:
+    """Parse one JSON document; raises JsonError (a ValueError) and nothing else. See `decode_json_at`."""
+    value, end = decode_json_at(text)
+    if text[end:].strip(" \t\n\r"):
+        raise JsonError("not_json", f"extra text after the JSON value, at character {end}", end)
+    return value
+
+
+def dump_json(value: Any) -> str:
+    """Compact one-line JSON as it stands in prompts, answers and files: default separators, Unicode kept."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+# --------------------------------------------------------------------------------------------------------------- records
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def normalise_schema(schema: Any, depth: int = 0) -> Any:
+    """A copy with known type words in the canonical spelling (`object` -> `dict`, `float` -> `number`, ...).
+
+    Unknown words stay as they are, for the rule checker to reject. Only places where a schema may stand are visited,
+    so an argument that is called "type" keeps its meaning.
+    """
+    if not isinstance(schema, dict) or depth > MAX_JSON_DEPTH:
+        return schema
+    out = dict(schema)
+    kind = out.get("type")
+    if isinstance(kind, str):
+        out["type"] = TYPE_WORDS.get(kind.strip().lower(), kind)
+    elif isinstance(kind, list):
+        out["type"] = [TYPE_WORDS.get(k.strip().lower(), k) if isinstance(k, str) else k for k in kind]
+    if isinstance(out.get("properties"), dict):
+        out["properties"] = {k: normalise_schema(v, depth + 1) for k, v in out["properties"].items()}
+    for key in ("items", "additionalProperties"):
+        if isinstance(out.get(key), dict):
+            out[key] = normalise_schema(out[key], depth + 1)
+    return out
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One tool's documentation: parameters is {"type": "dict", "properties": {...}, "required": [...]}."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    results: dict[str, Any] | None = None
+
+    @classmethod
+    def from_dict(cls, obj: Any) -> Self:
+        """Read a tool record; the schema may stand under `arguments` or `parameters`. ValueError if it has no shape."""
+        _require(isinstance(obj, dict), f"a tool must be a JSON object, found {type(obj).__name__}")
+        name, description = obj.get("name"), obj.get("description")
+        _require(isinstance(name, str) and bool(name.strip()), "the tool has no `name`; give it a non-empty string")
+        _require(isinstance(description, str), f"tool {name!r} has no `description`; give it a string")
+        given = obj.get("arguments", obj.get("parameters"))
+        _require(isinstance(given, dict), f"tool {name!r} has no `arguments` object (also read: `parameters`); add "
+                                          '{"type": "dict", "properties": {}, "required": []}')
+        schema = normalise_schema(given)
+        kind, properties, required = schema.get("type", "dict"), schema.get("properties", {}), schema.get("required", [])
+        _require(kind == "dict", f"tool {name!r}: `arguments` must have type \"dict\" (or \"object\"), found {kind!r}")
+        _require(isinstance(properties, dict), f"tool {name!r}: `properties` must be an object")
+        _require(isinstance(required, list), f"tool {name!r}: `required` must be a list of argument names")
+        rest = {k: v for k, v in schema.items() if k not in ("type", "properties", "required")}
+        results = obj.get("results")
+        _require(results is None or isinstance(results, dict), f"tool {name!r}: `results` must be an object")
+        return cls(name, description, {"type": "dict", "properties": properties, "required": required, **rest},
+                   None if results is None else normalise_schema(results))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as it stands on disk and in prompts."""
+        record = {"name": self.name, "description": self.description, "arguments": self.parameters}
+        return record if self.results is None else {**record, "results": self.results}
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One call: the tool's name and the values of its arguments."""
+
+    name: str
+    arguments: dict[str, Any]
+
+    @classmethod
+    def from_dict(cls, obj: Any) -> Self:
+        _require(isinstance(obj, dict), f"a call must be a JSON object, found {type(obj).__name__}")
+        name, arguments = obj.get("name"), obj.get("arguments")
+        _require(isinstance(name, str) and bool(name), "the call has no `name`; give it the tool's name")
+        _require(isinstance(arguments, dict), f"call of {name!r}: `arguments` must be an object of values, found "
+                                              f"{type(arguments).__name__}")
+        return cls(name, arguments)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"name": self.name, "arguments": self.arguments}
+
+
+def _text_field(obj: Any, what: str, key: str) -> str:
+    _require(isinstance(obj, dict), f"{what} must be a JSON object, found {type(obj).__name__}")
+    value = str(obj[key]) if key == "id" and isinstance(obj.get(key), int) else obj.get(key)
+    _require(isinstance(value, str) and bool(value.strip()), f"{what} has no `{key}`; give it a non-empty string")
+    return value
+
+
+def _list_field(obj: dict, what: str, key: str) -> list:
+    value = obj.get(key)
+    _require(isinstance(value, list), f"{what} has no `{key}` list; write [] for none")
+    return value
+
+
+@dataclass(frozen=True)
+class Query:
+    """A user's request; the method takes new queries as input and does not invent them."""
+
+    id: str
+    query: str
+
+    @classmethod
+    def from_dict(cls, obj: Any) -> Self:
+        return cls(_text_field(obj, "a query", "id"), _text_field(obj, "a query", "query"))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"id": self.id, "query": self.query}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A triplet <q, T, A>: query, candidate tools, calls (empty: the right answer is to call nothing)."""
+
+    id: str
+    query: str
+    tools: tuple[Tool, ...]
+    calls: tuple[ToolCall, ...]
+    source: str | None = None
+    license: str | None = None
+    provenance: dict[str, Any] | None = None
+
+    @classmethod
+    def from_dict(cls, obj: Any) -> Self:
+        identity, query = _text_field(obj, "an example", "id"), _text_field(obj, "an example", "query")
+        what = f"example {identity!r}"
+        return cls(identity, query,
+                   tuple(Tool.from_dict(t) for t in _list_field(obj, what, "tools")),
+                   tuple(ToolCall.from_dict(c) for c in _list_field(obj, what, "calls")),
+                   obj.get("source"), obj.get("license"), obj.get("provenance"))
+
+    def to_dict(self) -> dict[str, Any]:
+        record = {"id": self.id, "query": self.query, "tools": [t.to_dict() for t in self.tools],
+                  "calls": [c.to_dict() for c in self.calls]}
+        optional = {"source": self.source, "license": self.license, "provenance": self.provenance}
+        return record | {key: value for key, value in optional.items() if value is not None}
+
+
+# ----------------------------------------------------------------------------------------------------------------- files
+
+def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) for every non-empty line; lines are split at the newline byte only.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: "PATH, line N: ..." for a line that is not UTF-8, not strict JSON or not an object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected JSON Lines, one object per line")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                if not text.strip():
+                    continue
+                value = strict_json_loads(text)
+                _require(isinstance(value, dict), f"found {type(value).__name__}")
+            except ValueError as err:
+                raise ValueError(f"{path}, line {number}: {err}; expected one JSON object in UTF-8, mend or remove "
+                                 "the line") from None
+            yield number, value
+
+
+def _load(path: str | Path, record: type) -> list:
+    rows = []
+    for number, obj in read_jsonl(path):
+        try:
+            rows.append(record.from_dict(obj))
+        except ValueError as err:
+            raise ValueError(f"{path}, line {number}: {err}") from None
+    return rows
+
+
+def load_tools(path: str | Path) -> list[Tool]:
+    """All tools of a JSONL file; ValueError names the line that is broken."""
+    return _load(path, Tool)
+
+
+def load_examples(path: str | Path) -> list[Example]:
+    """All examples of a JSONL file; ValueError names the line that is broken."""
+    return _load(path, Example)
+
+
+def load_queries(path: str | Path) -> list[Query]:
+    """All queries of a JSONL file (repeated ids are kept); ValueError names the line that is broken."""
+    return _load(path, Query)
+
+
+def read_json(path: str | Path) -> Any:
+    """One strict JSON document; ValueError names the file."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected a JSON document")
+    try:
+        return strict_json_loads(path.read_text(encoding="utf-8"))
+    except ValueError as err:
+        raise ValueError(f"{path}: {err}; expected one JSON document in UTF-8") from None
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write beside, flush to disk, rename: readers see the old file or the whole new one. One writer at a time."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.tmp")
+    with aside.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def write_json(path: str | Path, obj: Any) -> None:
+    """One indented JSON document, written aside and renamed."""
+    write_text(path, json.dumps(obj, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+
+
+def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
+    """One JSON object per line (records or dicts), written aside and renamed."""
+    write_text(path, "".join(dump_json(row if isinstance(row, dict) else row.to_dict()) + "\n" for row in rows))
+
+
+def sha256_text(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
