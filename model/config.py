@@ -1,0 +1,237 @@
+"""The shape of a checkpoint, read from its config.json: Llama 3, Qwen2.5 and Mistral, in both Hugging Face spellings.
+
+Whatever would change the numbers and is not computed here (another architecture, activation or kind of RoPE) is
+refused by name. Keys that do not touch the forward pass are ignored.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "MistralForCausalLM": "mistral"}
+ACTIVATIONS = ("silu",)
+ROPE_TYPES = ("default", "llama3")
+MAX_LAYERS = 1024                                  # a config is outside data: a bound before anything is built from it
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """Llama 3.1's stretched RoPE frequencies (`rope_type` "llama3"); the formula is in transformer.rope_frequencies."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_position_embeddings: int
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One decoder-only transformer, in the field names of Hugging Face's config.json.
+
+    The families differ here and nowhere else: Qwen2.5 has `qkv_bias`, Llama 3.1 has `rope_scaling`, small models tie
+    their embeddings, Mistral v0.1 and Qwen2 may attend through a window.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    model_type: str = "llama"                      # llama, qwen2 or mistral
+    max_position_embeddings: int = 2048
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10000.0
+    rope_scaling: RopeScaling | None = None
+    qkv_bias: bool = False                         # Qwen2: always, though no key of its config says so
+    o_proj_bias: bool = False                      # Llama with `attention_bias`
+    mlp_bias: bool = False
+    tie_word_embeddings: bool = False
+    sliding_window: int | None = None              # None also where a config sets it and then switches it off
+    first_window_layer: int = 0                    # layers before this one attend to everything (Qwen2)
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+                     "num_key_value_heads", "head_dim", "max_position_embeddings"):
+            _check_positive_int(name, getattr(self, name))
+        if self.num_hidden_layers > MAX_LAYERS:
+            raise ValueError(f"num_hidden_layers is {self.num_hidden_layers}, more than the {MAX_LAYERS} allowed here")
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(f"num_attention_heads {self.num_attention_heads} is not a multiple of "
+                             f"num_key_value_heads {self.num_key_value_heads}")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim is {self.head_dim}, but rotary positions need an even number")
+        for name in ("rms_norm_eps", "rope_theta"):
+            _check_positive_number(name, getattr(self, name))
+        if self.sliding_window is not None:
+            _check_positive_int("sliding_window", self.sliding_window)
+
+    def window(self, layer: int) -> int | None:
+        """How many positions, itself included, a token of this layer may attend to; None for all before it."""
+        return self.sliding_window if layer >= self.first_window_layer else None
+
+    @classmethod
+    def load(cls, path: str | Path) -> "ModelConfig":
+        """Read `path`/config.json (or the file itself).
+
+        Raises:
+            FileNotFoundError: there is no config.json.
+            ValueError: it is not JSON, lacks a key, or describes a model that is not supported, which is named.
+        """
+        file = Path(path)
+        file = file / "config.json" if file.is_dir() else file
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: no such file; a model folder holds config.json, model.safetensors and a tokenizer")
+        try:
+            raw = json.loads(file.read_text(encoding="utf-8"))
+            return cls.from_dict(raw)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{file}: {error}") from error
+
+    @classmethod
+    def from_dict(cls, raw: dict) -> "ModelConfig":
+        """Build from the object in a config.json; ValueError names what is missing or not supported."""
+        if not isinstance(raw, dict):
+            raise ValueError(f"expected a JSON object, found {type(raw).__name__}")
+        family = _family(raw)
+        _refuse_unsupported(raw)
+        for key in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
+            _check_positive_int(key, raw.get(key))
+        heads = raw["num_attention_heads"]
+        rope_theta, rope_scaling = _rope(raw)
+        window, first_window_layer = _window(raw, family)
+        llama_bias = family == "llama" and bool(raw.get("attention_bias", False))
+        return cls(
+            vocab_size=raw["vocab_size"],
+            hidden_size=raw["hidden_size"],
+            intermediate_size=raw["intermediate_size"],
+            num_hidden_layers=raw["num_hidden_layers"],
+            num_attention_heads=heads,
+            num_key_value_heads=_key_value_heads(raw, family),
+            head_dim=_head_dim(raw),
+            model_type=family,
+            max_position_embeddings=raw.get("max_position_embeddings", 2048),
+            rms_norm_eps=raw.get("rms_norm_eps", 1e-6),
+            rope_theta=rope_theta,
+            rope_scaling=rope_scaling,
+            qkv_bias=family == "qwen2" or llama_bias,
+            o_proj_bias=llama_bias,
+            mlp_bias=family == "llama" and bool(raw.get("mlp_bias", False)),
+            tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
+            sliding_window=window,
+            first_window_layer=first_window_layer,
+        )
+
+    def to_dict(self, dtype: str = "float32") -> dict:
+        """The config.json that describes this model to Hugging Face's library and to `from_dict`."""
+        raw = {
+            "architectures": [name for name, family in ARCHITECTURES.items() if family == self.model_type],
+            "model_type": self.model_type,
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_attention_heads": self.num_attention_heads,
+            "num_key_value_heads": self.num_key_value_heads,
+            "head_dim": self.head_dim,
+            "hidden_act": "silu",
+            "max_position_embeddings": self.max_position_embeddings,
+            "rms_norm_eps": self.rms_norm_eps,
+            "rope_theta": self.rope_theta,
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "torch_dtype": dtype,
+        }
+        if self.rope_scaling is not None:
+            raw["rope_scaling"] = {**vars(self.rope_scaling), "rope_type": "llama3"}
+        if self.model_type == "llama":
+            raw |= {"attention_bias": self.qkv_bias, "mlp_bias": self.mlp_bias}
+        if self.model_type == "mistral":
+            raw["sliding_window"] = self.sliding_window
+        if self.model_type == "qwen2":
+            raw |= {"use_sliding_window": self.sliding_window is not None, "sliding_window": self.sliding_window,
+                    "max_window_layers": self.first_window_layer}
+        return raw
+
+
+def _family(raw: dict) -> str:
+    names, model_type = raw.get("architectures") or [], raw.get("model_type")
+    supported = f"supported: {', '.join(ARCHITECTURES)}"
+    if not isinstance(names, list) or any(not isinstance(name, str) or name not in ARCHITECTURES for name in names):
+        raise ValueError(f"architectures {names!r} not supported; {supported}")
+    families = {ARCHITECTURES[name] for name in names} | ({model_type} if model_type is not None else set())
+    if len(families) != 1 or not families <= set(ARCHITECTURES.values()):
+        raise ValueError(f"architectures {names!r} with model_type {model_type!r} not supported; {supported}")
+    return families.pop()
+
+
+def _refuse_unsupported(raw: dict) -> None:
+    activation = raw.get("hidden_act", "silu")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"hidden_act {activation!r} is not supported; supported: {', '.join(ACTIVATIONS)}")
+    for key in ("quantization_config", "attention_dropout", "partial_rotary_factor"):
+        if raw.get(key) not in (None, 0, 1):
+            raise ValueError(f"{key} {raw[key]!r} is not supported; use a checkpoint without it")
+
+
+def _head_dim(raw: dict) -> int:
+    if raw.get("head_dim") is not None:
+        return raw["head_dim"]
+    if raw["hidden_size"] % raw["num_attention_heads"]:
+        raise ValueError(f"no head_dim, and hidden_size {raw['hidden_size']} is not a multiple of "
+                         f"num_attention_heads {raw['num_attention_heads']}")
+    return raw["hidden_size"] // raw["num_attention_heads"]
+
+
+def _key_value_heads(raw: dict, family: str) -> int:
+    if raw.get("num_key_value_heads") is not None:
+        return raw["num_key_value_heads"]
+    if family != "llama":                          # Hugging Face's own defaults differ by family: do not guess
+        raise ValueError(f"num_key_value_heads is missing, and {family} has no safe default")
+    return raw["num_attention_heads"]
+
+
+def _rope(raw: dict) -> tuple[float, RopeScaling | None]:
+    """RoPE base and scaling, from `rope_theta` + `rope_scaling` or from the newer `rope_parameters`."""
+    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise ValueError(f"rope_parameters / rope_scaling must be an object, found {rope!r}")
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind not in ROPE_TYPES or any(isinstance(value, dict) for value in rope.values()):
+        raise ValueError(f"rope type {kind!r} with {rope!r} is not supported; supported: {', '.join(ROPE_TYPES)}")
+    theta = rope.get("rope_theta", raw.get("rope_theta", 10000.0))
+    if kind == "default":
+        return theta, None
+    fields = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+    for field in fields:
+        _check_positive_number(f"rope {field}", rope.get(field))
+    if rope["high_freq_factor"] <= rope["low_freq_factor"]:
+        raise ValueError(f"rope high_freq_factor must be above low_freq_factor, found {rope!r}")
+    return theta, RopeScaling(**{field: rope[field] for field in fields})
+
+
+def _window(raw: dict, family: str) -> tuple[int | None, int]:
+    """Window size, and the first layer that has it. Qwen2 sets `sliding_window` and then switches it off."""
+    layers = raw["num_hidden_layers"]
+    if family == "llama":
+        return None, 0
+    if family == "mistral":
+        return raw.get("sliding_window", 4096), 0  # absent means 4096 for Mistral; v0.3 says null
+    if not raw.get("use_sliding_window", False) or raw.get("sliding_window") is None:
+        return None, 0
+    kinds = raw.get("layer_types")
+    first = kinds.index("sliding_attention") if kinds and "sliding_attention" in kinds else raw.get("max_window_layers", 28)
+    expected = ["full_attention"] * first + ["sliding_attention"] * (layers - first)
+    if kinds is not None and kinds != expected[:layers]:
+        raise ValueError(f"layer_types {kinds!r} is not supported: only full attention first, then sliding attention")
+    return raw["sliding_window"], first
+
+
+def _check_positive_int(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
+        raise ValueError(f"{name} must be a positive integer, found {value!r}")
+
+
+def _check_positive_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e30:
+        raise ValueError(f"{name} must be a positive number, found {value!r}")

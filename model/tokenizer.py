@@ -1,0 +1,179 @@
+"""Text to ids and back, over a tokenizer.json (tokenizers) or a tokenizer.model (sentencepiece).
+
+`encode` is literal: text that spells a control token stays text. Control ids are had by name from `control_id`, and
+only the chat renderer asks for them. Decoding goes through each id's bytes, so it can also be done piece by piece.
+"""
+
+import codecs
+import json
+from pathlib import Path
+
+FAMILIES = {"<|start_header_id|>": "llama3", "<|im_start|>": "chatml", "[INST]": "mistral"}   # told by a control token
+BOS = ("<|begin_of_text|>", "<s>")
+END_OF_TURN = {"llama3": ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"), "chatml": ("<|im_end|>", "<|endoftext|>"),
+               "mistral": ("</s>",), None: ("</s>", "<|endoftext|>", "<|end_of_text|>")}
+
+
+def load_tokenizer(path: str | Path) -> "Tokenizer":
+    """Read the tokenizer of a checkpoint folder; where both files are there, sentencepiece (the official one) wins.
+
+    Raises:
+        FileNotFoundError: neither tokenizer.model nor tokenizer.json.
+        ValueError: a file that cannot be read, or a kind of tokenizer that is not supported, which is named.
+    """
+    path = Path(path)
+    if (path / "tokenizer.model").is_file():
+        return SentencePieceTokenizer(path / "tokenizer.model")
+    if (path / "tokenizer.json").is_file():
+        return JsonTokenizer(path / "tokenizer.json")
+    raise FileNotFoundError(f"{path}: neither tokenizer.json nor tokenizer.model")
+
+
+class Tokenizer:
+    """What the rest of the code sees; the two kinds below fill it in.
+
+    Attributes:
+        vocab_size: ids from 0 to here may be sampled; rows of the embedding beyond it are padding.
+        bos_id: put first in every conversation, or None (Qwen2.5).
+        eos_ids: ids that end an assistant turn.
+        special_ids: ids that are never text and never sampled, except `eos_ids`.
+        family: "llama3", "chatml" or "mistral", by the control tokens there are; None for a model without a chat format.
+    """
+
+    def __init__(self, vocab_size: int, controls: dict[str, int], special_ids: set[int]) -> None:
+        self.vocab_size = vocab_size
+        self.special_ids = frozenset(special_ids)
+        self._controls = controls
+        self.family = next((family for token, family in FAMILIES.items() if token in controls), None)
+        self.bos_id = next((controls[token] for token in BOS if token in controls), None)
+        self.eos_ids = [controls[token] for token in END_OF_TURN[self.family] if token in controls]
+        self._bytes: dict[int, bytes] = {}
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text` taken literally: no BOS, and never a control or added token."""
+        raise NotImplementedError
+
+    def control_id(self, text: str) -> int | None:
+        """Id of the control or added token spelled `text`, or None."""
+        return self._controls.get(text)
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of `ids`; special ids are left out, added tokens that are not special (<tool_call>) are shown."""
+        decoder = self.stream()
+        return "".join([decoder.push(i) for i in ids]) + decoder.finish()
+
+    def stream(self) -> "StreamDecoder":
+        """A decoder to be fed one id at a time."""
+        return StreamDecoder(self)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """UTF-8 bytes of one id: possibly part of a character, empty for special and unknown ids."""
+        if token_id not in self._bytes:
+            known = 0 <= token_id < self.vocab_size and token_id not in self.special_ids
+            self._bytes[token_id] = self._to_bytes(token_id) if known else b""
+        return self._bytes[token_id]
+
+    def _to_bytes(self, token_id: int) -> bytes:
+        raise NotImplementedError
+
+    strip_first_space = False                      # sentencepiece: decoding drops the space that encoding put first
+
+
+class StreamDecoder:
+    """Turns ids into text as they come; bytes of an unfinished character are held back."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._at_start = tokenizer.strip_first_space
+
+    def push(self, token_id: int) -> str:
+        """The text that this id completes, possibly empty."""
+        piece = self._tokenizer.token_bytes(token_id)
+        if self._at_start and piece:
+            piece, self._at_start = piece.removeprefix(b" "), False
+        return self._utf8.decode(piece)
+
+    def finish(self) -> str:
+        """What was held back: U+FFFD for a character that never got all its bytes."""
+        return self._utf8.decode(b"", final=True)
+
+
+class JsonTokenizer(Tokenizer):
+    """A byte-level or sentencepiece-like BPE from tokenizer.json."""
+
+    def __init__(self, file: Path) -> None:
+        from tokenizers import Tokenizer as Backend
+
+        try:
+            raw = json.loads(file.read_text(encoding="utf-8"))
+            added, model = raw["added_tokens"], raw["model"]
+            if model["type"] != "BPE":
+                raise ValueError(f"a tokenizer of type {model['type']!r} is not supported; supported: BPE")
+            self._pieces = {i: piece for piece, i in model["vocab"].items()}
+            controls = {token["content"]: token["id"] for token in added}
+            special = {token["id"] for token in added if token["special"]}
+            # A tokenizer that knows no added tokens encodes literally; nor may a merge-skipping vocabulary hold one.
+            raw |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+            unknown = model.get("unk_token")
+            model["vocab"] = {p: i for p, i in model["vocab"].items() if p not in controls or p == unknown}
+            self._backend = Backend.from_str(json.dumps(raw, ensure_ascii=False))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"{file}: {error!r}") from error
+        except Exception as error:                 # the library raises plain Exception for a file it cannot build
+            raise ValueError(f"{file}: {error}") from error
+        self._added = {token["id"]: token["content"] for token in added}
+        self._byte_level = "ByteLevel" in json.dumps([raw["pre_tokenizer"], raw["decoder"]])
+        self.strip_first_space = not self._byte_level
+        super().__init__(max(self._pieces.keys() | self._added.keys()) + 1, controls, special)
+
+    def encode(self, text: str) -> list[int]:
+        return self._backend.encode(text, add_special_tokens=False).ids
+
+    def _to_bytes(self, token_id: int) -> bytes:
+        if token_id in self._added:
+            return self._added[token_id].encode()
+        piece = self._pieces.get(token_id, "")
+        if self._byte_level:
+            return bytes(BYTE_OF_CHARACTER[character] for character in piece)
+        return _sentencepiece_bytes(piece)
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """A sentencepiece tokenizer.model, such as Mistral's; it puts its prefix space before every text."""
+
+    strip_first_space = True
+
+    def __init__(self, file: Path) -> None:
+        from sentencepiece import SentencePieceProcessor
+
+        try:
+            self._backend = SentencePieceProcessor(model_file=str(file))
+        except (RuntimeError, OSError) as error:
+            raise ValueError(f"{file}: not a sentencepiece model ({error})") from error
+        ids = range(self._backend.get_piece_size())
+        controls = {self._backend.id_to_piece(i): i for i in ids if self._backend.is_control(i)}
+        special = set(controls.values()) | {i for i in ids if self._backend.is_unknown(i)}
+        super().__init__(len(ids), controls, special)
+
+    def encode(self, text: str) -> list[int]:
+        return self._backend.encode(text)
+
+    def _to_bytes(self, token_id: int) -> bytes:
+        return _sentencepiece_bytes(self._backend.id_to_piece(token_id))
+
+
+def _sentencepiece_bytes(piece: str) -> bytes:
+    if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
+        return bytes([int(piece[3:5], 16)])
+    return piece.replace("\u2581", " ").encode()
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's alphabet: printable Latin-1 characters stand for themselves, the other bytes for U+0100 and up."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+
+
+BYTE_OF_CHARACTER = _byte_alphabet()

@@ -1,0 +1,222 @@
+"""Weights in and out of Hugging Face folders: safetensors only, every name and shape checked before memory is taken."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .config import ModelConfig
+from .transformer import Transformer
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+MAX_HEADER_BYTES = 100_000_000                     # the bound of the safetensors library itself
+
+
+def load_model(path: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Transformer:
+    """Load a checkpoint folder, tensor by tensor from a memory map to `dtype` and `device`; returns it in eval mode.
+
+    Args:
+        path: a folder with config.json and model.safetensors, or model.safetensors.index.json and its shards.
+        dtype: torch.float32, torch.bfloat16 or torch.float16.
+
+    Raises:
+        FileNotFoundError: the folder, its config or its weights are not there.
+        ValueError: the model is not supported, the files are damaged or point outside the folder, tensors are missing,
+            left over or of the wrong shape (all are listed), or values of a tensor do not fit into fp16 (named).
+    """
+    path = Path(path)
+    if dtype not in DTYPES.values():
+        raise ValueError(f"cannot load to {dtype}; choose torch.float32, torch.bfloat16 or torch.float16")
+    config = ModelConfig.load(path)
+    headers = {file: read_header(file) for file in weight_files(path)}
+    _check_index(path, headers)
+    with torch.device("meta"):
+        model = Transformer(config)
+    _check_shapes(path, model, {name: info["shape"] for header in headers.values() for name, info in header.items()})
+    overflows = []
+    for file, names in headers.items():
+        with safe_open(file, framework="pt") as shard:          # one shard mapped at a time
+            for name in sorted(names, key=lambda n: names[n]["data_offsets"]):
+                weight, overflow = _convert(shard.get_tensor(name), dtype, device)
+                overflows += [f"{name} (largest value {overflow:.6g})"] if overflow else []
+                _set_parameter(model, name, weight)
+    if overflows:
+        raise ValueError(f"{path}: {len(overflows)} tensors do not fit into float16: {', '.join(overflows)}; "
+                         "load in bfloat16 or float32")
+    model.tie_weights()
+    return model.eval()
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The safetensors files of a folder: the single one, else the shards that its index names."""
+    if (path / SINGLE).is_file():
+        return [path / SINGLE]
+    return [path / shard for shard in sorted(set(_read_index(path).values()))]
+
+
+def read_header(file: Path) -> dict[str, dict]:
+    """The tensors a safetensors file says it holds, {name: {"dtype", "shape", "data_offsets"}}, checked against its size.
+
+    Format: 8 bytes little-endian N, N bytes of JSON, then the data, each tensor at its offsets and nothing between
+    (https://github.com/huggingface/safetensors, "Format").
+    """
+    size = file.stat().st_size
+    with open(file, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
+            raise ValueError(f"{file}: header of {length} bytes in a file of {size}; the file is truncated or damaged, copy it again")
+        text = stream.read(length)
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: its header is not JSON ({error}); the file is damaged, copy it again") from error
+    if not isinstance(header, dict):
+        raise ValueError(f"{file}: its header is not an object; the file is damaged, copy it again")
+    header.pop("__metadata__", None)
+    end = 0
+    for name, info in sorted(header.items(), key=lambda item: _offsets(file, *item)):
+        start, stop = info["data_offsets"]
+        bytes_expected = torch.Size(info["shape"]).numel() * DTYPES[info["dtype"]].itemsize
+        if start != end or stop - start != bytes_expected:
+            raise ValueError(f"{file}: {name} {info['dtype']} {info['shape']} should take {bytes_expected} bytes from {end}, but its "
+                             f"header says {start} to {stop}; the file is damaged, copy it again")
+        end = stop
+    if end != size - 8 - length:
+        raise ValueError(f"{file}: {size - 8 - length} bytes of data where its header says {end}; "
+                         "the file is truncated or damaged, copy it again")
+    return header
+
+
+def save_model(model: Transformer, path: str | Path, shard_gb: float = 5.0) -> None:
+    """Write config.json and model.safetensors (or shards of up to `shard_gb` 1e9 bytes and their index) into `path`.
+
+    Tied lm_head weights are left out, as Hugging Face does. Each file is written aside and renamed.
+    """
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    state = {name: weight.detach().contiguous() for name, weight in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        state.pop("lm_head.weight", None)
+    _check_shapes(path, model, {name: list(weight.shape) for name, weight in state.items()})
+    shards = _split(state, shard_gb * 1e9)
+    names = [SINGLE] if len(shards) == 1 else [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+    for name, shard in zip(names, shards):
+        _replace(path / name, lambda aside, shard=shard: save_file(
+            {key: weight.cpu() for key, weight in shard.items()}, aside, metadata={"format": "pt"}))
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": sum(w.nbytes for w in state.values())},
+                 "weight_map": {key: name for name, shard in zip(names, shards) for key in shard}}
+        _replace(path / INDEX, lambda aside: aside.write_text(json.dumps(index, indent=2)))
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    _replace(path / "config.json", lambda aside: aside.write_text(json.dumps(model.config.to_dict(dtype), indent=2) + "\n"))
+    stale = set(path.glob("model*.safetensors")) - {path / name for name in names}
+    for file in stale | ({path / INDEX} if len(shards) == 1 else set()):
+        file.unlink(missing_ok=True)
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    file = path / INDEX
+    if not file.is_file():
+        raise FileNotFoundError(f"{path}: neither {SINGLE} nor {INDEX}; only safetensors weights are read")
+    try:
+        weight_map = json.loads(file.read_text(encoding="utf-8"))["weight_map"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file}: not a safetensors index ({error!r})") from error
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f"{file}: weight_map should be an object from tensor to shard, found {type(weight_map).__name__}")
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or Path(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
+            raise ValueError(f"{file}: {name} is said to be in {shard!r}; a shard must be a plain *.safetensors name in the same folder")
+        if not (path / shard).is_file():
+            raise FileNotFoundError(f"{file}: {name} is said to be in {shard}, which is not in the folder; the download is incomplete")
+    return weight_map
+
+
+def _check_index(path: Path, headers: dict[Path, dict]) -> None:
+    """With an index: each shard holds the tensors that the index puts there, and no other."""
+    if (path / SINGLE).is_file():
+        return
+    promised = {(name, shard) for name, shard in _read_index(path).items()}
+    held = {(name, file.name) for file, header in headers.items() for name in header}
+    if promised != held:
+        raise ValueError(f"{path}: index and shards disagree; " + "; ".join(_listed({
+            "in the index only": [f"{name} in {shard}" for name, shard in promised - held],
+            "in the shards only": [f"{name} in {shard}" for name, shard in held - promised]})))
+
+
+def _check_shapes(path: Path, model: Transformer, found: dict[str, list[int]]) -> None:
+    expected = {name: list(weight.shape) for name, weight in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        del expected["lm_head.weight"]
+    problems = {
+        "missing": sorted(expected.keys() - found.keys()),
+        "left over": sorted(found.keys() - expected.keys()),
+        "wrong shape": [f"{name} {found[name]}, expected {expected[name]}"
+                        for name in sorted(expected.keys() & found.keys()) if found[name] != expected[name]],
+    }
+    if any(problems.values()):
+        raise ValueError(f"{path}: weights and config.json disagree; " + "; ".join(_listed(problems)))
+
+
+def _listed(problems: dict[str, list[str]], limit: int = 20) -> Iterator[str]:
+    for kind, names in problems.items():
+        if names:
+            rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+            yield f"{kind} ({len(names)}): {', '.join(sorted(names)[:limit])}{rest}"
+
+
+def _offsets(file: Path, name: str, info: object) -> tuple[int, int]:
+    """Check the form of one header entry; returns its offsets, to sort by."""
+    def whole(values: object) -> bool:
+        return isinstance(values, list) and all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 2**48 for v in values)
+    if not isinstance(info, dict) or not whole(info.get("shape")) or not whole(info.get("data_offsets")) \
+            or len(info["data_offsets"]) != 2 or len(info["shape"]) > 8:
+        raise ValueError(f"{file}: the header entry of {name} is malformed: {str(info)[:200]}")
+    if info.get("dtype") not in DTYPES:
+        raise ValueError(f"{file}: {name} has dtype {info.get('dtype')!r}; supported: {', '.join(DTYPES)}")
+    return tuple(info["data_offsets"])
+
+
+def _convert(weight: Tensor, dtype: torch.dtype, device: str | torch.device) -> tuple[Tensor, float]:
+    """A copy in `dtype` on `device`, and the largest magnitude if it does not fit there (else 0)."""
+    overflow = 0.0
+    if dtype == torch.float16 and weight.dtype != torch.float16 and weight.numel():
+        low, high = torch.aminmax(weight)
+        largest = max(-low.item(), high.item())
+        overflow = largest if largest >= 65520 else 0.0         # from 65520 on, rounding to float16 gives infinity
+    return weight.to(device=device, dtype=dtype, copy=True), overflow
+
+
+def _set_parameter(model: nn.Module, name: str, weight: Tensor) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, nn.Parameter(weight))
+
+
+def _split(state: dict[str, Tensor], limit: float) -> list[dict[str, Tensor]]:
+    shards: list[dict[str, Tensor]] = [{}]
+    used = 0
+    for name, weight in state.items():
+        if shards[-1] and used + weight.nbytes > limit:
+            shards.append({})
+            used = 0
+        shards[-1][name] = weight
+        used += weight.nbytes
+    return shards
+
+
+def _replace(file: Path, write) -> None:
+    """Write aside, flush to disk, rename: a reader never sees half a file."""
+    aside = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        write(aside)
+        with open(aside, "rb+") as stream:
+            os.fsync(stream.fileno())
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
