@@ -1,0 +1,169 @@
+"""The key/value cache: every prompt is stored once, and its samples fork from it.
+
+A *slot* holds one prompt and `width` *places*; a place holds what one sample has written so far. So a fork costs no
+copy: a sample takes a free place, and reads the prompt where it lies. One layer, 2 slots of width 3 (`#` in use):
+
+           prefix (slots, K, Tp, D)            suffix (slots, K, width, Ts, D)
+    slot 0 [################......]  <----+--  place 0 [#######.....]   sample 0
+            prompt A, 16 tokens           +--  place 1 [###.........]   sample 1
+                                          +--  place 2 [............]   free: sample 2 has ended
+    slot 1 [######################]  <----+--  place 0 [##..........]   sample 0
+            prompt B, 22 tokens           ...
+
+One decode step multiplies the queries of a slot's places with the prefix as one matrix (Hydragen, Juravsky et al. 2024,
+arXiv:2402.05099, section 3.2), each place's query with its own suffix, and takes one softmax over both parts: exact
+attention, the prompt read once for all its samples. Hydragen runs two attentions and merges them by log-sum-exp; in
+plain PyTorch the one softmax is the same sum with fewer passes.
+
+Prefill is free of padding: the new tokens of several prompts travel as one row, and only attention takes them apart.
+The cache also holds *leads*: prefix-only slots for the text that several prompts begin with, computed once and copied.
+
+Letters: K key/value heads, G queries per key/value head, D head_dim, P slots, W width, R rows (samples being decoded).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The part of a prompt that one prefill pass computes: tokens start .. start + length of the prompt in `slot`."""
+
+    slot: int
+    start: int
+    length: int
+
+
+class KVCache:
+    """Keys and values of all layers; `layers[i].attend` is what the model calls.
+
+    Before each forward pass say what its tokens are: `begin_prefill(pieces)` or `begin_decode(...)`.
+    """
+
+    def __init__(self, config, *, slots: int, leads: int, width: int, prefix_length: int, suffix_length: int,
+                 dtype: torch.dtype, device: torch.device) -> None:
+        self.slots, self.leads, self.width = slots, leads, width
+        self.prefix_length, self.suffix_length = prefix_length, suffix_length
+        self.device = device
+        self.lengths = [0] * (slots + leads)                            # prompt tokens stored per slot
+        K, D = config.num_key_value_heads, config.head_dim
+        self.layers = [LayerCache(self, K, D, dtype) for _ in range(config.num_hidden_layers)]
+        self.pieces: list[Piece] = []
+
+    @staticmethod
+    def bytes_per_token(config, dtype: torch.dtype) -> int:
+        """Keys and values of one token in all layers."""
+        return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.nbytes for layer in self.layers for t in (layer.prefix_k, layer.prefix_v, layer.suffix_k, layer.suffix_v))
+
+    def begin_prefill(self, pieces: list[Piece]) -> None:
+        """The next forward pass is one row (1, S): the tokens of these pieces, one after the other."""
+        self.pieces, self.masks = pieces, {}
+        for piece in pieces:
+            assert piece.start == self.lengths[piece.slot], f"{piece} does not continue a prompt of {self.lengths[piece.slot]}"
+            self.lengths[piece.slot] += piece.length
+
+    def set_rows(self, places: list[tuple[int, int]]) -> None:
+        """Decode these samples from now on: row r is the one at places[r] = (slot, place), no pair twice."""
+        slots = [slot for slot, _ in places]
+        self.first, self.last = min(slots), max(slots) + 1              # free slots between them are computed and dropped
+        self.prefix_used = max(self.lengths[slot] for slot in slots)
+        self.prompt = torch.tensor(self.lengths[self.first:self.last], device=self.device)           # (P,)
+        index = torch.tensor(places, device=self.device)
+        self.row = index[:, 0], index[:, 1]                                                          # (R,), (R,)
+
+    def begin_decode(self, written: Tensor, longest: int) -> None:
+        """The next forward pass is (R, 1): one token per row, behind its written[r] stored ones, at most `longest`."""
+        self.pieces, self.masks = [], {}
+        self.written, self.suffix_used = written, longest + 1
+
+    def prefill_mask(self, piece: Piece, window: int | None) -> Tensor | None:
+        """(length, start + length), True = may attend; None where plain causal attention says the same."""
+        if piece.start == 0 and (window is None or window >= piece.length):
+            return None
+        key = piece.start, piece.length, window
+        if key not in self.masks:
+            query = torch.arange(piece.start, piece.start + piece.length, device=self.device)[:, None]
+            distance = query - torch.arange(piece.start + piece.length, device=self.device)
+            self.masks[key] = (distance >= 0) if window is None else (distance >= 0) & (distance < window)
+        return self.masks[key]
+
+    def decode_mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
+        """What to add to the scores, 0 or -inf: (P, 1, W, 1, prefix + suffix in use). No row is masked all over."""
+        if window not in self.masks:
+            slot, place = self.row
+            written = torch.zeros(len(self.prompt), self.width, 1, dtype=torch.int64, device=self.device)
+            written[slot - self.first, place, 0] = self.written
+            prompt = self.prompt[:, None, None]
+            prefix, suffix = (torch.arange(n, device=self.device) for n in (self.prefix_used, self.suffix_used))
+            sees_prefix = (prefix < prompt).expand(-1, self.width, -1)                               # (P, W, prefix)
+            sees_suffix = suffix <= written                                                          # (P, W, suffix)
+            if window is not None:
+                sees_prefix = sees_prefix & (prompt + written - prefix < window)
+                sees_suffix = sees_suffix & (written - suffix < window)
+            sees = torch.cat([sees_prefix, sees_suffix], dim=-1)
+            bias = torch.zeros(sees.shape, dtype=dtype, device=self.device).masked_fill_(~sees, -torch.inf)
+            self.masks[window] = bias[:, None, :, None]
+        return self.masks[window]
+
+    def copy_prefix(self, source: int, target: int, length: int) -> None:
+        """Let the prompt in slot `target` begin with the first `length` tokens of the one in slot `source`."""
+        for layer in self.layers:
+            layer.prefix_k[target, :, :, :length] = layer.prefix_k[source, :, :, :length]
+            layer.prefix_v[target, :, :length] = layer.prefix_v[source, :, :length]
+        self.lengths[target] = length
+
+
+class LayerCache:
+    """One layer's share of the cache. Prefix keys lie (D, Tp), as the product with the queries wants them."""
+
+    def __init__(self, cache: KVCache, K: int, D: int, dtype: torch.dtype) -> None:
+        self.cache = cache
+        P, W, Tp, Ts = cache.slots, cache.width, cache.prefix_length, cache.suffix_length
+        make = lambda *shape: torch.zeros(shape, dtype=dtype, device=cache.device)      # zeros: unused entries stay finite
+        self.prefix_k, self.prefix_v = make(P + cache.leads, K, D, Tp), make(P + cache.leads, K, Tp, D)
+        self.suffix_k, self.suffix_v = make(P, K, W, Ts, D), make(P, K, W, Ts, D)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+        """Store k and v (B, K, S, D), already rotated, and attend with q (B, H, S, D) -> (B, H, S, D)."""
+        return self._prefill(q, k, v, scale, window) if self.cache.pieces else self._decode(q, k, v, scale, window)
+
+    def _prefill(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+        groups, parts, begin = q.shape[1] // k.shape[1], [], 0
+        for piece in self.cache.pieces:
+            new, end = slice(begin, begin + piece.length), piece.start + piece.length
+            begin += piece.length
+            self.prefix_k[piece.slot, :, :, piece.start:end] = k[0, :, new].transpose(1, 2)
+            self.prefix_v[piece.slot, :, piece.start:end] = v[0, :, new]
+            mask = self.cache.prefill_mask(piece, window)
+            if piece.start == 0:
+                keys, values = k[:, :, new], v[:, :, new]
+            else:
+                keys, values = self.prefix_k[piece.slot, :, :, :end].transpose(1, 2)[None], self.prefix_v[piece.slot, :, :end][None]
+            if groups > 1:
+                keys, values = keys.repeat_interleave(groups, dim=1), values.repeat_interleave(groups, dim=1)
+            parts.append(F.scaled_dot_product_attention(q[:, :, new], keys, values, mask, is_causal=mask is None, scale=scale))
+        return torch.cat(parts, dim=2)                                                   # (1, H, S, D)
+
+    def _decode(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+        cache, (slot, place) = self.cache, self.cache.row
+        (R, K, _, D), W, P = k.shape, cache.width, cache.last - cache.first
+        used, t, s = slice(cache.first, cache.last), cache.prefix_used, cache.suffix_used
+        self.suffix_k[slot, :, place, cache.written] = k[:, :, 0]
+        self.suffix_v[slot, :, place, cache.written] = v[:, :, 0]
+        # Scaled before the product, so that fp16 scores stay in range. Places without a row keep zeros.
+        queries = q.new_zeros(P, K, W, q.shape[1] // K, D)
+        queries[slot - cache.first, :, place] = (q * scale).view(R, K, -1, D)
+        scores = torch.cat([
+            (queries.flatten(2, 3) @ self.prefix_k[used, :, :, :t]).view(P, K, W, -1, t),
+            queries @ self.suffix_k[used, :, :, :s].transpose(-1, -2)], dim=-1)          # (P, K, W, G, t + s)
+        share = torch.softmax(scores.add_(cache.decode_mask(window, q.dtype)), dim=-1)  # in float32 inside
+        y = (share[..., :t].flatten(2, 3) @ self.prefix_v[used, :, :t]).view(queries.shape)
+        y += share[..., t:] @ self.suffix_v[used, :, :, :s]
+        return y[slot - cache.first, :, place].reshape(R, -1, 1, D)
