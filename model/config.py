@@ -82,7 +82,7 @@ class ModelConfig:
         file = Path(path)
         file = file / "config.json" if file.is_dir() else file
         if not file.is_file():
-            raise FileNotFoundError(f"{file}: no such file; a model folder holds config.json, model.safetensors and a tokenizer")
+            raise FileNotFoundError(f"{file}: no such file; a model folder holds config.json, weights and a tokenizer")
         try:
             raw = json.loads(file.read_text(encoding="utf-8"))
             return cls.from_dict(raw)
@@ -155,22 +155,23 @@ class ModelConfig:
 
 
 def _family(raw: dict) -> str:
+    """llama, qwen2 or mistral, from `architectures`, from `model_type`, or from both if they agree."""
     names, model_type = raw.get("architectures") or [], raw.get("model_type")
-    supported = f"supported: {', '.join(ARCHITECTURES)}"
-    if not isinstance(names, list) or any(not isinstance(name, str) or name not in ARCHITECTURES for name in names):
-        raise ValueError(f"architectures {names!r} not supported; {supported}")
-    families = {ARCHITECTURES[name] for name in names} | ({model_type} if model_type is not None else set())
-    if len(families) != 1 or not families <= set(ARCHITECTURES.values()):
-        raise ValueError(f"architectures {names!r} with model_type {model_type!r} not supported; {supported}")
-    return families.pop()
+    names = names if isinstance(names, list) else [names]
+    claims = [ARCHITECTURES.get(name) if isinstance(name, str) else None for name in names]
+    claims += [] if model_type is None else [model_type]
+    if not claims or any(claim not in ARCHITECTURES.values() or claim != claims[0] for claim in claims):
+        raise ValueError(f"architectures {names!r} with model_type {model_type!r} is not supported; "
+                         f"supported: {', '.join(ARCHITECTURES)}")
+    return claims[0]
 
 
 def _refuse_unsupported(raw: dict) -> None:
     activation = raw.get("hidden_act", "silu")
     if activation not in ACTIVATIONS:
         raise ValueError(f"hidden_act {activation!r} is not supported; supported: {', '.join(ACTIVATIONS)}")
-    for key in ("quantization_config", "attention_dropout", "partial_rotary_factor"):
-        if raw.get(key) not in (None, 0, 1):
+    for key, harmless in (("quantization_config", None), ("attention_dropout", 0), ("partial_rotary_factor", 1)):
+        if raw.get(key) not in (None, harmless):
             raise ValueError(f"{key} {raw[key]!r} is not supported; use a checkpoint without it")
 
 
@@ -217,12 +218,16 @@ def _window(raw: dict, family: str) -> tuple[int | None, int]:
         return None, 0
     if family == "mistral":
         return raw.get("sliding_window", 4096), 0  # absent means 4096 for Mistral; v0.3 says null
+    kinds = raw.get("layer_types")
     if not raw.get("use_sliding_window", False) or raw.get("sliding_window") is None:
         return None, 0
-    kinds = raw.get("layer_types")
-    first = kinds.index("sliding_attention") if kinds and "sliding_attention" in kinds else raw.get("max_window_layers", 28)
-    expected = ["full_attention"] * first + ["sliding_attention"] * (layers - first)
-    if kinds is not None and kinds != expected[:layers]:
+    if kinds is None:
+        first = raw.get("max_window_layers", 28)
+        if isinstance(first, bool) or not isinstance(first, int) or first < 0:
+            raise ValueError(f"max_window_layers must be 0 or more, found {first!r}")
+        return raw["sliding_window"], first
+    first = kinds.count("full_attention") if isinstance(kinds, list) else 0
+    if kinds != ["full_attention"] * first + ["sliding_attention"] * (layers - first):
         raise ValueError(f"layer_types {kinds!r} is not supported: only full attention first, then sliding attention")
     return raw["sliding_window"], first
 

@@ -37,7 +37,7 @@ class Tokenizer:
         bos_id: put first in every conversation, or None (Qwen2.5).
         eos_ids: ids that end an assistant turn.
         special_ids: ids that are never text and never sampled, except `eos_ids`.
-        family: "llama3", "chatml" or "mistral", by the control tokens there are; None for a model without a chat format.
+        family: "llama3", "chatml" or "mistral", by the control tokens there are; None without a known chat format.
     """
 
     def __init__(self, vocab_size: int, controls: dict[str, int], special_ids: set[int]) -> None:

@@ -1,6 +1,6 @@
 """The forward pass: one decoder-only transformer for Llama 3, Qwen2.5 and Mistral; ModelConfig tells them apart.
 
-Where Qwen2.5 differs from Llama: `bias=cfg.qkv_bias` in Attention. Where Mistral does: `window`. Llama 3.1: `rope_frequencies`.
+Where Qwen2.5 differs from Llama: `bias=cfg.qkv_bias` in Attention. Mistral v0.1: `window`. Llama 3.1: RoPE frequencies.
 
 Letters: B rows, S new tokens, T cached + new tokens, E hidden_size, H query heads, K key/value heads, D head_dim,
 F intermediate_size, V vocab_size. Module names are those of Hugging Face checkpoints.
@@ -46,7 +46,7 @@ def rope_angles(cfg: ModelConfig, position_ids: Tensor) -> tuple[Tensor, Tensor]
 def apply_rope(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
     """Turn each pair (i, i + D/2) of x (B, heads, S, D) by its position's angle, in float32."""
     cos, sin = rope
-    first, second = x.float().chunk(2, dim=-1)                          # the half-split convention of Hugging Face weights
+    first, second = x.float().chunk(2, dim=-1)                          # half-split, as in Hugging Face weights
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
 
 
@@ -64,8 +64,8 @@ class Pack:
         order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
         self.total = starts[-1]
         self.position_ids = torch.cat([torch.arange(n) for n in lengths]).to(device)[None]          # (1, S)
-        self.groups: list[Tensor] = []                 # each (n, L): the token at [sequence, position]; past its end, its last
-        self.back = torch.empty(self.total, dtype=torch.int64)           # (S,): where each token is in the joined groups
+        self.groups: list[Tensor] = []                                  # each (n, L): the row's token at [sequence, i]
+        self.back = torch.empty(self.total, dtype=torch.int64)          # (S,): where a token is in the joined groups
         used = 0
         while order:
             longest = lengths[order[0]]
@@ -91,9 +91,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, pa
     """
     if pack is not None:
         row = [x[0].transpose(0, 1) for x in (q, k, v)]                                  # (S, heads, D)
-        parts = [attend(*(x[group].transpose(1, 2) for x in row), scale, window).transpose(1, 2) for group in pack.groups]
-        y = torch.cat([part.flatten(0, 1) for part in parts])                            # (padded tokens, H, D)
-        return y[pack.back].transpose(0, 1)[None]
+        batches = [[x[group].transpose(1, 2) for x in row] for group in pack.groups]     # each x (n, heads, L, D)
+        parts = [attend(*batch, scale, window).transpose(1, 2).flatten(0, 1) for batch in batches]
+        return torch.cat(parts)[pack.back].transpose(0, 1)[None]                         # (n*L.., H, D) -> (1, H, S, D)
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
@@ -129,7 +129,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(H * D, E, bias=cfg.o_proj_bias)
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], pack: Pack | None = None, cache=None) -> Tensor:
-        """x (B, S, E), rope from `rope_angles` -> (B, S, E); with a cache the new tokens also see the T - S cached ones."""
+        """x (B, S, E), rope from `rope_angles` -> (B, S, E); with a cache, tokens also see the T - S cached ones."""
         B, S, _ = x.shape
         q = self.q_proj(x).view(B, S, -1, self.head_dim).transpose(1, 2)                 # (B, H, S, D)
         k = self.k_proj(x).view(B, S, -1, self.head_dim).transpose(1, 2)                 # (B, K, S, D)
@@ -157,7 +157,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then MLP, each on a normed copy and added back (Touvron et al. 2023, arXiv:2302.13971, section 2.2)."""
+    """Attention, then MLP, each on a normed copy and added back (Touvron et al. 2023, arXiv:2302.13971, 2.2)."""
 
     def __init__(self, cfg: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -227,9 +227,9 @@ class Transformer(nn.Module):
         B, S = input_ids.shape
         pack = None
         if lengths is not None:
-            if B != 1 or sum(lengths) != S or min(lengths) < 1 or cache is not None:
-                raise ValueError(f"a pack needs one row without a cache and lengths of 1 or more that add up to its {S} tokens; "
-                                 f"got {B} rows, {len(lengths)} lengths adding up to {sum(lengths)}")
+            if B != 1 or sum(lengths) != S or min(lengths, default=0) < 1 or cache is not None:
+                raise ValueError(f"a pack is one row without a cache, with lengths of 1 or more that add up to its {S} "
+                                 f"tokens; got {B} rows and {len(lengths)} lengths that add up to {sum(lengths)}")
             pack = Pack(lengths, input_ids.device)
             position_ids = pack.position_ids if position_ids is None else position_ids
             pack = pack if len(lengths) > 1 else None

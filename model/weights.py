@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .transformer import Transformer
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
 MAX_HEADER_BYTES = 100_000_000                     # the bound of the safetensors library itself
 
 
@@ -61,7 +63,7 @@ def weight_files(path: Path) -> list[Path]:
 
 
 def read_header(file: Path) -> dict[str, dict]:
-    """The tensors a safetensors file says it holds, {name: {"dtype", "shape", "data_offsets"}}, checked against its size.
+    """What a safetensors file says it holds, {name: {"dtype", "shape", "data_offsets"}}, checked against its size.
 
     Format: 8 bytes little-endian N, N bytes of JSON, then the data, each tensor at its offsets and nothing between
     (https://github.com/huggingface/safetensors, "Format").
@@ -70,7 +72,8 @@ def read_header(file: Path) -> dict[str, dict]:
     with open(file, "rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
-            raise ValueError(f"{file}: header of {length} bytes in a file of {size}; the file is truncated or damaged, copy it again")
+            raise ValueError(f"{file}: header of {length} bytes in a file of {size}; "
+                             "the file is truncated or damaged, copy it again")
         text = stream.read(length)
     try:
         header = json.loads(text)
@@ -84,8 +87,8 @@ def read_header(file: Path) -> dict[str, dict]:
         start, stop = info["data_offsets"]
         bytes_expected = torch.Size(info["shape"]).numel() * DTYPES[info["dtype"]].itemsize
         if start != end or stop - start != bytes_expected:
-            raise ValueError(f"{file}: {name} {info['dtype']} {info['shape']} should take {bytes_expected} bytes from {end}, but its "
-                             f"header says {start} to {stop}; the file is damaged, copy it again")
+            raise ValueError(f"{file}: {name} {info['dtype']} {info['shape']} should take {bytes_expected} bytes from "
+                             f"{end}, but its header says {start} to {stop}; the file is damaged, copy it again")
         end = stop
     if end != size - 8 - length:
         raise ValueError(f"{file}: {size - 8 - length} bytes of data where its header says {end}; "
@@ -105,7 +108,8 @@ def save_model(model: Transformer, path: str | Path, shard_gb: float = 5.0) -> N
         state.pop("lm_head.weight", None)
     _check_shapes(path, model, {name: list(weight.shape) for name, weight in state.items()})
     shards = _split(state, shard_gb * 1e9)
-    names = [SINGLE] if len(shards) == 1 else [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+    count = len(shards)
+    names = [SINGLE] if count == 1 else [f"model-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)]
     for name, shard in zip(names, shards):
         _replace(path / name, lambda aside, shard=shard: save_file(
             {key: weight.cpu() for key, weight in shard.items()}, aside, metadata={"format": "pt"}))
@@ -114,7 +118,8 @@ def save_model(model: Transformer, path: str | Path, shard_gb: float = 5.0) -> N
                  "weight_map": {key: name for name, shard in zip(names, shards) for key in shard}}
         _replace(path / INDEX, lambda aside: aside.write_text(json.dumps(index, indent=2)))
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    _replace(path / "config.json", lambda aside: aside.write_text(json.dumps(model.config.to_dict(dtype), indent=2) + "\n"))
+    config = json.dumps(model.config.to_dict(dtype), indent=2) + "\n"
+    _replace(path / "config.json", lambda aside: aside.write_text(config))
     stale = set(path.glob("model*.safetensors")) - {path / name for name in names}
     for file in stale | ({path / INDEX} if len(shards) == 1 else set()):
         file.unlink(missing_ok=True)
@@ -129,12 +134,14 @@ def _read_index(path: Path) -> dict[str, str]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file}: not a safetensors index ({error!r})") from error
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ValueError(f"{file}: weight_map should be an object from tensor to shard, found {type(weight_map).__name__}")
+        raise ValueError(f"{file}: weight_map should map tensors to shards, found {type(weight_map).__name__}")
     for name, shard in weight_map.items():
-        if not isinstance(shard, str) or Path(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
-            raise ValueError(f"{file}: {name} is said to be in {shard!r}; a shard must be a plain *.safetensors name in the same folder")
+        if not isinstance(shard, str) or not PLAIN_NAME.fullmatch(shard):
+            raise ValueError(f"{file}: {name} is said to be in {shard!r}; "
+                             "a shard must be a plain *.safetensors name in the same folder")
         if not (path / shard).is_file():
-            raise FileNotFoundError(f"{file}: {name} is said to be in {shard}, which is not in the folder; the download is incomplete")
+            raise FileNotFoundError(f"{file}: {name} is said to be in {shard}, which is not in the folder; "
+                                    "the download is incomplete")
     return weight_map
 
 
@@ -174,7 +181,7 @@ def _listed(problems: dict[str, list[str]], limit: int = 20) -> Iterator[str]:
 def _offsets(file: Path, name: str, info: object) -> tuple[int, int]:
     """Check the form of one header entry; returns its offsets, to sort by."""
     def whole(values: object) -> bool:
-        return isinstance(values, list) and all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 2**48 for v in values)
+        return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**48 for value in values)
     if not isinstance(info, dict) or not whole(info.get("shape")) or not whole(info.get("data_offsets")) \
             or len(info["data_offsets"]) != 2 or len(info["shape"]) > 8:
         raise ValueError(f"{file}: the header entry of {name} is malformed: {str(info)[:200]}")
