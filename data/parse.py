@@ -11,7 +11,7 @@ from typing import Any
 from data.prompts import NO_CALL_TEXT
 from data.schema import JsonError, ToolCall, decode_json_at
 
-MAX_ANSWER_CHARS = 65_536       # far over any answer that fits a training row
+MAX_ANSWER_CHARS = 32_768       # far over any answer that fits a training row
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 MAX_JSON_DEPTH = 64             # nested objects and arrays; hand-written and real tools stay under 15
 MAX_INT_DIGITS = 300            # so that every accepted integer also fits a float
+MAX_JSON_NODES = 2_000_000      # keys and values of one document
 CANONICAL_TYPES = ("string", "integer", "number", "boolean", "array", "dict", "any", "null")
 
 # Type words met in the paper's prompts, JSON Schema, BFCL (Python, Java, JavaScript) and tool corpora -> the word kept.
@@ -71,11 +72,14 @@ _DECODER = json.JSONDecoder(parse_int=_parse_int, parse_float=_parse_float, pars
                             object_pairs_hook=_object_of)
 
 
-def json_fault(value: Any) -> tuple[str, str] | None:
+def json_fault(value: Any, max_nodes: int = MAX_JSON_NODES) -> tuple[str, str] | None:
     """(code, detail) of the first thing in `value` that strict JSON cannot hold, else None; never recurses."""
-    stack = [(value, 1)]
+    stack, nodes = [(value, 1)], 0
     while stack:
         item, depth = stack.pop()
+        nodes += 1
+        if nodes + len(stack) > max_nodes:
+            return "too_large", f"more than {max_nodes} keys and values"
         if isinstance(item, dict | list):
             if depth > MAX_JSON_DEPTH:
                 return "too_deep", f"nested deeper than {MAX_JSON_DEPTH}"
