@@ -1,6 +1,8 @@
 """Find where numbers stop being finite: the first module of a forward pass whose output is not."""
 
 from dataclasses import dataclass
+from functools import partial
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +19,8 @@ class Overflow:
     largest_input: float
 
     def __str__(self) -> str:
-        size = 1
-        for length in self.shape:
-            size *= length
-        return (f"{self.module}: {self.bad_values} of {size} output values are not finite ({self.dtype}, largest input "
-                f"{self.largest_input:.6g}); use bfloat16 or float32 where the device has them")
+        return (f"{self.module}: {self.bad_values} of {prod(self.shape)} output values are not finite ({self.dtype}, "
+                f"largest input {self.largest_input:.6g}); use bfloat16 or float32 where the device has them")
 
 
 class OverflowMonitor:
@@ -34,23 +33,23 @@ class OverflowMonitor:
     def __init__(self, model: nn.Module) -> None:
         self.first: Overflow | None = None
         self._model = model
-        self._handles: list = []
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
     def __enter__(self) -> "OverflowMonitor":
         for name, module in self._model.named_modules():
-            hook = lambda module, inputs, output, name=name: self._watch(name or "(whole model)", inputs, output)
-            self._handles.append(module.register_forward_hook(hook))
+            self._handles.append(module.register_forward_hook(partial(self._watch, name or "(whole model)")))
         return self
 
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
 
-    def _watch(self, name: str, inputs: tuple, output: object) -> None:
+    def _watch(self, name: str, _module: nn.Module, inputs: tuple, output: object) -> None:
         if self.first is not None or not isinstance(output, Tensor) or not output.is_floating_point():
             return
         bad = output.numel() - int(torch.isfinite(output).sum())
         if bad:
             came_in = [x.detach().float() for x in inputs if isinstance(x, Tensor) and x.is_floating_point()]
-            largest = max((float(x[torch.isfinite(x)].abs().max()) for x in came_in if torch.isfinite(x).any()), default=0.0)
+            finite = [x[torch.isfinite(x)].abs() for x in came_in]
+            largest = max((float(x.max()) for x in finite if x.numel()), default=0.0)
             self.first = Overflow(name, output.dtype, tuple(output.shape), bad, largest)

@@ -115,6 +115,7 @@ class JsonTokenizer(Tokenizer):
             special = {token["id"] for token in added if token["special"]}
             # A tokenizer that knows no added tokens encodes literally; nor may a merge-skipping vocabulary hold one.
             raw |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+            raw |= _always_prefixed(raw["pre_tokenizer"])
             unknown = model.get("unk_token")
             model["vocab"] = {p: i for p, i in model["vocab"].items() if p not in controls or p == unknown}
             self._backend = Backend.from_str(json.dumps(raw, ensure_ascii=False))
@@ -150,7 +151,8 @@ class SentencePieceTokenizer(Tokenizer):
         try:
             self._backend = SentencePieceProcessor(model_file=str(file))
         except (RuntimeError, OSError) as error:
-            raise ValueError(f"{file}: not a sentencepiece model ({error})") from error
+            raise ValueError(f"{file}: not a sentencepiece model ({error}); where a tokenizer.json lies beside it, "
+                             "remove this file to use that one") from error
         ids = range(self._backend.get_piece_size())
         controls = {self._backend.id_to_piece(i): i for i in ids if self._backend.is_control(i)}
         special = set(controls.values()) | {i for i in ids if self._backend.is_unknown(i)}
@@ -161,6 +163,15 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _to_bytes(self, token_id: int) -> bytes:
         return _sentencepiece_bytes(self._backend.id_to_piece(token_id))
+
+
+def _always_prefixed(pre_tokenizer: dict | None) -> dict:
+    """Sentencepiece puts its prefix space before every text, also where the hub's conversion of it would not."""
+    if not pre_tokenizer or pre_tokenizer.get("type") != "Metaspace" or pre_tokenizer.get("prepend_scheme") == "never":
+        return {}
+    space = pre_tokenizer["replacement"]
+    steps = [{"type": "Prepend", "prepend": space}, {"type": "Replace", "pattern": {"String": " "}, "content": space}]
+    return {"pre_tokenizer": None, "normalizer": {"type": "Sequence", "normalizers": steps}}
 
 
 def _sentencepiece_bytes(piece: str) -> bytes:
