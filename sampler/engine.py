@@ -1,17 +1,18 @@
 """Many samples of many prompts: prefill once, fork n, decode together, never wait.
 
-`generate` keeps a fixed number of slots (see kv_cache.py) busy. Prompts wait in a queue, longest first. Whenever a
-quarter of the slots is free, waiting prompts enter: their tokens are prefilled in chunks without padding, and their
-samples join the rows that are being decoded. A row that ends leaves at once, and a slot whose samples have all ended is
-free for the next prompt. Nothing that happens to one row depends on which others are there, apart from rounding.
+`generate` keeps the slots of a cache (see kv_cache.py) busy. Prompts wait in a queue, longest first. Whenever a quarter
+of the slots is free, waiting prompts enter: their tokens are prefilled in chunks without padding, and their samples
+join the rows that are being decoded. A row that ends leaves at once, and a slot whose samples have all ended is free
+for the next prompt. Nothing that happens to one row depends on which others are there, apart from rounding.
 
 Left out on purpose: tensor parallelism, beam search, penalties, speculative decoding.
 """
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
@@ -61,6 +62,8 @@ class Options:
     long_prompts: str = "refuse"                   # what does not fit: "refuse", or "truncate" (keep the last tokens)
     share_leads: bool = True                       # prefill the text that several prompts begin with once
     progress: bool | Callable[[], str] = False     # one line on stderr, kept fresh; a function adds its text to it
+    stats: dict | None = None                      # is given the fields of `Stats` at the end
+    compile_decode: bool = False                   # torch.compile the forward pass of decode steps (worth it on GPUs, for long runs)
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "num_samples", "max_rows", "first_samples", "prefill_chunk", "sync_every", "max_prompt_tokens"):
@@ -72,6 +75,52 @@ class Options:
                              "need temperature >= 0, 0 < top_p <= 1 and top_k >= 0")
         if self.long_prompts not in ("refuse", "truncate"):
             raise ValueError(f"long_prompts must be 'refuse' or 'truncate', got {self.long_prompts!r}")
+
+
+@dataclass
+class Stats:
+    """What one call of `generate` did. Tokens count the stop token, too."""
+
+    items: int = 0
+    refused_prompts: int = 0
+    truncated_prompts: int = 0
+    prompt_tokens: int = 0                         # of the prompts that fit
+    prefill_tokens: int = 0                        # computed; the rest was shared
+    new_tokens: int = 0
+    cancelled_samples: int = 0                     # ended early, or never begun, because their item was decided
+    cancelled_tokens: int = 0                      # that those had drawn
+    prefill_passes: int = 0
+    decode_steps: int = 0
+    cache_bytes: int = 0                           # the most the cache ever held
+    seconds: float = 0.0
+
+
+@dataclass
+class _Item:
+    """One prompt on its way through the engine."""
+
+    index: int
+    item_id: int | str
+    prompt: list[int]
+    lead: int | None = None                        # the shared text it begins with
+    slot: int = -1
+    places: list[int] = field(default_factory=list)                     # of its slot, the free ones
+    waiting: deque[int] = field(default_factory=deque)                  # samples that have not begun
+    live: int = 0
+    logits: Tensor | None = None                   # (V,) behind the prompt: every sample's first token is drawn from them
+    decided: bool = False
+
+
+@dataclass
+class _Row:
+    """One sample being decoded; `place` is -1 once it has ended."""
+
+    item: _Item
+    sample: int
+    place: int
+    key: int
+    ids: list[int] = field(default_factory=list)
+    logprob: float = 0.0
 
 
 def generate(model, prompts: Sequence[Sequence[int]], **options) -> list[list[Completion]]:
@@ -93,36 +142,8 @@ def generate(model, prompts: Sequence[Sequence[int]], **options) -> list[list[Co
     return Engine(model, prompts, Options(**options)).run()
 
 
-@dataclass
-class _Item:
-    """One prompt on its way through the engine."""
-
-    index: int
-    item_id: int | str
-    prompt: list[int]
-    lead: int = -1                                                      # slot of the text it begins with, or -1
-    slot: int = -1
-    places: list[int] = field(default_factory=list)                     # free ones of its slot
-    waiting: deque[int] = field(default_factory=deque)                  # samples that have not begun
-    live: int = 0
-    first: tuple[Tensor, ...] = ()                                      # logits behind the prompt, (V,)
-    decided: bool = False
-
-
-@dataclass
-class _Row:
-    """One sample being decoded."""
-
-    item: _Item
-    sample: int
-    place: int
-    key: int
-    ids: list[int] = field(default_factory=list)
-    logprob: float = 0.0
-
-
 class Engine:
-    """The state of one call of `generate`. `run` is the whole story; the other methods are its verbs, in order."""
+    """The state of one call of `generate`. `run` is the whole story; the methods behind it are its verbs, in order."""
 
     def __init__(self, model, prompts: Sequence[Sequence[int]], options: Options) -> None:
         weight = model.model.embed_tokens.weight
@@ -131,26 +152,24 @@ class Engine:
         self.chunk = options.prefill_chunk or (8192 if gpu else 1024)
         self.sync_every = options.sync_every or (8 if gpu else 1)
         self.eos = frozenset(options.eos_ids)
-        self.items = self._items(prompts)
-        self.results: list[list[Completion | None]] = [[None] * options.num_samples for _ in prompts]
-        self.refused = self.truncated = self.tokens = 0
-        self.queue: deque[_Item] = deque()
-        self.prefilling: deque[_Item] = deque()
-        self.starting: list[_Item] = []            # prompts in the cache with samples that may begin
-        self.rows: list[_Row] = []
-        self.rows_changed = True
-
-    def _items(self, prompts: Sequence[Sequence[int]]) -> list[_Item]:
-        ids = self.options.item_ids if self.options.item_ids is not None else range(len(prompts))
+        self.decode_pass = torch.compile(model.hidden_states, dynamic=True) if options.compile_decode else model.hidden_states
+        ids = options.item_ids if options.item_ids is not None else range(len(prompts))
         if len(ids) != len(prompts) or len(set(ids)) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts need as many different item ids, got {len(ids)}, {len(set(ids))} different")
         for i, prompt in enumerate(prompts):
             if len(prompt) == 0:
                 raise ValueError(f"prompt {i} is empty; the model needs one token or more to begin from")
-        return [_Item(i, item_id, list(prompt)) for i, (item_id, prompt) in enumerate(zip(ids, prompts))]
+        self.items = [_Item(i, item_id, list(prompt)) for i, (item_id, prompt) in enumerate(zip(ids, prompts))]
+        self.results: list[list[Completion | None]] = [[None] * options.num_samples for _ in prompts]
+        self.queue: deque[_Item] = deque()         # waiting prompts, the longest first
+        self.prefilling: deque[_Item] = deque()    # prompts in a slot, not yet all in the cache
+        self.starting: list[_Item] = []            # prompts in the cache, with samples and places to begin
+        self.rows: list[_Row] = []
+        self.rows_changed = True
+        self.stats, self.progress = Stats(items=len(prompts)), Progress(options.progress, len(prompts))
 
     def run(self) -> list[list[Completion]]:
-        was_training = self.model.training
+        began, was_training = time.perf_counter(), self.model.training
         self.model.eval()
         try:
             with torch.inference_mode():
@@ -163,129 +182,172 @@ class Engine:
                     # A batch worth its pass over the weights goes on while long prompts are prefilled; a small one waits.
                     if self.rows and (not self.prefilling or 2 * len(self.rows) >= self.cache.slots * self.cache.width):
                         self.decode()
+                    self.progress.show(len(self.rows), self.stats.new_tokens)
         finally:
             self.model.train(was_training)
+        self.progress.show(0, self.stats.new_tokens, last=True)
+        self.stats.seconds = time.perf_counter() - began
+        if self.options.stats is not None:
+            self.options.stats.update(asdict(self.stats))
         return self.results
 
     def plan(self) -> None:
         """Decide which prompts fit, what they share, and how the budget is cut into slots."""
         options, config = self.options, self.model.config
-        width = min(options.num_samples, options.first_samples or options.num_samples, options.max_rows)
-        suffix = options.max_new_tokens + self.sync_every
         per_token = KVCache.bytes_per_token(config, self.dtype)
-        budget = int(1e9 * options.cache_gb if options.cache_gb else default_cache_bytes(self.device)) // per_token
-        limit = min(config.max_position_embeddings - options.max_new_tokens, budget - suffix, options.max_prompt_tokens or 2**62)
+        budget = 1e9 * options.cache_gb if options.cache_gb else default_cache_bytes(self.device)
+        parts = 2 * config.num_hidden_layers       # a resize holds one tensor twice, which is at most one in so many
+        self.budget = int(budget * parts / (parts + 1)) // per_token                     # in tokens
+        self.suffix = options.max_new_tokens + self.sync_every - 1
+        limit = min(config.max_position_embeddings - options.max_new_tokens, self.budget - self.suffix,
+                    options.max_prompt_tokens or config.max_position_embeddings)
         if limit < 1:
-            raise ValueError(f"no prompt fits: {options.max_new_tokens} new tokens, {config.max_position_embeddings} positions, a cache "
-                             f"of {budget} tokens ({per_token} bytes each); lower max_new_tokens or raise cache_gb")
-        for item in self.items:
-            if len(item.prompt) > limit and options.long_prompts == "truncate":
-                item.prompt, self.truncated = item.prompt[-limit:], self.truncated + 1
-            elif len(item.prompt) > limit:
-                self.refused += 1
-                self.results[item.index] = [Completion([], 0.0, "refused")] * options.num_samples
-                self.report(item)
-            else:
-                self.queue.append(item)
-        self.queue = deque(sorted(self.queue, key=lambda item: -len(item.prompt)))
+            raise ValueError(f"no prompt fits: {options.max_new_tokens} new tokens, {config.max_position_embeddings} positions, room for "
+                             f"{self.budget} tokens of {per_token} bytes in the cache; lower max_new_tokens or raise cache_gb")
+        self.queue.extend(sorted((item for item in self.items if self._fits(item, limit)), key=lambda item: -len(item.prompt)))
+        if self.stats.refused_prompts or self.stats.truncated_prompts:
+            print(f"{self.stats.refused_prompts} prompts refused and {self.stats.truncated_prompts} truncated of {len(self.items)}: "
+                  f"longer than {limit:,} tokens", file=sys.stderr)
+        self.stats.prompt_tokens = sum(len(item.prompt) for item in self.queue)
         if not self.queue:
             return
+        self.allowed = torch.zeros(config.vocab_size, device=self.device)
+        self.allowed[options.vocab_size or config.vocab_size:] = -torch.inf
+        self.allowed[list(options.banned_ids)] = -torch.inf
         longest = len(self.queue[0].prompt)
-        width = min(width, (budget - longest) // suffix)
-        slots = min(len(self.queue), max(1, options.max_rows // width), budget // (longest + width * suffix))
-        self.cache = KVCache(config, slots=slots, leads=0, width=width, prefix_length=longest, suffix_length=suffix,
-                             dtype=self.dtype, device=self.device)
-        self.free_slots = list(range(slots))
-        allowed = torch.zeros(config.vocab_size, dtype=torch.float32, device=self.device)
-        allowed[options.vocab_size or config.vocab_size:] = -torch.inf
-        allowed[list(options.banned_ids)] = -torch.inf
-        self.bias = allowed if bool(allowed.any()) else None
+        leads = shared_leads([item.prompt for item in self.queue], self.budget // 8) if options.share_leads else []
+        self.budget -= sum(length for length, _ in leads)
+        wanted = min(options.num_samples, options.first_samples or options.num_samples, options.max_rows)
+        self.width = max(1, min(wanted, (self.budget - longest) // self.suffix))
+        self.cache = KVCache(config, slots=self._slots(longest), width=self.width, prefix_length=longest,
+                             suffix_length=self.suffix, dtype=self.dtype, device=self.device)
+        self.free_slots = list(range(self.cache.slots))
+        waiting = list(self.queue)
+        for i, (length, members) in enumerate(leads):
+            self.cache.occupy(0)
+            self.prefilling.append(_Item(-1, "", waiting[members[0]].prompt[:length], slot=0))
+            while self.prefilling:
+                self.prefill()
+            self.cache.keep_lead(0)
+            for member in members:
+                waiting[member].lead = i
+        self.starting.clear()
+        self.stats.cache_bytes = self.cache.nbytes
+
+    def _fits(self, item: _Item, limit: int) -> bool:
+        if len(item.prompt) > limit and self.options.long_prompts == "truncate":
+            item.prompt = item.prompt[-limit:]
+            self.stats.truncated_prompts += 1
+        elif len(item.prompt) > limit:
+            self.stats.refused_prompts += 1
+            self.results[item.index] = [Completion([], 0.0, "refused")] * self.options.num_samples
+            self._complete(item)
+            return False
+        return True
+
+    def _slots(self, longest: int, residents: int = 0) -> int:
+        """How many slots the budget holds where no prompt is longer than `longest`, and there is work for."""
+        fitting = self.budget // (longest + self.width * self.suffix)
+        return max(1, min(fitting, max(1, self.options.max_rows // self.width), len(self.queue) + residents))
 
     def admit(self) -> None:
         """Let waiting prompts into free slots, once there are enough of those to be worth a prefill pass."""
-        if 4 * len(self.free_slots) < self.cache.slots and self.rows:
+        if self.rows and 4 * len(self.free_slots) < self.cache.slots:
             return
+        self._recut()
         while self.queue and self.free_slots:
             item = self.queue.popleft()
             item.slot = self.free_slots.pop(0)
-            item.places = list(range(self.cache.width))
+            item.places = list(range(self.width))
             item.waiting = deque(range(self.options.num_samples))
-            self.cache.lengths[item.slot] = 0
+            self.cache.occupy(item.slot, item.lead)
             self.prefilling.append(item)
+
+    def _recut(self) -> None:
+        """Cut the cache into more, shorter slots where the prompts left are short, or into fewer where few are left."""
+        residents = {item.slot: item for item in [*(row.item for row in self.rows), *self.prefilling, *self.starting]}
+        lengths = [len(item.prompt) for item in (*residents.values(), *list(self.queue)[:1])]
+        slots = self._slots(max(lengths), len(residents)) if lengths else 0
+        if slots > self.cache.slots or 0 < 2 * slots <= self.cache.slots:
+            keep = sorted(residents)
+            self.cache.resize(keep, slots, max(lengths))
+            for slot, old in enumerate(keep):
+                residents[old].slot = slot
+            self.free_slots = list(range(len(keep), slots))
+            self.rows_changed = True
+            self.stats.cache_bytes = max(self.stats.cache_bytes, self.cache.nbytes)
 
     def prefill(self) -> None:
         """One pass over at most `chunk` tokens of the prompts that are entering."""
-        pieces, ids, positions, ends, complete, room = [], [], [], [], [], self.chunk
+        pieces, ids, positions, ends, complete = [], [], [], [], []
         for item in self.prefilling:
             begin = self.cache.lengths[item.slot]
-            end = min(len(item.prompt), begin + room)
+            end = min(len(item.prompt), begin + self.chunk - len(ids))
             pieces.append(Piece(item.slot, begin, end - begin))
             ids += item.prompt[begin:end]
             positions += range(begin, end)
-            room -= end - begin
             if end == len(item.prompt):
                 complete.append(item)
                 ends.append(len(ids) - 1)
-            if room == 0:
+            if len(ids) == self.chunk:
                 break
         self.cache.begin_prefill(pieces)
         hidden = self.model.hidden_states(self._tensor([ids]), self._tensor([positions]), cache=self.cache)
+        self.stats.prefill_tokens += len(ids)
+        self.stats.prefill_passes += 1
         if complete:
-            logits = self._logits(hidden[0, ends])
-            for i, item in enumerate(complete):
-                item.first = logits[i]
-                self.prefilling.popleft()
-            self.starting += complete
+            for item, logits in zip(complete, self._logits(hidden[0, ends])):
+                item.logits = logits
+                self.starting.append(self.prefilling.popleft())
 
     def start(self) -> None:
-        """Draw the first token of every sample that may begin: its prompt's logits are there, no pass is needed."""
+        """Draw the first token of every sample that may begin: it needs no pass, the prompt's logits are there."""
         rows, first = [], self.options.first_samples or self.options.num_samples
         for item in self.starting:
             while item.places and item.waiting and not (item.waiting[0] == first and item.live):
                 sample = item.waiting.popleft()
-                key = stream_key(self.options.seed, item.item_id, sample)
-                rows.append(_Row(item, sample, item.places.pop(0), key))
+                rows.append(_Row(item, sample, item.places.pop(0), stream_key(self.options.seed, item.item_id, sample)))
                 item.live += 1
-        self.starting = []
-        if not rows:
-            return
-        u = torch.from_numpy(uniforms([row.key for row in rows], [0] * len(rows))[:, 0]).to(self.device)
-        logits = torch.stack([row.item.first for row in rows])
-        tokens, logprobs = self._choose(logits, u)
-        self.rows += rows
-        self.rows_changed = True
-        self.take(rows, tokens[:, None], logprobs[:, None])
+        if rows:
+            u = self._uniforms(np.array([row.key for row in rows], dtype=np.uint64), [0] * len(rows), 1)
+            tokens, logprobs = self._choose(torch.stack([row.item.logits for row in rows]), u[:, 0])
+            for item in self.starting:
+                item.logits = item.logits if item.waiting else None
+            self.starting = []
+            self.rows += rows
+            self.rows_changed = True
+            self.take(rows, tokens[:, None], logprobs[:, None])
 
     def decode(self) -> None:
         """`sync_every` tokens for every row, with one transfer to the host at the end."""
+        steps = [len(row.ids) for row in self.rows]
         if self.rows_changed:
             self.cache.set_rows([(row.item.slot, row.place) for row in self.rows])
             self.keys = np.array([row.key for row in self.rows], dtype=np.uint64)
             self.last = self._tensor([row.ids[-1] for row in self.rows])
-            self.written = self._tensor([len(row.ids) - 1 for row in self.rows])
+            self.written = self._tensor(steps) - 1                                       # the last token drawn is not stored yet
             self.prompt_lengths = self._tensor([len(row.item.prompt) for row in self.rows])
             self.rows_changed = False
-        steps = [len(row.ids) for row in self.rows]
-        longest = max(steps) - 1
-        u = torch.from_numpy(uniforms(self.keys, steps, self.sync_every)).to(self.device)
+        u = self._uniforms(self.keys, steps, self.sync_every)
         tokens, logprobs = [], []
         for i in range(self.sync_every):
-            self.cache.begin_decode(self.written, longest + i)
+            self.cache.begin_decode(self.written, max(steps) - 1 + i)
             positions = self.prompt_lengths + self.written
-            hidden = self.model.hidden_states(self.last[:, None], positions[:, None], cache=self.cache)
+            hidden = self.decode_pass(self.last[:, None], positions[:, None], cache=self.cache)          # (R, 1, E)
             self.last, logprob = self._choose(self._logits(hidden[:, 0]), u[:, i])
+            self.written = self.written + 1
             tokens.append(self.last)
             logprobs.append(logprob)
-            self.written = self.written + 1
+        self.stats.decode_steps += self.sync_every
         self.take(self.rows, torch.stack(tokens, dim=1), torch.stack(logprobs, dim=1))
 
     def take(self, rows: list[_Row], tokens: Tensor, logprobs: Tensor) -> None:
-        """Append new tokens (R, steps) to the rows, and let the rows that end leave."""
+        """Append the new tokens (R, steps) to their rows, and let the rows that end leave."""
         ended = []
         for row, new, scores in zip(rows, tokens.tolist(), logprobs.tolist()):
             for token, score in zip(new, scores):
                 row.logprob += score
-                self.tokens += 1
+                self.stats.new_tokens += 1
                 if token in self.eos:
                     ended.append((row, "stop"))
                     break
@@ -294,7 +356,7 @@ class Engine:
                     ended.append((row, "length"))
                     break
         for row, reason in ended:
-            if not row.item.decided:
+            if row.place >= 0:                     # else its item was decided by a sample before it
                 self.end(row, reason)
         if ended:
             self.rows = [row for row in self.rows if row.place >= 0]
@@ -302,41 +364,110 @@ class Engine:
 
     def end(self, row: _Row, reason: str) -> None:
         """Record a sample, free its place, and see whether its item is decided or complete."""
-        item, options = row.item, self.options
+        item, on_sample = row.item, self.options.on_sample
         drawn = len(row.ids) + (reason == "stop")
-        self.results[item.index][row.sample] = Completion(row.ids, row.logprob / drawn if drawn else 0.0, reason)
+        self.results[item.index][row.sample] = Completion(row.ids, row.logprob / max(drawn, 1), reason)
         item.places.append(row.place)
         item.live -= 1
         row.place = -1
-        if reason != "cancelled" and options.on_sample is not None and options.on_sample(item.index, row.sample, row.ids):
-            item.decided = True
-            for other in self.rows:
-                if other.item is item and other.place >= 0:
-                    self.end(other, "cancelled")
-            for sample in item.waiting:
-                self.results[item.index][sample] = Completion([], 0.0, "cancelled")
-            item.waiting.clear()
+        if reason == "cancelled":
+            self.stats.cancelled_samples += 1
+            self.stats.cancelled_tokens += drawn
+            return
+        if on_sample is not None and on_sample(item.index, row.sample, row.ids):
+            self._cancel(item)
         if item.waiting:
             self.starting.append(item)
-        elif item.live == 0 and None not in self.results[item.index]:
+        elif item.live == 0:
             self.free_slots.append(item.slot)
-            item.first = ()
-            self.report(item)
+            self._complete(item)
 
-    def report(self, item: _Item) -> None:
+    def _cancel(self, item: _Item) -> None:
+        """The item is decided: end its rows and forget its samples that have not begun."""
+        for row in self.rows:
+            if row.item is item and row.place >= 0:
+                self.end(row, "cancelled")
+        for sample in item.waiting:
+            self.results[item.index][sample] = Completion([], 0.0, "cancelled")
+            self.stats.cancelled_samples += 1
+        item.waiting.clear()
+
+    def _complete(self, item: _Item) -> None:
+        self.progress.done += 1
         if self.options.on_item is not None:
             self.options.on_item(item.index, self.results[item.index])
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        """hidden (R, E) -> logits (R, V), -inf at the ids that must not be chosen."""
-        logits = self.model.lm_head(hidden).float()
-        return logits if self.bias is None else logits + self.bias
+        """hidden (R, E) -> logits (R, V) in float32, -inf at the ids that must not be chosen."""
+        return self.model.lm_head(hidden).float().add_(self.allowed)
+
+    def _uniforms(self, keys: np.ndarray, steps: list[int], count: int) -> Tensor:
+        return torch.from_numpy(uniforms(keys, steps, count)).to(self.device)
 
     def _choose(self, logits: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         return choose(logits, u, temperature=self.options.temperature, top_k=self.options.top_k, top_p=self.options.top_p)
 
     def _tensor(self, values: list) -> Tensor:
         return torch.tensor(values, device=self.device)
+
+
+class Progress:
+    """Items done, rows, tokens per second and the time left: one line on stderr, every second or, in a file, ten seconds."""
+
+    def __init__(self, show: bool | Callable[[], str], total: int) -> None:
+        self.text = show if callable(show) else (lambda: "") if show else None
+        self.total, self.done, self.began, self.shown = total, 0, time.monotonic(), 0.0
+        self.end, self.pause = ("\r", 1.0) if sys.stderr.isatty() else ("\n", 10.0)
+
+    def show(self, rows: int, tokens: int, last: bool = False) -> None:
+        now = time.monotonic()
+        if self.text is None or now - max(self.shown, self.began) < self.pause and not last:
+            return
+        self.shown, elapsed = now, max(now - self.began, 1e-9)
+        eta = time.strftime("%H:%M:%S", time.gmtime(elapsed * (self.total - self.done) / self.done)) if self.done else "--:--:--"
+        fields = [f"sampled {self.done:,}/{self.total:,} items", f"{rows} rows", f"{tokens / elapsed:,.0f} tok/s", self.text(), f"eta {eta}"]
+        print(" | ".join(field for field in fields if field), end="\n" if last else self.end, file=sys.stderr, flush=True)
+
+
+def shared_leads(prompts: Sequence[list[int]], most_tokens: int, least: int = 16) -> list[tuple[int, list[int]]]:
+    """Find text that several prompts begin with, worth computing once: [(length, indices of its prompts)].
+
+    Every prompt is in one lead at most and keeps one token or more of its own. Where the prompts behind a common start
+    split into families that each share much more (several system prompts behind one BOS), each family is a lead.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: prompts[i])
+    leads, families = [], [(0, len(order), 0)]     # a family is a range of `order`, whose prompts share so many tokens at least
+    while families:
+        low, high, known = families.pop()
+        if high - low < 2:
+            continue
+        first, last = prompts[order[low]], prompts[order[high - 1]]                      # sorted: what these two share, all share
+        common = known
+        while common < min(len(first), len(last)) and first[common] == last[common]:
+            common += 1
+        rest, begin = [], low
+        for end in range(low + 1, high + 1):       # split where the next token changes
+            if end == high or _at(prompts[order[end]], common) != _at(prompts[order[begin]], common):
+                a, b = prompts[order[begin]], prompts[order[end - 1]]
+                if end - begin >= 4 and end - begin < high - low and len(a) > common and a[:common + least] == b[:common + least]:
+                    families.append((begin, end, common))
+                else:
+                    rest += order[begin:end]
+                begin = end
+        length = min([common, *(len(prompts[i]) - 1 for i in rest)])
+        if len(rest) > 1 and length >= least:
+            leads.append((length, rest))
+    leads.sort(key=lambda lead: -lead[0] * (len(lead[1]) - 1))
+    kept = []
+    for length, members in leads[:32]:
+        if length <= most_tokens:
+            kept.append((length, members))
+            most_tokens -= length
+    return kept
+
+
+def _at(prompt: list[int], position: int) -> int:
+    return prompt[position] if position < len(prompt) else -1
 
 
 def default_cache_bytes(device: torch.device) -> int:

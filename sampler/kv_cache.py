@@ -16,7 +16,7 @@ attention, the prompt read once for all its samples. Hydragen runs two attention
 plain PyTorch the one softmax is the same sum with fewer passes.
 
 Prefill is free of padding: the new tokens of several prompts travel as one row, and only attention takes them apart.
-The cache also holds *leads*: prefix-only slots for the text that several prompts begin with, computed once and copied.
+The cache also keeps *leads*: text that several prompts begin with, computed once and copied into their slots.
 
 Letters: K key/value heads, G queries per key/value head, D head_dim, P slots, W width, R rows (samples being decoded).
 """
@@ -43,14 +43,14 @@ class KVCache:
     Before each forward pass say what its tokens are: `begin_prefill(pieces)` or `begin_decode(...)`.
     """
 
-    def __init__(self, config, *, slots: int, leads: int, width: int, prefix_length: int, suffix_length: int,
+    def __init__(self, config, *, slots: int, width: int, prefix_length: int, suffix_length: int,
                  dtype: torch.dtype, device: torch.device) -> None:
-        self.slots, self.leads, self.width = slots, leads, width
+        self.slots, self.width, self.device = slots, width, device
         self.prefix_length, self.suffix_length = prefix_length, suffix_length
-        self.device = device
-        self.lengths = [0] * (slots + leads)                            # prompt tokens stored per slot
+        self.lengths = [0] * slots                                      # prompt tokens stored per slot
         K, D = config.num_key_value_heads, config.head_dim
         self.layers = [LayerCache(self, K, D, dtype) for _ in range(config.num_hidden_layers)]
+        self.leads: list[list[tuple[Tensor, Tensor]]] = []              # per lead and layer: keys (K, D, T), values (K, T, D)
         self.pieces: list[Piece] = []
 
     @staticmethod
@@ -60,7 +60,30 @@ class KVCache:
 
     @property
     def nbytes(self) -> int:
-        return sum(t.nbytes for layer in self.layers for t in (layer.prefix_k, layer.prefix_v, layer.suffix_k, layer.suffix_v))
+        """Bytes held at this moment, leads included."""
+        tensors = [t for layer in self.layers for t in layer.tensors()] + [t for lead in self.leads for pair in lead for t in pair]
+        return sum(t.nbytes for t in tensors)
+
+    def keep_lead(self, slot: int) -> None:
+        """Copy the prompt in `slot` aside as the next lead."""
+        n = self.lengths[slot]
+        self.leads.append([(layer.prefix_k[slot, ..., :n].clone(), layer.prefix_v[slot, :, :n].clone()) for layer in self.layers])
+
+    def occupy(self, slot: int, lead: int | None = None) -> None:
+        """Let a new prompt into `slot`; it begins with this lead, if any."""
+        self.lengths[slot] = 0
+        if lead is not None:
+            for layer, (keys, values) in zip(self.layers, self.leads[lead]):
+                self.lengths[slot] = keys.shape[-1]
+                layer.prefix_k[slot, ..., :keys.shape[-1]] = keys
+                layer.prefix_v[slot, :, :keys.shape[-1]] = values
+
+    def resize(self, keep: list[int], slots: int, prefix_length: int) -> None:
+        """Cut the memory anew, layer by layer: slot keep[i] becomes slot i, the others are dropped."""
+        self.lengths = [self.lengths[slot] for slot in keep] + [0] * (slots - len(keep))
+        self.slots, self.prefix_length = slots, prefix_length
+        for layer in self.layers:
+            layer.resize(keep)
 
     def begin_prefill(self, pieces: list[Piece]) -> None:
         """The next forward pass is one row (1, S): the tokens of these pieces, one after the other."""
@@ -112,23 +135,31 @@ class KVCache:
             self.masks[window] = bias[:, None, :, None]
         return self.masks[window]
 
-    def copy_prefix(self, source: int, target: int, length: int) -> None:
-        """Let the prompt in slot `target` begin with the first `length` tokens of the one in slot `source`."""
-        for layer in self.layers:
-            layer.prefix_k[target, :, :, :length] = layer.prefix_k[source, :, :, :length]
-            layer.prefix_v[target, :, :length] = layer.prefix_v[source, :, :length]
-        self.lengths[target] = length
-
 
 class LayerCache:
     """One layer's share of the cache. Prefix keys lie (D, Tp), as the product with the queries wants them."""
 
     def __init__(self, cache: KVCache, K: int, D: int, dtype: torch.dtype) -> None:
-        self.cache = cache
-        P, W, Tp, Ts = cache.slots, cache.width, cache.prefix_length, cache.suffix_length
-        make = lambda *shape: torch.zeros(shape, dtype=dtype, device=cache.device)      # zeros: unused entries stay finite
-        self.prefix_k, self.prefix_v = make(P + cache.leads, K, D, Tp), make(P + cache.leads, K, Tp, D)
-        self.suffix_k, self.suffix_v = make(P, K, W, Ts, D), make(P, K, W, Ts, D)
+        self.cache, self.K, self.D, self.dtype = cache, K, D, dtype
+        self.prefix_k, self.prefix_v, self.suffix_k, self.suffix_v = (self._make(shape) for shape in self._shapes())
+
+    def _shapes(self) -> tuple[tuple[int, ...], ...]:
+        P, W, Tp, Ts = self.cache.slots, self.cache.width, self.cache.prefix_length, self.cache.suffix_length
+        return (P, self.K, self.D, Tp), (P, self.K, Tp, self.D), (P, self.K, W, Ts, self.D), (P, self.K, W, Ts, self.D)
+
+    def _make(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.zeros(shape, dtype=self.dtype, device=self.cache.device)            # zeros: unused entries stay finite
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.prefix_k, self.prefix_v, self.suffix_k, self.suffix_v
+
+    def resize(self, keep: list[int]) -> None:
+        for name, shape in zip(("prefix_k", "prefix_v", "suffix_k", "suffix_v"), self._shapes()):
+            old, new = getattr(self, name), self._make(shape)
+            common = tuple(slice(0, min(a, b)) for a, b in zip(old.shape[1:], shape[1:]))
+            for target, source in enumerate(keep):
+                new[(target, *common)] = old[(source, *common)]
+            setattr(self, name, new)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
         """Store k and v (B, K, S, D), already rotated, and attend with q (B, H, S, D) -> (B, H, S, D)."""
