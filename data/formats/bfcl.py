@@ -1,0 +1,69 @@
+"""BFCL: question and function documents, with the accepted answers in a second file keyed by id.
+
+An accepted answer lists the values that each argument may have; the first is taken ("" among the values means that the
+argument may be left out). An irrelevance item has no answer and its calls are []. For scoring use eval/bfcl.py instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from data.formats.dialogue import transcript, turns_of
+from data.formats.items import Ask, Context, Format, Item, LeftOut, RowError, Sample, need_list
+
+
+def read(row: Any, context: Context) -> Iterator[Item]:
+    messages = row.get("question")
+    if isinstance(messages, list) and messages and isinstance(messages[0], list):
+        if len(messages) > 1:
+            yield LeftOut("later_user_turn", len(messages) - 1)
+        messages = messages[0]
+    turns = turns_of(messages) if isinstance(messages, list) else []
+    query = transcript(turns) if turns else messages
+    if not isinstance(query, str) or not query.strip():
+        raise RowError("no_query", "`question` holds no message", stage="query")
+    if any(turn.role == "system" for turn in turns):
+        yield LeftOut("system_prompt")
+    tools = need_list(row.get("function"), "`function`")
+    identity = str(row.get("id"))
+    truth = (context.answers or {}).get(identity, row.get("ground_truth"))
+    if truth is None and "irrelevance" in identity:
+        truth = []
+    if truth is None:
+        yield Ask(query, tools)
+    else:
+        yield Sample(query, tools, [_call(entry, tools) for entry in need_list(truth, "`ground_truth`", "calls")])
+        yield LeftOut("accepted_alternatives", int(bool(truth)))
+
+
+def _call(entry: Any, tools: list[Any]) -> dict[str, Any]:
+    """{tool: {argument: [accepted values]}} -> one call."""
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise RowError("bad_call", f"an answer must be one tool with its arguments, found {entry!r:.80}", stage="calls")
+    (name, arguments), = entry.items()
+    return {"name": name, "arguments": _chosen(arguments)}
+
+
+def _chosen(accepted: dict[str, Any]) -> dict[str, Any]:
+    out = {}
+    for name, values in accepted.items():
+        if not isinstance(values, list) or not values:
+            raise RowError("bad_call", f"the accepted values of {name!r} are no list", stage="calls")
+        if values[0] != "" or len(values) == 1:
+            out[name] = _value(values[0])
+    return out
+
+
+def _value(value: Any) -> Any:
+    """One accepted value; an object inside it lists accepted values per key again, where all of its values are lists."""
+    if isinstance(value, dict) and value and all(isinstance(inner, list) and inner for inner in value.values()):
+        return _chosen(value)
+    return [_value(inner) for inner in value] if isinstance(value, list) else value
+
+
+def looks_like(row: Any) -> bool:
+    return isinstance(row, dict) and "question" in row and "function" in row
+
+
+FORMAT = Format("bfcl", "BFCL questions with function documents; answers from possible_answer/ or --answers", read, looks_like)

@@ -1,0 +1,73 @@
+"""glaive-function-calling-v2 as published: `system` and `chat` as text, calls as `<functioncall> {...}`.
+
+The arguments of a call stand in single quotes, so a call is not JSON; a quote inside them may or may not be escaped.
+(Conversions of Glaive with roles are read by sharegpt.py.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from data.formats.dialogue import Turn, samples
+from data.formats.items import Context, Format, Item, RowError, json_inside, need_text
+from data.formats.literals import LiteralError, parse_literal
+from data.schema import JsonError, decode_json_at, strict_json_loads
+
+_MARK = re.compile(r"^\s*(USER|ASSISTANT|FUNCTION RESPONSE):", re.M)
+_ROLES = {"USER": "user", "ASSISTANT": "assistant", "FUNCTION RESPONSE": "tool"}
+_QUOTED = re.compile(r'"arguments"\s*:\s*\'(?P<inside>.*)\'\s*\}\s*$', re.S)
+
+
+def read(row: Any, context: Context) -> Iterator[Item]:
+    text = need_text(row, "chat")
+    parts = _MARK.split(text)
+    turns = []
+    for mark, said in zip(parts[1::2], parts[2::2]):
+        said = said.replace("<|endoftext|>", "").strip()
+        before, tag, call = said.partition("<functioncall>")
+        if _ROLES[mark] == "assistant" and tag:
+            turns.append(Turn("assistant", before.strip(), [read_functioncall(call.strip())]))
+        else:
+            turns.append(Turn(_ROLES[mark], said))
+    yield from samples(turns, tools_of(row.get("system") or ""), context)
+
+
+def tools_of(system: str) -> list[Any]:
+    """The JSON objects that stand one after another in the system text. Raises RowError `bad_tools`."""
+    tools: list[Any] = []
+    at = system.find("{")
+    while at >= 0:
+        try:
+            value, at = decode_json_at(system, at)
+        except JsonError as error:
+            raise RowError("bad_tools", f"an object in `system` is not JSON: {error.detail}", stage="tools") from None
+        tools.append(value)
+        at = system.find("{", at)
+    return tools
+
+
+def read_functioncall(text: str) -> Any:
+    """One call: JSON, or an object whose arguments are JSON in single quotes. Raises RowError `bad_calls`."""
+    try:
+        return strict_json_loads(text)
+    except JsonError as error:
+        if error.code == "duplicate_key":
+            raise RowError("duplicate_key", error.detail, stage="calls") from None
+    match = _QUOTED.search(text)
+    if match:
+        inside = match["inside"].replace("\\'", "'")
+        call = text[:match.start()] + f'"arguments": {inside.strip() or "{}"}' + "}"
+        return json_inside(call, "the call", "calls")
+    try:
+        return parse_literal(text)
+    except LiteralError as error:
+        raise RowError("bad_calls", f"a <functioncall> that cannot be read: {error}", stage="calls") from None
+
+
+def looks_like(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("chat"), str) and isinstance(row.get("system"), str)
+
+
+FORMAT = Format("glaive", "glaive-function-calling-v2 as published: system and chat text", read, looks_like)

@@ -1,0 +1,144 @@
+"""What a reader makes of one row: items, each of which becomes one line of an output file.
+
+A reader is a generator `read(row, context)`; it only finds the parts. Tools and calls are handed on as the corpus spells
+them and normalised in one place (tooldocs.py, `read_call` here), so that a reader stays a page long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from data.schema import JsonError, strict_json_loads
+
+
+class RowError(ValueError):
+    """A row, or a part of it, that cannot be converted: a reason code to count, and what was found."""
+
+    def __init__(self, reason: str, detail: str, stage: str = "read") -> None:
+        super().__init__(detail)
+        self.reason, self.detail, self.stage = reason, detail, stage
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A query with its candidate tools and calls ([] = the right answer is no call). `part` tells the samples of one row
+    apart; `notes` name what the conversion could not keep."""
+
+    query: str
+    tools: list[Any]
+    calls: list[Any]
+    part: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Document:
+    """One tool document, and what to say about its origin beyond the row number."""
+
+    tool: Any
+    part: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A user's query without an answer, and the tools that stood beside it, if any."""
+
+    query: str
+    tools: list[Any] = field(default_factory=list)
+    part: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A part of a row that is not converted while the rest of the row is."""
+
+    error: RowError
+    part: str = ""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something of the row that has no place in the output; counted in the manifest by `what`."""
+
+    what: str
+    count: int = 1
+
+
+Item = Sample | Document | Ask | Refused | LeftOut
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a reader may know beyond the row. Companion data come from `--answers` and `--tools`, or lie beside the file."""
+
+    turns: str = "first"
+    answers: dict[str, Any] | None = None
+    tools: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Format:
+    """One corpus format. `looks_like` is asked with a row by `--from auto`; `rows` splits a whole document into rows;
+    `is_line` tells a record that is one line of a row which fills the whole file (API-Bank's raw dialogues)."""
+
+    name: str
+    about: str
+    read: Callable[[Any, Context], Iterator[Item]]
+    looks_like: Callable[[Any], bool]
+    rows: Callable[[Any], Iterable[Any] | None] = lambda document: None
+    is_line: Callable[[Any], bool] = lambda record: False
+
+
+def need_text(row: Any, key: str) -> str:
+    """The non-empty text under `key`. Raises RowError `no_query`."""
+    value = row.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise RowError("no_query", f"`{key}` is {value!r:.80}, expected a text", stage="query")
+    return value
+
+
+def need_list(value: Any, what: str, stage: str = "tools") -> list[Any]:
+    """A list, or one inside a JSON string (xLAM, glaive). None and "" mean an empty one. Raises RowError."""
+    if isinstance(value, str):
+        value = json_inside(value, what, stage) if value.strip() else []
+    if value is None:
+        return []
+    if isinstance(value, dict):
+        return [value]
+    if not isinstance(value, list):
+        raise RowError("bad_" + stage, f"{what} is {type(value).__name__}, expected a list", stage=stage)
+    return value
+
+
+def json_inside(text: str, what: str, stage: str) -> Any:
+    """Parse JSON that stands inside a string. Raises RowError `duplicate_key` or `bad_json_string`."""
+    try:
+        return strict_json_loads(text)
+    except JsonError as error:
+        reason = error.code if error.code == "duplicate_key" else "bad_json_string"
+        raise RowError(reason, f"{what} is a string that is not JSON: {error.detail}", stage=stage) from None
+
+
+_CALL_NAMES = ("name", "api", "api_name", "Action", "tool")
+_CALL_ARGUMENTS = ("arguments", "parameters", "Action_Input", "args", "input")
+
+
+def read_call(raw: Any) -> dict[str, Any]:
+    """One call, however it is spelled -> {"name", "arguments"}. Arguments in a JSON string are parsed. Raises RowError."""
+    if isinstance(raw, dict) and isinstance(raw.get("function"), dict):
+        raw = raw["function"]
+    if not isinstance(raw, dict):
+        raise RowError("bad_call", f"a call must be an object, found {type(raw).__name__}", stage="calls")
+    name = next((raw[key] for key in _CALL_NAMES if raw.get(key) is not None), None)
+    if not isinstance(name, str) or not name.strip():
+        raise RowError("call_without_name", f"the call has the keys {sorted(raw)[:8]}", stage="calls")
+    arguments = next((raw[key] for key in _CALL_ARGUMENTS if raw.get(key) is not None), {})
+    if isinstance(arguments, str):
+        arguments = json_inside(arguments, f"the arguments of {name!r}", "calls") if arguments.strip() else {}
+    if not isinstance(arguments, dict):
+        raise RowError("arguments_not_object", f"the arguments of {name!r} are {type(arguments).__name__}", stage="calls")
+    return {"name": name, "arguments": arguments}

@@ -1,0 +1,62 @@
+"""OpenAI messages with `tools` and `tool_calls`, and FunctionChat, whose three files wrap the same parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from data.formats.dialogue import samples, transcript, turns_of
+from data.formats.items import Ask, Context, Format, Item, LeftOut, Refused, RowError, Sample, json_inside, need_list
+
+
+def read(row: Any, context: Context) -> Iterator[Item]:
+    tools = need_list(row.get("tools") or row.get("functions"), "`tools`")
+    yield from samples(turns_of(row.get("messages")), tools, context)
+
+
+def looks_like(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("messages"), list)
+
+
+FORMAT = Format("openai", "OpenAI messages with tools and tool_calls", read, looks_like)
+
+
+def read_functionchat(row: Any, context: Context) -> Iterator[Item]:
+    if "input_messages" in row:
+        yield _decision(row["input_messages"], row.get("input_tools"), row.get("ground_truth"), "")
+        yield LeftOut("accepted_alternatives", int(bool(row.get("acceptable_arguments"))))
+    elif "turns" in row:
+        for turn in need_list(row["turns"], "`turns`", "query"):
+            yield _decision(turn["query"], row.get("tools"), turn.get("ground_truth"), f"turn{turn.get('turn_num')}")
+    else:
+        yield from _single_calls(row)
+
+
+def _decision(messages: Any, tools: Any, truth: Any, part: str) -> Item:
+    """One dialogue up to the assistant's turn, and the turn that is right there (a call, or words)."""
+    try:
+        query = transcript(turns_of(messages))
+        if not isinstance(truth, dict):
+            return Ask(query, need_list(tools, "`tools`"), part)
+        calls = truth.get("tool_calls") or []
+        return Sample(query, need_list(tools, "`tools`"), calls, part, () if calls else ("answer_in_words",))
+    except RowError as error:
+        return Refused(error, part)
+
+
+def _single_calls(row: Any) -> Iterator[Item]:
+    """Every query with every candidate set: the distractors are what this file is for."""
+    truth = {entry["serial_num"]: entry["content"] for entry in row["ground_truth"]}
+    for query in row["query"]:
+        number = query["serial_num"]
+        call = json_inside(truth[number], "`ground_truth`", "calls")
+        for candidates in row["tools"]:
+            yield Sample(query["content"], candidates["content"], [call], f"{number}.{candidates['type']}")
+
+
+def looks_like_functionchat(row: Any) -> bool:
+    return isinstance(row, dict) and ("input_messages" in row or "function_num" in row or "dialog_num" in row)
+
+
+FUNCTIONCHAT = Format("functionchat", "FunctionChat-Bench: single calls, call decisions, dialogues", read_functionchat,
+                      looks_like_functionchat)

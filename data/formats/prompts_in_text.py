@@ -1,0 +1,122 @@
+"""Corpora that keep everything inside one prompt: ToolRL, Hammer's masked rows, MTU-Bench; and NESTFUL beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from data.formats.dialogue import Turn, transcript
+from data.formats.items import Context, Format, Item, LeftOut, RowError, Sample, need_list, need_text
+from data.formats.tagged import after_thinking, value_at, values_between
+from data.schema import JsonError, strict_json_loads
+
+_TOOL = re.compile(r"^\d+\. Name: (?P<name>.*)\nDescription: (?P<description>.*?)\nParameters: (?=\{)", re.M | re.S)
+_SPOKEN = re.compile(r"<(?P<tag>user|think|tool_call|response|obs)>(?P<text>.*?)</(?P=tag)>", re.S)
+
+
+def read_toolrl(row: Any, context: Context) -> Iterator[Item]:
+    instruction = need_text(row, "instruction").partition("**Available Tools**")[2].partition("**Steps for Each Turn**")[0]
+    tools = []
+    for match in _TOOL.finditer(instruction):
+        parameters, _ = value_at(instruction, match.end(), "tools")
+        tools.append({"name": match["name"].strip(), "description": match["description"].strip(), "parameters": parameters})
+    turns = [_toolrl_turn(match["tag"], match["text"].strip()) for match in _SPOKEN.finditer(need_text(row, "input"))
+             if match["tag"] != "think"]
+    if not any(turn.role == "user" for turn in turns):
+        raise RowError("no_user_message", "no <user> in `input`", stage="query")
+    output = after_thinking(need_text(row, "output"))
+    calls = values_between(output, "tool_call") if "<tool_call>" in output else []
+    notes = (*(("dialogue",) if len(turns) > 1 else ()), *(() if calls else ("answer_in_words",)))
+    if "<think>" in row["output"]:
+        yield LeftOut("reasoning")
+    if calls and "<response>" in output:
+        yield LeftOut("words_beside_calls")
+    yield Sample(transcript(turns), tools, calls, notes=notes)
+
+
+def _toolrl_turn(tag: str, text: str) -> Turn:
+    return Turn({"user": "user", "tool_call": "assistant", "response": "assistant", "obs": "tool"}[tag], text)
+
+
+TOOLRL = Format("toolrl", "ToolRL rows: tools in the instruction, <tool_call> after <think>", read_toolrl,
+                lambda row: isinstance(row, dict) and "**Available Tools**" in str(row.get("instruction")))
+
+
+def read_masked(row: Any, context: Context) -> Iterator[Item]:
+    text = need_text(row, "instruction")
+    tools = strict_json_part(text, "[BEGIN OF AVAILABLE TOOLS]", "[END OF AVAILABLE TOOLS]", "tools")
+    query = _between(text, "[BEGIN OF QUERY]", "[END OF QUERY]", "query")
+    answer = need_text(row, "output").strip().removeprefix("```json").strip("`").strip()
+    try:
+        calls = strict_json_loads(answer)
+    except JsonError as error:
+        raise RowError("bad_calls", f"`output` is not JSON: {error.detail}", stage="calls") from None
+    yield Sample(query, need_list(tools, "the tools"), need_list(calls, "the calls", "calls"))
+
+
+def _between(text: str, opening: str, closing: str, stage: str) -> str:
+    inside = text.partition(opening)[2].partition(closing)[0].strip()
+    if not inside:
+        raise RowError("bad_prompt", f"nothing between {opening} and {closing}", stage=stage)
+    return inside
+
+
+def strict_json_part(text: str, opening: str, closing: str, stage: str) -> Any:
+    """The JSON between two marks. Raises RowError."""
+    try:
+        return strict_json_loads(_between(text, opening, closing, stage))
+    except JsonError as error:
+        raise RowError("bad_" + stage, f"not JSON after {opening}: {error.detail}", stage=stage) from None
+
+
+MASKED = Format("hammer", "Hammer's masked rows: tools, format and query in one instruction", read_masked,
+                lambda row: isinstance(row, dict) and "[BEGIN OF AVAILABLE TOOLS]" in str(row.get("instruction")))
+
+_MTU_MARK = re.compile(r"parameters that you can use:\s*", re.S)
+_MTU_TURN = re.compile(r"\n+\s*(?P<who>User|user|Assistant|assistant|Action|Thought|observation|function|Action Input)\s*:[ :]*")
+_MTU_ROLES = {"user": "user", "assistant": "assistant", "observation": "tool", "action": "assistant", "action input": "assistant"}
+
+
+def read_mtu(row: Any, context: Context) -> Iterator[Item]:
+    text = need_text(row, "question")
+    mark = _MTU_MARK.search(text)
+    if not mark:
+        raise RowError("bad_prompt", "no tool list in `question`", stage="tools")
+    value, at = value_at(text, mark.end(), "tools")
+    said = _MTU_TURN.split("\n" + text[at:].lstrip("}] \n"))
+    turns = [Turn(_MTU_ROLES[who.lower()], words.strip()) for who, words in zip(said[1::2], said[2::2])
+             if who.lower() in _MTU_ROLES and words.strip()]
+    if not any(turn.role == "user" for turn in turns):
+        raise RowError("no_user_message", "no `User:` after the tool list", stage="query")
+    answer = row.get("answer")
+    if not isinstance(answer, dict):
+        raise RowError("bad_calls", f"`answer` is {type(answer).__name__}, expected an object", stage="calls")
+    calls = [{"name": name.strip(), "arguments": arguments} for name, arguments in answer.items() if name.strip()]
+    nested = any("." in value and value.split(".")[0].strip() in answer for value in _texts(answer))
+    notes = tuple(note for note, true in (("dialogue", len(turns) > 1), ("answer_in_words", not calls), ("nested_reference", nested)) if true)
+    yield Sample(transcript(turns), value if isinstance(value, list) else [value], calls, notes=notes)
+
+
+def _texts(answer: dict[str, Any]) -> list[str]:
+    return [value for arguments in answer.values() if isinstance(arguments, dict) for value in arguments.values() if isinstance(value, str)]
+
+
+MTU = Format("mtubench", "MTU-Bench: tools and dialogue in one prompt, an answer keyed by tool", read_mtu,
+             lambda row: isinstance(row, dict) and isinstance(row.get("question"), str) and "answer" in row)
+
+
+def read_nestful(row: Any, context: Context) -> Iterator[Item]:
+    """NESTFUL: a sequence of calls with labels; the candidates are the whole specification file (`--tools`)."""
+    entries = need_list(row.get("output"), "`output`", "calls")
+    calls = [entry for entry in entries if isinstance(entry, dict) and entry.get("name") != "var_result"]
+    if len(calls) < len(entries):
+        yield LeftOut("var_result", len(entries) - len(calls))
+    if not context.tools:
+        raise RowError("tools_not_found", "no specification file; give it with --tools", stage="tools")
+    nested = any("$var" in str(call.get("arguments")) for call in calls)
+    yield Sample(need_text(row, "input"), list(context.tools.values()), calls, notes=("nested_reference",) if nested else ())
+
+
+NESTFUL = Format("nestful", "NESTFUL sequences; the tools come from the *-spec.json beside the file or --tools", read_nestful,
+                 lambda row: isinstance(row, dict) and "input" in row and isinstance(row.get("output"), list))

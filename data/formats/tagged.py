@@ -1,0 +1,84 @@
+"""Calls and tools between tags in text: `<tool_call>`, `<tools>`, and the `<functioncall>` of Glaive.
+
+JSON is read from just after the opening tag to where it ends, never up to the first closing tag, so a string that
+spells `</tool_call>` stays whole. Python literals stand in for JSON in some corpora and are read by the literal parser.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from data.formats.items import RowError
+from data.formats.literals import LiteralError, literal_at
+from data.schema import JsonError, decode_json_at
+
+_CODE = re.compile(r"\s*```(?:json)?\s*")
+
+
+def after_thinking(text: str) -> str:
+    """The text after the last `</think>`: tags inside reasoning are not calls."""
+    return text.rpartition("</think>")[2]
+
+
+def value_at(text: str, start: int, stage: str = "calls") -> tuple[Any, int]:
+    """A JSON value, or else a Python literal, at `start`, and the index after it. Raises RowError."""
+    try:
+        return decode_json_at(text, start)
+    except JsonError as error:
+        try:
+            return literal_at(text, start)
+        except LiteralError:
+            raise RowError("bad_" + stage, f"neither JSON nor a literal: {error.detail}", stage=stage) from None
+
+
+def values_between(text: str, tag: str, stage: str = "calls") -> list[Any]:
+    """All values inside all `<tag>` blocks, lists spread out. A block without its closing tag is read to the end.
+
+    Raises:
+        RowError: something between the tags is no value.
+    """
+    out: list[Any] = []
+    position = text.find(f"<{tag}>")
+    while position >= 0:
+        at = _skip(text, position + len(tag) + 2)
+        while at < len(text) and not text.startswith(f"</{tag}>", at):
+            value, at = value_at(text, at, stage)
+            out.extend(value if isinstance(value, list) else [value])
+            at = _skip(text, at)
+        position = text.find(f"<{tag}>", at)
+    return out
+
+
+def _skip(text: str, at: int) -> int:
+    """Skip white space, commas and code fences between values."""
+    while at < len(text):
+        if text[at] in " \t\r\n,":
+            at += 1
+        elif text.startswith("```", at):
+            at = _CODE.match(text, at).end()  # type: ignore[union-attr]
+        else:
+            break
+    return at
+
+
+def without_block(text: str, tag: str) -> str:
+    """The text before the first `<tag>`."""
+    return text.partition(f"<{tag}>")[0].strip()
+
+
+def tool_list(text: str) -> list[Any] | None:
+    """The first balanced JSON list of objects inside running text (ToolACE's system prompt), or None if there is none."""
+    at = text.find("[")
+    while at >= 0:
+        if text[at + 1:at + 40].lstrip()[:1] in ("{", "]"):
+            try:
+                value, _ = decode_json_at(text, at)
+            except JsonError as error:
+                if error.code != "not_json":
+                    raise RowError("bad_tools", f"the tool list in the system text: {error.detail}", stage="tools") from None
+            else:
+                if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+                    return value
+        at = text.find("[", at + 1)
+    return None

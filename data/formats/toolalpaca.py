@@ -1,0 +1,112 @@
+"""ToolAlpaca: one record per API, with an OpenAPI document as a JSON string, queries, and one list of actions each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from data.formats.items import Ask, Context, Document, Format, Item, Refused, RowError, Sample, need_list
+from data.schema import JsonError, strict_json_loads
+
+_METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
+_STRING_OR_HOLE = re.compile(r'"(?:[^"\\]|\\.)*"|\$\{[^{}]*\}', re.S)
+
+
+def read(row: Any, context: Context) -> Iterator[Item]:
+    tools = tools_of(row)
+    queries = need_list(row.get("Instructions"), "`Instructions`", "query")
+    answers = need_list(row.get("Golden_Answers"), "`Golden_Answers`", "calls")
+    if not queries:
+        yield from (Document(tool, str(number)) for number, tool in enumerate(tools))
+    for number, query in enumerate(queries):
+        if number >= len(answers):
+            yield Ask(query, tools, str(number))
+            continue
+        try:
+            calls = [read_action(action) for action in need_list(answers[number], "an answer", "calls")]
+        except RowError as error:
+            yield Refused(error, str(number))
+            yield Ask(query, tools, str(number))
+        else:
+            notes = ("nested_reference",) if "${" in str(calls) else ()
+            yield Sample(query, tools, calls, str(number), notes)
+
+
+def read_action(action: Any) -> dict[str, Any]:
+    """{"Action", "Action_Input": "<JSON>"}; a bare `${field from call}` becomes a string value. Raises RowError."""
+    if not isinstance(action, dict) or not isinstance(action.get("Action"), str):
+        raise RowError("bad_call", f"an action must be an object with `Action`, found {action!r:.80}", stage="calls")
+    text = action.get("Action_Input")
+    if not isinstance(text, str):
+        return {"name": action["Action"], "arguments": text or {}}
+    quoted = _STRING_OR_HOLE.sub(lambda m: f'"{m.group()}"' if m.group()[0] == "$" else m.group(), text)
+    try:
+        arguments = strict_json_loads(quoted) if quoted.strip() else {}
+    except JsonError as error:
+        raise RowError("bad_json_string", f"Action_Input of {action['Action']!r}: {error.detail}", stage="calls") from None
+    return {"name": action["Action"], "arguments": arguments}
+
+
+def tools_of(row: Any) -> list[dict[str, Any]]:
+    """The functions of the API's OpenAPI document. Raises RowError `bad_openapi`."""
+    try:
+        document = strict_json_loads(row.get("Documentation") or "")
+        paths = document["paths"]
+        names = {tuple(place): name for name, place in (row.get("Function_Projection") or {}).items()}
+        return [_tool(document, names.get((path, method)), path, method, operation)
+                for path, methods in paths.items() for method, operation in methods.items() if method in _METHODS]
+    except (JsonError, KeyError, TypeError, AttributeError) as error:
+        raise RowError("bad_openapi", f"`Documentation` is no OpenAPI document: {error!r:.200}", stage="tools") from None
+
+
+def _tool(document: dict[str, Any], name: str | None, path: str, method: str, operation: dict[str, Any]) -> dict[str, Any]:
+    """One operation as a JSON Schema function; parameters and the body's fields become arguments."""
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for parameter in operation.get("parameters") or []:
+        parameter = _resolve(document, parameter)
+        schema = {**(parameter.get("schema") or {}), **{k: parameter[k] for k in ("description", "type", "enum", "default") if k in parameter}}
+        properties[parameter["name"]] = schema
+        if parameter.get("required"):
+            required.append(parameter["name"])
+    body = _schema_in(document, operation.get("requestBody"))
+    for key, schema in (body.get("properties") or {}).items():
+        properties[key] = schema
+        if key in (body.get("required") or []):
+            required.append(key)
+    tool = {"name": name or operation.get("operationId") or f"{method} {path}",
+            "description": operation.get("description") or operation.get("summary") or "",
+            "parameters": {"type": "object", "properties": properties, "required": required,
+                           "components": document.get("components") or {}}}
+    answers = operation.get("responses") or {}
+    results = _schema_in(document, answers.get("200") or answers.get("201"))
+    if results.get("properties"):
+        tool["results"] = {"type": "object", "properties": results["properties"]}
+    return tool
+
+
+def _resolve(document: dict[str, Any], node: Any, hops: int = 0) -> Any:
+    """Follow a local `$ref`."""
+    if hops < 8 and isinstance(node, dict) and isinstance(node.get("$ref"), str):
+        target: Any = document
+        for step in node["$ref"].removeprefix("#/").split("/"):
+            target = target.get(step) if isinstance(target, dict) else None
+        return _resolve(document, target or {}, hops + 1)
+    return node
+
+
+def _schema_in(document: dict[str, Any], holder: Any) -> dict[str, Any]:
+    """The schema of a request body or response; its first kind of content."""
+    content = (_resolve(document, holder) or {}).get("content") or {}
+    for kind in content.values():
+        schema = _resolve(document, (kind or {}).get("schema") or {})
+        return schema if isinstance(schema, dict) else {}
+    return {}
+
+
+def looks_like(row: Any) -> bool:
+    return isinstance(row, dict) and "Documentation" in row and ("Instructions" in row or "Function_Projection" in row)
+
+
+FORMAT = Format("toolalpaca", "ToolAlpaca: one API per record, OpenAPI documents, queries with actions", read, looks_like)

@@ -1,0 +1,155 @@
+"""Type words of the corpora -> the canonical words of data/schema.py, as small schemas.
+
+`str, optional`, `List[Union[int, float]]`, `HashMap`, `array of strings`, `DATEPICKER`, `["string", "null"]`: what a
+word says beyond the canonical words (the item type, that the parameter may be left out) is kept as schema keys; what
+cannot be kept (value types of mappings, members of a mixed union) is for the caller to record with the original word.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from data.schema import CANONICAL_TYPES, TYPE_WORDS
+
+# Words of web forms, documents and program libraries, beyond those that data/schema.py knows.
+_MORE_WORDS = {word: kept for kept, words in {
+    "string": "strings credentials select binary datepicker date time datetime date-time timestamp geopoint file url uri "
+              "link email password path enum image audio video html json xml base64 uuid id phone color regex bytes "
+              "textarea option choice unicode varchar year month day duration timedelta currency address country city",
+    "integer": "integers ints counter int8 int16 uint uint8 uint16 uint32 uint64",
+    "number": "numbers floats numeric real complex percentage range latitude longitude",
+    "boolean": "booleans bools checkbox flag switch",
+    "array": "arrays lists sequence iterable collection vector frozenset series ndarray queue multiselect vec",
+    "dict": "objects dicts mapping ordereddict defaultdict record struct dictionaries maps",
+    "any": "unknown mixed variant callable function generic undefined void",
+}.items() for word in words.split()}
+_WORDS = {**_MORE_WORDS, **TYPE_WORDS}
+_CONTAINER = re.compile(r"(?P<head>[\w.\- ]+?)\s*(?P<open>[\[(<])(?P<body>.*)[\])>]$", re.S)
+_OPTIONAL = re.compile(r"\s*(?:[,;|]\s*optional\b.*|\(\s*optional\s*\)|\s+or\s+(?:none|null))\s*$", re.I | re.S)
+_LIST_OF = re.compile(r"(?:array|list|set)s?\s+of\s+(?P<item>.+)$", re.I)
+_UNIONS = ("union", "optional", "literal", "either", "oneof")
+
+
+class TypeInfo(NamedTuple):
+    """What a type word means: a schema ({"type", "items"?, "enum"?}), may it be left out, were all words known."""
+
+    schema: dict[str, Any]
+    optional: bool = False
+    known: bool = True
+
+
+@lru_cache(maxsize=4096)
+def read_type(word: str) -> TypeInfo:
+    """The meaning of one type word. The schema is shared between calls: copy it before changing it."""
+    text = word.strip()
+    if text.lower() in _WORDS:
+        return TypeInfo({"type": _WORDS[text.lower()]})
+    shorter = _OPTIONAL.sub("", text)
+    if shorter != text:
+        return read_type(shorter)._replace(optional=True)
+    if text.lower().startswith("optional ") or text.endswith("?"):
+        return read_type(text[9:] if text[-1] != "?" else text[:-1])._replace(optional=True)
+    if text.endswith("[]"):
+        return _array_of([text[:-2]])
+    if "|" in text and "[" not in text:
+        return _union([read_type(part) for part in text.split("|")])
+    match = _LIST_OF.match(text)
+    if match:
+        return _array_of([match["item"].rstrip()])
+    match = _CONTAINER.match(text)
+    if match:
+        return _container(match["head"].strip().lower().rpartition(".")[2], match["body"])
+    last = text.lower().rpartition(".")[2]
+    return TypeInfo({"type": _WORDS[last]}) if last in _WORDS else TypeInfo({"type": "any"}, known=False)
+
+
+def _container(head: str, body: str) -> TypeInfo:
+    parts = _split(body)
+    if head == "literal":
+        values = [part.strip("'\" ") for part in parts]
+        return TypeInfo({"type": "string", "enum": values})
+    if head in _UNIONS:
+        info = _union([read_type(part) for part in parts])
+        return info._replace(optional=info.optional or head == "optional")
+    kind = _WORDS.get(head)
+    if kind == "array":
+        return _array_of(parts)
+    return TypeInfo({"type": kind or "any"}, known=kind is not None)
+
+
+def _array_of(parts: list[str]) -> TypeInfo:
+    """An array; its items get a type where all the parts agree on one (`Tuple[float, ...]` has a part that is dots)."""
+    infos = [read_type(part) for part in parts if part.strip(". ")]
+    union = _union(infos) if infos else TypeInfo({"type": "any"})
+    schema: dict[str, Any] = {"type": "array"}
+    if union.schema["type"] != "any":
+        schema["items"] = union.schema
+    return TypeInfo(schema, known=all(info.known for info in infos))
+
+
+def _union(infos: list[TypeInfo]) -> TypeInfo:
+    """Several types at once: one where they agree, number for numbers of both kinds, else any. null means optional."""
+    optional = any(info.optional or info.schema["type"] == "null" for info in infos)
+    rest = [info for info in infos if info.schema["type"] != "null"]
+    schemas = [info.schema for info in rest]
+    if not schemas:
+        schema = {"type": "null"}
+    elif all(schema == schemas[0] for schema in schemas):
+        schema = schemas[0]
+    elif {schema["type"] for schema in schemas} <= {"integer", "number"}:
+        schema = {"type": "number"}
+    elif len({schema["type"] for schema in schemas}) == 1:
+        schema = {"type": schemas[0]["type"]}
+    else:
+        schema = {"type": "any"}
+    return TypeInfo(schema, optional, all(info.known for info in infos))
+
+
+def union_of(words: list[str]) -> TypeInfo:
+    """The meaning of a JSON Schema list of types."""
+    return _union([read_type(word) for word in words])
+
+
+def _split(body: str) -> list[str]:
+    """Split at the commas outside brackets."""
+    parts, depth, start = [], 0, 0
+    for at, letter in enumerate(body):
+        depth += (letter in "[(<{") - (letter in "])>}")
+        if letter == "," and depth == 0:
+            parts.append(body[start:at].strip())
+            start = at + 1
+    return [part for part in [*parts, body[start:].strip()] if part]
+
+
+def value_of_type(value: Any, kind: str) -> Any:
+    """A default or enum value written as text ("10", "true") as a value of type `kind`; None where it is not one.
+
+    Raises nothing; only exact spellings are taken ("10" for an integer, not "10 items").
+    """
+    if not isinstance(value, str) or kind not in ("integer", "number", "boolean"):
+        return None
+    text = value.strip()
+    if kind == "boolean":
+        return {"true": True, "false": False}.get(text.lower())
+    if re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII):
+        return int(text)
+    if kind == "number" and re.fullmatch(r"[+-]?(?:\d{1,18}\.\d{0,18}|\.\d{1,18})", text, re.ASCII):
+        return float(text)
+    return None
+
+
+_PYTHON = {"string": str, "boolean": bool, "array": list, "dict": dict}
+
+
+def has_type(value: Any, kind: str) -> bool:
+    """Is the JSON value of the canonical type `kind`?"""
+    assert kind in CANONICAL_TYPES, f"{kind!r} is no canonical type word"
+    if kind == "any":
+        return True
+    if kind == "null":
+        return value is None
+    if kind in ("integer", "number"):
+        return not isinstance(value, bool) and isinstance(value, int if kind == "integer" else (int, float))
+    return isinstance(value, _PYTHON[kind])

@@ -1,0 +1,20 @@
+"""xLAM / APIGen: query, tools and answers, the last two JSON strings (or real lists, as in Hammer's copies)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from data.formats.items import Context, Format, Item, Sample, need_list, need_text
+
+
+def read(row: Any, context: Context) -> Iterator[Item]:
+    tools = need_list(row.get("tools"), "`tools`")
+    yield Sample(need_text(row, "query"), tools, need_list(row.get("answers"), "`answers`", "calls"))
+
+
+def looks_like(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("query"), str) and "tools" in row and "answers" in row
+
+
+FORMAT = Format("xlam", "xLAM-function-calling-60k and APIGen rows: query, tools, answers", read, looks_like)
