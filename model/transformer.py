@@ -43,10 +43,15 @@ def rope_angles(cfg: ModelConfig, position_ids: Tensor) -> tuple[Tensor, Tensor]
     return angles.cos(), angles.sin()
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision to float32; float32 and float64 as they are."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def apply_rope(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
     """Turn each pair (i, i + D/2) of x (B, heads, S, D) by its position's angle, in float32."""
     cos, sin = rope
-    first, second = x.float().chunk(2, dim=-1)                          # half-split, as in Hugging Face weights
+    first, second = at_least_float32(x).chunk(2, dim=-1)                # half-split, as in Hugging Face weights
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
 
 
@@ -113,7 +118,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:                             # (B, S, E) -> (B, S, E)
-        return self.weight * F.rms_norm(x.float(), x.shape[-1:], None, self.eps).to(x.dtype)
+        return self.weight * F.rms_norm(at_least_float32(x), x.shape[-1:], None, self.eps).to(x.dtype)
 
 
 class Attention(nn.Module):

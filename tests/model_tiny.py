@@ -66,7 +66,7 @@ def _draw(name: str, shape: tuple[int, ...], tied: bool) -> np.ndarray:
         return (1 + 0.2 * noise) / np.float32(0.003 * shape[0] ** 0.5 if final_of_tied else 1.0)
     if name.endswith("bias"):
         return 0.5 * noise
-    gain = 2.0 if "q_proj" in name or "k_proj" in name else 1.0
+    gain = 1.2 if "q_proj" in name or "k_proj" in name else 1.0
     return noise * np.float32(gain / shape[1] ** 0.5)
 
 
