@@ -303,7 +303,8 @@ class Engine:
     def start(self) -> None:
         """Draw the first token of every sample that may begin: it needs no pass, the prompt's logits are there."""
         rows, first = [], self.options.first_samples or self.options.num_samples
-        for item in self.starting:
+        ready, self.starting = self.starting, []
+        for item in ready:
             while item.places and item.waiting and not (item.waiting[0] == first and item.live):
                 sample = item.waiting.popleft()
                 rows.append(_Row(item, sample, item.places.pop(0), stream_key(self.options.seed, item.item_id, sample)))
@@ -311,9 +312,8 @@ class Engine:
         if rows:
             u = self._uniforms(np.array([row.key for row in rows], dtype=np.uint64), [0] * len(rows), 1)
             tokens, logprobs = self._choose(torch.stack([row.item.logits for row in rows]), u[:, 0])
-            for item in self.starting:
+            for item in ready:
                 item.logits = item.logits if item.waiting else None
-            self.starting = []
             self.rows += rows
             self.rows_changed = True
             self.take(rows, tokens[:, None], logprobs[:, None])

@@ -1,0 +1,104 @@
+"""Sampling by several processes, and after a kill: each takes its share of the items and writes its own file.
+
+Item i belongs to process i % world_size. Processes meet only when the caller reads all files at the end; while they
+generate there is no collective, so none waits for another. On a restart every item that is whole in any file is left out,
+also when the number of processes has changed. Because a completion depends on (seed, item id, sample, step) and not on who
+draws it, the files together say the same as one process would have.
+
+A file: one line of settings, then one line per item, {"item_id", "completions": [[ids, logprob, finish_reason], ...]}.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from .engine import Completion, Options, generate
+
+LASTING = ("num_samples", "max_new_tokens", "temperature", "top_k", "top_p", "seed", "eos_ids", "vocab_size", "banned_ids",
+           "first_samples", "max_prompt_tokens", "long_prompts")
+
+
+def place_in_world() -> tuple[int, int]:
+    """(dist_rank, world_size) as torchrun sets them; (0, 1) without it."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def generate_share(model, prompts: Sequence[Sequence[int]], folder: str | Path, *, item_ids: Sequence[int | str],
+                   dist_rank: int, world_size: int, about: dict | None = None, **options) -> int:
+    """Generate this process's share of the items that no file in `folder` holds yet; return how many those were.
+
+    Args:
+        about: whatever else the answers depend on (the model's hash, say); kept with the settings.
+        options: see `engine.Options`; `on_item` and `on_sample` get the index within this call's share.
+
+    Raises:
+        ValueError: the files in `folder` were made with other settings, which are named.
+    """
+    settings = _settings(prompts, item_ids, about or {}, Options(**options))
+    done = read_shares(folder, settings)
+    mine = [i for i in range(dist_rank, len(prompts), world_size) if item_ids[i] not in done]
+    path = Path(folder, f"completions-{dist_rank}.jsonl")
+    _cut_torn_line(path)
+    with open(path, "a", encoding="utf-8") as file:
+        if file.tell() == 0:
+            _append(file, {"settings": settings})
+        told = options.pop("on_item", None)
+
+        def on_item(index: int, completions: list[Completion]) -> None:
+            rows = [[c.ids, c.logprob, c.finish_reason] for c in completions]
+            _append(file, {"item_id": item_ids[mine[index]], "completions": rows})
+            if told is not None:
+                told(index, completions)
+
+        generate(model, [prompts[i] for i in mine], item_ids=[item_ids[i] for i in mine], on_item=on_item, **options)
+        os.fsync(file.fileno())
+    return len(mine)
+
+
+def read_shares(folder: str | Path, settings: dict | None = None) -> dict[int | str, list[Completion]]:
+    """All whole items of all files, by item id. A line torn by a kill at a file's end is not an item.
+
+    Raises:
+        ValueError: a line is not what `generate_share` writes, or a file has other settings than those given.
+    """
+    items: dict[int | str, list[Completion]] = {}
+    for path in sorted(Path(folder).glob("completions-*.jsonl")):
+        lines = path.read_bytes().split(b"\n")[:-1]                                     # what follows the last newline is torn
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+                if number > 1:
+                    items[record["item_id"]] = [Completion(*row) for row in record["completions"]]
+                elif settings is not None:
+                    _refuse_other(path, record["settings"], settings)
+            except (KeyError, TypeError, json.JSONDecodeError) as error:
+                raise ValueError(f"{path}, line {number}: not a line of completions ({error}); move the file away") from error
+    return items
+
+
+def _settings(prompts: Sequence[Sequence[int]], item_ids: Sequence[int | str], about: dict, options: Options) -> dict:
+    text = json.dumps([list(map(list, prompts)), list(item_ids)])
+    values = {name: getattr(options, name) for name in LASTING}
+    values = {name: list(value) if isinstance(value, (set, frozenset, tuple)) else value for name, value in values.items()}
+    return json.loads(json.dumps(about | values | {"prompts_sha": hashlib.sha256(text.encode()).hexdigest()}))
+
+
+def _refuse_other(path: Path, found: dict, wanted: dict) -> None:
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise ValueError(f"{path}: made with {name} = {found.get(name)!r}, now {wanted.get(name)!r}; "
+                             "use the same settings to go on, or another folder")
+
+
+def _cut_torn_line(path: Path) -> None:
+    if path.exists():
+        content = path.read_bytes()
+        with open(path, "r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def _append(file, record: dict) -> None:
+    file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+    file.flush()
