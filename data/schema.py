@@ -68,7 +68,7 @@ def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return obj
 
 
-_DECODER = json.JSONDecoder(parse_int=_parse_int, parse_float=_parse_float, parse_constant=_parse_constant,
+STRICT_DECODER = json.JSONDecoder(parse_int=_parse_int, parse_float=_parse_float, parse_constant=_parse_constant,
                             object_pairs_hook=_object_of)
 
 
@@ -112,7 +112,7 @@ def decode_json_at(text: str, start: int = 0) -> tuple[Any, int]:
     while start < len(text) and text[start] in " \t\n\r":
         start += 1
     try:
-        value, end = _DECODER.raw_decode(text, start)
+        value, end = STRICT_DECODER.raw_decode(text, start)
     except JsonError as err:
         raise JsonError(err.code, err.detail, start) from None
     except json.JSONDecodeError as err:
