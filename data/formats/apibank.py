@@ -6,6 +6,7 @@ message stays as it is). The request "Generate API Request:" is a cue for the mo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,9 @@ from data.formats.tagged import value_at
 from data.formats.toolace import parameter_names, pythonic
 
 CUE = "Generate API Request:"
+_REQUEST = re.compile(r"\[(?P<name>\w+)\((?P<arguments>.*)\)\]", re.DOTALL)
+_ARGUMENT = re.compile(r"(?P<key>\w+)='(?P<value>.*?)'(?=, \w+='|$)", re.DOTALL)
+_ARGUMENTS = re.compile(r"\w+='.*'", re.DOTALL)
 
 
 def read(row: Any, context: Context) -> Iterator[Item]:
@@ -59,7 +63,20 @@ def _prompt(row: Any) -> Item:
     call = need_text(row, "expected_output").partition("API-Request:")[2].strip()
     if not call:
         return Ask(transcript(turns), tools)
-    return Sample(transcript(turns), tools, pythonic(call, parameter_names(tools)), notes=("dialogue",) if len(turns) > 1 else ())
+    return Sample(transcript(turns), tools, read_request(call, tools), notes=("dialogue",) if len(turns) > 1 else ())
+
+
+def read_request(text: str, tools: list[Any]) -> list[dict[str, Any]]:
+    """`[Name(key='value', ...)]`. The corpus writes quotes inside values as they are (`attendees='['A', 'B']'`), so
+    where that is no literal a value ends at the quote before the next `, key=` or the closing bracket. Raises RowError.
+    """
+    try:
+        return pythonic(text, parameter_names(tools))
+    except RowError:
+        match = _REQUEST.fullmatch(text)
+        if not match or not _ARGUMENTS.fullmatch(match["arguments"]):
+            raise
+        return [{"name": match["name"], "arguments": {m["key"]: m["value"] for m in _ARGUMENT.finditer(match["arguments"])}}]
 
 
 def _raw_dialogue(row: Any, context: Context) -> Iterator[Item]:

@@ -42,22 +42,27 @@ def _call(entry: Any, tools: list[Any]) -> dict[str, Any]:
     if not isinstance(entry, dict) or len(entry) != 1:
         raise RowError("bad_call", f"an answer must be one tool with its arguments, found {entry!r:.80}", stage="calls")
     (name, arguments), = entry.items()
+    if isinstance(arguments, list) and len(arguments) == 1:
+        arguments, = arguments
+    if not isinstance(arguments, dict):
+        raise RowError("bad_call", f"the accepted arguments of {name!r} are {type(arguments).__name__}", stage="calls")
     return {"name": name, "arguments": _chosen(arguments)}
 
 
 def _chosen(accepted: dict[str, Any]) -> dict[str, Any]:
+    """The first accepted value of every argument; one whose first is "" may be left out and is, if others are listed."""
     out = {}
     for name, values in accepted.items():
-        if not isinstance(values, list) or not values:
-            raise RowError("bad_call", f"the accepted values of {name!r} are no list", stage="calls")
-        if values[0] != "" or len(values) == 1:
+        if not isinstance(values, list):
+            out[name] = _value(values)
+        elif len(values) == 1 or (values and values[0] != ""):
             out[name] = _value(values[0])
     return out
 
 
 def _value(value: Any) -> Any:
-    """One accepted value; an object inside it lists accepted values per key again, where all of its values are lists."""
-    if isinstance(value, dict) and value and all(isinstance(inner, list) and inner for inner in value.values()):
+    """One accepted value; the fields of an object inside it list accepted values again."""
+    if isinstance(value, dict):
         return _chosen(value)
     return [_value(inner) for inner in value] if isinstance(value, list) else value
 

@@ -21,7 +21,7 @@ from data.formats.output import Outputs, Seen
 from data.formats.registry import FORMATS, guess, not_served
 from data.formats.source import MAX_RECORD_BYTES, Broken, Record, records
 from data.formats.tooldocs import ToolDoc, read_tool
-from data.schema import JsonError, dump_json, json_fault, sha256_file, write_json
+from data.schema import dump_json, json_fault, sha256_file, write_json
 
 TEXT_KEPT = 4000   # characters of a rejected row's text in rejected.jsonl
 _SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".txt")
@@ -80,11 +80,11 @@ def convert(inputs: list[Path], out: Path, options: Options) -> dict[str, Any]:
     files = _files(inputs)
     settings = {key: value for key, value in vars(options).items()}
     _refuse_other_settings(out, settings)
-    stems = _stems(files)
+    names = _names(files)
     seen, reports = Seen(), []
     with Outputs(out) as outputs:
         for path in files:
-            job = _FileJob(path, stems[path], options, outputs, seen, explicit=path in inputs)
+            job = _FileJob(path, names[path], options, outputs, seen, explicit=path in inputs)
             reports.append(job.run())
     served = [report for report in reports if "not_served" not in report]
     manifest = {"made_by": "tooldev.py convert", "settings": settings, "inputs": reports, "outputs": outputs.report(),
@@ -111,17 +111,15 @@ def _files(inputs: list[Path]) -> list[Path]:
     return list(dict.fromkeys(out))
 
 
-def _stems(files: list[Path]) -> dict[Path, str]:
-    """A short name per file for ids; files of one name are told apart by the folders above them."""
-    names = {path: path.name.removesuffix(".gz").rpartition(".")[0] or path.name for path in files}
+def _names(files: list[Path]) -> dict[Path, str]:
+    """The name of each file in provenance and ids: its own, with folders above it where two files share it."""
+    names = {path: path.name for path in files}
     for depth in range(1, 8):
         twice = {name for name, count in Counter(names.values()).items() if count > 1}
         for path, name in names.items():
-            if name in twice and len(path.resolve().parts) > depth + 1:
-                names[path] = f"{path.resolve().parts[-depth - 1]}/{name}"
-    for number, path in enumerate(files):
-        if list(names.values()).count(names[path]) > 1:
-            names[path] = f"{names[path]}#{number}"
+            parents = path.resolve().parts[:-1]
+            if name in twice and depth < len(parents):
+                names[path] = f"{parents[-depth]}/{name}"
     return names
 
 
@@ -140,8 +138,9 @@ def _refuse_other_settings(out: Path, settings: dict[str, Any]) -> None:
 class _FileJob:
     """The conversion of one file: rows in, lines out."""
 
-    def __init__(self, path: Path, stem: str, options: Options, outputs: Outputs, seen: Seen, *, explicit: bool) -> None:
-        self.path, self.stem, self.options, self.outputs, self.seen = path, stem, options, outputs, seen
+    def __init__(self, path: Path, name: str, options: Options, outputs: Outputs, seen: Seen, *, explicit: bool) -> None:
+        self.path, self.name, self.options, self.outputs, self.seen = path, name, options, outputs, seen
+        self.stem = name.removesuffix(".gz").rpartition(".")[0] or name
         self.explicit = explicit
         self.tally = Tally()
         self.format: Format | None = None
@@ -154,7 +153,9 @@ class _FileJob:
 
     def run(self) -> dict[str, Any]:
         """Read the file to its end and return its report."""
-        report: dict[str, Any] = {"file": self.path.name, "bytes": self.path.stat().st_size, "sha256": sha256_file(self.path)}
+        if not self.explicit and not self.path.stat().st_size:
+            return {"file": self.name, "not_served": "an empty file"}
+        report: dict[str, Any] = {"file": self.name, "bytes": self.path.stat().st_size, "sha256": sha256_file(self.path)}
         for line, value, text in self._rows():
             self.tally.rows += 1
             if isinstance(value, Broken):
@@ -222,7 +223,7 @@ class _FileJob:
 
     def _start(self, line: int, value: Any, text: str) -> None:
         row = self.tally.rows
-        self.where = {"file": self.path.name, "line": line, "row": row}
+        self.where = {"file": self.name, "line": line, "row": row}
         own = next((value[key] for key in ("id", "query_id", "test_id", "serial_num") if key in value), None) if isinstance(value, dict) else None
         if isinstance(own, (str, int)):
             self.where["row_id"] = own

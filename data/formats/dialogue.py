@@ -9,7 +9,7 @@ that result and are always left out, and counted.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from data.formats.items import Ask, Context, Item, LeftOut, RowError, Sample, need_list
@@ -28,7 +28,7 @@ class Turn(NamedTuple):
 
     role: str
     text: str
-    calls: list[Any] = []
+    calls: Sequence[Any] = ()
 
 
 def role_of(name: Any) -> str:
@@ -77,7 +77,7 @@ def transcript(turns: list[Turn]) -> str:
 
 
 def _said(turn: Turn) -> str:
-    calls = json.dumps(turn.calls, ensure_ascii=False) if turn.calls else ""
+    calls = json.dumps(list(turn.calls), ensure_ascii=False) if turn.calls else ""
     return "\n".join(part for part in (turn.text.strip(), calls) if part)
 
 

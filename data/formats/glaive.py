@@ -1,7 +1,7 @@
 """glaive-function-calling-v2 as published: `system` and `chat` as text, calls as `<functioncall> {...}`.
 
 The arguments of a call stand in single quotes, so a call is not JSON; a quote inside them may or may not be escaped.
-(Conversions of Glaive with roles are read by sharegpt.py.)
+Conversions of Glaive with roles are handed to sharegpt.py.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from data.formats import sharegpt
 from data.formats.dialogue import Turn, samples
 from data.formats.items import Context, Format, Item, RowError, json_inside, need_text
 from data.formats.literals import LiteralError, parse_literal
 from data.schema import JsonError, decode_json_at, strict_json_loads
 
-_MARK = re.compile(r"^\s*(USER|ASSISTANT|FUNCTION RESPONSE):", re.M)
+_MARK = re.compile(r"^\s*(USER|ASSISTANT|FUNCTION RESPONSE):", re.MULTILINE)
 _ROLES = {"USER": "user", "ASSISTANT": "assistant", "FUNCTION RESPONSE": "tool"}
-_QUOTED = re.compile(r'"arguments"\s*:\s*\'(?P<inside>.*)\'\s*\}\s*$', re.S)
+_QUOTED = re.compile(r'"arguments"\s*:\s*\'(?P<inside>.*)\'\s*\}\s*$', re.DOTALL)
 
 
 def read(row: Any, context: Context) -> Iterator[Item]:
+    if "chat" not in row and ("messages" in row or "conversations" in row):
+        yield from sharegpt.read(row, context)
+        return
     text = need_text(row, "chat")
     parts = _MARK.split(text)
     turns = []

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from data.schema import JsonError, strict_json_loads
+from data.formats.strict import strict_loads
+from data.schema import JsonError
 
 
 class RowError(ValueError):
@@ -117,7 +118,7 @@ def need_list(value: Any, what: str, stage: str = "tools") -> list[Any]:
 def json_inside(text: str, what: str, stage: str) -> Any:
     """Parse JSON that stands inside a string. Raises RowError `duplicate_key` or `bad_json_string`."""
     try:
-        return strict_json_loads(text)
+        return strict_loads(text)
     except JsonError as error:
         reason = error.code if error.code == "duplicate_key" else "bad_json_string"
         raise RowError(reason, f"{what} is a string that is not JSON: {error.detail}", stage=stage) from None

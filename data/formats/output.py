@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 FILES = ("tools.jsonl", "examples.jsonl", "queries.jsonl", "rejected.jsonl")
 
@@ -18,7 +18,7 @@ class Outputs:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.aside = {name: folder / f".{name}.{os.getpid()}.tmp" for name in FILES}
-        self.files = {name: open(path, "wb") for name, path in self.aside.items()}
+        self.files = {name: path.open("wb") for name, path in self.aside.items()}
         self.hashes = {name: hashlib.sha256() for name in FILES}
         self.lines = dict.fromkeys(FILES, 0)
 
@@ -30,7 +30,7 @@ class Outputs:
     def report(self) -> dict[str, Any]:
         return {name: {"lines": self.lines[name], "sha256": self.hashes[name].hexdigest()} for name in FILES}
 
-    def __enter__(self) -> Outputs:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -11,8 +11,8 @@ from data.formats.items import Context, Format, Item, LeftOut, RowError, Sample,
 from data.formats.tagged import after_thinking, value_at, values_between
 from data.schema import JsonError, strict_json_loads
 
-_TOOL = re.compile(r"^\d+\. Name: (?P<name>.*)\nDescription: (?P<description>.*?)\nParameters: (?=\{)", re.M | re.S)
-_SPOKEN = re.compile(r"<(?P<tag>user|think|tool_call|response|obs)>(?P<text>.*?)</(?P=tag)>", re.S)
+_TOOL = re.compile(r"^\d+\. Name: (?P<name>.*)\nDescription: (?P<description>.*?)\nParameters: (?=\{)", re.MULTILINE | re.DOTALL)
+_SPOKEN = re.compile(r"<(?P<tag>user|think|tool_call|response|obs)>(?P<text>.*?)</(?P=tag)>", re.DOTALL)
 
 
 def read_toolrl(row: Any, context: Context) -> Iterator[Item]:
@@ -73,12 +73,13 @@ def strict_json_part(text: str, opening: str, closing: str, stage: str) -> Any:
 MASKED = Format("hammer", "Hammer's masked rows: tools, format and query in one instruction", read_masked,
                 lambda row: isinstance(row, dict) and "[BEGIN OF AVAILABLE TOOLS]" in str(row.get("instruction")))
 
-_MTU_MARK = re.compile(r"parameters that you can use:\s*", re.S)
+_MTU_MARK = re.compile(r"parameters that you can use:\s*", re.DOTALL)
 _MTU_TURN = re.compile(r"\n+\s*(?P<who>User|user|Assistant|assistant|Action|Thought|observation|function|Action Input)\s*:[ :]*")
 _MTU_ROLES = {"user": "user", "assistant": "assistant", "observation": "tool", "action": "assistant", "action input": "assistant"}
 
 
 def read_mtu(row: Any, context: Context) -> Iterator[Item]:
+    """One row. Some rows give one list of parameters for all their tools (`available_parameters`), none of them required."""
     text = need_text(row, "question")
     mark = _MTU_MARK.search(text)
     if not mark:
@@ -94,7 +95,11 @@ def read_mtu(row: Any, context: Context) -> Iterator[Item]:
         raise RowError("bad_calls", f"`answer` is {type(answer).__name__}, expected an object", stage="calls")
     calls = [{"name": name.strip(), "arguments": arguments} for name, arguments in answer.items() if name.strip()]
     nested = any("." in value and value.split(".")[0].strip() in answer for value in _texts(answer))
-    notes = tuple(note for note, true in (("dialogue", len(turns) > 1), ("answer_in_words", not calls), ("nested_reference", nested)) if true)
+    shared = isinstance(value, dict) and isinstance(value.get("apis"), list)
+    notes = tuple(note for note, true in (("shared_parameters", shared), ("dialogue", len(turns) > 1), ("answer_in_words", not calls), ("nested_reference", nested)) if true)
+    if shared:
+        parameters = {"type": "object", "properties": {entry["name"]: entry for entry in value.get("available_parameters") or []}}
+        value = [{**api, "parameters": parameters} for api in value["apis"]]
     yield Sample(transcript(turns), value if isinstance(value, list) else [value], calls, notes=notes)
 
 

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from data.formats import (apibank, bfcl, glaive, hermes, mcp, openai, prompts_in_text, queries, sealtools, sharegpt, toolace,
-                          toolalpaca, toolbench, xlam)
+from data.formats import (
+    apibank,
+    bfcl,
+    glaive,
+    hermes,
+    mcp,
+    openai,
+    prompts_in_text,
+    queries,
+    sealtools,
+    sharegpt,
+    toolace,
+    toolalpaca,
+    toolbench,
+    xlam,
+)
 from data.formats.items import Format
 
 FORMATS: dict[str, Format] = {fmt.name: fmt for fmt in (

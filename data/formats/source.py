@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from data.schema import JsonError, strict_json_loads
+from data.formats.strict import strict_loads
+from data.schema import JsonError
 
 MAX_RECORD_BYTES = 64 * 2**20
 CHUNK = 1 << 20
@@ -105,7 +106,7 @@ def sniff(path: Path) -> str:
     if text[0] == "[":
         return "array"
     if text[0] != "{":
-        return "csv" if re.match(r"[^\n{]*\bquery\b[^\n{]*,|[^\n{]*,\s*query\b", text, re.I) else "lines"
+        return "csv" if re.match(r"[^\n{]*\bquery\b[^\n{]*,|[^\n{]*,\s*query\b", text, re.IGNORECASE) else "lines"
     return "lines" if _starts_with_lines(text, len(head) < SNIFF) else "document"
 
 
@@ -158,7 +159,7 @@ def _line(number: int, raw: bytes) -> Record | Broken | None:
     if not text:
         return None
     try:
-        return Record(number, strict_json_loads(text), text)
+        return Record(number, strict_loads(text), text)
     except JsonError as error:
         return Broken(number, error.code, error.detail, text)
 
@@ -226,7 +227,7 @@ def _element(window: _Window, limit: int) -> Record | Broken:
     while True:
         line = window.line
         try:
-            value, end = _LOOSE.raw_decode(window.text, window.at)
+            _, end = _LOOSE.raw_decode(window.text, window.at)
             if end < len(window.text) or window.ended:
                 break
         except RecursionError:
@@ -249,7 +250,7 @@ def _strict(line: int, text: str) -> Record | Broken:
     if not text.isascii() and re.search("[\udc80-\udcff]", text):
         return Broken(line, "not_utf8", "the record holds bytes that are not UTF-8", text.encode("utf-8", "replace").decode()[:2000])
     try:
-        return Record(line, strict_json_loads(text), text)
+        return Record(line, strict_loads(text), text)
     except JsonError as error:
         return Broken(line, error.code, error.detail, text)
 
@@ -324,7 +325,7 @@ def _csv(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record | Broken]:
             elif len(row) != len(header):
                 yield Broken(start, "wrong_columns", f"{len(row)} fields, the header has {len(header)}", ",".join(row))
             else:
-                yield Record(start, dict(zip(header, row)), ",".join(row))
+                yield Record(start, dict(zip(header, row, strict=True)), ",".join(row))
     except csv.Error as error:
         yield Broken(line, "bad_csv", f"{error}; nothing after it was read", fatal=True)
     for number in broken:

@@ -10,7 +10,7 @@ from data.formats.items import Ask, Context, Document, Format, Item, Refused, Ro
 from data.schema import JsonError, strict_json_loads
 
 _METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
-_STRING_OR_HOLE = re.compile(r'"(?:[^"\\]|\\.)*"|\$\{[^{}]*\}', re.S)
+_STRING_OR_HOLE = re.compile(r'"(?:[^"\\]|\\.)*"|\$\{[^{}]*\}', re.DOTALL)
 
 
 def read(row: Any, context: Context) -> Iterator[Item]:

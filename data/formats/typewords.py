@@ -26,9 +26,9 @@ _MORE_WORDS = {word: kept for kept, words in {
     "any": "unknown mixed variant callable function generic undefined void",
 }.items() for word in words.split()}
 _WORDS = {**_MORE_WORDS, **TYPE_WORDS}
-_CONTAINER = re.compile(r"(?P<head>[\w.\- ]+?)\s*(?P<open>[\[(<])(?P<body>.*)[\])>]$", re.S)
-_OPTIONAL = re.compile(r"\s*(?:[,;|]\s*optional\b.*|\(\s*optional\s*\)|\s+or\s+(?:none|null))\s*$", re.I | re.S)
-_LIST_OF = re.compile(r"(?:array|list|set)s?\s+of\s+(?P<item>.+)$", re.I)
+_CONTAINER = re.compile(r"(?P<head>[\w.\- ]+?)\s*(?P<open>[\[(<])(?P<body>.*)[\])>]$", re.DOTALL)
+_OPTIONAL = re.compile(r"\s*(?:[,;|]\s*optional\b.*|\(\s*optional\s*\)|\s+or\s+(?:none|null))\s*$", re.IGNORECASE | re.DOTALL)
+_LIST_OF = re.compile(r"(?:array|list|set)s?\s+of\s+(?P<item>.+)$", re.IGNORECASE)
 _UNIONS = ("union", "optional", "literal", "either", "oneof")
 
 
