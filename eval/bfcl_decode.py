@@ -19,6 +19,10 @@ DECODERS = ("auto", "leaderboard", "tooldev")
 RULES = ("2024", "2026")
 
 
+class NotCalls(ValueError):
+    """The text parses but is not calls with readable values."""
+
+
 @dataclass(frozen=True)
 class Undecodable:
     """An output without calls to check: the leaderboard's error type, and our reason."""
@@ -94,9 +98,9 @@ def _decode_python(source: str) -> list[dict]:
     if isinstance(tree, ast.Call):
         return [_call(tree)]
     if not isinstance(tree, (ast.Tuple, ast.List, ast.Set)):
-        raise ValueError(f"{type(tree).__name__} is not a call or a list of calls")
+        raise NotCalls(f"{type(tree).__name__} is not a call or a list of calls")
     if not all(isinstance(item, ast.Call) for item in tree.elts):
-        raise ValueError("an item of the list is not a call")
+        raise NotCalls("an item of the list is not a call")
     return [_call(item) for item in tree.elts]
 
 
@@ -117,7 +121,7 @@ def _value(node: ast.expr | None) -> Any:
         return "..." if node.value is Ellipsis else node.value
     if isinstance(node, ast.UnaryOp):
         if not isinstance(node.operand, ast.Constant):
-            raise ValueError("a sign before something that is not a literal")
+            raise NotCalls("a sign before something that is not a literal")
         return -node.operand.value                       # whatever the sign is
     if isinstance(node, ast.List):
         return [_value(item) for item in node.elts]
@@ -133,4 +137,4 @@ def _value(node: ast.expr | None) -> Any:
         return _call(node) if node.keywords else ast.unparse(node)
     if isinstance(node, ast.Subscript):
         return f"{ast.unparse(node.value)}[{ast.unparse(node.slice)}]"
-    raise ValueError(f"{type(node).__name__} is not a value")
+    raise NotCalls(f"{type(node).__name__} is not a value")
