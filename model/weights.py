@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 
 import torch
@@ -38,9 +39,9 @@ def load_model(path: str | Path, dtype: torch.dtype = torch.float32, device: str
     config = ModelConfig.load(path)
     headers = {file: read_header(file) for file in weight_files(path)}
     _check_index(path, headers)
-    with torch.device("meta"):
+    _check_shapes(path, config, {name: info["shape"] for header in headers.values() for name, info in header.items()})
+    with torch.device("meta"):                                  # no memory yet
         model = Transformer(config)
-    _check_shapes(path, model, {name: info["shape"] for header in headers.values() for name, info in header.items()})
     overflows = []
     for file, names in headers.items():
         with safe_open(file, framework="pt") as shard:          # one shard mapped at a time
@@ -85,7 +86,7 @@ def read_header(file: Path) -> dict[str, dict]:
     end = 0
     for name, info in sorted(header.items(), key=lambda item: _offsets(file, *item)):
         start, stop = info["data_offsets"]
-        bytes_expected = torch.Size(info["shape"]).numel() * DTYPES[info["dtype"]].itemsize
+        bytes_expected = prod(info["shape"]) * DTYPES[info["dtype"]].itemsize
         if start != end or stop - start != bytes_expected:
             raise ValueError(f"{file}: {name} {info['dtype']} {info['shape']} should take {bytes_expected} bytes from "
                              f"{end}, but its header says {start} to {stop}; the file is damaged, copy it again")
@@ -106,7 +107,7 @@ def save_model(model: Transformer, path: str | Path, shard_gb: float = 5.0) -> N
     state = {name: weight.detach().contiguous() for name, weight in model.state_dict().items()}
     if model.config.tie_word_embeddings:
         state.pop("lm_head.weight", None)
-    _check_shapes(path, model, {name: list(weight.shape) for name, weight in state.items()})
+    _check_shapes(path, model.config, {name: list(weight.shape) for name, weight in state.items()})
     shards = _split(state, shard_gb * 1e9)
     count = len(shards)
     names = [SINGLE] if count == 1 else [f"model-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)]
@@ -157,9 +158,11 @@ def _check_index(path: Path, headers: dict[Path, dict]) -> None:
             "in the shards only": [f"{name} in {shard}" for name, shard in held - promised]})))
 
 
-def _check_shapes(path: Path, model: Transformer, found: dict[str, list[int]]) -> None:
-    expected = {name: list(weight.shape) for name, weight in model.state_dict().items()}
-    if model.config.tie_word_embeddings:
+def _check_shapes(path: Path, config: ModelConfig, found: dict[str, list[int]]) -> None:
+    """Every tensor that the config asks for, in its shape, and no other; else ValueError with all that is wrong."""
+    with torch.device("meta"):
+        expected = {name: list(weight.shape) for name, weight in Transformer(config).state_dict().items()}
+    if config.tie_word_embeddings:
         del expected["lm_head.weight"]
     problems = {
         "missing": sorted(expected.keys() - found.keys()),
@@ -185,7 +188,7 @@ def _offsets(file: Path, name: str, info: object) -> tuple[int, int]:
     if not isinstance(info, dict) or not whole(info.get("shape")) or not whole(info.get("data_offsets")) \
             or len(info["data_offsets"]) != 2 or len(info["shape"]) > 8:
         raise ValueError(f"{file}: the header entry of {name} is malformed: {str(info)[:200]}")
-    if info.get("dtype") not in DTYPES:
+    if not isinstance(info.get("dtype"), str) or info["dtype"] not in DTYPES:
         raise ValueError(f"{file}: {name} has dtype {info.get('dtype')!r}; supported: {', '.join(DTYPES)}")
     return tuple(info["data_offsets"])
 
