@@ -3,135 +3,128 @@
     python train.py --stage joint --model ckpt/qwen2.5-0.5b --data examples.jsonl --out runs/a/joint
     torchrun --nproc-per-node 8 train.py ...              # same flags, same global batch, same update
 
-The same command typed again resumes from the newest checkpoint. One step is `train_step`. Flat weights, loss scale and
-checkpoints are in train_state.py; LoRA in lora/; packing in data/batching.py. Leaves out: making rows (data/tasks.py).
+The same command typed again resumes from the newest checkpoint. One step, from batch to update, is `train_step`, and
+all it needs is in this file, lora/ and data/batching.py. Around it, in training/: where rows come from (rows.py), the
+processes (processes.py), files that survive a kill (checkpoints.py), the plan before work (plan.py).
 """
 
 import argparse
 import dataclasses
 import json
+import math
 import os
 import sys
 import time
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from data.batching import MicroBatch, pack, share, step_rows
 from data.tasks import IGNORE_INDEX, OBJECTIVES, Row
-from lora import apply_lora, load_adapter, lora_parameters, save_adapter
-from train_state import Checkpoints, FlatWeights, LossScale, cosine_lr, flush_dir, mark_done, write_json
+from lora import apply_lora, load_adapter, lora_layers, lora_parameters, save_adapter
+from training.checkpoints import Checkpoints, append_from, copy_tokenizer, fault, mark_done, write_json
+from training.plan import make_plan
+from training.processes import LostProcess, Processes
+from training.rows import fingerprint, load_rows
 
 STAGES = ("pretrain", "adaption", "invocation", "joint", "evolve")
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
+MAX_SKIPS_IN_A_ROW = 20         # 2**16 halved that often is below 0.1: the numbers are broken, not the scale
+TINY_MODEL = "model/tiny"
+# With no --data: settings that suit a model of a few million weights, not the paper's backbones (reason in LOG.md).
+TINY_SETTINGS = {"learning_rate": 1e-3, "global_batch_size": 16, "epochs": 2.0, "max_length": 1024}
 
 
 def option(default: Any, help: str, **more: Any) -> Any:
-    """A dataclass field whose help text is also the flag's."""
+    """A dataclass field whose help text is also the flag's. `free=True`: may differ when a run is resumed."""
     return dataclasses.field(default=default, metadata={"help": help, **more})
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run. The defaults that the paper states are the paper's (section 4.1); the rest are this project's."""
+    """One run. Defaults marked (paper) are those of section 4.1; the paper does not state the others, so they are ours."""
 
     stage: str = option("joint", "what the rows teach", choices=STAGES)
-    model: str = option("model/tiny", "folder of the base: config.json, tokenizer, safetensors (pretrain: weights optional)")
-    adapter: str = option("", "adapter to continue from, PEFT layout (default: a fresh one)")
-    data: str = option("", "JSONL: tools (adaption), examples (invocation, joint, evolve), {messages} or {text} (pretrain)")
-    out: str = option("runs/train", "folder of the run; the same command resumes it")
+    model: str = option(TINY_MODEL, "folder of the base: config.json, tokenizer, safetensors (pretrain: fresh without)")
+    adapter: str = option("", "adapter to go on from, in PEFT's layout; empty: a fresh one")
+    data: str = option("", "JSONL of tools (adaption), examples (invocation, joint, evolve), {messages} or {text} "
+                           "(pretrain); empty: the generated tool world")
+    validation: str = option("", "JSONL like --data, whose loss is measured every --eval-steps")
+    out: str = option("runs/train", "folder of the run; the same command resumes it", free=True)
     learning_rate: float = option(1e-4, "peak rate, reached after warmup (paper)")
-    final_learning_rate: float = option(0.0, "rate at the end of the cosine (not stated in the paper)")
+    final_learning_rate: float = option(0.0, "rate at the end of the cosine")
     warmup_ratio: float = option(0.1, "share of the steps in warmup (paper)")
-    epochs: float = option(1.0, "passes over the rows (not stated in the paper)")
-    max_steps: int = option(0, "stop the schedule at this many steps instead (0: epochs decide)")
+    epochs: float = option(1.0, "passes over the rows")
+    max_steps: int = option(0, "this many steps instead of --epochs; 0: epochs decide")
     global_batch_size: int = option(64, "rows per optimizer step, over all processes (paper)")
     micro_batch_tokens: int = option(4096, "most tokens in one forward pass; lower it if memory runs out")
-    max_length: int = option(2048, "longest row in tokens; longer ones are refused and counted (not stated in the paper)")
-    precision: str = option("auto", "compute type of the base; auto: bf16 where the device has it", choices=("auto", *DTYPES))
+    micro_batch_size: int = option(0, "most rows in one forward pass; 0: as many as the tokens allow")
+    packing: bool = option(True, "rows end to end in one row without padding; off: padded rows of similar length")
+    max_length: int = option(2048, "longest row in tokens")
+    too_long: str = option("refuse", "a longer row is left out, or cut at its end", choices=("refuse", "truncate"))
+    precision: str = option("auto", "compute type of the base; auto: bf16 where the device multiplies it natively, else "
+                                    "fp16 on a GPU, fp32 on a CPU", choices=("auto", *DTYPES))
     rank: int = option(16, "LoRA rank (paper)")
     alpha: float = option(32.0, "LoRA alpha: the update is scaled by alpha / rank (paper)")
-    dropout: float = option(0.0, "LoRA dropout (not stated in the paper)")
-    balance: str = option("token", "weigh every token alike, or sum the token means of the objectives (Eq. 6)",
+    dropout: float = option(0.0, "LoRA dropout")
+    balance: str = option("token", "weigh every token alike, or add the objectives' token means (Eq. 6)",
                           choices=("token", "objective"))
     weight_decay: float = option(0.0, "AdamW weight decay, on matrices only")
     beta2: float = option(0.999, "AdamW second decay rate")
     clip: float = option(1.0, "largest norm of the gradient; 0: no clipping")
-    seed: int = option(0, "order of the rows, fresh adapter, dropout")
+    seed: int = option(0, "order of the rows, fresh weights, dropout")
     train_on: str = option("last", "pretrain: supervise the last assistant turn, every one, or all tokens",
                            choices=("last", "assistant", "all"))
     gradient_checkpointing: int = option(0, "recompute activations: 0 off, 1 every block, k every k-th block")
     loss_chunk: int = option(1024, "supervised tokens whose logits exist at one time")
-    checkpoint_steps: int = option(100, "steps between checkpoints; 0: by minutes only")
-    checkpoint_minutes: float = option(10.0, "minutes between checkpoints; 0: by steps only")
-    keep_checkpoints: int = option(2, "checkpoints to keep")
-    threads: int = option(0, "CPU threads of each process; 0: leave as it is")
+    eval_steps: int = option(50, "steps between measurements of the validation loss")
+    checkpoint_steps: int = option(100, "steps between checkpoints; 0: by minutes only", free=True)
+    checkpoint_minutes: float = option(10.0, "minutes between checkpoints; 0: by steps only", free=True)
+    keep_checkpoints: int = option(2, "checkpoints to keep", free=True)
+    timeout_minutes: float = option(30.0, "a process that waits this long reports who is missing", free=True)
+    threads: int = option(0, "CPU threads of each process; 0: torch's own choice", free=True)
+    plan_only: bool = option(False, "print the plan and stop", free=True)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
+            value, flag = getattr(self, field.name), "--" + field.name.replace("_", "-")
             allowed = field.metadata.get("choices")
-            if allowed and getattr(self, field.name) not in allowed:
-                raise ValueError(f"--{field.name.replace('_', '-')} is {getattr(self, field.name)!r}; "
-                                 f"expected one of {', '.join(allowed)}")
-        for name in ("learning_rate", "epochs", "global_batch_size", "micro_batch_tokens", "max_length", "loss_chunk"):
+            if allowed and value not in allowed:
+                raise ValueError(f"{flag} is {value!r}; expected one of {', '.join(allowed)}")
+            if isinstance(value, (int, float)) and (not math.isfinite(value) or value < 0):
+                raise ValueError(f"{flag} is {value}; it must be 0 or more")
+        for name in ("learning_rate", "epochs", "global_batch_size", "micro_batch_tokens", "max_length", "loss_chunk",
+                     "eval_steps", "keep_checkpoints", "timeout_minutes", "rank", "alpha"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be above 0")
+        for name in ("warmup_ratio", "dropout", "beta2"):
+            if getattr(self, name) >= 1:
+                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be below 1")
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run left behind."""
+    """What a run left in `out`: adapter/ (pretrain: model/), metrics.jsonl, config.json, DONE.json."""
 
     out: Path
     steps: int
-    final_loss: float
+    final_loss: float | None        # of the last step; None where that was not finite
     skipped: int
     tokens: int
-
-
-@dataclass(frozen=True)
-class World:
-    """The processes of this run (torchrun's environment), and the device of this one."""
-
-    dist_rank: int = 0
-    world_size: int = 1
-    device: torch.device = torch.device("cpu")
-
-    def all_reduce(self, tensor: Tensor) -> Tensor:
-        """Sum over processes, in place."""
-        if self.world_size > 1:
-            dist.all_reduce(tensor)
-        return tensor
-
-
-def join_world() -> World:
-    """Read torchrun's environment; one process without it."""
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-    if world_size == 1:
-        return World(device=device)
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return World(dist.get_rank(), world_size, device)
 
 
 # --- the loss --------------------------------------------------------------------------------------------------------
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
-    """Sum of weighted token losses from hidden states, with logits for `chunk` tokens at a time.
+    """Sum of weighted token losses from hidden states, with logits for `chunk` tokens at a time, softmax in float32.
 
-    The gradient is formed while a chunk's logits exist (loss and gradient share them), so nothing is kept but one
-    vector as wide as the hidden state per token, and nothing is computed twice. float32 softmax.
+    The gradient is formed while the chunk's logits exist, so they are computed once and thrown away; what stays is one
+    vector per token, as wide as the hidden state (the idea of Hsu et al. 2024, arXiv:2410.10989, section 3.2).
     """
 
     @staticmethod
@@ -146,10 +139,10 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             logits = (hidden[part] @ weight.t()).to(wide)                                   # (chunk, V)
             log_z = torch.logsumexp(logits, dim=-1, keepdim=True)
             losses = (log_z - logits.gather(1, labels[part, None])).squeeze(1)
-            total += losses.sum() if token_weights is None else losses @ token_weights[part]
+            total += losses.sum() if token_weights is None else losses @ token_weights[part].to(wide)
             if need_hidden or need_weight:
-                d_logits = logits.sub_(log_z).exp_()                                        # softmax
-                d_logits[torch.arange(len(losses), device=labels.device), labels[part]] -= 1.0
+                d_logits = logits.sub_(log_z).exp_()                                        # softmax ...
+                d_logits[torch.arange(len(losses), device=labels.device), labels[part]] -= 1.0      # ... minus one-hot
                 if token_weights is not None:
                     d_logits *= token_weights[part, None]
                 d_logits = d_logits.to(hidden.dtype)
@@ -171,19 +164,118 @@ class ChunkedCrossEntropy(torch.autograd.Function):
 
 def chunked_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, chunk: int = 1024,
                           token_weights: Tensor | None = None) -> Tensor:
-    """hidden (N, E), weight (V, E), labels (N,), none ignored -> sum over tokens of weight x cross entropy, float32."""
+    """hidden (N, E), weight (V, E), labels (N,) with none ignored -> () float32: sum of weight x cross entropy."""
     return ChunkedCrossEntropy.apply(hidden, weight, labels, token_weights, chunk)
 
 
-def batch_loss(model: nn.Module, batch: MicroBatch, token_weights: Tensor, chunk: int) -> Tensor:
-    """Loss sum of one micro-batch; `token_weights` (objectives,) weighs a token by its row's objective.
+def batch_loss(model: nn.Module, batch: MicroBatch, token_weights: Sequence[float], chunk: int) -> Tensor:
+    """Loss sum of one micro-batch; `token_weights` holds one weight per objective, or one for all.
 
     Only supervised positions reach `lm_head`: hidden states are selected first.
     """
-    hidden = model.hidden_states(batch.input_ids, lengths=batch.lengths)[0]                 # (S, E)
+    hidden = model.hidden_states(batch.input_ids, lengths=batch.lengths).flatten(0, 1)      # (B * S, E)
     kept = torch.nonzero(batch.labels != IGNORE_INDEX).squeeze(1)
-    weights = token_weights[batch.objectives[kept]] if len(token_weights) > 1 else None
+    weights = None
+    if len(set(token_weights)) > 1:
+        weights = torch.tensor(token_weights, device=hidden.device)[batch.objectives[kept]]
     return chunked_cross_entropy(hidden[kept], model.lm_head.weight, batch.labels[kept], chunk, weights)
+
+
+def objective_weights(counts: Sequence[int], balance: str) -> list[float]:
+    """Weight of a token of each objective, relative to 1 / (supervised tokens of the global batch).
+
+    "token" pools all tokens. "objective" adds the objectives' token means (Eq. 6), hence total / count each.
+    """
+    if balance == "token":
+        return [1.0]
+    return [sum(counts) / count if count else 0.0 for count in counts]
+
+
+# --- the trained weights, the loss scale, the schedule ----------------------------------------------------------------
+
+
+class FlatWeights:
+    """The trained weights, and their gradients, as views into one vector each.
+
+    One vector makes the step plain: the all-reduce, the norm, the finite check and AdamW are one call each. Gradients of
+    all micro-batches add up locally and cross processes once a step (what DDP calls no_sync), in a layout that is the
+    same in every run; DDP regroups its buckets after the first step, so a resumed run of it may round differently.
+    Where all weights of a half-precision model train, `master` is the float32 copy that AdamW works on; otherwise (LoRA
+    weights are float32) it is the weights themselves.
+    """
+
+    def __init__(self, named: dict[str, nn.Parameter]) -> None:
+        self.names = sorted(named, key=lambda name: named[name].dim() < 2)      # matrices first: only they decay
+        self.params = [named[name] for name in self.names]
+        dtypes = {p.dtype for p in self.params}
+        assert len(dtypes) == 1, f"trained weights of several dtypes: {dtypes}"
+        self.sizes = [p.numel() for p in self.params]
+        self.compute = torch.cat([p.detach().reshape(-1) for p in self.params])
+        self.compute_grad = torch.zeros_like(self.compute)
+        self.has_master = dtypes <= {torch.float16, torch.bfloat16}
+        self.master = self.compute.float() if self.has_master else self.compute
+        self.grad = torch.zeros_like(self.master) if self.has_master else self.compute_grad
+        self.num_decayed = sum(size for p, size in zip(self.params, self.sizes, strict=True) if p.dim() >= 2)
+        for p, data, grad in zip(self.params, self.compute.split(self.sizes), self.compute_grad.split(self.sizes),
+                                 strict=True):
+            p.data, p.grad = data.view(p.shape), grad.view(p.shape)
+
+    def zero_grad(self) -> None:
+        """Before the first micro-batch of a step."""
+        self.grad.zero_()
+        self.compute_grad.zero_()
+
+    def collect(self) -> None:
+        """After each backward pass: add a half-precision gradient to the float32 one."""
+        if self.has_master:
+            self.grad += self.compute_grad
+            self.compute_grad.zero_()
+
+    def publish(self) -> None:
+        """After the update: round the float32 weights into the module's."""
+        if self.has_master:
+            self.compute.copy_(self.master)
+
+    def optimizer(self, config: TrainConfig) -> torch.optim.AdamW:
+        """Fused AdamW on the vector, in two groups: matrices, which decay, and the rest."""
+        groups = []
+        for part, decay in ((slice(0, self.num_decayed), config.weight_decay), (slice(self.num_decayed, None), 0.0)):
+            vector = nn.Parameter(self.master[part])
+            vector.grad = self.grad[part]
+            groups += [{"params": [vector], "weight_decay": decay}] if vector.numel() else []
+        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2), eps=1e-8, fused=True)
+
+    def not_finite(self, limit: int = 3) -> list[str]:
+        """The first weights whose gradient is not finite."""
+        parts = zip(self.names, self.grad.split(self.sizes), strict=True)
+        return [name for name, grad in parts if not torch.isfinite(grad).all()][:limit]
+
+
+class LossScale:
+    """Dynamic loss scale of fp16 (Micikevicius et al. 2018, arXiv:1710.03740, section 3.2); 1 for other types.
+
+    Halved when a gradient is not finite (the step is then skipped), doubled after `growth_interval` good steps in a row.
+    """
+
+    def __init__(self, enabled: bool, scale: float = 65536.0, growth_interval: int = 2000) -> None:
+        self.enabled, self.scale, self.growth_interval = enabled, scale if enabled else 1.0, growth_interval
+        self.good_steps = 0
+
+    def update(self, finite: bool) -> None:
+        """Learn from one step."""
+        self.good_steps = self.good_steps + 1 if finite else 0
+        if self.enabled and not finite:
+            self.scale /= 2
+        elif self.enabled and self.good_steps == self.growth_interval:
+            self.scale, self.good_steps = min(self.scale * 2, 2.0**24), 0
+
+
+def cosine_lr(update: int, total: int, warmup: int, peak: float, final: float = 0.0) -> float:
+    """Rate of update number `update` (from 0): linear up to the peak over `warmup` updates, then half a cosine down."""
+    if update < warmup:
+        return peak * (update + 1) / warmup
+    progress = min((update - warmup) / max(total - warmup, 1), 1.0)
+    return final + (peak - final) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 # --- one step --------------------------------------------------------------------------------------------------------
@@ -194,342 +286,409 @@ class Trainer:
     """Everything that one step touches."""
 
     config: TrainConfig
-    world: World
+    processes: Processes
     model: nn.Module
     rows: Sequence[Row]
+    validation: Sequence[Row]
     flat: FlatWeights
     optimizer: torch.optim.AdamW
     loss_scale: LossScale
     total_steps: int
-    warmup_steps: int
-    step: int = 0           # global batches used
-    skipped: int = 0        # of them, steps whose gradient was not finite: the schedule did not move
-    tokens: int = 0         # tokens of all steps so far
+    say: Callable[[str], None]
+    step: int = 0                   # global batches used
+    skipped: int = 0                # of them, those whose gradient was not finite: no update, and the schedule waits
+    skips_in_a_row: int = 0
+    tokens: int = 0
 
-
-def objective_weights(counts: Sequence[int], balance: str) -> list[float]:
-    """Weight of a token of each objective, relative to 1 / (all supervised tokens of the global batch).
-
-    "token" pools all tokens; "objective" sums the objectives' token means (Eq. 6), hence total / count each.
-    """
-    if balance == "token":
-        return [1.0]
-    return [sum(counts) / count if count else 0.0 for count in counts]
+    def micro_batches(self, rows: Sequence[Row]) -> list[MicroBatch]:
+        """Rows, packed as this run packs them."""
+        c = self.config
+        return pack(rows, c.micro_batch_tokens, OBJECTIVES, max_rows=c.micro_batch_size, packed=c.packing)
 
 
 def train_step(trainer: Trainer) -> dict[str, Any]:
     """Global batch -> micro-batches -> summed gradient -> one update; returns the step's record."""
-    config, world, flat = trainer.config, trainer.world, trainer.flat
-    picked = [trainer.rows[i] for i in step_rows(len(trainer.rows), config.global_batch_size, trainer.step, config.seed)]
-    micro_batches = pack(picked, config.micro_batch_tokens, OBJECTIVES)
-    counts = [0] * len(OBJECTIVES)
-    for batch in micro_batches:                             # every process knows the whole batch: no collective needed
-        for objective, count in enumerate(torch.bincount(batch.objectives[batch.labels != IGNORE_INDEX],
-                                                         minlength=len(OBJECTIVES)).tolist()):
-            counts[objective] += count
-    n_tokens = sum(counts)
-    token_weights = torch.tensor(objective_weights(counts, config.balance), device=world.device)
+    config, flat, scale = trainer.config, trainer.flat, trainer.loss_scale.scale
+    picked = step_rows(len(trainer.rows), config.global_batch_size, trainer.step, config.seed)
+    batches = trainer.micro_batches([trainer.rows[i] for i in picked])
+    loss, counts = accumulate_gradients(trainer, batches)
+    trainer.processes.all_reduce(flat.grad, f"step {trainer.step + 1}, gradients")
+    if scale != 1.0:
+        flat.grad /= scale
+    grad_norm = float(torch.linalg.vector_norm(flat.grad))
+    finite = math.isfinite(grad_norm)
 
-    flat.zero_grad()
-    loss = torch.zeros((), dtype=torch.float64, device=world.device)
-    for micro_step, batch in enumerate(share(micro_batches, world.dist_rank, world.world_size)):
-        if config.dropout > 0.0:                            # a seed per pass: nothing random to carry over a restart
-            torch.manual_seed(hash((config.seed, trainer.step, world.dist_rank, micro_step)) % 2**63)
-        loss_sum = batch_loss(trainer.model, batch.to(world.device), token_weights, config.loss_chunk)
-        (loss_sum * (trainer.loss_scale.scale / n_tokens)).backward()
-        flat.collect()
-        loss += loss_sum.detach() / n_tokens
-    world.all_reduce(loss)
-    world.all_reduce(flat.grad)                             # one sum a step: the gradient of the whole global batch
-
-    if trainer.loss_scale.scale != 1.0:
-        flat.grad /= trainer.loss_scale.scale
-    grad_norm = flat.grad.norm().item()
-    finite = grad_norm == grad_norm and grad_norm != float("inf")
-    update = trainer.step - trainer.skipped
-    rate = cosine_lr(update, trainer.total_steps, trainer.warmup_steps, config.learning_rate, config.final_learning_rate)
+    updates = trainer.step - trainer.skipped                # a skipped step does not move the schedule
+    rate = cosine_lr(updates, trainer.total_steps, warmup_steps(config, trainer.total_steps), config.learning_rate,
+                     config.final_learning_rate)
     if finite:
-        if config.clip > 0.0 and grad_norm > config.clip:
+        if 0.0 < config.clip < grad_norm:
             flat.grad *= config.clip / grad_norm
         for group in trainer.optimizer.param_groups:
             group["lr"] = rate
-        trainer.optimizer.step()
+        trainer.optimizer.step()                            # never called on a skip: fused AdamW would hide it
         flat.publish()
+        trainer.skips_in_a_row = 0
     else:
-        trainer.skipped += 1
-    record = {"step": trainer.step + 1, "loss": loss.item() if torch.isfinite(loss) else None, "lr": rate,
-              "grad_norm": grad_norm if finite else None, "loss_scale": trainer.loss_scale.scale,
-              "skipped": trainer.skipped, "tokens": sum(batch.tokens for batch in micro_batches),
-              "supervised_tokens": n_tokens}
+        skip_step(trainer, batches)
     trainer.loss_scale.update(finite)
     trainer.step += 1
-    trainer.tokens += record["tokens"]
-    return record
+    tokens = sum(batch.tokens for batch in batches)
+    trainer.tokens += tokens
+    return {"step": trainer.step, "loss": loss if math.isfinite(loss) else None, "lr": rate,
+            "grad_norm": grad_norm if finite else None, "loss_scale": scale, "skipped": trainer.skipped,
+            "tokens": tokens, "supervised_tokens": sum(counts)}
+
+
+def accumulate_gradients(trainer: Trainer, batches: Sequence[MicroBatch]) -> tuple[float, list[int]]:
+    """Gradient of the global batch's loss, this process's share of it, into `flat.grad`, times the loss scale.
+
+    The loss is a sum over supervised tokens divided by their number in the whole global batch. Every process packs the
+    whole batch, so all know that number and no collective runs inside; a process without a micro-batch adds zeros.
+    Returns the loss of the global batch and its supervised tokens per objective.
+    """
+    config, flat, processes = trainer.config, trainer.flat, trainer.processes
+    counts = supervised_counts(batches)
+    weights = objective_weights(counts, config.balance)
+    flat.zero_grad()
+    loss = torch.zeros((), dtype=torch.float64, device=processes.device)
+    for index, batch in share(batches, processes.dist_rank, processes.world_size):
+        if config.dropout > 0.0:                            # a seed per pass: no random state to carry over a restart
+            torch.manual_seed((config.seed * 1_000_003 + trainer.step) * 1_000_003 + index)
+        loss_sum = batch_loss(trainer.model, batch.to(processes.device), weights, config.loss_chunk)
+        (loss_sum * (trainer.loss_scale.scale / sum(counts))).backward()
+        flat.collect()
+        loss += loss_sum.detach() / sum(counts)
+    return float(processes.all_reduce(loss, f"step {trainer.step + 1}, loss")), counts
+
+
+def supervised_counts(batches: Sequence[MicroBatch]) -> list[int]:
+    """Supervised tokens of each objective."""
+    return sum(torch.bincount(batch.objectives[batch.labels != IGNORE_INDEX], minlength=len(OBJECTIVES))
+               for batch in batches).tolist()
+
+
+def warmup_steps(config: TrainConfig, total: int) -> int:
+    """Whole steps of warmup, at least one."""
+    return max(1, round(config.warmup_ratio * total))
+
+
+def skip_step(trainer: Trainer, batches: Sequence[MicroBatch]) -> None:
+    """Count a step whose gradient is not finite, and name the module that overflowed."""
+    trainer.skipped += 1
+    trainer.skips_in_a_row += 1
+    report = f"step {trainer.step + 1} skipped at loss scale {trainer.loss_scale.scale:g}: {find_overflow(trainer, batches)}"
+    trainer.say(report)
+    if trainer.skips_in_a_row >= MAX_SKIPS_IN_A_ROW:
+        raise ValueError(f"{report}; {MAX_SKIPS_IN_A_ROW} steps in a row were skipped; try --precision bf16 or fp32, or a "
+                         "lower --learning-rate")
+
+
+def find_overflow(trainer: Trainer, batches: Sequence[MicroBatch]) -> str:
+    """The first module whose output is not finite, from a second forward pass; else the weights whose gradient is not."""
+    from model.monitor import OverflowMonitor
+    processes = trainer.processes
+    with torch.no_grad():
+        for _, batch in share(batches, processes.dist_rank, processes.world_size):
+            with OverflowMonitor(trainer.model) as monitor:
+                trainer.model.hidden_states(batch.input_ids.to(processes.device), lengths=batch.lengths)
+            if monitor.first is not None:
+                return f"forward pass, {monitor.first}"
+    return "the forward pass is finite; not finite are the gradients of " + ", ".join(trainer.flat.not_finite())
+
+
+@torch.no_grad()
+def validation_loss(trainer: Trainer) -> float:
+    """Mean loss per supervised token over the validation rows, shared over the processes."""
+    trainer.model.eval()
+    batches, total = trainer.micro_batches(trainer.validation), torch.zeros((), dtype=torch.float64,
+                                                                           device=trainer.processes.device)
+    for _, batch in share(batches, trainer.processes.dist_rank, trainer.processes.world_size):
+        total += batch_loss(trainer.model, batch.to(trainer.processes.device), [1.0], trainer.config.loss_chunk)
+    trainer.model.train()
+    trainer.processes.all_reduce(total, f"step {trainer.step}, validation")
+    return float(total) / sum(supervised_counts(batches))
 
 
 # --- a run -----------------------------------------------------------------------------------------------------------
 
 
 def run_training(config: TrainConfig, rows: Sequence[Row] | Callable[[], Sequence[Row]] | None = None,
-                 model: nn.Module | None = None, tokenizer: Any = None, progress: bool = True) -> TrainResult:
-    """Train to the end, resuming what `config.out` holds; callable in-process (one process) or under torchrun.
+                 model: nn.Module | None = None, tokenizer: Any = None, progress: bool = True,
+                 validation: Sequence[Row] | None = None) -> TrainResult:
+    """Train to the end, going on from what `config.out` holds; in-process as one process, or under torchrun.
 
     Args:
         rows: ready rows, or a function that makes them; None reads `config.data`.
-        model, tokenizer: already loaded ones; None loads `config.model`.
+        model: computed with in the dtype it has, unless `config.precision` names another; it is trained in place.
+            None loads `config.model`.
+        tokenizer: None loads that of `config.model`, where rows have to be read.
+        progress: print one line a step to stderr, on the first process.
+
+    Raises:
+        ValueError: settings or rows differ from those that `config.out` was begun with, the run cannot fit into memory,
+            or 20 steps in a row were not finite.
+        LostProcess: another process of the run died.
     """
-    world = join_world()
     if config.threads:
         torch.set_num_threads(config.threads)
-    say = _say if progress and world.dist_rank == 0 else _hush
-    out = Path(config.out)
-    finished = _finished(out, config)
-    if finished:
-        say(f"{out} is complete ({finished.steps} steps); nothing to do")
-        return finished
-    if tokenizer is None:
+    processes = Processes(60 * config.timeout_minutes)
+    say = _say if progress and processes.dist_rank == 0 else _hush
+    try:
+        refuse_other_settings(config)
+        done = finished(config)
+        if done is not None:
+            say(f"{done.out} is complete ({done.steps} steps); nothing to do")
+            return done
+        trainer = prepare(config, processes, rows, validation, model, tokenizer, say)
+        return TrainResult(Path(config.out), 0, None, 0, 0) if config.plan_only else run_steps(trainer)
+    finally:
+        processes.close()
+
+
+def prepare(config: TrainConfig, processes: Processes, rows: Any, validation: Sequence[Row] | None,
+            model: nn.Module | None, tokenizer: Any, say: Callable[[str], None]) -> Trainer:
+    """Rows, model, adapter (pretrain: all weights) and optimizer; prints the plan and refuses what cannot fit."""
+    if tokenizer is None and (rows is None or config.validation and validation is None):
         from model import load_tokenizer
         tokenizer = load_tokenizer(config.model)
-    rows = load_rows(config, tokenizer, say) if rows is None else rows() if callable(rows) else rows
+
+    def read(path: str) -> list[Row]:
+        return load_rows(config.stage, path, tokenizer, max_length=config.max_length, train_on=config.train_on,
+                         too_long=config.too_long, seed=config.seed, say=say)
+
+    rows = read(config.data) if rows is None else rows() if callable(rows) else rows
+    if validation is None:
+        validation = read(config.validation) if config.validation else ()
     if not rows:
-        raise ValueError(f"{config.data or 'rows'}: no row to train on; check the refusals above or raise --max-length")
-    trainer = prepare(config, world, rows, model)
-    out.mkdir(parents=True, exist_ok=True)
-    if world.dist_rank == 0:
-        write_json(out / "config.json", dataclasses.asdict(config))
-    checkpoints = Checkpoints(out / "checkpoint", config.keep_checkpoints)
-    restore(trainer, checkpoints.newest(say), say)
-    say(f"global batch {config.global_batch_size} rows over {world.world_size} processes | {trainer.total_steps:,} steps | "
-        f"{len(rows):,} rows | {flat_size(trainer):,} of {sum(p.numel() for p in trainer.model.parameters()):,} weights "
-        f"train | {next(trainer.model.parameters()).dtype}")
+        raise ValueError("no rows to train on")
+    steps = config.max_steps or max(1, round(config.epochs * -(-len(rows) // config.global_batch_size)))
+    dtype = compute_dtype(config.precision, processes.device, model)
+    shape = model.config if model is not None else _model_config(config.model)
+    plan = make_plan(config, shape, [len(row.ids) for row in rows], sum(supervised_in(row) for row in rows), steps, dtype,
+                     processes.device, processes.world_size)
+    for line in plan.lines():
+        say(line)
+    plan.refuse_what_cannot_fit()
+    if not processes.same(int(fingerprint(rows)[:15], 16)):
+        raise ValueError("the processes of this run hold different rows; give every one the same --data")
 
-    record: dict[str, Any] = {"loss": float("nan")}
-    metrics = open_metrics(out / "metrics.jsonl", trainer.step) if world.dist_rank == 0 else None
-    saved_at = started_at = time.monotonic()
-    first_step, first_tokens = trainer.step, trainer.tokens
-    trainer.model.train()
-    while trainer.step < trainer.total_steps:
-        began = time.monotonic()
-        record = train_step(trainer)
-        now = time.monotonic()
-        record |= {"tok_per_s": round(record["tokens"] / (now - began), 1), "peak_mem_gb": peak_memory_gb(world.device)}
-        if metrics:
-            metrics.write(json.dumps(record, allow_nan=False) + "\n")
-            metrics.flush()
-        say(progress_line(record, trainer, (trainer.tokens - first_tokens) / (now - started_at),
-                          (now - started_at) / (trainer.step - first_step)))
-        due = (config.checkpoint_steps and trainer.step % config.checkpoint_steps == 0
-               or config.checkpoint_minutes and now - saved_at > 60 * config.checkpoint_minutes)
-        if due and world.dist_rank == 0 and trainer.step < trainer.total_steps:
-            checkpoints.save(trainer.step, *snapshot(trainer))
-            saved_at = time.monotonic()
-    result = finish(trainer, out, record, tokenizer)
-    say(f"done: {out}")
-    return result
-
-
-def flat_size(trainer: Trainer) -> int:
-    """Number of trained weights."""
-    return trainer.flat.master.numel()
-
-
-def prepare(config: TrainConfig, world: World, rows: Sequence[Row], model: nn.Module | None) -> Trainer:
-    """Load or take the model, put the adapter on it (or free all weights: pretrain), make the optimizer."""
-    dtype = compute_dtype(config.precision, world.device)
-    if model is None:
-        model = load_or_make(config, dtype, world.device)
+    model = place(load_model_for(config, dtype) if model is None else model, dtype, processes.device)
     if config.stage == "pretrain":
-        model.to(dtype=dtype, device=world.device).requires_grad_(True)
-        named = dict(model.named_parameters())
+        named = dict(model.requires_grad_(True).named_parameters())
     else:
         if config.adapter:
             load_adapter(model, config.adapter, dropout=config.dropout)
-        elif not lora_parameters(model):
+        elif not lora_layers(model):
             apply_lora(model, config.rank, config.alpha, config.dropout, seed=config.seed)
         named = lora_parameters(model)
     model.checkpoint_every = config.gradient_checkpointing
     flat = FlatWeights(named)
-    steps = config.max_steps or max(1, round(config.epochs * -(-len(rows) // config.global_batch_size)))
-    return Trainer(config, world, model, rows, flat, flat.optimizer(config.learning_rate, (0.9, config.beta2),
-                   config.weight_decay), LossScale(dtype == torch.float16), steps,
-                   max(1, round(config.warmup_ratio * steps)))
+    return Trainer(config, processes, model, rows, validation, flat, flat.optimizer(config),
+                   LossScale(dtype == torch.float16), steps, say)
 
 
-def load_or_make(config: TrainConfig, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """The base of `config.model`; for pretrain a fresh one where the folder holds no weights."""
-    from model import ModelConfig, Transformer, load_model
-    folder = Path(config.model)
-    if config.stage != "pretrain" or any(folder.glob("*.safetensors")):
-        return load_model(folder, dtype=dtype, device=device)
-    return Transformer(ModelConfig.load(folder)).init_weights(config.seed)
+def run_steps(trainer: Trainer) -> TrainResult:
+    """The loop: steps, metrics, validation, checkpoints, and the finished run's files."""
+    config, processes, say = trainer.config, trainer.processes, trainer.say
+    out, first = Path(config.out), processes.dist_rank == 0
+    checkpoints = Checkpoints(out / "checkpoint", config.keep_checkpoints)
+    if first:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "config.json", {**dataclasses.asdict(config), "rows_sha256": fingerprint(trainer.rows)})
+        restore(trainer, checkpoints.newest(say))
+    synchronise(trainer)
+    metrics = append_from(out / "metrics.jsonl", trainer.step) if first else None
+    saved_at = started_at = time.monotonic()
+    first_step, first_tokens = trainer.step, trainer.tokens
+    trainer.model.train()
+    record = {"loss": None}
+    while trainer.step < trainer.total_steps:
+        began = time.monotonic()
+        record = train_step(trainer)
+        if trainer.validation and (trainer.step % config.eval_steps == 0 or trainer.step == trainer.total_steps):
+            record["validation_loss"] = validation_loss(trainer)
+        now = time.monotonic()
+        record |= {"tok_per_s": round(record["tokens"] / (now - began), 1),
+                   "peak_mem_gb": peak_memory_gb(processes.device)}
+        say(progress_line(record, trainer.total_steps, (trainer.tokens - first_tokens) / (now - started_at),
+                          (now - started_at) / (trainer.step - first_step)))
+        if first:
+            metrics.write(json.dumps(record, allow_nan=False) + "\n")
+            metrics.flush()
+            due = config.checkpoint_steps and trainer.step % config.checkpoint_steps == 0
+            late = config.checkpoint_minutes and now - saved_at > 60 * config.checkpoint_minutes
+            if (due or late) and trainer.step < trainer.total_steps:
+                checkpoints.save(trainer.step, *snapshot(trainer))
+                saved_at = time.monotonic()
+    if first:
+        metrics.close()
+    return finish(trainer, record["loss"])
 
 
-def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """auto: bf16 where the device multiplies it natively, else fp16 on a GPU and fp32 on a CPU."""
+def finish(trainer: Trainer, final_loss: float | None) -> TrainResult:
+    """Write the adapter (pretrain: the model with its tokenizer), then the marker that vouches for every file."""
+    config, out = trainer.config, Path(trainer.config.out)
+    trainer.model.eval()
+    if trainer.processes.dist_rank == 0:
+        if config.stage == "pretrain":
+            from model.weights import save_model
+            save_model(trainer.model, out / "model")
+            copy_tokenizer(Path(config.model), out / "model")
+        else:
+            save_adapter(trainer.model, out / "adapter", base_model=config.model)
+        folder = out / ("model" if config.stage == "pretrain" else "adapter")
+        mark_done(out, ["config.json", "metrics.jsonl", *(str(f.relative_to(out)) for f in sorted(folder.iterdir()))],
+                  steps=trainer.step, skipped=trainer.skipped, tokens=trainer.tokens, final_loss=final_loss)
+        Checkpoints(out / "checkpoint", 1).clear()
+    trainer.processes.wait("the end")
+    trainer.say(f"done: {trainer.step} steps, {trainer.skipped} skipped, {trainer.tokens:,} tokens; {out}")
+    return TrainResult(out, trainer.step, final_loss, trainer.skipped, trainer.tokens)
+
+
+# --- model and dtype -------------------------------------------------------------------------------------------------
+
+
+def compute_dtype(precision: str, device: torch.device, model: nn.Module | None = None) -> torch.dtype:
+    """The dtype of the base: as named; for "auto" that of a given model, else the fastest that the device does natively."""
     if precision != "auto":
         return DTYPES[precision]
+    if model is not None:
+        return model.lm_head.weight.dtype
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if native else torch.float32
 
 
-# --- rows ------------------------------------------------------------------------------------------------------------
+def place(model: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """Move to the device and cast the base; adapter weights keep their float32."""
+    adapter = {id(p) for p in lora_parameters(model).values()}
+    for p in model.parameters():
+        p.data = p.data.to(device=device, dtype=p.dtype if id(p) in adapter else dtype)
+    return model
 
 
-def load_rows(config: TrainConfig, tokenizer: Any, say: Callable[[str], None]) -> list[Row]:
-    """Read `config.data` into rows for the stage; rows longer than `max_length` are refused, with a count."""
-    from data.schema import load_examples, load_tools
-    from data.tasks import rows_for_stage
-    from model.chat import encode_chat
-    if not config.data:
-        raise ValueError("--data is missing: a JSONL file of tools (adaption), examples (invocation, joint, evolve) or "
-                         "chat rows (pretrain)")
-    if config.stage == "pretrain":
-        rows, refused = pretrain_rows(config, tokenizer, encode_chat)
-    else:
-        data = (load_tools if config.stage == "adaption" else load_examples)(config.data)
-        rows, refused = rows_for_stage(config.stage, data, tokenizer, encode_chat, config.max_length)
-    if refused:
-        reasons: dict[str, int] = {}
-        for refusal in refused:
-            reason = getattr(refusal, "reason", refusal)
-            reasons[reason] = reasons.get(reason, 0) + 1
-        say(f"{len(refused):,} rows refused: " + ", ".join(f"{reason} {count:,}" for reason, count in reasons.items()))
-    return rows
+def load_model_for(config: TrainConfig, dtype: torch.dtype) -> nn.Module:
+    """The base of `config.model`; for pretrain a fresh one where the folder holds no weights."""
+    from model import Transformer, load_model
+    folder = Path(config.model)
+    if config.stage == "pretrain" and folder.is_dir() and not any(folder.glob("*.safetensors")):
+        return Transformer(_model_config(config.model)).init_weights(config.seed)
+    return load_model(folder, dtype=torch.float32 if config.stage == "pretrain" or dtype == torch.float64 else dtype)
 
 
-def pretrain_rows(config: TrainConfig, tokenizer: Any, encode_chat: Callable) -> tuple[list[Row], list[str]]:
-    """Chat rows {"messages"} and plain documents {"text"}; `train_on` says which tokens are supervised."""
-    from data.schema import read_jsonl
-    rows, refused = [], []
-    for number, record in read_jsonl(config.data):
-        if "messages" in record:
-            ids, labels = chat_labels(record["messages"], tokenizer, encode_chat, config.train_on)
-        elif "text" in record:
-            ids = tokenizer.encode(record["text"]) + tokenizer.eos_ids[:1]
-            labels = ids
-        else:
-            raise ValueError(f'{config.data}, line {number}: expected "messages" or "text", found {sorted(record)}')
-        if len(ids) > config.max_length:
-            refused.append("over_max_length")
-        elif all(label == IGNORE_INDEX for label in labels[1:]):
-            refused.append("nothing_supervised")
-        else:                                               # arrays: 4 bytes a token, not 36
-            rows.append(Row(str(record.get("id", number)), "text", array("i", ids), array("i", labels)))
-    return rows, refused
+def _model_config(folder: str) -> Any:
+    from model import ModelConfig
+    return ModelConfig.load(folder)
 
 
-def chat_labels(messages: list[dict], tokenizer: Any, encode_chat: Callable, train_on: str) -> tuple[list[int], list[int]]:
-    """Ids of a conversation, and labels for its last assistant turn, every assistant turn, or every token."""
-    messages = [{**message, "content": _pieces(message["content"])} for message in messages]
-    ids, labels = encode_chat(messages, tokenizer)
-    if train_on == "all":
-        return ids, ids
-    if train_on == "assistant":
-        for end in range(1, len(messages)):
-            if messages[end - 1]["role"] == "assistant":
-                for at, label in enumerate(encode_chat(messages[:end], tokenizer)[1]):
-                    if label != IGNORE_INDEX:
-                        labels[at] = label
-    return ids, labels
+def supervised_in(row: Row) -> int:
+    """Number of supervised tokens of a row."""
+    return sum(label != IGNORE_INDEX for label in row.labels[1:])
 
 
-def _pieces(content: Any) -> Any:
-    return content if isinstance(content, str) else [tuple(piece) for piece in content]
+# --- resume and report -----------------------------------------------------------------------------------------------
 
 
-# --- resume, finish, report ------------------------------------------------------------------------------------------
+def refuse_other_settings(config: TrainConfig) -> None:
+    """ValueError by name if `config.out` was begun with other settings (those marked free may differ)."""
+    file = Path(config.out) / "config.json"
+    if not file.exists():
+        return
+    old = json.loads(file.read_text(encoding="utf-8"))
+    changed = [f"--{field.name.replace('_', '-')} was {old[field.name]!r}, now {getattr(config, field.name)!r}"
+               for field in dataclasses.fields(config) if not field.metadata.get("free")
+               and field.name in old and old[field.name] != getattr(config, field.name)]
+    if changed:
+        raise ValueError(f"{config.out} was begun with other settings: {'; '.join(changed)}; use a new --out or those settings")
+
+
+def finished(config: TrainConfig) -> TrainResult | None:
+    """The result of a complete run whose files match its marker."""
+    out = Path(config.out)
+    if not (out / "DONE.json").exists():
+        return None
+    reason = fault(out)
+    if reason:
+        raise ValueError(f"{out} says it is complete, but {reason}; remove {out / 'DONE.json'} to train on, or use a new --out")
+    marker = json.loads((out / "DONE.json").read_text(encoding="utf-8"))
+    return TrainResult(out, *(marker[name] for name in ("steps", "final_loss", "skipped", "tokens")))
 
 
 def snapshot(trainer: Trainer) -> tuple[dict[str, Tensor], dict]:
-    """All state of a run: weights, optimizer, loss scale, counters. Order and dropout follow from seed and step."""
+    """All that a run carries from step to step. Order of rows and dropout follow from seed and step: no random state."""
     tensors = {"weights": trainer.flat.master}
-    for i, state in enumerate(trainer.optimizer.state.values()):
+    for i, group in enumerate(trainer.optimizer.param_groups):
+        state = trainer.optimizer.state[group["params"][0]]
         tensors |= {f"optimizer.{i}.{name}": value for name, value in state.items()}
     scale = trainer.loss_scale
-    return tensors, {"step": trainer.step, "skipped": trainer.skipped, "tokens": trainer.tokens,
-                     "loss_scale": scale.scale, "good_steps": scale.good_steps, "names": trainer.flat.names}
+    return tensors, {"step": trainer.step, "skipped": trainer.skipped, "skips_in_a_row": trainer.skips_in_a_row,
+                     "tokens": trainer.tokens, "loss_scale": scale.scale, "good_steps": scale.good_steps,
+                     "names": trainer.flat.names, "rows_sha256": fingerprint(trainer.rows),
+                     "world_size": trainer.processes.world_size}
 
 
-def restore(trainer: Trainer, saved: tuple[dict[str, Tensor], dict] | None, say: Callable[[str], None]) -> None:
-    """Put a snapshot back."""
+def restore(trainer: Trainer, saved: tuple[dict[str, Tensor], dict] | None) -> None:
+    """Put a snapshot back (on the first process; `synchronise` brings it to the others)."""
     if saved is None:
         return
     tensors, state = saved
     if state["names"] != trainer.flat.names or tensors["weights"].shape != trainer.flat.master.shape:
         raise ValueError(f"{trainer.config.out}: the checkpoint holds other weights than this run trains; use a new --out")
+    if state.get("rows_sha256", fingerprint(trainer.rows)) != fingerprint(trainer.rows):
+        raise ValueError(f"{trainer.config.out}: --data gives other rows than those the run was begun with; use a new --out")
     trainer.flat.master.copy_(tensors["weights"])
-    trainer.flat.publish()
     for i, group in enumerate(trainer.optimizer.param_groups):
-        values = {name.split(".", 2)[2]: value for name, value in tensors.items() if name.startswith(f"optimizer.{i}.")}
-        if values:
-            device = trainer.flat.device
-            trainer.optimizer.state[group["params"][0]] = {name: value.to(device) for name, value in values.items()}
+        vector = group["params"][0]
+        prefix = f"optimizer.{i}."
+        trainer.optimizer.state[vector] = {
+            name.removeprefix(prefix): value.to(vector.device)
+            for name, value in tensors.items() if name.startswith(prefix)}
     trainer.step, trainer.skipped, trainer.tokens = state["step"], state["skipped"], state["tokens"]
+    trainer.skips_in_a_row = state.get("skips_in_a_row", 0)
     trainer.loss_scale.scale, trainer.loss_scale.good_steps = state["loss_scale"], state["good_steps"]
-    say(f"resumed at step {trainer.step} of {trainer.total_steps}")
+    other = state.get("world_size", trainer.processes.world_size) != trainer.processes.world_size
+    trainer.say(f"resumed at step {trainer.step} of {trainer.total_steps}"
+                + (" with another number of processes: equal within rounding, not byte for byte" if other else ""))
 
 
-def open_metrics(path: Path, step: int):
-    """metrics.jsonl, cut back to the steps that the checkpoint vouches for."""
-    if path.exists():
-        kept = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True)[:step] if line.endswith("\n")]
-        aside = path.with_name(path.name + ".tmp")
-        aside.write_text("".join(kept), encoding="utf-8")
-        os.replace(aside, path)
-    return open(path, "a", encoding="utf-8")
-
-
-def finish(trainer: Trainer, out: Path, record: dict, tokenizer: Any) -> TrainResult:
-    """Write the adapter (or the whole model), then the marker; the checkpoints go."""
-    config = trainer.config
-    trainer.model.eval()
-    if trainer.world.dist_rank == 0:
-        folder = "model" if config.stage == "pretrain" else "adapter"
-        if config.stage == "pretrain":
-            from model.weights import save_model
-            save_model(trainer.model, out / folder)
-        else:
-            save_adapter(trainer.model, out / folder, base_model=config.model)
-        files = [str(path.relative_to(out)) for path in sorted((out / folder).iterdir()) if path.is_file()]
-        mark_done(out, ["config.json", "metrics.jsonl", *files], steps=trainer.step, skipped=trainer.skipped,
-                  tokens=trainer.tokens, final_loss=record["loss"])
-        flush_dir(out)
-    if trainer.world.world_size > 1:
-        dist.barrier()
-    return TrainResult(out, trainer.step, record["loss"], trainer.skipped, trainer.tokens)
-
-
-def _finished(out: Path, config: TrainConfig) -> TrainResult | None:
-    """The result of a complete run; a run with another setting is refused by name."""
-    if (out / "config.json").exists():
-        old, new = json.loads((out / "config.json").read_text(encoding="utf-8")), dataclasses.asdict(config)
-        free = {"out", "threads", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints"}
-        changed = [f"{k} {old.get(k)!r} -> {new[k]!r}" for k in new if k not in free and old.get(k) != new[k]]
-        if changed:
-            raise ValueError(f"{out} was begun with other settings ({'; '.join(changed)}); use a new --out, or the old ones")
-    if not (out / "DONE.json").exists():
-        return None
-    marker = json.loads((out / "DONE.json").read_text(encoding="utf-8"))
-    return TrainResult(out, marker["steps"], marker["final_loss"], marker["skipped"], marker["tokens"])
+def synchronise(trainer: Trainer) -> None:
+    """Bring every process to the first one's state: weights, optimizer, counters."""
+    processes, flat, scale = trainer.processes, trainer.flat, trainer.loss_scale
+    counters = torch.tensor([trainer.step, trainer.skipped, trainer.skips_in_a_row, trainer.tokens, scale.scale,
+                             scale.good_steps], dtype=torch.float64, device=processes.device)
+    *whole, scale.scale, good = processes.broadcast(counters, "start, counters").tolist()
+    trainer.step, trainer.skipped, trainer.skips_in_a_row, trainer.tokens = map(int, whole)
+    scale.good_steps = int(good)
+    processes.broadcast(flat.master, "start, weights")
+    if trainer.step > trainer.skipped:                                                      # AdamW has a state
+        for group in trainer.optimizer.param_groups:
+            vector = group["params"][0]
+            state = trainer.optimizer.state[vector]
+            for name in ("step", "exp_avg", "exp_avg_sq"):
+                value = state.get(name, torch.zeros(()) if name == "step" else torch.zeros_like(vector))
+                state[name] = processes.broadcast(value.to(processes.device), f"start, {name}")
+    flat.publish()
 
 
 def peak_memory_gb(device: torch.device) -> float:
-    """Largest memory so far: the allocator's on a GPU, the process's resident set on a CPU."""
+    """Largest memory so far in 2**30 bytes: the allocator's on a GPU, the resident set on a CPU."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
     import resource
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
 
 
-def progress_line(record: dict, trainer: Trainer, tok_per_s: float, seconds_per_step: float) -> str:
-    """One step in fixed fields."""
-    left = int((trainer.total_steps - trainer.step) * seconds_per_step)
-    number = lambda value, form: "n/a" if value is None else format(value, form)  # noqa: E731
-    return (f"step {record['step']:05d}/{trainer.total_steps:05d} | loss {number(record['loss'], '.4f')} | "
-            f"lr {record['lr']:.2e} | grad {number(record['grad_norm'], '.3f')} | {tok_per_s:,.0f} tok/s | "
-            f"mem {record['peak_mem_gb']:.1f} GB | eta {left // 3600:02d}:{left // 60 % 60:02d}:{left % 60:02d}")
+def progress_line(record: dict, total_steps: int, tok_per_s: float, seconds_per_step: float) -> str:
+    """One step in fixed fields; the rate is a mean since the start of this process."""
+    left = int((total_steps - record["step"]) * seconds_per_step)
+    loss, grad = (format(record[k], ".4f") if record[k] is not None else "n/a" for k in ("loss", "grad_norm"))
+    line = (f"step {record['step']:05d}/{total_steps:05d} | loss {loss} | lr {record['lr']:.2e} | grad {grad} | "
+            f"{tok_per_s:,.0f} tok/s | mem {record['peak_mem_gb']:.1f} GB | "
+            f"eta {left // 3600:02d}:{left // 60 % 60:02d}:{left % 60:02d}")
+    line += f" | scale {record['loss_scale']:g} | skipped {record['skipped']}" if record["loss_scale"] != 1.0 else ""
+    return line + (f" | validation {record['validation_loss']:.4f}" if "validation_loss" in record else "")
 
 
 def _say(line: str) -> None:
@@ -537,26 +696,47 @@ def _say(line: str) -> None:
 
 
 def _hush(line: str) -> None:
-    """Say nothing: not the first process, or progress is off."""
+    """Progress is off, or this is not the first process."""
+
+
+# --- command line ----------------------------------------------------------------------------------------------------
 
 
 def parse_config(argv: Sequence[str] | None = None) -> TrainConfig:
-    """Flags from the fields of TrainConfig."""
+    """Flags from the fields of TrainConfig. With no --data and no --model, TINY_SETTINGS are the defaults."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     for field in dataclasses.fields(TrainConfig):
-        parser.add_argument("--" + field.name.replace("_", "-"), type=type(field.default), default=field.default,
-                            help=field.metadata["help"].replace("%", "%%"), choices=field.metadata.get("choices"))
-    return TrainConfig(**vars(parser.parse_args(argv)))
+        kind = {"action": argparse.BooleanOptionalAction} if field.type is bool else {
+            "type": field.type, "choices": field.metadata.get("choices")}
+        parser.add_argument("--" + field.name.replace("_", "-"), default=argparse.SUPPRESS,
+                            help=f"{field.metadata['help']} (default: {field.default!r})".replace("%", "%%"), **kind)
+    given = vars(parser.parse_args(argv))
+    if "data" not in given and "model" not in given:
+        given = {**TINY_SETTINGS, **given}
+        _say_first("no --model and no --data: the embedded model on the generated tool world, with settings for its size: "
+                   + ", ".join(f"{name} {value}" for name, value in TINY_SETTINGS.items()))
+    return TrainConfig(**given)
 
 
-def main() -> int:
-    """Entry point of `python train.py` and `torchrun train.py`."""
+def _say_first(line: str) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        _say(line)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `python train.py` and `torchrun train.py`; exit code 2 for what the user can mend, 1 for a lost process."""
     try:
-        run_training(parse_config())
+        run_training(parse_config(argv))
     except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say_first(f"error: {error}")
         return 2
+    except LostProcess as error:
+        _say(f"error: {error}; the same command resumes")
+        return 1
+    except KeyboardInterrupt:
+        _say_first("interrupted; the same command goes on from the newest checkpoint")
+        return 130
     return 0
 
 

@@ -16,15 +16,19 @@ from data.tasks import IGNORE_INDEX, Row
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """One forward pass: `lengths[i]` tokens of row i, one after another, no padding."""
+    """One forward pass over rows: a pack (B = 1, rows end to end, `lengths` says where) or padded rows (`lengths` None).
 
-    input_ids: Tensor       # (1, S) int64
-    lengths: list[int]      # sums to S
-    labels: Tensor          # (S,) int64, shifted: labels[t] is the token after input_ids[t], or IGNORE_INDEX
-    objectives: Tensor      # (S,) int64: index of the row's objective in the list that was given to `pack`
+    Padding lies at the end of a row and is never supervised, so plain causal attention keeps it out of the loss.
+    """
+
+    input_ids: Tensor               # (B, S) int64
+    lengths: list[int] | None       # of the rows of a pack; they sum to S
+    labels: Tensor                  # (B * S,) int64, shifted: the token after each input id, or IGNORE_INDEX
+    objectives: Tensor              # (B * S,) int64: index of the row's objective in the list given to `pack`
 
     @property
     def tokens(self) -> int:
+        """Tokens computed, padding included."""
         return self.labels.numel()
 
     def to(self, device: torch.device) -> "MicroBatch":
@@ -56,15 +60,29 @@ def epoch_order(num_rows: int, epoch: int, seed: int) -> list[int]:
     return _last_order[1]
 
 
-def bins(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """First-fit-decreasing bin packing: positions of `lengths` grouped so that each group sums to `capacity` or less.
+def pack(rows: Sequence[Row], micro_batch_tokens: int, objectives: Sequence[str] = (), *, max_rows: int = 0,
+         packed: bool = True) -> list[MicroBatch]:
+    """Split rows into micro-batches of at most `micro_batch_tokens` tokens, padding included (a longer row goes alone).
+
+    Args:
+        objectives: names that `MicroBatch.objectives` points into.
+        max_rows: most rows in one micro-batch; 0 for no limit.
+        packed: rows end to end without padding; otherwise padded rows, sorted so that neighbours have similar lengths.
+    """
+    lengths = [len(row.ids) for row in rows]
+    groups = (bins if packed else padded_groups)(lengths, micro_batch_tokens, max_rows or len(rows))
+    return [(collate if packed else pad)([rows[i] for i in group], objectives) for group in groups]
+
+
+def bins(lengths: Sequence[int], capacity: int, max_rows: int) -> list[list[int]]:
+    """First-fit-decreasing bin packing: positions of `lengths`, each group summing to `capacity` or less.
 
     Deterministic (ties by position). A length above the capacity gets a group of its own.
     """
     groups: list[list[int]] = []
     room: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        fit = next((g for g, free in enumerate(room) if free >= lengths[i]), None)
+        fit = next((g for g, free in enumerate(room) if free >= lengths[i] and len(groups[g]) < max_rows), None)
         if fit is None:
             groups.append([i])
             room.append(capacity - lengths[i])
@@ -74,36 +92,62 @@ def bins(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     return groups
 
 
-def pack(rows: Sequence[Row], micro_batch_tokens: int, objectives: Sequence[str] = ()) -> list[MicroBatch]:
-    """Pack rows (data.tasks.Row) into micro-batches of at most `micro_batch_tokens` tokens (a longer row goes alone).
+def padded_groups(lengths: Sequence[int], capacity: int, max_rows: int) -> list[list[int]]:
+    """Longest first: a group closes when one more row, padded to its longest, would go over the capacity."""
+    groups: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if groups and len(groups[-1]) < max_rows and lengths[groups[-1][0]] * (len(groups[-1]) + 1) <= capacity:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups
 
-    Labels are shifted here, inside each row: the last token of a row predicts nothing, so no row predicts the next.
-    """
-    groups = bins([len(row.ids) for row in rows], micro_batch_tokens)
-    return [collate([rows[i] for i in group], objectives) for group in groups]
+
+def shifted(row: Row) -> Tensor:
+    """Labels one to the left inside the row: its last token predicts nothing, so no row predicts the next."""
+    return torch.cat((torch.as_tensor(row.labels, dtype=torch.int64)[1:], torch.full((1,), IGNORE_INDEX)))
 
 
 def collate(rows: Sequence[Row], objectives: Sequence[str] = ()) -> MicroBatch:
-    """Put rows one after another into one micro-batch."""
-    index = {name: i for i, name in enumerate(objectives)}
-    ids = torch.cat([torch.as_tensor(row.ids, dtype=torch.int64) for row in rows])
-    end = torch.full((1,), IGNORE_INDEX)
-    labels = torch.cat([part for row in rows for part in (torch.as_tensor(row.labels, dtype=torch.int64)[1:], end)])
+    """Rows end to end."""
     lengths = [len(row.ids) for row in rows]
-    kinds = torch.tensor([index.get(row.objective, 0) for row in rows])
-    return MicroBatch(ids[None], lengths, labels, kinds.repeat_interleave(torch.tensor(lengths)))
+    ids = torch.cat([torch.as_tensor(row.ids, dtype=torch.int64) for row in rows])
+    kinds = _kinds(rows, objectives).repeat_interleave(torch.tensor(lengths))
+    return MicroBatch(ids[None], lengths, torch.cat([shifted(row) for row in rows]), kinds)
 
 
-def share(micro_batches: Sequence[MicroBatch], dist_rank: int, world_size: int) -> list[MicroBatch]:
-    """The micro-batches of one process: longest first, each to the process with the least work so far.
+def pad(rows: Sequence[Row], objectives: Sequence[str] = ()) -> MicroBatch:
+    """Rows one above the other, padded at their ends with token 0."""
+    longest = max(len(row.ids) for row in rows)
+    ids = torch.zeros((len(rows), longest), dtype=torch.int64)
+    labels = torch.full((len(rows), longest), IGNORE_INDEX)
+    for i, row in enumerate(rows):
+        ids[i, :len(row.ids)] = torch.as_tensor(row.ids, dtype=torch.int64)
+        labels[i, :len(row.ids)] = shifted(row)
+    return MicroBatch(ids, None, labels.flatten(), _kinds(rows, objectives).repeat_interleave(longest))
 
-    The dealing depends on the lengths alone, so every process can work out the share of every other.
+
+def _kinds(rows: Sequence[Row], objectives: Sequence[str]) -> Tensor:
+    return torch.tensor([objectives.index(row.objective) if objectives else 0 for row in rows])
+
+
+def packing_efficiency(lengths: Sequence[int], capacity: int, max_rows: int = 0, packed: bool = True) -> float:
+    """Share of the offered tokens that are real: of whole micro-batches when packed, of padded rows otherwise."""
+    groups = (bins if packed else padded_groups)(lengths, capacity, max_rows or len(lengths))
+    offered = (len(groups) * capacity if packed else sum(len(group) * lengths[group[0]] for group in groups))
+    return min(1.0, sum(lengths) / offered)
+
+
+def share(micro_batches: Sequence[MicroBatch], dist_rank: int, world_size: int) -> list[tuple[int, MicroBatch]]:
+    """(index, micro-batch) of one process: longest first, each to the process with the least work so far.
+
+    The dealing depends on the lengths alone, so every process knows the share of every other.
     """
     work = [0] * world_size
-    mine: list[MicroBatch] = []
-    for batch in sorted(micro_batches, key=lambda batch: -batch.tokens):
+    mine: list[tuple[int, MicroBatch]] = []
+    for index, batch in sorted(enumerate(micro_batches), key=lambda pair: -pair[1].tokens):
         to = work.index(min(work))
         work[to] += batch.tokens
         if to == dist_rank:
-            mine.append(batch)
+            mine.append((index, batch))
     return mine

@@ -16,39 +16,41 @@ class LowRankDown(torch.autograd.Function):
     """(x, A) -> (z = x A^T, x). The second output lets `FrozenPlusLowRank` hand its dx back to be added to in place."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:         # x (N, in), A (rank, in) fp32
-        A_compute = A.to(x.dtype)
+    def forward(ctx, x: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:         # x (N, in), A (rank, in) float32
         ctx.save_for_backward(x)
-        ctx.A_compute, ctx.A_dtype = A_compute, A.dtype
-        return x @ A_compute.t(), x.view_as(x)
+        ctx.A = A
+        passed_on = x.view_as(x)
+        if not ctx.needs_input_grad[0]:                                      # first block: nobody wants dx
+            ctx.mark_non_differentiable(passed_on)
+        return x @ A.to(x.dtype).t(), passed_on
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, dz: Tensor, dx: Tensor) -> tuple[Tensor | None, Tensor]:
+    def backward(ctx, dz: Tensor, dx: Tensor | None) -> tuple[Tensor | None, Tensor]:
         (x,) = ctx.saved_tensors
-        dA = (dz.t() @ x).to(ctx.A_dtype)
-        return (dx.addmm_(dz, ctx.A_compute) if ctx.needs_input_grad[0] else None), dA
+        dA = (dz.t() @ x).to(ctx.A.dtype)
+        return (dx.addmm_(dz, ctx.A.to(dz.dtype)) if ctx.needs_input_grad[0] else None), dA
 
 
 class FrozenPlusLowRank(torch.autograd.Function):
     """(x, z, B) -> y = x W^T + b + scale z B^T, with gradients for x, z and B only.
 
     W, B and z are kept on `ctx` itself and not through `save_for_backward`: activation checkpointing then has nothing
-    to recompute here, stops before this product, and never repeats the last (and largest) matmul of a block. z is
-    `rank` wide: keeping it costs 2 rank bytes a token in half precision.
+    to recompute for this function, stops before its product, and so never repeats the last (and largest) matmul of a
+    block. z is `rank` wide: keeping it costs 2 rank bytes a token in half precision.
     """
 
     @staticmethod
     def forward(ctx, x: Tensor, z: Tensor, B: Tensor, W: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-        ctx.z, ctx.B_compute, ctx.B_dtype, ctx.W, ctx.scale = z, B.to(x.dtype), B.dtype, W, scale
-        return F.linear(x, W, bias).addmm_(z, ctx.B_compute.t(), alpha=scale)
+        ctx.z, ctx.B, ctx.W, ctx.scale = z, B, W, scale
+        return F.linear(x, W, bias).addmm_(z, B.to(x.dtype).t(), alpha=scale)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, dy: Tensor):
         dx = dy @ ctx.W if ctx.needs_input_grad[0] else None
-        dz = torch.mul(dy @ ctx.B_compute, ctx.scale)
-        dB = (dy.t() @ ctx.z).to(ctx.B_dtype).mul_(ctx.scale)
+        dz = (dy @ ctx.B.to(dy.dtype)).mul_(ctx.scale)
+        dB = (dy.t() @ ctx.z).to(ctx.B.dtype).mul_(ctx.scale)
         return dx, dz, dB, None, None, None
 
 

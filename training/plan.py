@@ -1,0 +1,201 @@
+"""The plan of a run, before any work: memory by part, rows, tokens, steps, hours; what cannot fit is refused.
+
+Memory is arithmetic over the shapes; tests/training/test_plan.py and benchmarks/train_memory.py hold it against measured
+peaks. Hours are an estimate from a matmul timed on the spot.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from data.batching import packing_efficiency
+
+GIB = 2**30
+MATMUL_SHARE = 0.5              # of the timed matmul rate, that a training step is assumed to reach: an estimate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take. Bytes are per process."""
+
+    memory: dict[str, int]      # bytes by part
+    available: int              # bytes that the device can give
+    facts: str                  # first line: batch, steps, weights
+    rows: str                   # second line: rows, tokens, packing
+    flops: float                # of the whole run, over all processes
+    device: torch.device
+    dtype: torch.dtype
+    world_size: int
+    remedy: str                 # the option that would make it fit, or that nothing does
+
+    @property
+    def total(self) -> int:
+        """Bytes of all parts."""
+        return sum(self.memory.values())
+
+    def lines(self) -> list[str]:
+        """The plan as it is printed."""
+        parts = " + ".join(f"{name} {size / GIB:.2f}" for name, size in self.memory.items())
+        hours = self.flops / (matmul_rate(self.device, self.dtype) * MATMUL_SHARE * self.world_size) / 3600
+        return [self.facts, self.rows,
+                f"memory, estimated: {self.total / GIB:.2f} GiB of {self.available / GIB:.1f} = {parts}",
+                f"time, estimated: {hours:.2f} h ({self.flops:.2e} flops at half of the matmul rate just timed, "
+                f"{self.world_size} x {matmul_rate(self.device, self.dtype) / 1e9:,.0f} GFLOP/s)"]
+
+    def refuse_what_cannot_fit(self) -> None:
+        """ValueError with the option that helps, if the run needs more memory than there is."""
+        if self.total > self.available:
+            raise ValueError(f"the run needs about {self.total / GIB:.2f} GiB and {self.available / GIB:.2f} are there: "
+                             f"{self.remedy}")
+
+
+def make_plan(config: Any, shape: Any, lengths: Sequence[int], supervised: int, steps: int, dtype: torch.dtype,
+              device: torch.device, world_size: int, available: int | None = None) -> Plan:
+    """Plan a run of train.TrainConfig over a model.ModelConfig.
+
+    Args:
+        lengths: tokens of every row; `supervised`: supervised tokens of all rows together.
+        available: bytes to plan for; None asks the device.
+    """
+    available = available_memory(device) if available is None else available
+    share = supervised / sum(lengths)
+    trained = trained_weights(config, shape)
+    tokens = sum(lengths) * steps * config.global_batch_size / len(lengths)
+    accum = -(-config.global_batch_size * sum(lengths) // len(lengths) // config.micro_batch_tokens // world_size)
+    memory = memory_parts(config, shape, max(lengths), share, dtype)
+    facts = (f"global batch {config.global_batch_size} rows, about {max(1, accum)} x {config.micro_batch_tokens:,} tokens x "
+             f"{world_size} processes | {steps:,} steps | {steps * config.global_batch_size / len(lengths):.2f} epochs | "
+             f"{trained / 1e6:.2f} M of {(base_weights(shape) + (0 if config.stage == 'pretrain' else trained)) / 1e6:,.1f} M "
+             f"weights train | {str(dtype).removeprefix('torch.')}")
+    sample = lengths[:config.global_batch_size]
+    efficiency = packing_efficiency(sample, config.micro_batch_tokens, config.micro_batch_size, config.packing)
+    rows = (f"{len(lengths):,} rows, {sum(lengths) / len(lengths):,.0f} tokens on average, {max(lengths):,} at most | "
+            f"{tokens:,.0f} tokens to train, {share:.0%} supervised | "
+            f"{'packs' if config.packing else 'padded rows'} {efficiency:.0%} full")
+    return Plan(memory, available, facts, rows, flops(config, shape, tokens, share), device, dtype, world_size,
+                remedy(config, shape, max(lengths), share, dtype, available))
+
+
+# --- arithmetic over shapes ------------------------------------------------------------------------------------------
+
+
+def linears(shape: Any) -> dict[str, tuple[int, int]]:
+    """(in, out) of the seven linears of a block."""
+    E, F = shape.hidden_size, shape.intermediate_size
+    Q, K = shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
+    return {"q_proj": (E, Q), "k_proj": (E, K), "v_proj": (E, K), "o_proj": (Q, E), "gate_proj": (E, F), "up_proj": (E, F),
+            "down_proj": (F, E)}
+
+
+def body_weights(shape: Any) -> int:
+    """Weights of all blocks' matrices: what every token is multiplied with."""
+    return shape.num_hidden_layers * sum(i * o for i, o in linears(shape).values())
+
+
+def base_weights(shape: Any) -> int:
+    """Weights of the whole model."""
+    Q, K = (heads * shape.head_dim for heads in (shape.num_attention_heads, shape.num_key_value_heads))
+    biases = (Q + 2 * K) * shape.qkv_bias + shape.hidden_size * shape.o_proj_bias
+    embeddings = shape.vocab_size * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
+    return body_weights(shape) + embeddings + shape.hidden_size + shape.num_hidden_layers * (2 * shape.hidden_size + biases)
+
+
+def trained_weights(config: Any, shape: Any) -> int:
+    """Weights that train: LoRA's, or all (pretrain)."""
+    if config.stage == "pretrain":
+        return base_weights(shape)
+    return shape.num_hidden_layers * config.rank * sum(i + o for i, o in linears(shape).values())
+
+
+def flops(config: Any, shape: Any, tokens: float, share: float) -> float:
+    """Matmul flops of `tokens` tokens: 2 per weight forward, 2 for dx, 2 more for dW where weights train, 2 to recompute."""
+    passes = 4 + 2 * (config.stage == "pretrain") + 2 / max(config.gradient_checkpointing, 1) * (config.gradient_checkpointing > 0)
+    head = shape.vocab_size * shape.hidden_size * share * (4 + 2 * (config.stage == "pretrain"))
+    return tokens * (passes * body_weights(shape) + head)
+
+
+def block_bytes(shape: Any, size: int) -> int:
+    """Bytes a token leaves in one block for its backward pass (not checkpointed), `size` bytes a value."""
+    E, F = shape.hidden_size, shape.intermediate_size
+    Q, K = shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
+    norms = 2 * (4 * E + 4 * E + 2 * size * E)
+    attention = size * (3 * Q + 2 * Q) + 4 * shape.num_attention_heads
+    mlp = size * 4 * F
+    return norms + attention + mlp + size * K
+
+
+def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype) -> dict[str, int]:
+    """Bytes by part on one process."""
+    size, half = dtype.itemsize, dtype.itemsize == 2
+    full, trained = config.stage == "pretrain", trained_weights(config, shape)
+    tokens = max(config.micro_batch_tokens, longest)
+    layers, every = shape.num_hidden_layers, config.gradient_checkpointing
+    checkpointed = -(-layers // every) if every else 0
+    block = block_bytes(shape, size)
+    kept = (layers - checkpointed) * block + checkpointed * size * shape.hidden_size + bool(checkpointed) * block
+    scored = int(tokens * min(1.0, share))
+    chunk = min(config.loss_chunk, max(scored, 1))
+    parts = {"base": base_weights(shape) * size}
+    if full:
+        parts["gradients"] = trained * (size + (8 if half else 0))      # half weights: their gradient, a float32 one, masters
+    else:
+        parts["LoRA"] = trained * 2 * max(size, 4)
+    parts["optimizer"] = trained * 2 * max(size, 4)
+    parts["activations"] = tokens * (kept + 3 * size * shape.intermediate_size)
+    parts["loss chunk"] = chunk * shape.vocab_size * (max(size, 4) * 2) + scored * shape.hidden_size * size * 2
+    if full:
+        parts["loss chunk"] += shape.vocab_size * shape.hidden_size * max(size, 4)
+    return parts
+
+
+def remedy(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype, available: int) -> str:
+    """The first option that would make a run fit."""
+    def fits(**changes: Any) -> bool:
+        return sum(memory_parts(replace(config, **changes), shape, longest, share, dtype).values()) <= available
+
+    tried: dict[str, Any] = {}
+    for name, value in (("gradient_checkpointing", 1), ("loss_chunk", 256),
+                        *(("micro_batch_tokens", n) for n in (4096, 2048, 1024, 512) if n >= longest), ("micro_batch_tokens", longest)):
+        if getattr(config, name) == value or name == "micro_batch_tokens" and value >= config.micro_batch_tokens:
+            continue
+        tried[name] = value
+        if fits(**tried):
+            return "use " + " ".join(f"--{key.replace('_', '-')} {setting}" for key, setting in tried.items())
+    if dtype.itemsize > 2:
+        return "use --precision bf16 (or fp16 on a GPU before sm_80)"
+    return f"rows of {longest:,} tokens do not fit with any option; use a shorter --max-length, a smaller model or a larger device"
+
+
+# --- the device ------------------------------------------------------------------------------------------------------
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that a process may take: free memory of the GPU, or MemAvailable shared by the processes of this machine."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    import os
+    with open("/proc/meminfo", encoding="ascii") as file:
+        fields = dict(line.split(":") for line in file)
+    return int(fields["MemAvailable"].split()[0]) * 1024 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+_rates: dict[tuple[str, torch.dtype], float] = {}
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Flops per second of a square matmul on the device, timed once."""
+    key = (str(device), dtype)
+    if key not in _rates:
+        n = 4096 if device.type == "cuda" else 1024 if dtype != torch.float16 else 256
+        a = torch.ones((n, n), dtype=dtype, device=device)
+        a @ a
+        began, times = time.perf_counter(), 5
+        for _ in range(times):
+            a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        _rates[key] = times * 2 * n**3 / (time.perf_counter() - began)
+    return _rates[key]

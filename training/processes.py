@@ -1,0 +1,127 @@
+"""The processes of a run: torchrun's environment, the device, and collectives that say which process is missing."""
+
+import datetime
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class Processes:
+    """This process among the others. Without torchrun: one process, and every collective is free.
+
+    Before each collective a process notes where it is in torchrun's store; one that waits longer than `timeout_seconds`
+    reads the notes of all, says which processes are missing and where they were last, and ends this run.
+    """
+
+    def __init__(self, timeout_seconds: float = 1800.0) -> None:
+        self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.dist_rank = int(os.environ.get("RANK", "0"))
+        self.device = torch.device("cpu")
+        if torch.cuda.is_available():
+            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            torch.cuda.set_device(self.device)
+            check_kernels(torch.cuda.get_device_capability(self.device), torch.cuda.get_arch_list())
+        self.timeout_seconds, self._count, self._waiting_since = timeout_seconds, 0, None
+        if self.world_size > 1:
+            backend = "nccl" if self.device.type == "cuda" else "gloo"
+            # The library's own limit is longer, so that this class reports first.
+            limit = datetime.timedelta(seconds=2 * timeout_seconds + 60)
+            if not dist.is_initialized():
+                dist.init_process_group(backend, timeout=limit)
+            self._store = dist.distributed_c10d._get_default_store()
+            threading.Thread(target=self._watch, daemon=True).start()
+
+    def all_reduce(self, tensor: Tensor, where: str) -> Tensor:
+        """Sum over processes, in place; `where` is what a report of a missing process would say."""
+        if self.world_size > 1:
+            self._collective(where, lambda: dist.all_reduce(tensor))
+        return tensor
+
+    def broadcast(self, tensor: Tensor, where: str) -> Tensor:
+        """The first process's values, in place."""
+        if self.world_size > 1:
+            self._collective(where, lambda: dist.broadcast(tensor, src=0))
+        return tensor
+
+    def wait(self, where: str) -> None:
+        """Until every process is here."""
+        self.all_reduce(torch.zeros(1, device=self.device), where)
+
+    def same(self, number: int) -> bool:
+        """Whether every process holds this 63-bit number."""
+        value = torch.tensor([number, -number], dtype=torch.int64, device=self.device)
+        if self.world_size > 1:
+            self._collective("comparing rows", lambda: dist.all_reduce(value, dist.ReduceOp.MAX))
+        return bool(value[0] == -value[1])
+
+    def close(self) -> None:
+        """Leave the group, so that the interpreter ends without a complaint."""
+        if self.world_size > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
+    def _collective(self, where: str, run) -> None:
+        self._count += 1
+        self._store.set(f"at/{self.dist_rank}", f"{self._count} {where}")
+        self._where, self._waiting_since = where, time.monotonic()
+        try:
+            run()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+        except RuntimeError as error:
+            raise LostProcess(f"process {self.dist_rank} lost the others at {where}: {self.missing()} ({error})") from error
+        finally:
+            self._waiting_since = None
+
+    def missing(self) -> str:
+        """Which processes are behind this one, by their last note."""
+        notes = []
+        for other in range(self.world_size):
+            key = f"at/{other}"
+            try:
+                note = self._store.get(key).decode() if self._store.check([key]) else "0 start"
+            except RuntimeError:                            # the store went with the process that held it
+                return "the store of the run is gone, so the process that held it (0) is"
+            count, last = note.split(" ", 1)
+            if int(count) < self._count:
+                notes.append(f"process {other} was last seen at {last}")
+        return "; ".join(notes) or "all processes had arrived"
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(min(1.0, self.timeout_seconds / 4))
+            since = self._waiting_since
+            if since is not None and time.monotonic() - since > self.timeout_seconds:
+                print(f"error: process {self.dist_rank} waited {self.timeout_seconds:.0f} s at {self._where}: "
+                      f"{self.missing()}; the run stops, the same command resumes it", file=sys.stderr, flush=True)
+                os._exit(1)                                 # the main thread is stuck in the collective
+
+
+class LostProcess(RuntimeError):
+    """A process of the run died or cannot be reached; the others stop and the same command resumes."""
+
+
+def check_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> None:
+    """Refuse a GPU that the installed torch has no kernels for (pytorch/pytorch#172352: Volta left the newer builds).
+
+    Args:
+        capability: of the device, (7, 0) for a V100.
+        built_for: torch.cuda.get_arch_list(), such as ["sm_70", "sm_80", "compute_90"].
+    """
+    major, minor = capability
+    for name in built_for:
+        kind, _, digits = name.partition("_")
+        digits = digits.rstrip("af")
+        built = (int(digits[:-1]), int(digits[-1]))
+        if kind == "sm" and built[0] == major and built[1] <= minor:        # binaries serve later minors of their major
+            return
+        if kind == "compute" and built <= capability:                       # PTX is compiled for any later device
+            return
+    hint = "; for a V100 or T4 install a CUDA 12.6 build: pip install torch --index-url " \
+           "https://download.pytorch.org/whl/cu126" if major <= 7 else "; install a build of torch that lists it"
+    raise ValueError(f"this torch has no kernels for sm_{major}{minor}: it was built for {', '.join(built_for) or 'none'}{hint}")
