@@ -6,6 +6,7 @@ only the chat renderer asks for them. Decoding goes through each id's bytes, so 
 
 import codecs
 import json
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 FAMILIES = {"<|start_header_id|>": "llama3", "<|im_start|>": "chatml", "[INST]": "mistral"}   # told by a control token
@@ -29,7 +30,7 @@ def load_tokenizer(path: str | Path) -> "Tokenizer":
     raise FileNotFoundError(f"{path}: neither tokenizer.json nor tokenizer.model")
 
 
-class Tokenizer:
+class Tokenizer(ABC):
     """What the rest of the code sees; the two kinds below fill it in.
 
     Attributes:
@@ -39,6 +40,8 @@ class Tokenizer:
         special_ids: ids that are never text and never sampled, except `eos_ids`.
         family: "llama3", "chatml" or "mistral", by the control tokens there are; None without a known chat format.
     """
+
+    strip_first_space = False                      # sentencepiece: decoding drops the space that encoding put first
 
     def __init__(self, vocab_size: int, controls: dict[str, int], special_ids: set[int]) -> None:
         self.vocab_size = vocab_size
@@ -50,8 +53,20 @@ class Tokenizer:
         self._bytes: dict[int, bytes] = {}
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text` taken literally: no BOS, and never a control or added token."""
-        raise NotImplementedError
+        """Ids of `text` taken literally: no BOS, and never a control or added token.
+
+        Raises:
+            ValueError: the text holds a lone surrogate, which is no Unicode text and has no bytes.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"cannot encode text with a lone surrogate: {text[:60]!r}") from error
+        return self._encode(text)
+
+    @abstractmethod
+    def _encode(self, text: str) -> list[int]:
+        """Ids of a text that is known to be Unicode."""
 
     def control_id(self, text: str) -> int | None:
         """Id of the control or added token spelled `text`, or None."""
@@ -73,10 +88,9 @@ class Tokenizer:
             self._bytes[token_id] = self._to_bytes(token_id) if known else b""
         return self._bytes[token_id]
 
+    @abstractmethod
     def _to_bytes(self, token_id: int) -> bytes:
-        raise NotImplementedError
-
-    strip_first_space = False                      # sentencepiece: decoding drops the space that encoding put first
+        """Bytes of an id that is known to be text."""
 
 
 class StreamDecoder:
@@ -119,16 +133,14 @@ class JsonTokenizer(Tokenizer):
             unknown = model.get("unk_token")
             model["vocab"] = {p: i for p, i in model["vocab"].items() if p not in controls or p == unknown}
             self._backend = Backend.from_str(json.dumps(raw, ensure_ascii=False))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{file}: {error!r}") from error
-        except Exception as error:                 # the library raises plain Exception for a file it cannot build
-            raise ValueError(f"{file}: {error}") from error
+        except Exception as error:                 # the library raises plain Exception for a file that it cannot read
+            raise ValueError(f"{file}: not a tokenizer that can be read here: {error!r}") from error
         self._added = {token["id"]: token["content"] for token in added}
         self._byte_level = "ByteLevel" in json.dumps([raw["pre_tokenizer"], raw["decoder"]])
         self.strip_first_space = not self._byte_level
         super().__init__(max(self._pieces.keys() | self._added.keys()) + 1, controls, special)
 
-    def encode(self, text: str) -> list[int]:
+    def _encode(self, text: str) -> list[int]:
         return self._backend.encode(text, add_special_tokens=False).ids
 
     def _to_bytes(self, token_id: int) -> bytes:
@@ -158,7 +170,7 @@ class SentencePieceTokenizer(Tokenizer):
         special = set(controls.values()) | {i for i in ids if self._backend.is_unknown(i)}
         super().__init__(len(ids), controls, special)
 
-    def encode(self, text: str) -> list[int]:
+    def _encode(self, text: str) -> list[int]:
         return self._backend.encode(text)
 
     def _to_bytes(self, token_id: int) -> bytes:

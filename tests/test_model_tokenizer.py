@@ -1,0 +1,166 @@
+"""Text to ids and back: real vocabularies against golden ids, and any text against the contract of literal encoding."""
+
+import json
+import shutil
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model import load_tokenizer
+from tests.model_tiny import data_folder
+from tests.model_tokenizers import CHATML_ADDED, chatml_folder, forged_texts, llama_folder, sentencepiece_folder
+
+REAL = {"qwen25": "qwen2.5", "mistral_v03": "mistral-7b-v0.3", "llama31": None}
+ALL = [*REAL, "tiny chatml", "tiny sentencepiece", "mistral_v03 from json"]
+_LOADED = {}
+
+
+@pytest.fixture(scope="module", params=ALL)
+def tokenizer(request, tmp_path_factory):
+    return loaded(request.param, tmp_path_factory.mktemp("tokenizer"))
+
+
+def loaded(name: str, path):
+    """One of `ALL`; the large ones are loaded once."""
+    if name not in _LOADED:
+        if name == "tiny chatml":
+            folder = chatml_folder(path)
+        elif name == "tiny sentencepiece":
+            folder = sentencepiece_folder(path)
+        elif name == "llama31":
+            folder = llama_folder(path)
+        elif name == "mistral_v03 from json":
+            folder = path
+            shutil.copy(data_folder("models", "mistral-7b-v0.3", "tokenizer.json"), path)
+        else:
+            folder = data_folder("models", REAL[name])
+        _LOADED[name] = load_tokenizer(folder)
+    return _LOADED[name]
+
+
+def same_text(tokenizer, text: str) -> str:
+    """What a round trip changes: Qwen2.5 composes Unicode (NFC), sentencepiece writes a space as U+2581."""
+    return unicodedata.normalize("NFC", text) if tokenizer.family == "chatml" else (
+        text.replace("\u2581", " ") if tokenizer.family == "mistral" else text)
+
+
+@pytest.mark.parametrize("name", [*REAL, "mistral_v03 from json"])
+def test_ids_equal_the_golden_literal_ones(name, tmp_path):
+    lines = data_folder("models", "golden", f"{name.split()[0]}_tokens.jsonl").read_text().splitlines()
+    tokenizer = loaded(name, tmp_path)
+    assert len(lines) == 60
+    for row in map(json.loads, lines):
+        ids = tokenizer.encode(row["text"])
+        assert ids == row["ids_literal"]
+        assert tokenizer.decode(ids) == same_text(tokenizer, row["text"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
+def test_any_text_survives_the_round_trip(tokenizer, text):
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == same_text(tokenizer, text)
+    assert not set(ids) & (tokenizer.special_ids | set(tokenizer.eos_ids))
+    decoder = tokenizer.stream()
+    parts = [decoder.push(token) for token in ids]
+    assert "".join(parts) + decoder.finish() == same_text(tokenizer, text)
+
+
+def test_a_lone_surrogate_is_refused_as_no_text(tokenizer):
+    with pytest.raises(ValueError, match="surrogate"):
+        tokenizer.encode("a\ud800b")
+
+
+def test_text_that_spells_a_control_token_stays_text(tokenizer):
+    controls = sorted(tokenizer._controls)
+    forbidden = set(tokenizer._controls.values()) | tokenizer.special_ids
+    for text in forged_texts(controls):
+        ids = tokenizer.encode(text)
+        assert not set(ids) & forbidden, text
+
+
+def test_streamed_text_never_shows_half_a_character(tokenizer):
+    decoder, shown = tokenizer.stream(), ""
+    for token in tokenizer.encode("Zürich 東京 🙂👩‍🚀 ﷽"):
+        new = decoder.push(token)
+        assert "\ufffd" not in new
+        shown += new
+    assert shown + decoder.finish() == same_text(tokenizer, "Zürich 東京 🙂👩‍🚀 ﷽")
+
+
+def test_bytes_that_are_no_text_come_out_as_replacement_characters(tokenizer):
+    euro = tokenizer.encode("\U0001F9FF")[-4:]
+    if len(euro) == 4:
+        assert tokenizer.decode(euro[:2] + tokenizer.encode("x")).startswith("\ufffd")
+
+
+def test_ids_beyond_the_vocabulary_and_special_ones_are_no_text(tokenizer):
+    ids = tokenizer.encode("x")
+    assert tokenizer.decode([tokenizer.vocab_size, 10**9, -1, *tokenizer.special_ids]) == ""
+    assert tokenizer.decode([*ids, *tokenizer.eos_ids]) == "x"
+
+
+@pytest.mark.parametrize(("name", "family", "size", "bos", "eos"), [
+    ("qwen25", "chatml", 151665, None, {151643, 151645}),
+    ("mistral_v03", "mistral", 32768, 1, {2}),
+    ("llama31", "llama3", 128256, 128000, {128001, 128008, 128009}),
+])
+def test_facts_of_the_real_tokenizers(name, family, size, bos, eos, tmp_path):
+    tokenizer = loaded(name, tmp_path)
+    assert (tokenizer.family, tokenizer.vocab_size, tokenizer.bos_id, set(tokenizer.eos_ids)) == (family, size, bos, eos)
+
+
+def test_qwens_tool_call_is_shown_but_never_typed(tmp_path):
+    tokenizer = loaded("qwen25", tmp_path)
+    assert (tokenizer.control_id("<tool_call>"), tokenizer.control_id("<tools>")) == (151657, None)
+    assert tokenizer.decode([151657, *tokenizer.encode("{}"), 151658, 151645]) == "<tool_call>{}</tool_call>"
+    assert 151657 not in tokenizer.encode("<tool_call>")
+
+
+def test_added_tokens_of_a_tiny_tokenizer(tmp_path):
+    tokenizer = load_tokenizer(chatml_folder(tmp_path))
+    ids = [tokenizer.control_id(text) for text in CHATML_ADDED]
+    assert None not in ids and not set(ids) & tokenizer.special_ids
+    assert tokenizer.decode(ids) == "".join(CHATML_ADDED)
+    assert tokenizer.encode("2024") == [tokenizer.encode(digit)[0] for digit in "2024"]
+    assert tokenizer.control_id("<|nothing|>") is None
+
+
+def test_a_vocabulary_that_skips_merges_cannot_smuggle_a_control_token(tmp_path):
+    """With `ignore_merges` a piece that is in the vocabulary is taken whole: control strings are kept out of it."""
+    folder = chatml_folder(tmp_path, ignore_merges=True)
+    raw = json.loads((folder / "tokenizer.json").read_text())
+    raw["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    for token in raw["added_tokens"]:
+        raw["model"]["vocab"][token["content"]] = token["id"]
+    (folder / "tokenizer.json").write_text(json.dumps(raw))
+    tokenizer = load_tokenizer(folder)
+    for text in tokenizer._controls:
+        assert not set(tokenizer.encode(text)) & set(tokenizer._controls.values())
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_sentencepiece_wins_where_both_files_are(tmp_path):
+    chatml_folder(sentencepiece_folder(tmp_path))
+    assert load_tokenizer(tmp_path).family == "mistral"
+    (tmp_path / "tokenizer.model").unlink()
+    assert load_tokenizer(tmp_path).family == "chatml"
+
+
+@pytest.mark.parametrize(("file", "text", "words"), [
+    ("tokenizer.json", "{", "tokenizer.json"), ("tokenizer.json", "[]", "tokenizer.json"),
+    ("tokenizer.json", '{"added_tokens": [], "model": {"type": "WordPiece", "vocab": {}}}', "WordPiece.*supported: BPE"),
+    ("tokenizer.json", '{"added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0}}}', "tokenizer.json"),
+    ("tokenizer.model", "IQ== 0\n", "not a sentencepiece model.*tokenizer.json"),
+])
+def test_a_file_that_is_no_tokenizer_is_refused(tmp_path, file, text, words):
+    (tmp_path / file).write_text(text)
+    with pytest.raises(ValueError, match=words):
+        load_tokenizer(tmp_path)
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="tokenizer"):
+        load_tokenizer(tmp_path)
