@@ -83,6 +83,10 @@ class _Parser:
         self.at = _SPACE.match(self.text, self.at).end()  # type: ignore[union-attr]
         return self.text[self.at:self.at + 1]
 
+    def comes(self, at: int, letter: str) -> bool:
+        """Is `letter` the next thing at or after `at`?"""
+        return self.text.startswith(letter, _SPACE.match(self.text, at).end())  # type: ignore[union-attr]
+
     def take(self, letter: str) -> None:
         if self.peek() != letter:
             raise self.fail(f"expected {letter!r}")
@@ -152,8 +156,10 @@ class _Parser:
             end = self.text.find(quote, at)
             if end < 0:
                 raise self.fail("a string without its closing quote")
-            backslashes = end - len(self.text[start.end():end].rstrip("\\")) - start.end()
-            if backslashes % 2 == 0:
+            before = end
+            while before > start.end() and self.text[before - 1] == "\\":
+                before -= 1
+            if (end - before) % 2 == 0:
                 break
             at = end + 1
         body = self.text[start.end():end]
@@ -238,7 +244,7 @@ class _Parser:
     def name(self, names: list[str]) -> str:
         self.peek()
         for name in names:
-            if self.text.startswith(name, self.at) and self.text[self.at + len(name):].lstrip()[:1] == "(":
+            if self.text.startswith(name, self.at) and self.comes(self.at + len(name), "("):
                 self.at += len(name)
                 return name
         match = _CALL_NAME.match(self.text, self.at)
@@ -249,7 +255,7 @@ class _Parser:
 
     def keyword(self, order: Sequence[str]) -> str | None:
         for name in sorted((n for n in order if not n.isidentifier()), key=len, reverse=True):
-            if self.text.startswith(name, self.at) and self.text[self.at + len(name):].lstrip()[:1] == "=":
+            if self.text.startswith(name, self.at) and self.comes(self.at + len(name), "="):
                 self.at = self.text.index("=", self.at + len(name)) + 1
                 return name
         match = _KEYWORD.match(self.text, self.at)

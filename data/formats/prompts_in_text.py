@@ -11,7 +11,7 @@ from data.formats.items import Context, Format, Item, LeftOut, RowError, Sample,
 from data.formats.tagged import after_thinking, value_at, values_between
 from data.schema import JsonError, strict_json_loads
 
-_TOOL = re.compile(r"^\d+\. Name: (?P<name>.*)\nDescription: (?P<description>.*?)\nParameters: (?=\{)", re.MULTILINE | re.DOTALL)
+_TOOL = re.compile(r"^\d+\. Name: (?P<name>[^\n]*)\nDescription: (?P<description>.*?)\nParameters: (?=\{)", re.MULTILINE | re.DOTALL)
 _SPOKEN = re.compile(r"<(?P<tag>user|think|tool_call|response|obs)>(?P<text>.*?)</(?P=tag)>", re.DOTALL)
 
 

@@ -44,8 +44,7 @@ def _prompt(row: Any) -> Iterator[Item]:
     if not isinstance(prompt, str) or not isinstance(answer, str):
         raise RowError("bad_prompt", "expected a prompt and an answer, both texts")
     tools = _literal_after(prompt, "api_list = ", "tools")
-    query = _literal_after(prompt, "task_instruction = ", "query")
-    yield from _sample(query, tools, _literal_after(answer, "", "calls"))
+    yield from _sample(_instruction(prompt), tools, _literal_after(answer, "", "calls"))
 
 
 def _literal_after(text: str, mark: str, stage: str) -> Any:
@@ -55,16 +54,14 @@ def _literal_after(text: str, mark: str, stage: str) -> Any:
     try:
         return literal_at(text, at + len(mark))[0]
     except LiteralError as error:
-        if stage == "query":
-            return _unescaped_quote(text[at + len(mark):])
         raise RowError("bad_" + stage, f"no literal after {mark.strip()!r}: {error}", stage=stage) from None
 
 
-def _unescaped_quote(text: str) -> str:
-    """The instruction is put between quotes without escaping those inside it; the line `Output:` ends it."""
-    inside = text.rpartition("\nOutput:")[0].strip()
+def _instruction(prompt: str) -> str:
+    """The query stands between quotes that are not escaped inside it: all from the first one to the line `Output:`."""
+    inside = prompt.rpartition("task_instruction = ")[2].rpartition("\nOutput:")[0].strip()
     if len(inside) < 3 or inside[0] not in "'\"" or inside[-1] != inside[0]:
-        raise RowError("bad_prompt", "task_instruction is no quoted text", stage="query")
+        raise RowError("bad_prompt", "`task_instruction` is no quoted text before `Output:`", stage="query")
     return inside[1:-1]
 
 

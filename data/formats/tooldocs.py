@@ -104,7 +104,7 @@ class _Reader:
             self.root = given
             out = self.object(given, "")
             if beside and not out["required"]:
-                out["required"] = [name for name in beside if isinstance(name, str)]
+                out["required"] = _names(beside)
             return out
         return self.flat(_as_pairs(given), beside)
 
@@ -116,9 +116,7 @@ class _Reader:
             return self.schema(given, "results:")
         else:
             out = self.flat(_as_pairs(given), [], prefix="results:")
-        if not out["properties"]:
-            return None
-        return out if out["required"] else {key: value for key, value in out.items() if key != "required"}
+        return {"type": "dict", "properties": out["properties"]} if out["properties"] else None
 
     def flat(self, pairs: list[tuple[str, Any]], required: list[str] | None, prefix: str = "") -> dict[str, Any]:
         """Arguments outside a JSON Schema. Without a list or flags, what has no default and is not `optional` is required."""
@@ -148,7 +146,7 @@ class _Reader:
         self.drop(given, {"type", "properties", "required", "description", "components", "$defs", "definitions"} if depth == 0
                   else {*_READ, *_UNIONS, "$ref"})
         flagged = [name for name, spec in properties.items() if isinstance(spec, dict) and spec.get("required") is True]
-        listed = [name for name in given.get("required") or [] if isinstance(name, str)] if isinstance(given.get("required"), list) else []
+        listed = _names(given.get("required"))
         return {"type": "dict",
                 "properties": {name: self.schema(_as_spec(spec), dot + name, depth + 1) for name, spec in properties.items()},
                 "required": listed or flagged}
@@ -165,7 +163,7 @@ class _Reader:
         if kind == "dict" and isinstance(spec.get("properties"), dict):
             inner = self.object(spec, path, depth + 1)
             out["properties"] = inner["properties"]
-            if inner["required"]:
+            if inner["required"] and not path.startswith("results:"):
                 out["required"] = inner["required"]
         elif "properties" in spec:
             self.dropped.add("properties")
@@ -263,6 +261,11 @@ class _Reader:
         for key in spec:
             if key not in read:
                 self.dropped.add(key)
+
+
+def _names(given: Any) -> list[str]:
+    """A `required` list: its strings, each once."""
+    return list(dict.fromkeys(name for name in given if isinstance(name, str))) if isinstance(given, list) else []
 
 
 def _is_schema(given: Any) -> bool:
