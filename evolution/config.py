@@ -1,0 +1,95 @@
+"""The settings of a round, one default per option; those that the paper leaves open say so, with the reason."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+INITS = ("previous", "joint", "base")
+CONTROLS = ("none", "labelled_only", "one_sample", "no_rules", "random_tool")
+FREE = ("run", "model", "queries", "labelled", "validation", "guard", "cache_gb", "max_rows")   # paths (their contents count), pace
+
+
+def option(default: Any, help: str, **more: Any) -> Any:
+    """A dataclass field whose help text is also the flag's."""
+    return field(default=default, metadata={"help": help, **more})
+
+
+@dataclass(frozen=True)
+class RoundConfig:
+    """One round. run.json keeps these under "evolve", so that `evolve.py --round N` repeats them."""
+
+    run: str = option("", "folder of the run; default: the newest under runs/")
+    round: int = option(1, "number of the round, from 1; round N starts from what round N-1 left")
+    model: str = option("", "folder of the base; default: the run's")
+    queries: str = option("", "JSONL of new queries; default: the run's")
+    labelled: str = option("", "JSONL of labelled examples, for --mix, --probe and the control labelled_only")
+    validation: str = option("", "JSONL of labelled examples never trained on: greedy exact match after the round")
+    guard: tuple[str, ...] = option((), "benchmark files (JSONL); what repeats them never enters training")
+    queries_per_round: int = option(0, "take this many queries a round, none twice (paper: 10000); 0: the whole file")
+    seed: int = option(0, "seed of the draws and of training")
+
+    tools_temperature: float = option(1.0, "temperature of the tool generation (paper, section A.3)")
+    tools_top_k: int = option(0, "top-k of the tool generation; not stated in the paper: off, for diversity")
+    max_tools_tokens: int = option(1024, "most new tokens for the tools of one query")
+    retries: int = option(2, "further tries, with fresh draws, where the rule checker rejects the tools (ours)")
+    distractors: int = option(0, "tools made for other queries mixed into the candidates of a query (ours; paper: none)")
+
+    num_samples: int = option(5, "samples of the tool calls (paper, section A.3)")
+    calls_temperature: float = option(0.7, "their temperature; not stated in the paper: that of self-consistency")
+    calls_top_k: int = option(40, "their top-k; not stated in the paper: that of self-consistency (arXiv:2203.11171)")
+    max_calls_tokens: int = option(512, "most new tokens for one sample of calls")
+    early: bool = option(False, "stop sampling once the vote is decided; saves up to 40% and hides the margin")
+    min_votes: int = option(1, "votes that the winner needs (paper: the most votes win, however few)")
+    no_call: str = option("keep", "an agreed \"no call\": keep it as an example, or drop it", choices=("keep", "drop"))
+
+    init: str = option("previous", "weights that training starts from; the paper's Eq. 6: previous", choices=INITS)
+    accumulate: bool = option(False, "train on earlier rounds' accepted examples, too (paper: this round's only)")
+    mix: float = option(0.0, "labelled examples mixed in, per accepted example (paper: none)")
+    control: str = option("none", "leave out one part, to see what it gives", choices=CONTROLS)
+    probe: int = option(64, "labelled examples whose agreement and log-probability are followed; 0: none")
+    train: dict[str, Any] = field(default_factory=dict, metadata={"help": "settings of train.TrainConfig"})
+
+    cache_gb: float = option(0.0, "memory for keys and values while sampling; 0: half of what is free")
+    max_rows: int = option(256, "samples decoded at once")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "guard", tuple(self.guard))
+        for spec in dataclasses.fields(self):
+            allowed, value = spec.metadata.get("choices"), getattr(self, spec.name)
+            if allowed and value not in allowed:
+                raise ValueError(f"--{flag(spec.name)} is {value!r}; expected one of {', '.join(allowed)}")
+        for name in ("round", "num_samples", "min_votes", "max_tools_tokens", "max_calls_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{flag(name)} is {getattr(self, name)}; it must be 1 or more")
+        for name in ("retries", "distractors", "mix", "probe", "queries_per_round", "tools_temperature"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--{flag(name)} is {getattr(self, name)}; it must be 0 or more")
+        if self.min_votes > self.samples:
+            raise ValueError(f"--min-votes {self.min_votes} can never be reached with {self.samples} samples")
+        if (self.mix or self.control == "labelled_only") and not self.labelled:
+            raise ValueError("--mix and --control labelled_only need --labelled, the file of labelled examples")
+        if self.control == "labelled_only" and not self.train.get("max_steps"):
+            raise ValueError("--control labelled_only needs max_steps among the training settings: the steps of the "
+                             "round that it is compared with")
+
+    @property
+    def samples(self) -> int:
+        """Samples of the calls that are drawn: one under the control that does without the vote."""
+        return 1 if self.control == "one_sample" else self.num_samples
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Self:
+        """Settings as they stand in run.json; an unknown one is refused by name."""
+        unknown = sorted(set(record) - {spec.name for spec in dataclasses.fields(cls)})
+        if unknown:
+            raise ValueError(f"unknown settings of a round: {', '.join(unknown)}")
+        return cls(**record)
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for two runs of the same command to be halves of one round."""
+        record = dataclasses.asdict(self)
+        return {key: value for key, value in record.items() if key not in FREE}
+
+
+def flag(name: str) -> str:
+    return name.replace("_", "-")

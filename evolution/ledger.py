@@ -1,0 +1,134 @@
+"""What a round is measured by: the funnel, the votes, instruments that see a collapse coming, and the rule that stops.
+
+Pure functions over records; no torch, no files.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from data.contamination import ngrams, tool_signature, words
+from data.schema import Example
+from data.tasks import made_tools
+
+STAGES = ("query", "tools", "vote", "calls")        # in this order a query passes them
+DIVERSITY_FLOOR = 0.5                               # of the first round's distinct tool names per tool
+
+
+def funnel(num_queries: int, rejected: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Per stage: how many queries came in, how many passed, and the others by reason."""
+    stages, coming = {}, num_queries
+    for stage in STAGES:
+        reasons = Counter(line["reason"] for line in rejected if line["stage"] == stage)
+        passed = coming - reasons.total()
+        stages[stage] = {"in": coming, "passed": passed, "rejected": dict(sorted(reasons.items()))}
+        coming = passed
+    return stages
+
+
+def vote_table(records: Sequence[dict[str, Any]], accepted_ids: set[str], key: str) -> dict[str, dict[str, int]]:
+    """Voted and accepted queries by votes or by margin; a vote that was decided early has no margin."""
+    table: dict[str, dict[str, int]] = {}
+    for record in records:
+        early = key == "margin" and record["decided_early"]
+        cell = table.setdefault("early" if early else str(record[key]), {"voted": 0, "accepted": 0})
+        cell["voted"] += 1
+        cell["accepted"] += record["id"] in accepted_ids
+    return dict(sorted(table.items()))
+
+
+def entropy(counts: Iterable[int]) -> float:
+    """Entropy in bits of a distribution given by counts."""
+    counts = [count for count in counts if count]
+    total = sum(counts)
+    return max(0.0, -sum(count / total * math.log2(count / total) for count in counts)) if total else 0.0
+
+
+def diversity(examples: Sequence[Example]) -> dict[str, Any]:
+    """How various the accepted examples are: distinct names over all, entropies in bits, calls per answer."""
+    tools = [tool for example in examples for tool in made_tools(example)]
+    names = Counter(tool.name for tool in tools)
+    arguments = Counter(name for tool in tools for name in tool.parameters.get("properties", {}))
+    called = Counter(call.name for example in examples for call in example.calls)
+    trigrams = Counter(gram for tool in tools for gram in ngrams(tool.description, 3))
+    calls = [len(example.calls) for example in examples]
+    return {
+        "tools": len(tools), "tools_per_query": _share(len(tools), len(examples)),
+        "distinct_tool_names": len(names), "distinct_tool_name_share": _share(len(names), len(tools)),
+        "distinct_argument_names": len(arguments),
+        "distinct_descriptions": len({tool.description for tool in tools}),
+        "tool_name_entropy": round(entropy(names.values()), 4),
+        "argument_name_entropy": round(entropy(arguments.values()), 4),
+        "called_tool_entropy": round(entropy(called.values()), 4),
+        "distinct_trigram_share": _share(len(trigrams), trigrams.total()),
+        "calls_per_answer": _share(sum(calls), len(calls)),
+        "calls_per_answer_counts": {str(n): count for n, count in sorted(Counter(calls).items())},
+        "no_call_share": _share(calls.count(0), len(calls)),
+    }
+
+
+def similarity(examples: Sequence[Example], earlier: Sequence[Example]) -> dict[str, float | None]:
+    """Share of this round's tools, by name and by signature, and of its queries that earlier rounds had."""
+    if not earlier:
+        return {"tool_names_seen": None, "tool_signatures_seen": None, "queries_seen": None}
+    def seen(here: list[str], before: set[str]) -> float:
+        return _share(sum(item in before for item in here), len(here))
+    now, then = ([tool for example in part for tool in made_tools(example)] for part in (examples, earlier))
+    return {"tool_names_seen": seen([tool.name for tool in now], {tool.name for tool in then}),
+            "tool_signatures_seen": seen([tool_signature(tool) for tool in now], {tool_signature(t) for t in then}),
+            "queries_seen": seen([folded(e.query) for e in examples], {folded(e.query) for e in earlier})}
+
+
+def folded(query: str) -> str:
+    """A query with case and punctuation folded, to see that two are the same."""
+    return " ".join(words(query)) or query.strip()
+
+
+def judged_by_votes(verdicts: Sequence[tuple[int, dict[str, int]]]) -> dict[str, dict[str, float | int]]:
+    """Precision and recall of the values of accepted answers, by votes.
+
+    Args:
+        verdicts: (votes, {"made", "said", "right"}) per accepted example: values in the calls, values that the query
+            really named, and values that are both.
+    """
+    sums: dict[str, Counter] = defaultdict(Counter)
+    for votes, verdict in verdicts:
+        sums[str(votes)].update(examples=1, **verdict)
+    return {votes: {**cell, "precision": _share(cell["right"], cell["made"]),
+                    "recall": _share(cell["right"], cell["said"])} for votes, cell in sorted(sums.items())}
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 4) if whole else 0.0
+
+
+def stop_reason(ledgers: Sequence[dict[str, Any]], diversity_floor: float = DIVERSITY_FLOOR,
+                no_call_ceiling: float = 0.5) -> str | None:
+    """Why no further round should follow the ones of these ledgers (in order), or None.
+
+    It stops when validation fell in the last two rounds (what round 1 started from counts, too), when the distinct tool names per tool are under
+    `diversity_floor` of the first round's, when answers of no call are more than `no_call_ceiling` of the accepted
+    ones, or when nothing was accepted.
+    """
+    if not ledgers:
+        return None
+    last, first = ledgers[-1], ledgers[0]
+    if last["queries"]["accepted"] == 0 and last.get("control") != "labelled_only":
+        return f"round {last['round']} accepted nothing"
+    scores = [first.get("validation_before"), *(ledger.get("validation") for ledger in ledgers)][-3:]
+    if len(scores) == 3 and None not in scores and scores[0] > scores[1] > scores[2]:
+        return f"validation fell twice: {scores[0]:.4f} -> {scores[1]:.4f} -> {scores[2]:.4f}"
+    before, now = (ledger["diversity"]["distinct_tool_name_share"] for ledger in (first, last))
+    if before and now < diversity_floor * before:
+        return f"distinct tool names per tool fell from {before:.3f} to {now:.3f}, under {diversity_floor:.0%} of round 1"
+    no_call = last["diversity"]["no_call_share"]
+    if no_call > no_call_ceiling:
+        return f"{no_call:.0%} of round {last['round']}'s accepted answers call nothing (ceiling {no_call_ceiling:.0%})"
+    return None
+
+
+def best_round(ledgers: Sequence[dict[str, Any]]) -> int | None:
+    """The number of the round with the best validation, the earlier one if equal; None if none was validated."""
+    scored = [ledger for ledger in ledgers if ledger.get("validation") is not None]
+    return max(scored, key=lambda ledger: (ledger["validation"], -ledger["round"]))["round"] if scored else None

@@ -1,0 +1,147 @@
+"""What a round keeps on disk while it runs: append-only progress per process, the round's identity, the marker.
+
+A record is on disk as soon as its item is done, so a killed round goes on with the items that are missing. Draws depend
+on the item and not on its neighbours, hence the same records in the end, whoever made them and in whatever order.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from data.schema import dump_json, read_json, sha256_file, sha256_text, strict_json_loads, write_json
+
+POLL_SECONDS = 0.1
+
+
+class Progress:
+    """The records of one phase ("tools" or "calls"), one file per process, in the folder `progress`."""
+
+    def __init__(self, folder: Path, phase: str, key: Callable[[dict], Any], dist_rank: int = 0, world_size: int = 1):
+        self.folder, self.phase, self.key, self.world_size = folder, phase, key, world_size
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{phase}-{dist_rank:03d}-of-{world_size:03d}.jsonl"
+        self.marker = self.path.with_suffix(".done")
+        self.file = self.path.open("a", encoding="utf-8", newline="\n")
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"{folder.parent}: another process is working on this round; wait for it or stop it") from None
+        _cut_half_line(self.path)
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add one record; after this line a kill does not lose it."""
+        self.file.write(dump_json(record) + "\n")
+        self.file.flush()
+
+    def records(self) -> dict[Any, dict[str, Any]]:
+        """All records of the phase, of every process and of earlier starts; the first of equal keys."""
+        found: dict[Any, dict[str, Any]] = {}
+        for path in sorted(self.folder.glob(f"{self.phase}-*.jsonl")):
+            for line in path.read_bytes().split(b"\n")[:-1]:
+                record = strict_json_loads(line.decode("utf-8"))
+                found.setdefault(self.key(record), record)
+        return found
+
+    def finish(self) -> None:
+        """This process has done its share; wait until all have. No collective, so no time-out of one."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+        self.marker.touch()
+        wait_until(lambda: len(list(self.folder.glob(f"{self.phase}-*-of-{self.world_size:03d}.done")))
+                   == self.world_size)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Poll; torchrun ends this process if another one dies."""
+    while not condition():
+        time.sleep(POLL_SECONDS)
+
+
+def _cut_half_line(path: Path) -> None:
+    """Drop what a kill left of the last line."""
+    content = path.read_bytes()
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
+        os.truncate(path, end)
+
+
+# -------------------------------------------------------------------------------------------------------------- identity
+
+def model_sha(model: str | Path, adapter: str | Path | None = None) -> str:
+    """One hash over the weights, the config and the tokenizer of a base and its adapter."""
+    wanted = ("*.safetensors", "config.json", "tokenizer.json", "tokenizer.model")
+    files = sorted({path for pattern in wanted for path in Path(model).glob(pattern)})
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise FileNotFoundError(f"{model}: no *.safetensors; expected the folder of a base model")
+    if adapter is not None:
+        files.append(Path(adapter) / "adapter_model.safetensors")
+    return sha256_text("\n".join(f"{path.name} {sha256_file(path)}" for path in files))
+
+
+def content_sha(rows: Iterable[dict[str, Any]]) -> str:
+    """One hash over records, whatever their order."""
+    return sha256_text("\n".join(sorted(dump_json(row) for row in rows)))
+
+
+def claim(folder: Path, identity: dict[str, Any], dist_rank: int = 0) -> None:
+    """Write the round's identity, or check that what is there is the same round.
+
+    Raises:
+        ValueError: the folder holds a round that was begun with something else; every difference is named.
+    """
+    path = folder / "round.json"
+    identity = json.loads(json.dumps(identity))                     # tuples as lists, as they will be read
+    if dist_rank == 0 and not path.exists():
+        write_json(path, identity)
+    wait_until(path.exists)
+    begun = read_json(path)
+    changed = [f"{name} {_short(begun.get(name))} -> {_short(identity.get(name))}"
+               for name in sorted(set(begun) | set(identity)) if begun.get(name) != identity.get(name)]
+    if changed:
+        raise ValueError(f"{folder} was begun with something else: {'; '.join(changed)}. Use the old settings, or "
+                         "remove the folder to begin this round anew")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+# ---------------------------------------------------------------------------------------------------------------- marker
+
+def mark_round(folder: Path, files: Iterable[str], **facts: Any) -> None:
+    """Write DONE.json, last: the facts, those that training marked there, and the sha256 of every file vouched for."""
+    marker = read_json(folder / "DONE.json") if (folder / "DONE.json").is_file() else {}
+    hashes = marker.get("sha256", {}) | {name: sha256_file(folder / name) for name in sorted(files)}
+    write_json(folder / "DONE.json", {**marker, **facts, "sha256": hashes})
+
+
+def round_is_done(folder: str | Path) -> bool:
+    """True if the marker is there and is the round's (training writes one too, before the ledger exists)."""
+    path = Path(folder) / "DONE.json"
+    return path.is_file() and "ledger.json" in read_json(path).get("sha256", {})
+
+
+def stage_is_done(folder: str | Path) -> bool:
+    """True if the marker of a training stage is there."""
+    return (Path(folder) / "DONE.json").is_file()
+
+
+def require_start(run: Path, number: int) -> Path:
+    """The adapter folder that round `number` starts from; ValueError if the step before it is not complete."""
+    before = run / ("joint" if number == 1 else f"round-{number - 1}")
+    complete = stage_is_done(before) if number == 1 else round_is_done(before)
+    if not complete:
+        raise ValueError(f"{before}/DONE.json: the marker of the step before round {number} is missing; finish "
+                         f"{'the joint stage' if number == 1 else f'round {number - 1}'} first")
+    return before / "adapter"
+
+
+def clear_progress(folder: Path) -> None:
+    shutil.rmtree(folder / "progress", ignore_errors=True)

@@ -1,0 +1,751 @@
+"""One round of self-evolution: new queries in, a better adapter out, with nothing but the model (paper, section 3.4).
+
+    python evolve.py --round 1                      # the next round of the newest run under runs/
+    torchrun --nproc-per-node 8 evolve.py --round 2 --run runs/a --queries more.jsonl
+
+    queries -> candidate tools (Eq. 4) -> rule checker -> samples of the calls (Eq. 5) -> majority vote -> rule checker
+            -> joint training on both objectives (Eq. 6) -> measurements -> ledger -> marker
+
+A query is settled on its own, from (seed, round, id): not from its neighbours, their order, a restart or the number of
+processes. Every one ends in accepted.jsonl or in rejected.jsonl with a stage and a reason. `run_round` is the whole
+story; `Round` holds its steps in order. Settings, files and measurements: evolution/.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import random
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.canonical import canonical_answer
+from data.contamination import Guard, load_guard
+from data.parse import Reason, parse_calls, parse_tools
+from data.prompts import Message, generation_messages, invocation_messages
+from data.rules import check_calls, check_tools
+from data.schema import (
+    Example,
+    Query,
+    Tool,
+    ToolCall,
+    load_examples,
+    load_queries,
+    read_json,
+    sha256_text,
+    write_json,
+    write_jsonl,
+)
+from data.tasks import Row, rows_for_stage
+from evolution import ledger as measure
+from evolution.config import RoundConfig, flag
+from evolution.state import (
+    Progress,
+    claim,
+    clear_progress,
+    content_sha,
+    mark_round,
+    model_sha,
+    require_start,
+    round_is_done,
+    wait_until,
+)
+from sampler.consistency import Vote, early_decision, majority_vote
+
+MAX_QUERY_CHARS = 32_768
+ROUND_FILES = ("round.json", "tools.jsonl", "calls.jsonl", "accepted.jsonl", "rejected.jsonl", "refused_rows.jsonl",
+               "ledger.json")
+
+
+def stage_seed(*parts: Any) -> int:
+    """A seed from names and numbers, the same everywhere."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8]) >> 1
+
+
+def by_hash(items: Sequence[Any], *salt: Any) -> list[Any]:
+    """Items in a shuffled order that depends on their ids only, not on the order they come in."""
+    return sorted(items, key=lambda item: (stage_seed(*salt, item.id), item.id))
+
+
+# ---------------------------------------------------------------------------------------------------------- the queries
+
+def choose_queries(queries: Sequence[Query], config: RoundConfig) -> list[Query]:
+    """The queries of this round: all, or its share of `queries_per_round`, none of which another round gets."""
+    if not config.queries_per_round:
+        return list(queries)
+    first = (config.round - 1) * config.queries_per_round
+    chosen = by_hash(queries, config.seed, "queries")[first:first + config.queries_per_round]
+    if not chosen:
+        raise ValueError(f"{config.queries}: {len(queries)} queries, {config.queries_per_round} a round: none is left "
+                         f"for round {config.round}; give more queries or lower --queries-per-round")
+    return chosen
+
+
+def screen_queries(queries: Sequence[Query], guard: Guard) -> tuple[list[Query], list[dict[str, Any]]]:
+    """Queries by id, and a line for each that is too long, a repetition, or in the benchmark."""
+    kept: list[Query] = []
+    rejected: list[dict[str, Any]] = []
+    ids: set[str] = set()
+    texts: dict[str, str] = {}
+    for query in sorted(queries, key=lambda query: (query.id, query.query)):
+        text = measure.folded(query.query) if len(query.query) <= MAX_QUERY_CHARS else ""
+        overlap = guard.query_overlap(query.query) if text else None
+        if query.id in ids:
+            reason = Reason("duplicate_id", "another query has this id")
+        elif not text:
+            reason = Reason("query_too_long", f"{len(query.query)} characters; at most {MAX_QUERY_CHARS}")
+        elif text in texts:
+            reason = Reason("duplicate_query", f"the same as {texts[text]}")
+        elif overlap:
+            reason = Reason("contaminated_query", overlap)
+        else:
+            reason = None
+            kept.append(query)
+            texts[text] = query.id
+        ids.add(query.id)
+        if reason:
+            rejected.append(rejection(query.id, "query", reason, query.query[:500]))
+    return kept, rejected
+
+
+def rejection(query_id: str, stage: str, reason: Reason, text: str) -> dict[str, Any]:
+    """One line of rejected.jsonl."""
+    return {"id": query_id, "stage": stage, "reason": reason.code, "detail": reason.detail, "text": text}
+
+
+# ----------------------------------------------------------------------------------------------- judging what was written
+
+def read_tools(text: str, finish_reason: str, guard: Guard, rules: bool = True) -> tuple[Tool, ...] | Reason:
+    """The tools of one answer if they parse, pass the rule checker and are not the benchmark's; else the reason."""
+    if finish_reason != "stop":
+        return _unfinished(finish_reason)
+    found = parse_tools(text)
+    if isinstance(found, Reason):
+        return found
+    for code, detail in check_tools(found) if rules else ():
+        return Reason(code, detail)
+    try:
+        tools = tuple(Tool.from_dict(tool) for tool in found)
+    except ValueError as err:
+        return Reason("unusable_tool", str(err))
+    for tool in tools:
+        overlap = guard.tool_overlap(tool)
+        if overlap:
+            return Reason("contaminated_tool", overlap)
+    return tools
+
+
+def read_answer(text: str, finish_reason: str) -> list[ToolCall] | Reason:
+    """The calls of one sample, or why it does not vote."""
+    return parse_calls(text) if finish_reason == "stop" else _unfinished(finish_reason)
+
+
+def _unfinished(finish_reason: str) -> Reason:
+    if finish_reason == "refused":
+        return Reason("prompt_too_long", "the prompt does not fit a training row")
+    return Reason("cut_off", "the answer did not end within the allowed tokens")
+
+
+def candidates_for(query: Query, made: dict[str, tuple[Tool, ...]], config: RoundConfig) -> tuple[list[Tool], list[str]]:
+    """The tools offered with a query: those made for it, and distractors made for others -> (tools, distractors' names)."""
+    own = list(made[query.id])
+    rng = random.Random(stage_seed(config.seed, config.round, "candidates", query.id))
+    if config.control == "random_tool":
+        own = [rng.choice(own)]
+    if not config.distractors:
+        return own, []
+    taken = {tool.name for tool in own}
+    pool: dict[str, Tool] = {}
+    for other in rng.sample(sorted(made), min(len(made), 4 * config.distractors + 1)):
+        for tool in made[other] if other != query.id else ():
+            if tool.name not in taken:
+                pool.setdefault(tool.name, tool)
+    chosen = rng.sample(sorted(pool), min(config.distractors, len(pool)))
+    mixed = own + [pool[name] for name in chosen]
+    rng.shuffle(mixed)
+    return mixed, sorted(chosen)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where one query ended: an example or a line of rejected.jsonl, and its record for calls.jsonl."""
+
+    example: Example | None
+    rejected: dict[str, Any] | None
+    record: dict[str, Any]
+
+
+def settle(query: Query, candidates: Sequence[Tool], record: dict[str, Any], config: RoundConfig) -> Outcome:
+    """Vote over the samples of one query, check the winner, and accept or reject (Eq. 5 and the rule checker)."""
+    samples = record["samples"]
+    answers = [read_answer(sample["text"], sample["finish_reason"]) for sample in samples]
+    vote = majority_vote([None if isinstance(answer, Reason) else answer for answer in answers], candidates,
+                         [sample["logprob"] for sample in samples], config.min_votes,
+                         decided_early=record["decided_early"])
+    samples = [{**sample, "reason": answer.code if isinstance(answer, Reason) else None}
+               for sample, answer in zip(samples, answers, strict=True)]
+    facts = {key: value for key, value in dataclasses.asdict(vote).items() if key not in ("answer", "enough")}
+    record = {**record, "samples": samples, **facts}
+    text = samples[vote.index or 0]["text"]
+    reason, stage = _vote_reason(vote, answers, config), "vote"
+    if reason is None and config.control != "no_rules":
+        stage = "calls"
+        reason = next((Reason(*found) for found in check_calls(vote.answer, candidates)), None)
+    if reason:
+        return Outcome(None, rejection(query.id, stage, reason, text), record)
+    provenance = {key: facts[key] for key in ("votes", "num_samples", "agreement", "margin", "decided_early")}
+    return Outcome(Example(query.id, query.query, tuple(candidates), tuple(vote.answer), provenance=provenance), None, record)
+
+
+def _vote_reason(vote: Vote, answers: Sequence[Any], config: RoundConfig) -> Reason | None:
+    if vote.index is None:
+        codes = [answer.code for answer in answers]
+        counted = ", ".join(f"{code} {codes.count(code)}" for code in sorted(set(codes)))
+        return Reason("no_answer_parsed", counted)
+    if not vote.enough:
+        return Reason("too_few_votes", f"{vote.votes} of {vote.num_samples}; at least {config.min_votes}")
+    if not vote.answer and config.no_call == "drop":
+        return Reason("no_call", f"{vote.votes} of {vote.num_samples} samples call nothing")
+    return None
+
+
+# ------------------------------------------------------------------------------------------------------------- the round
+
+@dataclass
+class Round:
+    """One round at work in one process."""
+
+    config: RoundConfig
+    folder: Path
+    start: Path                                     # adapter folder of Theta_i
+    model: Any
+    tokenizer: Any
+    generate: Callable[..., Any]
+    say: Callable[[str], None]
+    dist_rank: int = 0
+    world_size: int = 1
+    sha: str = ""
+    guard: Guard = field(default_factory=Guard)
+    queries: list[Query] = field(default_factory=list)
+    screened: list[dict[str, Any]] = field(default_factory=list)      # rejected before anything was generated
+    labelled: list[Example] = field(default_factory=list)
+    contaminated_labels: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def max_length(self) -> int:
+        return self.config.train.get("max_length", _train_defaults()["max_length"])
+
+    def share(self) -> list[Query]:
+        """This process's queries: by index, none twice, none padded."""
+        return self.queries[self.dist_rank::self.world_size]
+
+    def write(self, items: Sequence[tuple[str, list[Message]]], *, num_samples: int, max_new_tokens: int,
+              temperature: float, top_k: int, seed: int, done: Callable[[str, list[dict[str, Any]]], None],
+              decided: Callable[[str, int, str, str], bool] | None = None) -> None:
+        """Let the model answer the messages of every item; `done(id, samples)` as soon as one is complete.
+
+        `decided(id, sample index, text, finish_reason)`, called when a sample ends, may cancel the item's others.
+        """
+        from model.chat import render
+
+        prompts = [render(messages, self.tokenizer)[0] for _, messages in items]
+
+        def sample_ended(item: int, index: int, ids: list[int]) -> bool:
+            reason = "length" if len(ids) >= max_new_tokens else "stop"
+            return decided(items[item][0], index, self.tokenizer.decode(ids), reason)
+
+        def item_ended(item: int, completions: Sequence[Any]) -> None:
+            done(items[item][0], [{"text": self.tokenizer.decode(c.ids), "tokens": len(c.ids),
+                                   "logprob": round(c.logprob, 6), "finish_reason": c.finish_reason}
+                                  for c in completions])
+
+        special = sorted(set(self.tokenizer.special_ids) - set(self.tokenizer.eos_ids))
+        early = {"on_sample": sample_ended, "first_samples": num_samples // 2 + 1} if decided else {}
+        if prompts:
+            self.generate(self.model, prompts, num_samples=num_samples, max_new_tokens=max_new_tokens,
+                          temperature=temperature, top_k=top_k, seed=seed, eos_ids=self.tokenizer.eos_ids,
+                          item_ids=[name for name, _ in items], vocab_size=self.tokenizer.vocab_size,
+                          banned_ids=special, on_item=item_ended, max_prompt_tokens=self.max_length,
+                          cache_gb=self.config.cache_gb or None, max_rows=self.config.max_rows, **early)
+
+    # -- candidate tools (Eq. 4) --
+
+    def read(self, record: dict[str, Any]) -> tuple[Tool, ...] | Reason:
+        return read_tools(record["text"], record["finish_reason"], self.guard, rules=self.config.control != "no_rules")
+
+    def make_tools(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """Generate tools for every query, again where the rule checker rejects them -> records by (id, attempt)."""
+        config, progress = self.config, Progress(self.folder / "progress", "tools", lambda r: (r["id"], r["attempt"]),
+                                                 self.dist_rank, self.world_size)
+        for attempt in range(config.retries + 1):
+            records = progress.records()
+            failed = {name for (name, n), record in records.items()
+                      if n == attempt - 1 and isinstance(self.read(record), Reason)}
+            pending = [query for query in self.share()
+                       if (attempt == 0 or query.id in failed) and (query.id, attempt) not in records]
+            self.say(f"tools, try {attempt + 1}: {len(pending)} queries")
+            self.write([(query.id, generation_messages(query.query)) for query in pending], num_samples=1,
+                       max_new_tokens=config.max_tools_tokens, temperature=config.tools_temperature,
+                       top_k=config.tools_top_k, seed=stage_seed(config.seed, config.round, "tools", attempt),
+                       done=lambda name, samples, n=attempt: progress.append({"id": name, "attempt": n, **samples[0]}))
+        progress.finish()
+        return progress.records()
+
+    # -- tool invocation (Eq. 5) --
+
+    def make_calls(self, candidates: dict[str, list[Tool]]) -> dict[str, dict[str, Any]]:
+        """Sample the calls for every query that has tools -> records by id."""
+        config = self.config
+        progress = Progress(self.folder / "progress", "calls", lambda r: r["id"], self.dist_rank, self.world_size)
+        known = progress.records()
+        pending = [query for query in self.share() if query.id in candidates and query.id not in known]
+        self.say(f"calls: {len(pending)} queries x {config.samples} samples")
+        ended: dict[str, dict[int, list[ToolCall] | None]] = {}
+
+        def prefix(name: str) -> int | None:
+            """Length of the shortest deciding prefix of the samples that have ended without a gap."""
+            answers, known_here = [], ended.get(name, {})
+            while len(answers) in known_here:
+                answers.append(known_here[len(answers)])
+            return early_decision(answers, candidates[name], config.samples, config.min_votes)
+
+        def decided(name: str, index: int, text: str, finish_reason: str) -> bool:
+            answer = read_answer(text, finish_reason)
+            ended.setdefault(name, {})[index] = None if isinstance(answer, Reason) else answer
+            return prefix(name) is not None
+
+        def done(name: str, samples: list[dict[str, Any]]) -> None:
+            length = (prefix(name) if config.early else None) or len(samples)
+            ended.pop(name, None)
+            progress.append({"id": name, "samples": samples[:length], "decided_early": length < len(samples)})
+
+        self.write([(query.id, invocation_messages(query.query, candidates[query.id])) for query in pending],
+                   num_samples=config.samples, max_new_tokens=config.max_calls_tokens,
+                   temperature=config.calls_temperature, top_k=config.calls_top_k, done=done,
+                   seed=stage_seed(config.seed, config.round, "calls"), decided=decided if config.early else None)
+        progress.finish()
+        return progress.records()
+
+    # -- decisions --
+
+    def evolve_data(self) -> dict[str, Any]:
+        """Equations 4 and 5 for every query; process 0 writes the round's data files -> what the ledger needs."""
+        config, began = self.config, time.monotonic()
+        attempts = self.make_tools()
+        made, rejected, tool_lines = self.judge_tools(attempts)
+        self.seconds["tools"] = time.monotonic() - began
+        offered = {query.id: candidates_for(query, made, config) for query in self.queries if query.id in made}
+        began = time.monotonic()
+        records = self.make_calls({name: tools for name, (tools, _) in offered.items()})
+        self.seconds["calls"] = time.monotonic() - began
+        accepted, call_lines = [], []
+        for query in self.queries:
+            if query.id not in offered:
+                continue
+            candidates, distractors = offered[query.id]
+            outcome = settle(query, candidates, records[query.id], config)
+            call_lines.append(outcome.record)
+            if outcome.rejected:
+                rejected.append(outcome.rejected)
+            else:
+                accepted.append(self.signed(outcome.example, distractors, tool_lines))
+        rejected = sorted(self.screened + rejected, key=lambda line: (line["id"], line["stage"], line["text"]))
+        if self.dist_rank == 0:
+            for name, rows in (("tools", tool_lines), ("calls", call_lines), ("accepted", accepted),
+                               ("rejected", rejected)):
+                write_jsonl(self.folder / f"{name}.jsonl", rows)
+        return {"accepted": accepted, "rejected": rejected, "tools": tool_lines, "calls": call_lines}
+
+    def judge_tools(self, attempts: dict) -> tuple[dict[str, tuple[Tool, ...]], list[dict], list[dict]]:
+        """The rule checker over all tries -> (tools by query id, rejected lines, lines of tools.jsonl)."""
+        made: dict[str, tuple[Tool, ...]] = {}
+        rejected, lines = [], []
+        for query in self.queries:
+            tries = [attempts[query.id, n] for n in range(self.config.retries + 1) if (query.id, n) in attempts]
+            for record in tries:
+                verdict = self.read(record)
+                bad = isinstance(verdict, Reason)
+                lines.append({**record, "reason": verdict.code if bad else None, "detail": verdict.detail if bad else ""})
+                if not bad:
+                    made[query.id] = verdict
+            if query.id not in made:
+                rejected.append(rejection(query.id, "tools", verdict, tries[-1]["text"]))
+        return made, rejected, lines
+
+    def signed(self, example: Example, distractors: list[str], tool_lines: list[dict]) -> Example:
+        """The example with where it comes from."""
+        text = next(line["text"] for line in reversed(tool_lines) if line["id"] == example.id)
+        origin = {"round": self.config.round, "model_sha": self.sha, "seed": self.config.seed, **example.provenance,
+                  "tools_text_sha": sha256_text(text)}
+        if distractors:
+            origin["distractors"] = distractors
+        return dataclasses.replace(example, source="self", provenance=origin)
+
+    # -- training (Eq. 6) --
+
+    def training_examples(self, accepted: list[Example]) -> tuple[list[Example], dict[str, int]]:
+        """What the round trains on, in an order that depends on ids only, and how much of it comes from where."""
+        config = self.config
+        earlier = earlier_examples(self.folder.parent, config.round) if config.accumulate else []
+        wanted = round(config.mix * len(accepted))
+        if config.control == "labelled_only":
+            wanted = len(self.labelled)
+        mixed = by_hash(self.labelled, config.seed, config.round, "mix")[:wanted]
+        counts = {"evolved": len(accepted), "accumulated": len(earlier), "labelled": len(mixed)}
+        return [*accepted, *earlier, *mixed], counts
+
+    def rows(self, examples: list[Example]) -> list[Row]:
+        """Training rows of the examples; what is too long is listed in refused_rows.jsonl."""
+        from model.chat import encode_chat
+
+        rows, refused = rows_for_stage("evolve", examples, self.tokenizer, encode_chat, self.max_length)
+        if self.dist_rank == 0:
+            write_jsonl(self.folder / "refused_rows.jsonl", [dataclasses.asdict(row) for row in refused])
+        return rows
+
+    def train(self, rows: list[Row]) -> dict[str, Any]:
+        """Joint training from Theta_i (or --init) -> Theta_{i+1} in the folder `adapter`."""
+        from lora import load_adapter, lora_layers
+        from train import TrainConfig, run_training
+
+        config, began = self.config, time.monotonic()
+        if not rows:
+            self.say("no row to train on: the adapter stays as it is")
+            if self.dist_rank == 0:
+                shutil.copytree(self.start, self.folder / "adapter", dirs_exist_ok=True)
+            return {"steps": 0, "final_loss": None, "skipped": 0, "tokens": 0}
+        start = {"previous": self.start, "joint": self.folder.parent / "joint" / "adapter", "base": ""}[config.init]
+        settings = TrainConfig(stage="evolve", model=config.model, adapter=str(start), out=str(self.folder),
+                               data=str(self.folder / "accepted.jsonl"),
+                               **{"seed": stage_seed(config.seed, config.round, "train") % 2**31, **config.train})
+        if config.init == "base":
+            reset_adapter(lora_layers(self.model), settings.seed)
+        result = run_training(settings, rows=rows, model=self.model, tokenizer=self.tokenizer)
+        load_adapter(self.model, self.folder / "adapter")
+        self.model.eval()
+        self.seconds["train"] = time.monotonic() - began
+        return {"steps": result.steps, "final_loss": result.final_loss, "skipped": result.skipped,
+                "tokens": result.tokens}
+
+    # -- measurements --
+
+    def answer(self, examples: Sequence[Example], stage: str, **options: Any) -> dict[str, list[dict[str, Any]]]:
+        """Samples of the calls for labelled examples, by id; the same draws in every round."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        self.write([(e.id, invocation_messages(e.query, e.tools)) for e in examples], done=found.__setitem__,
+                   max_new_tokens=self.config.max_calls_tokens, seed=stage_seed(self.config.seed, stage), **options)
+        return found
+
+    def probe(self) -> dict[str, Any] | None:
+        """Agreement and log-probability of five full samples on a fixed set of labelled examples."""
+        config = self.config
+        examples = by_hash(self.labelled, "probe")[:config.probe]
+        if not examples:
+            return None
+        found = self.answer(examples, "probe", num_samples=config.num_samples, top_k=config.calls_top_k,
+                            temperature=config.calls_temperature)
+        votes, right, codes = [], 0, []
+        for example in examples:
+            samples = found[example.id]
+            answers = [read_answer(sample["text"], sample["finish_reason"]) for sample in samples]
+            codes += [answer.code for answer in answers if isinstance(answer, Reason)]
+            vote = majority_vote([None if isinstance(answer, Reason) else answer for answer in answers], example.tools,
+                                 [sample["logprob"] for sample in samples])
+            votes.append(vote)
+            right += vote.answer is not None and same_answer(vote.answer, example)
+        logprobs = [sample["logprob"] for samples in found.values() for sample in samples]
+        return {"examples": len(examples), "set_sha": content_sha(e.to_dict() for e in examples),
+                "agreement": round(sum(vote.agreement for vote in votes) / len(votes), 4),
+                "logprob": round(sum(logprobs) / len(logprobs), 4), "right": round(right / len(votes), 4),
+                "unparsed": round(len(codes) / len(logprobs), 4), "wrote_tools_instead": codes.count("wrote_tools_instead")}
+
+    def validate(self, examples: Sequence[Example]) -> float | None:
+        """Share of examples whose greedy answer equals the label, as canonical answers."""
+        if not examples:
+            return None
+        found = self.answer(examples, "validation", num_samples=1, temperature=0.0, top_k=0)
+        answers = {name: read_answer(samples[0]["text"], samples[0]["finish_reason"]) for name, samples in found.items()}
+        right = sum(not isinstance(answers[e.id], Reason) and same_answer(answers[e.id], e) for e in examples)
+        return round(right / len(examples), 4)
+
+
+def same_answer(calls: Sequence[ToolCall], example: Example) -> bool:
+    """True if the calls are those of the example, in canonical form."""
+    return canonical_answer(calls, example.tools) == canonical_answer(example.calls, example.tools)
+
+
+def reset_adapter(layers: dict[str, Any], seed: int) -> None:
+    """A fresh adapter on a model that carries one already (--init base), as `apply_lora` would make it."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    for layer in layers.values():
+        layer.reset_parameters(generator)
+
+
+def earlier_examples(run: Path, number: int) -> list[Example]:
+    """The accepted examples of the rounds before this one."""
+    return [e for n in range(1, number) for e in load_examples(run / f"round-{n}" / "accepted.jsonl")]
+
+
+def _train_defaults() -> dict[str, Any]:
+    from train import TrainConfig
+
+    return dataclasses.asdict(TrainConfig())
+
+
+# ------------------------------------------------------------------------------------------------------- run one round
+
+def run_round(config: RoundConfig, model: Any = None, tokenizer: Any = None, *, generate: Callable[..., Any] | None = None,
+              evaluate: Callable[[Any, Any], dict[str, Any]] | None = None,
+              judge: Callable[[Example], dict[str, int] | None] | None = None, progress: bool = True) -> dict[str, Any]:
+    """Run (or finish, or just read) one round -> its ledger, which is also in ledger.json.
+
+    Args:
+        model, tokenizer: already loaded ones; the adapter of Theta_i is put on the model. None loads `config.model`.
+        generate: what samples, with the signature of sampler.generate (the default).
+        evaluate: called with the trained model and the tokenizer; its dict becomes the ledger's "evaluation".
+        judge: {"made", "said", "right"} for an accepted example, where the truth is known: the values in its calls, those
+            that the query named, and those that are both; None where it cannot tell.
+        progress: tell on stderr.
+
+    Raises:
+        ValueError: the round before is not complete, or the folder holds a round begun with something else.
+    """
+    work = open_round(config, model, tokenizer, generate, progress)
+    if round_is_done(work.folder):
+        work.say(f"{work.folder} is complete; nothing to do")
+        return read_json(work.folder / "ledger.json")
+    seat_model(work)
+    earlier = [read_json(work.folder.parent / f"round-{n}" / "ledger.json") for n in range(1, config.round)]
+    validation = load_examples(config.validation) if config.validation else []
+    before = measured_before(work, earlier, validation)
+    data = {"accepted": [], "rejected": [], "tools": [], "calls": []}
+    if config.control != "labelled_only":
+        data = work.evolve_data()
+    else:
+        for name in data:
+            write_jsonl(work.folder / f"{name}.jsonl", [])
+    examples, sources = work.training_examples(data["accepted"])
+    rows = work.rows(examples)
+    training = work.train(rows)
+    if work.dist_rank != 0:
+        wait_until(lambda: round_is_done(work.folder))
+        return read_json(work.folder / "ledger.json")
+    ledger = make_ledger(work, data, before, training, sources, rows, judge)
+    ledger["probe"]["after"], ledger["validation"] = work.probe(), work.validate(validation)
+    ledger["evaluation"] = evaluate(work.model, work.tokenizer) if evaluate else None
+    ledger["stop"] = measure.stop_reason([*earlier, ledger])
+    ledger["seconds"] = {name: round(value, 2) for name, value in work.seconds.items()}
+    write_json(work.folder / "ledger.json", ledger)
+    mark_round(work.folder, ROUND_FILES, round=config.round)
+    clear_progress(work.folder)
+    work.say(summary(ledger))
+    return ledger
+
+
+def open_round(config: RoundConfig, model: Any, tokenizer: Any, generate: Any, progress: bool) -> Round:
+    """Check the inputs, claim the folder, and lay out the work; nothing is generated yet."""
+    run, rank, size = Path(config.run), int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    start = require_start(run, config.round)
+    folder = run / f"round-{config.round}"
+    folder.mkdir(exist_ok=True)
+    guard = load_guard(config.guard)
+    queries = choose_queries(load_queries(config.queries), config) if config.control != "labelled_only" else []
+    kept, screened = screen_queries(queries, guard)
+    labelled = load_examples(config.labelled) if config.labelled else []
+    clean = [example for example in labelled if guard.example_overlap(example) is None]
+    if generate is None:
+        from sampler import generate
+    work = Round(config, folder, start, model, tokenizer, generate, _say if progress and rank == 0 else _hush, rank, size,
+                 model_sha(config.model, start), guard, kept, screened, clean, len(labelled) - len(clean))
+    claim(folder, {**config.identity(), "model_sha": work.sha,
+                   "queries_sha": content_sha(query.to_dict() for query in queries),
+                   "labelled_sha": content_sha(example.to_dict() for example in labelled),
+                   "guard_sha": sha256_text(json.dumps([sorted(guard.signatures), sorted(map(list, guard.queries.holders))])),
+                   }, rank)
+    return work
+
+
+def seat_model(work: Round) -> None:
+    """Load what was not handed in, and put the adapter of Theta_i on the model."""
+    from lora import load_adapter
+
+    if work.tokenizer is None:
+        from model import load_tokenizer
+        work.tokenizer = load_tokenizer(work.config.model)
+    if work.model is None:
+        work.model = load_base(work.config)
+    load_adapter(work.model, work.start)
+    work.model.eval()
+
+
+def load_base(config: RoundConfig) -> Any:
+    """The base in the dtype and on the device that training will use."""
+    import torch
+
+    from model import load_model
+    from train import compute_dtype
+
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
+    return load_model(config.model, dtype=compute_dtype(config.train.get("precision", "auto"), device), device=device)
+
+
+def measured_before(work: Round, earlier: list[dict[str, Any]], validation: Sequence[Example]) -> dict[str, Any]:
+    """Probe and validation of Theta_i: what the round before found, or measured now and kept for a restart."""
+    if work.dist_rank != 0:
+        return {}
+    if earlier:
+        return {"probe": earlier[-1]["probe"]["after"], "validation": earlier[-1]["validation"]}
+    kept = work.folder / "progress" / "before.json"
+    if not kept.exists():
+        write_json(kept, {"probe": work.probe(), "validation": work.validate(validation)})
+    return read_json(kept)
+
+
+def make_ledger(work: Round, data: dict[str, list], before: dict[str, Any], training: dict[str, Any],
+                sources: dict[str, int], rows: Sequence[Row], judge: Callable | None) -> dict[str, Any]:
+    """Everything counted in this round. Apart from `seconds`, the same for every restart and order of the queries."""
+    config, accepted, rejected = work.config, data["accepted"], data["rejected"]
+    codes = [sample["reason"] for line in data["calls"] for sample in line["samples"] if sample["reason"]]
+    ids = {example.id for example in accepted}
+    num_queries = len(accepted) + len(rejected)
+    assert num_queries == len(work.queries) + len(work.screened), f"{num_queries} settled, {len(work.queries)} asked"
+    verdicts = [(e.provenance["votes"], judge(e)) for e in accepted] if judge else []
+    refused = [row["reason"] for row in _lines(work.folder / "refused_rows.jsonl")]
+    contaminated = [line["reason"] for line in data["tools"] + work.screened
+                    if (line["reason"] or "").startswith("contaminated")]
+    return {
+        "round": config.round, "control": config.control, "seed": config.seed, "model_sha": work.sha,
+        "queries": {"in": num_queries, "accepted": len(accepted), "rejected": len(rejected)},
+        "stages": measure.funnel(num_queries, rejected),
+        "attempts": _attempts(data["tools"]),
+        "votes": measure.vote_table(data["calls"], ids, "votes"),
+        "margins": measure.vote_table(data["calls"], ids, "margin"),
+        "ties": _counts(line["tie"] for line in data["calls"]),
+        "samples": {"drawn": sum(len(line["samples"]) for line in data["calls"]), "unparsed": _counts(codes),
+                    "decided_early": sum(line["decided_early"] for line in data["calls"])},
+        "wrote_tools_instead": codes.count("wrote_tools_instead"),
+        "tokens_written": sum(line["tokens"] for line in data["tools"])
+        + sum(sample["tokens"] for line in data["calls"] for sample in line["samples"]),
+        "diversity": measure.diversity(accepted),
+        "similarity": measure.similarity(accepted, earlier_examples(work.folder.parent, config.round)),
+        "contamination": {**_counts(contaminated), "labelled": work.contaminated_labels},
+        "judged": measure.judged_by_votes([(votes, found) for votes, found in verdicts if found is not None]),
+        "examples": sources, "rows": {**_counts(row.objective for row in rows), "refused": _counts(refused)},
+        "training": training, "probe": {"before": before.get("probe")}, "validation_before": before.get("validation"),
+    }
+
+
+def _attempts(lines: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    table: dict[str, dict[str, int]] = {}
+    for line in lines:
+        cell = table.setdefault(str(line["attempt"]), {"tried": 0, "passed": 0})
+        cell["tried"] += 1
+        cell["passed"] += line["reason"] is None
+    return table
+
+
+def _counts(names: Any) -> dict[str, int]:
+    names = list(names)
+    return {name: names.count(name) for name in sorted(set(names))}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    from data.schema import read_jsonl
+
+    return [record for _, record in read_jsonl(path)]
+
+
+def summary(ledger: dict[str, Any]) -> str:
+    """One paragraph for the console."""
+    queries, stages = ledger["queries"], ledger["stages"]
+    lines = [f"round {ledger['round']}: {queries['in']} queries = {queries['accepted']} accepted + {queries['rejected']} rejected"]
+    for stage, cell in stages.items():
+        reasons = ", ".join(f"{code} {count}" for code, count in sorted(cell["rejected"].items(), key=lambda kv: -kv[1]))
+        lines.append(f"  {stage:6} {cell['in']:6} in, {cell['passed']:6} passed" + (f" | {reasons}" if reasons else ""))
+    if ledger.get("stop"):
+        lines.append(f"  stop: {ledger['stop']}")
+    return "\n".join(lines)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _hush(line: str) -> None:
+    """Say nothing: not the first process, or progress is off."""
+
+
+# ---------------------------------------------------------------------------------------------------------- command line
+
+def newest_run(root: Path = Path("runs")) -> Path:
+    """The folder under `root` whose run.json is the newest."""
+    found = sorted(root.glob("*/run.json"), key=lambda path: (path.stat().st_mtime, path.parent.name))
+    if not found:
+        raise FileNotFoundError(f"{root.resolve()}: no run with a run.json; begin one with `python tooldev.py demo`, or "
+                                "name one with --run")
+    return found[-1].parent
+
+
+def round_config(args: argparse.Namespace) -> RoundConfig:
+    """Flags over what run.json says under "evolve", over the defaults."""
+    run = Path(args.run) if args.run else newest_run()
+    if not args.run:
+        _say(f"run: {run} (the newest)")
+    if not (run / "run.json").is_file():
+        raise FileNotFoundError(f"{run / 'run.json'}: not found; --run wants the folder of a run")
+    record = read_json(run / "run.json")
+    settings = {key: record[key] for key in ("model", "queries") if isinstance(record.get(key), str)}
+    settings |= record.get("evolve", {})
+    given = {key: value for key, value in vars(args).items() if value is not None and key not in ("train", "plan")}
+    train = {**settings.get("train", {}), **dict(_train_setting(text) for text in args.train or ())}
+    return RoundConfig.from_dict({**settings, **given, "run": str(run), "train": train})
+
+
+def _train_setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    defaults = _train_defaults()
+    if not equals or name not in defaults:
+        raise ValueError(f"--train {text}: expected NAME=VALUE with NAME one of {', '.join(sorted(defaults))}")
+    return name, type(defaults[name])(value)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Flags from the fields of RoundConfig; what is not given comes from the run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for spec in dataclasses.fields(RoundConfig):
+        text = spec.metadata["help"].replace("%", "%%")
+        if spec.name == "train":
+            parser.add_argument("--train", action="append", metavar="NAME=VALUE", help=text + " (repeatable)")
+        elif spec.name == "guard":
+            parser.add_argument("--guard", nargs="*", default=None, help=text)
+        elif isinstance(spec.default, bool):
+            parser.add_argument(f"--{flag(spec.name)}", action=argparse.BooleanOptionalAction, default=None, help=text)
+        else:
+            parser.add_argument(f"--{flag(spec.name)}", type=type(spec.default), default=None, help=text,
+                                choices=spec.metadata.get("choices"), required=spec.name == "round")
+    parser.add_argument("--plan", action="store_true", help="print what the round would cost, and stop")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `python evolve.py` and `torchrun evolve.py`."""
+    args = make_parser().parse_args(argv)
+    try:
+        run_round(round_config(args))
+    except (ValueError, FileNotFoundError) as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
