@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from data.batching import MicroBatch, pack, share, step_rows
 from data.tasks import IGNORE_INDEX, OBJECTIVES, Row
-from lora import apply_lora, load_adapter, lora_layers, lora_parameters, save_adapter
-from training.checkpoints import Checkpoints, append_from, copy_tokenizer, fault, mark_done, write_json
+from lora import apply_lora, copy_companions, load_adapter, lora_layers, lora_parameters, read_config, save_adapter
+from training.checkpoints import Checkpoints, append_from, fault, mark_done, write_json
 from training.plan import make_plan
 from training.processes import LostProcess, Processes
 from training.rows import fingerprint, load_rows
@@ -131,6 +131,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     def forward(ctx, hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: Tensor | None, chunk: int) -> Tensor:
         need_hidden, need_weight = ctx.needs_input_grad[:2]
         wide = torch.promote_types(hidden.dtype, torch.float32)
+        token_weights = None if token_weights is None else token_weights.to(wide)
         total = torch.zeros((), dtype=wide, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if need_hidden else None
         d_weight = torch.zeros(weight.shape, dtype=wide, device=weight.device) if need_weight else None
@@ -139,7 +140,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             logits = (hidden[part] @ weight.t()).to(wide)                                   # (chunk, V)
             log_z = torch.logsumexp(logits, dim=-1, keepdim=True)
             losses = (log_z - logits.gather(1, labels[part, None])).squeeze(1)
-            total += losses.sum() if token_weights is None else losses @ token_weights[part].to(wide)
+            total += losses.sum() if token_weights is None else losses @ token_weights[part]
             if need_hidden or need_weight:
                 d_logits = logits.sub_(log_z).exp_()                                        # softmax ...
                 d_logits[torch.arange(len(losses), device=labels.device), labels[part]] -= 1.0      # ... minus one-hot
@@ -177,7 +178,7 @@ def batch_loss(model: nn.Module, batch: MicroBatch, token_weights: Sequence[floa
     kept = torch.nonzero(batch.labels != IGNORE_INDEX).squeeze(1)
     weights = None
     if len(set(token_weights)) > 1:
-        weights = torch.tensor(token_weights, device=hidden.device)[batch.objectives[kept]]
+        weights = torch.tensor(token_weights, dtype=torch.float64, device=hidden.device)[batch.objectives[kept]]
     return chunked_cross_entropy(hidden[kept], model.lm_head.weight, batch.labels[kept], chunk, weights)
 
 
@@ -478,6 +479,10 @@ def prepare(config: TrainConfig, processes: Processes, rows: Any, validation: Se
         named = dict(model.requires_grad_(True).named_parameters())
     else:
         if config.adapter:
+            stored = read_config(Path(config.adapter))
+            if (stored["r"], stored["lora_alpha"]) != (config.rank, config.alpha):
+                raise ValueError(f"--adapter {config.adapter} has rank {stored['r']} and alpha {stored['lora_alpha']}, not "
+                                 f"{config.rank} and {config.alpha}; pass its own --rank and --alpha")
             load_adapter(model, config.adapter, dropout=config.dropout)
         elif not lora_layers(model):
             apply_lora(model, config.rank, config.alpha, config.dropout, seed=config.seed)
@@ -534,7 +539,7 @@ def finish(trainer: Trainer, final_loss: float | None) -> TrainResult:
         if config.stage == "pretrain":
             from model.weights import save_model
             save_model(trainer.model, out / "model")
-            copy_tokenizer(Path(config.model), out / "model")
+            copy_companions(Path(config.model), out / "model")
         else:
             save_adapter(trainer.model, out / "adapter", base_model=config.model)
         folder = out / ("model" if config.stage == "pretrain" else "adapter")

@@ -14,9 +14,6 @@ from typing import TextIO
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "vocab.json",
-                   "merges.txt", "generation_config.json", "chat_template.jinja")
-
 
 def sha256(path: Path) -> str:
     """Hex digest of a file."""
@@ -75,15 +72,6 @@ def append_from(path: Path, lines: int) -> TextIO:
         aside.write_text("".join(kept), encoding="utf-8")
         os.replace(aside, path)
     return open(path, "a", encoding="utf-8")
-
-
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy the tokenizer's files of a model folder beside other weights."""
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file():
-            aside = target / (name + ".tmp")
-            shutil.copyfile(source / name, aside)
-            os.replace(aside, target / name)
 
 
 class Checkpoints:

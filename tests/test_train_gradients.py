@@ -1,0 +1,148 @@
+"""The gradient of a global batch is the same number however the batch is cut."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from data.tasks import IGNORE_INDEX
+from train_toys import run_processes, toy_model, toy_rows
+from train import TrainConfig, accumulate_gradients, prepare, synchronise, train_step
+from training.processes import Processes
+
+CUTS = {
+    "1x64": {"micro_batch_tokens": 100_000},
+    "8x8": {"micro_batch_size": 8, "micro_batch_tokens": 100_000},
+    "padded": {"micro_batch_tokens": 160, "packing": False},
+    "padded 1x64": {"micro_batch_tokens": 100_000, "packing": False},
+    "one row a pass": {"micro_batch_size": 1},
+    "checkpointed": {"micro_batch_tokens": 160, "gradient_checkpointing": 1},
+    "every second": {"micro_batch_tokens": 160, "gradient_checkpointing": 2},
+    "small chunks": {"micro_batch_tokens": 300, "loss_chunk": 7},
+}
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}          # relative, per tensor: sums in another order
+
+
+def trainer_for(dtype: torch.dtype, stage: str = "joint", **settings):
+    model = toy_model(dtype)
+    config = TrainConfig(stage=stage, out="unused", rank=4, alpha=8, **settings)
+    trainer = prepare(config, Processes(), toy_rows(), None, model, None, lambda line: None)
+    with torch.no_grad():           # B is zero in a fresh adapter, and would leave A without a gradient
+        generator = torch.Generator().manual_seed(7)
+        trainer.flat.master += 0.05 * torch.randn(trainer.flat.master.shape, generator=generator, dtype=torch.float64).to(dtype)
+    trainer.flat.publish()
+    model.train()
+    return trainer
+
+
+def gradients(trainer) -> dict[str, torch.Tensor]:
+    accumulate_gradients(trainer, trainer.micro_batches(trainer.rows))
+    return {name: grad.clone() for name, grad in zip(trainer.flat.names, trainer.flat.grad.split(trainer.flat.sizes), strict=True)}
+
+
+def assert_same(found: dict, expected: dict, tolerance: float) -> None:
+    for name, grad in expected.items():
+        assert grad.norm() > 0, name
+        assert (found[name] - grad).norm() <= tolerance * grad.norm(), name
+
+
+@pytest.mark.parametrize("balance", ["token", "objective"])
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+def test_every_cut_of_a_global_batch_gives_the_same_gradient(dtype, balance):
+    expected = gradients(trainer_for(dtype, balance=balance, **CUTS["1x64"]))
+    for name, settings in CUTS.items():
+        assert_same(gradients(trainer_for(dtype, balance=balance, **settings)), expected, TOLERANCE[dtype])
+
+
+def plain_loss(model, rows, balance: str) -> torch.Tensor:
+    """Row by row, full logits, autograd through everything: what the batch's loss is defined to be."""
+    sums, counts = {}, {}
+    for row in rows:
+        logits = model(torch.tensor([row.ids]))[0, :-1]
+        labels = torch.tensor(row.labels[1:])
+        kept = labels != IGNORE_INDEX
+        sums[row.objective] = sums.get(row.objective, 0.0) + F.cross_entropy(logits[kept], labels[kept], reduction="sum")
+        counts[row.objective] = counts.get(row.objective, 0) + int(kept.sum())
+    if balance == "token":
+        return sum(sums.values()) / sum(counts.values())
+    return sum(sums[name] / counts[name] for name in sums)
+
+
+@pytest.mark.parametrize("balance", ["token", "objective"])
+def test_the_gradient_is_that_of_the_loss_written_out(balance):
+    trainer = trainer_for(torch.float64, balance=balance, micro_batch_tokens=160)
+    found = gradients(trainer)
+    loss, _ = accumulate_gradients(trainer, trainer.micro_batches(trainer.rows))
+    trainer.flat.zero_grad()
+    expected_loss = plain_loss(trainer.model, trainer.rows, balance)
+    expected_loss.backward()
+    expected = dict(zip(trainer.flat.names, (g.clone() for g in trainer.flat.grad.split(trainer.flat.sizes)), strict=True))
+    assert abs(loss - expected_loss.item()) < 1e-12 * abs(loss)
+    assert_same(found, expected, 1e-10)
+
+
+def test_full_training_has_the_gradient_of_the_loss_written_out():
+    trainer = trainer_for(torch.float64, stage="pretrain", micro_batch_tokens=160)
+    found = gradients(trainer)
+    trainer.flat.zero_grad()
+    plain_loss(trainer.model, trainer.rows, "token").backward()
+    expected = dict(zip(trainer.flat.names, (g.clone() for g in trainer.flat.grad.split(trainer.flat.sizes)), strict=True))
+    assert_same(found, expected, 1e-10)
+
+
+def test_frozen_weights_get_no_gradient():
+    trainer = trainer_for(torch.float32)
+    gradients(trainer)
+    trained = {id(p) for p in trainer.flat.params}
+    frozen = [p for p in trainer.model.parameters() if id(p) not in trained]
+    assert frozen and all(p.grad is None and not p.requires_grad for p in frozen)
+
+
+def test_no_row_of_a_pack_changes_the_hidden_states_of_another():
+    trainer = trainer_for(torch.float64, micro_batch_tokens=100_000)
+    (batch,) = trainer.micro_batches(trainer.rows[:6])
+    with torch.no_grad():
+        whole = trainer.model.hidden_states(batch.input_ids, lengths=batch.lengths)[0].split(batch.lengths)
+        other = batch.input_ids.clone()
+        first = batch.lengths[0]
+        other[0, :first] = (other[0, :first] + 1) % 120
+        changed = trainer.model.hidden_states(other, lengths=batch.lengths)[0].split(batch.lengths)
+    assert (whole[0] - changed[0]).abs().max() > 1e-3
+    for before, after in zip(whole[1:], changed[1:], strict=True):
+        assert torch.equal(before, after)
+
+
+TWO_PROCESSES = """
+import sys, torch
+from safetensors.torch import save_file
+from test_train_gradients import trainer_for
+from train import accumulate_gradients
+dtype, path = getattr(torch, sys.argv[1]), sys.argv[2]
+for cut, settings in (("2x4x8", dict(micro_batch_size=8)), ("uneven", dict(micro_batch_tokens=100000))):
+    trainer = trainer_for(dtype, **settings)
+    loss, counts = accumulate_gradients(trainer, trainer.micro_batches(trainer.rows))
+    trainer.processes.all_reduce(trainer.flat.grad, "test")
+    if trainer.processes.dist_rank == 0:
+        save_file({"grad": trainer.flat.grad}, f"{path}/{cut}")
+trainer.processes.close()
+"""
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+def test_two_processes_give_the_gradient_of_one(dtype, tmp_path):
+    expected = gradients(trainer_for(dtype, **CUTS["1x64"]))
+    run_processes(TWO_PROCESSES, str(dtype).removeprefix("torch."), str(tmp_path), world_size=2)
+    trainer = trainer_for(dtype)
+    for cut in ("2x4x8", "uneven"):         # "uneven": one micro-batch only, so the second process runs none
+        parts = load_file(tmp_path / cut)["grad"].split(trainer.flat.sizes)
+        assert_same(dict(zip(trainer.flat.names, parts, strict=True)), expected, TOLERANCE[dtype])
+
+
+def test_after_several_steps_the_cuts_stay_together():
+    one, many = (trainer_for(torch.float32, max_steps=4, global_batch_size=16, learning_rate=1e-3, **CUTS[name])
+                 for name in ("1x64", "padded"))
+    for trainer in (one, many):
+        synchronise(trainer)
+        for _ in range(4):
+            train_step(trainer)
+    assert (one.flat.master - many.flat.master).norm() <= 1e-4 * one.flat.master.norm()
