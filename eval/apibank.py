@@ -160,11 +160,15 @@ def _samples(path: Path) -> list[dict]:
 
 def find_call(reply: str) -> tuple[str, str] | None:
     """(name, text between the parentheses) of the first `[Name(...)]` on one line, as the released expression finds it."""
-    for line in reply.split("\n"):
-        end = line.rfind(")]")
-        match = CALL_OPENING.search(line) if end >= 0 else None
-        if match and match.end() <= end:
-            return match[1], line[match.end():end]
+    line_end = -1
+    for match in CALL_OPENING.finditer(reply):
+        if match.end() <= line_end:
+            continue                                      # this line has no further ")]"
+        line_end = reply.find("\n", match.end())
+        line_end = len(reply) if line_end < 0 else line_end
+        end = reply.rfind(")]", match.end(), line_end)
+        if end >= 0:
+            return match[1], reply[match.end():end]
     return None
 
 

@@ -7,7 +7,6 @@ Nothing here runs model output, and no output makes it raise: where the official
 the verdict is `checker_crash`. Decoding text into calls is `eval.bfcl_decode`; Java and JavaScript values `eval.java_js`.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ PYTHON_CLASSES = {"string": str, "integer": int, "float": float, "boolean": bool
 CLASSES = {"python": PYTHON_CLASSES, "java": JAVA_CLASSES, "javascript": JAVASCRIPT_CLASSES}
 CONVERTERS = {"java": (convert_java, "type_error:java"), "javascript": (convert_javascript, "type_error:js")}
 WITH_ELEMENTS = {"python": ("array", "tuple"), "java": ("Array", "ArrayList"), "javascript": ("array",)}
-IGNORED = re.compile(r"[ ,./\-_*^]")
+IGNORED = " ,./-_*^"
 # What the official code would raise on strange output: wrong classes, unknown keys, numbers or nesting out of range.
 CRASHES = (TypeError, AttributeError, KeyError, IndexError, ValueError, OverflowError, RecursionError,
            NotImplementedError)
@@ -171,7 +170,9 @@ def _elements_fit(value: list, element: type, entry: Any) -> bool:
 
 def normalise(text: str) -> str:
     """Drop blanks and ,./-_*^ , lower-case, and make every apostrophe a double quote."""
-    return IGNORED.sub("", text).lower().replace("'", '"')
+    for character in IGNORED:
+        text = text.replace(character, "")
+    return text.lower().replace("'", '"')
 
 
 def _normalised(value: Any) -> Any:

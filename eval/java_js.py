@@ -216,7 +216,20 @@ def _java_map(text: str) -> Any:
         close = text.find("}", start)
         if close >= 0:
             return dict(_put_pairs(text[start:close].rstrip()))
-    return {} if MAP_END.search(text, header.end()) else text
+    return {} if _empty_map(text) else text
+
+
+def _empty_map(text: str) -> bool:
+    """Whether `new HashMap<..>()` occurs, the type arguments on one line."""
+    end = None
+    for header in MAP.finditer(text):
+        if end is None or end.start() < header.end():
+            end = MAP_END.search(text, header.end())
+        if end is None:
+            return False
+        if "\n" not in text[header.end():end.start()]:
+            return True
+    return False
 
 
 def _put_pairs(block: str) -> list[tuple[str, Any]]:
