@@ -378,8 +378,11 @@ def skip_step(trainer: Trainer, batches: Sequence[MicroBatch]) -> None:
     """Count a step whose gradient is not finite, and name the module that overflowed."""
     trainer.skipped += 1
     trainer.skips_in_a_row += 1
-    report = f"step {trainer.step + 1} skipped at loss scale {trainer.loss_scale.scale:g}: {find_overflow(trainer, batches)}"
+    dist_rank, overflow = trainer.processes.dist_rank, find_overflow(trainer, batches)
+    report = f"step {trainer.step + 1} skipped at loss scale {trainer.loss_scale.scale:g}: {overflow}"
     trainer.say(report)
+    if dist_rank > 0 and overflow.startswith("forward pass"):       # only this process saw it
+        _say(f"process {dist_rank}: {report}")
     if trainer.skips_in_a_row >= MAX_SKIPS_IN_A_ROW:
         raise ValueError(f"{report}; {MAX_SKIPS_IN_A_ROW} steps in a row were skipped; try --precision bf16 or fp32, or a "
                          "lower --learning-rate")
@@ -535,6 +538,8 @@ def finish(trainer: Trainer, final_loss: float | None) -> TrainResult:
     """Write the adapter (pretrain: the model with its tokenizer), then the marker that vouches for every file."""
     config, out = trainer.config, Path(trainer.config.out)
     trainer.model.eval()
+    for p in trainer.flat.params:
+        p.grad = None                                       # a caller that goes on with the model wants its memory back
     if trainer.processes.dist_rank == 0:
         if config.stage == "pretrain":
             from model.weights import save_model

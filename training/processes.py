@@ -27,12 +27,13 @@ class Processes:
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
             torch.cuda.set_device(self.device)
             check_kernels(torch.cuda.get_device_capability(self.device), torch.cuda.get_arch_list())
-        self.timeout_seconds, self._count, self._waiting_since = timeout_seconds, 0, None
+        self.timeout_seconds, self._count, self._waiting_since, self._closed = timeout_seconds, 0, None, False
         if self.world_size > 1:
             backend = "nccl" if self.device.type == "cuda" else "gloo"
             # The library's own limit is longer, so that this class reports first.
             limit = datetime.timedelta(seconds=2 * timeout_seconds + 60)
-            if not dist.is_initialized():
+            self._ours = not dist.is_initialized()          # a caller's group is the caller's to end
+            if self._ours:
                 dist.init_process_group(backend, timeout=limit)
             self._store = dist.distributed_c10d._get_default_store()
             threading.Thread(target=self._watch, daemon=True).start()
@@ -61,8 +62,9 @@ class Processes:
         return bool(value[0] == -value[1])
 
     def close(self) -> None:
-        """Leave the group, so that the interpreter ends without a complaint."""
-        if self.world_size > 1 and dist.is_initialized():
+        """Leave the group, if it was made here, so that the interpreter ends without a complaint."""
+        self._closed = True
+        if self.world_size > 1 and self._ours and dist.is_initialized():
             dist.destroy_process_group()
 
     def _collective(self, where: str, run) -> None:
@@ -93,7 +95,7 @@ class Processes:
         return "; ".join(notes) or "all processes had arrived"
 
     def _watch(self) -> None:
-        while True:
+        while not self._closed:
             time.sleep(min(1.0, self.timeout_seconds / 4))
             since = self._waiting_since
             if since is not None and time.monotonic() - since > self.timeout_seconds:

@@ -1,0 +1,311 @@
+"""The parts of a step: loss, loss scale and skipped steps, schedule, weights, refusals, the command line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from train_toys import ROOT, run_processes, toy_model, toy_rows
+
+import train
+from data.tasks import IGNORE_INDEX, Row
+from train import FlatWeights, LossScale, TrainConfig, chunked_cross_entropy, cosine_lr, parse_config, prepare, run_training
+from training.processes import Processes, check_kernels
+from training.rows import chat_labels, fit, pretrain_rows
+
+
+def trainer_for(model=None, rows=None, **settings):
+    config = TrainConfig(**{"rank": 4, "alpha": 8, "out": "unused", "global_batch_size": 8, **settings})
+    lines: list[str] = []
+    trainer = prepare(config, Processes(), rows or toy_rows(), None, model or toy_model(), None, lines.append)
+    trainer.model.train()
+    return trainer, lines
+
+
+# --- loss ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_chunked_cross_entropy_is_cross_entropy(chunk, weighted):
+    torch.manual_seed(0)
+    hidden = torch.randn(10, 6, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(17, 6, dtype=torch.float64, requires_grad=True)
+    labels, token_weights = torch.randint(0, 17, (10,)), torch.rand(10, dtype=torch.float64) if weighted else None
+    found = chunked_cross_entropy(hidden, weight, labels, chunk, token_weights)
+    each = F.cross_entropy(hidden @ weight.t(), labels, reduction="none")
+    expected = (each * token_weights).sum() if weighted else each.sum()
+    torch.testing.assert_close(found, expected)
+    for mine, theirs in zip(torch.autograd.grad(3 * found, (hidden, weight)), torch.autograd.grad(3 * expected, (hidden, weight)),
+                            strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_no_logits_of_more_than_one_chunk_ever_exist():
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Widest(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            for t in out if isinstance(out, (tuple, list)) else [out]:
+                if isinstance(t, torch.Tensor) and t.dim() == 2 and t.shape[1] == 997:
+                    rows.append(t.shape[0])
+            return out
+
+    rows: list[int] = []
+    hidden, labels = torch.randn(50, 4, requires_grad=True), torch.randint(0, 997, (50,))
+    weight = torch.randn(997, 4)
+    with Widest():
+        chunked_cross_entropy(hidden, weight, labels, 8).backward()
+    assert rows and max(rows) == 8
+
+
+def test_hidden_states_of_unsupervised_tokens_never_reach_lm_head(monkeypatch):
+    seen = []
+    original = train.chunked_cross_entropy
+    monkeypatch.setattr(train, "chunked_cross_entropy",
+                        lambda hidden, *rest: (seen.append(hidden.shape[0]), original(hidden, *rest))[1])
+    trainer, _ = trainer_for()
+    record = train.train_step(trainer)
+    assert sum(seen) == record["supervised_tokens"] < record["tokens"]
+
+
+def test_a_micro_batch_with_nothing_supervised_adds_nothing():
+    rows = toy_rows(8) + [Row("empty", "adaption", list(range(5, 25)), [IGNORE_INDEX] * 20)]
+    trainer, _ = trainer_for(rows=rows, global_batch_size=9, micro_batch_size=1)
+    record = train.train_step(trainer)
+    assert record["loss"] > 0 and record["grad_norm"] > 0 and record["skipped"] == 0
+
+
+# --- precision -------------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_scale_halves_on_overflow_and_doubles_after_a_while():
+    scale = LossScale(True, scale=8.0, growth_interval=3)
+    for finite, expected in ((True, 8), (True, 8), (True, 16), (True, 16), (False, 8), (True, 8), (True, 8), (True, 16)):
+        scale.update(finite)
+        assert scale.scale == expected
+    inert = LossScale(False)
+    inert.update(False)
+    assert inert.scale == 1.0
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_an_overflow_skips_the_step_leaves_the_schedule_and_the_run_recovers(precision, monkeypatch):
+    trainer, lines = trainer_for(precision=precision, max_steps=5, learning_rate=1e-2)
+    records = [train.train_step(trainer)]
+    before = trainer.flat.master.clone()
+    state = [s["step"].item() for s in trainer.optimizer.state.values()]
+    original = train.batch_loss
+    monkeypatch.setattr(train, "batch_loss", lambda *args: original(*args) * float("inf"))
+    records.append(train.train_step(trainer))
+    monkeypatch.setattr(train, "batch_loss", original)
+    assert torch.equal(trainer.flat.master, before)
+    assert [s["step"].item() for s in trainer.optimizer.state.values()] == state
+    records += [train.train_step(trainer) for _ in range(2)]
+    assert [r["skipped"] for r in records] == [0, 1, 1, 1]
+    assert records[1]["grad_norm"] is None and records[1]["loss"] is None
+    rates = [cosine_lr(i, 5, 1, 1e-2) for i in range(3)]
+    assert [records[i]["lr"] for i in (0, 2, 3)] == rates           # the skipped step did not move the schedule
+    if precision == "fp16":
+        assert records[2]["loss_scale"] == records[1]["loss_scale"] / 2 == 32768.0
+    assert not torch.equal(trainer.flat.master, before) and torch.isfinite(trainer.flat.master).all()
+    assert any("step 2 skipped" in line and "the gradients of base_model.model" in line for line in lines)
+
+
+def test_an_activation_that_overflows_is_reported_with_its_modules_name():
+    model = toy_model()
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight.fill_(1e4)         # finite in fp16; its outputs are not
+        model.model.layers[1].post_attention_layernorm.weight.fill_(100.0)
+    trainer, lines = trainer_for(model, precision="fp16")
+    record = train.train_step(trainer)
+    assert record["skipped"] == 1
+    assert any("forward pass, model.layers.1.mlp.up_proj" in line for line in lines)
+
+
+def test_a_run_that_never_recovers_stops_with_a_report(monkeypatch):
+    original = train.batch_loss
+    monkeypatch.setattr(train, "batch_loss", lambda *args: original(*args) * float("nan"))
+    trainer, _ = trainer_for(max_steps=50, micro_batch_tokens=400)
+    with pytest.raises(ValueError, match="20 steps in a row were skipped; try --precision"):
+        for _ in range(50):
+            train.train_step(trainer)
+
+
+def test_fp16_and_fp32_train_alike():
+    ends = []
+    for precision in ("fp16", "fp32"):
+        trainer, _ = trainer_for(precision=precision, max_steps=3, learning_rate=1e-3)
+        losses = [train.train_step(trainer)["loss"] for _ in range(3)]
+        assert trainer.flat.master.dtype == torch.float32 and trainer.skipped == 0
+        ends.append(losses)
+    assert ends[0] == pytest.approx(ends[1], rel=5e-3)
+
+
+def test_full_training_keeps_float32_masters_over_half_weights():
+    trainer, _ = trainer_for(toy_model(), stage="pretrain", precision="bf16", max_steps=4, learning_rate=1e-2)
+    losses = [train.train_step(trainer)["loss"] for _ in range(4)]
+    assert trainer.flat.master.dtype == torch.float32 and trainer.model.lm_head.weight.dtype == torch.bfloat16
+    assert torch.equal(trainer.flat.compute, trainer.flat.master.bfloat16())
+    assert trainer.model.lm_head.weight.data_ptr() == trainer.model.model.embed_tokens.weight.data_ptr()
+    assert losses[-1] < losses[0]
+
+
+def test_weight_decay_touches_matrices_only():
+    model = toy_model()
+    flat = FlatWeights(dict(model.named_parameters()))
+    optimizer = flat.optimizer(TrainConfig(weight_decay=0.5, learning_rate=0.1))
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    flat.zero_grad()
+    optimizer.step()
+    for name, p in model.named_parameters():
+        assert torch.allclose(p, before[name] * (0.95 if p.dim() >= 2 else 1.0)), name
+
+
+# --- schedule, batches, settings ---------------------------------------------------------------------------------------
+
+
+def test_the_schedule_warms_up_peaks_and_ends_at_zero():
+    rates = [cosine_lr(i, 100, 10, 1.0) for i in range(101)]
+    assert rates[0] == 0.1 and rates[9] == rates[10] == 1.0 and rates[100] == 0.0
+    assert rates[55] == pytest.approx(0.5)
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_every_epoch_shows_every_row_once_in_another_order():
+    from data.batching import step_rows
+    epochs = [[i for step in range(4) for i in step_rows(30, 8, 4 * epoch + step, seed=1)] for epoch in range(3)]
+    assert all(sorted(epoch) == list(range(30)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert epochs[0] != [i for step in range(4) for i in step_rows(30, 8, step, seed=2)]
+
+
+def test_packs_hold_every_row_once_within_the_limit_and_sharing_loses_none():
+    from data.batching import pack, share
+    rows = toy_rows(50)
+    for packed in (True, False):
+        batches = pack(rows, 60, packed=packed)
+        assert sum(int((b.labels != IGNORE_INDEX).sum()) for b in batches) == sum(
+            label != IGNORE_INDEX for row in rows for label in row.labels[1:])
+        assert all(batch.tokens <= 60 for batch in batches)
+        shares = [share(batches, rank, 3) for rank in range(3)]
+        assert sorted(index for part in shares for index, _ in part) == list(range(len(batches)))
+        work = [sum(batch.tokens for _, batch in part) for part in shares]
+        assert max(work) - min(work) <= 60
+
+
+def test_long_rows_are_refused_or_cut_and_counted():
+    rows = [Row("short", "text", [1, 2, 3], [-100, 2, 3]), Row("long", "text", list(range(9)), [-100] * 3 + list(range(3, 9))),
+            Row("late", "text", list(range(9)), [-100] * 8 + [8])]
+    kept, reasons = fit(rows, 5, "refuse")
+    assert [row.id for row in kept] == ["short"] and reasons == {"over_max_length": 2}
+    kept, reasons = fit(rows, 5, "truncate")
+    assert [row.id for row in kept] == ["short", "long"] and len(kept[1].ids) == len(kept[1].labels) == 5
+    assert reasons == {"truncated": 1, "nothing_supervised_after_truncation": 1}
+
+
+def fake_encode_chat(messages, tokenizer):
+    """Each message is its number of characters of token 7; the last one is supervised."""
+    ids, labels = [], []
+    for i, message in enumerate(messages):
+        n = len(message["content"])
+        ids += [7] * n
+        labels += [7 if i == len(messages) - 1 else IGNORE_INDEX] * n
+    return ids, labels
+
+
+@pytest.mark.parametrize(("train_on", "supervised"), [("last", [0, 0, 0, 1]), ("assistant", [0, 1, 0, 1]), ("all", [1, 1, 1, 1])])
+def test_chat_rows_supervise_the_turns_asked_for(train_on, supervised):
+    lengths = [2, 3, 4, 5]
+    messages = [{"role": role, "content": "x" * n} for role, n in zip(("user", "assistant") * 2, lengths, strict=True)]
+    _, labels = chat_labels(messages, None, fake_encode_chat, train_on)
+    assert [label != IGNORE_INDEX for label in labels] == [bool(s) for s, n in zip(supervised, lengths, strict=True) for _ in range(n)]
+
+
+def test_a_broken_pretraining_line_is_named(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"messages": [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "c"}]}\n{"message": 1}\n')
+    with pytest.raises(ValueError, match=r'rows.jsonl, line 2: expected "messages" or "text"'):
+        pretrain_rows(str(file), None, fake_encode_chat, "last")
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"stage": "sft"}, "--stage is 'sft'; expected one of pretrain"), ({"learning_rate": 0.0}, "--learning-rate is 0.0"),
+    ({"warmup_ratio": 1.0}, "--warmup-ratio"), ({"clip": -1.0}, "--clip"), ({"learning_rate": float("nan")}, "--learning-rate")])
+def test_settings_out_of_range_are_refused_by_name(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**settings)
+
+
+def test_flags_are_the_fields_and_nothing_given_means_the_tiny_model(capsys):
+    config = parse_config(["--model", "m", "--data", "d", "--no-packing", "--learning-rate", "0.5"])
+    assert (config.packing, config.learning_rate, config.global_batch_size, config.rank) == (False, 0.5, 64, 16)
+    config = parse_config(["--seed", "3"])
+    assert config.model == "model/tiny" and config.learning_rate == train.TINY_SETTINGS["learning_rate"]
+    assert "no --model and no --data" in capsys.readouterr().err
+
+
+def test_what_a_user_can_mend_is_one_line_and_exit_code_2(tmp_path):
+    result = subprocess.run([sys.executable, "train.py", "--model", str(tmp_path / "nothing"), "--data", "x.jsonl",
+                             "--out", str(tmp_path / "out")], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_metrics_hold_one_record_a_step_with_the_fixed_fields(tmp_path):
+    run_training(TrainConfig(out=str(tmp_path), rank=4, alpha=8, global_batch_size=16, eval_steps=2), rows=toy_rows(),
+                 model=toy_model(), validation=toy_rows(6, seed=4), progress=False)
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records] == [1, 2, 3, 4]
+    fields = {"step", "loss", "lr", "grad_norm", "loss_scale", "skipped", "tokens", "supervised_tokens", "tok_per_s", "peak_mem_gb"}
+    assert all(fields <= set(r) for r in records)
+    assert ["validation_loss" in r for r in records] == [False, True, False, True]
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("capability", "built_for", "served"), [
+    ((7, 0), ["sm_70", "sm_80"], True), ((7, 0), ["sm_75", "sm_80", "sm_90"], False), ((7, 5), ["sm_70"], True),
+    ((8, 9), ["sm_80", "sm_86"], True), ((12, 0), ["sm_90", "compute_90"], True), ((9, 0), ["sm_90a"], True),
+    ((7, 0), ["sm_80", "compute_80"], False), ((8, 0), [], False)])
+def test_a_device_without_kernels_is_refused_before_any_work(capability, built_for, served):
+    if served:
+        check_kernels(capability, built_for)
+    else:
+        with pytest.raises(ValueError, match=rf"no kernels for sm_{capability[0]}{capability[1]}"):
+            check_kernels(capability, built_for)
+
+
+STUCK = """
+import sys, time, torch
+from training.processes import Processes
+processes = Processes(timeout_seconds=float(sys.argv[2]))
+processes.wait("the first step")
+if processes.dist_rank == 1:
+    sys.exit(3) if sys.argv[1] == "dies" else time.sleep(12)
+try:
+    processes.all_reduce(torch.ones(1), "step 2, gradients")
+except Exception as error:
+    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    sys.exit(1)
+"""
+
+
+@pytest.mark.slow
+def test_a_stuck_collective_is_reported_by_rank():
+    results = run_processes(STUCK, "sleeps", "3", world_size=2, check=False)
+    assert results[0].returncode == 1
+    assert "waited 3 s at step 2, gradients: process 1 was last seen at the first step" in results[0].stderr
+
+
+@pytest.mark.slow
+def test_when_a_process_dies_the_others_stop_and_say_which():
+    results = run_processes(STUCK, "dies", "60", world_size=2, check=False)
+    assert [r.returncode for r in results] == [1, 3]
+    assert "LostProcess: process 0 lost the others at step 2, gradients" in results[0].stderr
+    assert "process 1 was last seen at the first step" in results[0].stderr
