@@ -13,10 +13,8 @@ story; `Round` holds its steps in order. Settings, files and measurements: evolu
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import os
-import random
 import shutil
 import sys
 import time
@@ -25,11 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.canonical import canonical_answer
 from data.contamination import Guard, load_guard
-from data.parse import Reason, parse_calls, parse_tools
+from data.parse import Reason
 from data.prompts import Message, generation_messages, invocation_messages
-from data.rules import check_calls, check_tools
 from data.schema import (
     Example,
     Query,
@@ -38,6 +34,7 @@ from data.schema import (
     load_examples,
     load_queries,
     read_json,
+    read_jsonl,
     sha256_text,
     write_json,
     write_jsonl,
@@ -45,6 +42,18 @@ from data.schema import (
 from data.tasks import Row, rows_for_stage
 from evolution import ledger as measure
 from evolution.config import RoundConfig, flag
+from evolution.decide import (
+    by_hash,
+    candidates_for,
+    choose_queries,
+    read_answer,
+    read_tools,
+    rejection,
+    screen_queries,
+    settle,
+    stage_seed,
+)
+from evolution.probe import probe, validate
 from evolution.state import (
     Progress,
     claim,
@@ -56,163 +65,10 @@ from evolution.state import (
     round_is_done,
     wait_until,
 )
-from sampler.consistency import Vote, early_decision, majority_vote
+from sampler.consistency import early_decision
 
-MAX_QUERY_CHARS = 32_768
 ROUND_FILES = ("round.json", "tools.jsonl", "calls.jsonl", "accepted.jsonl", "rejected.jsonl", "refused_rows.jsonl",
                "ledger.json")
-
-
-def stage_seed(*parts: Any) -> int:
-    """A seed from names and numbers, the same everywhere."""
-    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8]) >> 1
-
-
-def by_hash(items: Sequence[Any], *salt: Any) -> list[Any]:
-    """Items in a shuffled order that depends on their ids only, not on the order they come in."""
-    return sorted(items, key=lambda item: (stage_seed(*salt, item.id), item.id))
-
-
-# ---------------------------------------------------------------------------------------------------------- the queries
-
-def choose_queries(queries: Sequence[Query], config: RoundConfig) -> list[Query]:
-    """The queries of this round: all, or its share of `queries_per_round`, none of which another round gets."""
-    if not config.queries_per_round:
-        return list(queries)
-    first = (config.round - 1) * config.queries_per_round
-    chosen = by_hash(queries, config.seed, "queries")[first:first + config.queries_per_round]
-    if not chosen:
-        raise ValueError(f"{config.queries}: {len(queries)} queries, {config.queries_per_round} a round: none is left "
-                         f"for round {config.round}; give more queries or lower --queries-per-round")
-    return chosen
-
-
-def screen_queries(queries: Sequence[Query], guard: Guard) -> tuple[list[Query], list[dict[str, Any]]]:
-    """Queries by id, and a line for each that is too long, a repetition, or in the benchmark."""
-    kept: list[Query] = []
-    rejected: list[dict[str, Any]] = []
-    ids: set[str] = set()
-    texts: dict[str, str] = {}
-    for query in sorted(queries, key=lambda query: (query.id, query.query)):
-        text = measure.folded(query.query) if len(query.query) <= MAX_QUERY_CHARS else ""
-        overlap = guard.query_overlap(query.query) if text else None
-        if query.id in ids:
-            reason = Reason("duplicate_id", "another query has this id")
-        elif not text:
-            reason = Reason("query_too_long", f"{len(query.query)} characters; at most {MAX_QUERY_CHARS}")
-        elif text in texts:
-            reason = Reason("duplicate_query", f"the same as {texts[text]}")
-        elif overlap:
-            reason = Reason("contaminated_query", overlap)
-        else:
-            reason = None
-            kept.append(query)
-            texts[text] = query.id
-        ids.add(query.id)
-        if reason:
-            rejected.append(rejection(query.id, "query", reason, query.query[:500]))
-    return kept, rejected
-
-
-def rejection(query_id: str, stage: str, reason: Reason, text: str) -> dict[str, Any]:
-    """One line of rejected.jsonl."""
-    return {"id": query_id, "stage": stage, "reason": reason.code, "detail": reason.detail, "text": text}
-
-
-# ----------------------------------------------------------------------------------------------- judging what was written
-
-def read_tools(text: str, finish_reason: str, guard: Guard, rules: bool = True) -> tuple[Tool, ...] | Reason:
-    """The tools of one answer if they parse, pass the rule checker and are not the benchmark's; else the reason."""
-    if finish_reason != "stop":
-        return _unfinished(finish_reason)
-    found = parse_tools(text)
-    if isinstance(found, Reason):
-        return found
-    for code, detail in check_tools(found) if rules else ():
-        return Reason(code, detail)
-    try:
-        tools = tuple(Tool.from_dict(tool) for tool in found)
-    except ValueError as err:
-        return Reason("unusable_tool", str(err))
-    for tool in tools:
-        overlap = guard.tool_overlap(tool)
-        if overlap:
-            return Reason("contaminated_tool", overlap)
-    return tools
-
-
-def read_answer(text: str, finish_reason: str) -> list[ToolCall] | Reason:
-    """The calls of one sample, or why it does not vote."""
-    return parse_calls(text) if finish_reason == "stop" else _unfinished(finish_reason)
-
-
-def _unfinished(finish_reason: str) -> Reason:
-    if finish_reason == "refused":
-        return Reason("prompt_too_long", "the prompt does not fit a training row")
-    return Reason("cut_off", "the answer did not end within the allowed tokens")
-
-
-def candidates_for(query: Query, made: dict[str, tuple[Tool, ...]], config: RoundConfig) -> tuple[list[Tool], list[str]]:
-    """The tools offered with a query: those made for it, and distractors made for others -> (tools, distractors' names)."""
-    own = list(made[query.id])
-    rng = random.Random(stage_seed(config.seed, config.round, "candidates", query.id))
-    if config.control == "random_tool":
-        own = [rng.choice(own)]
-    if not config.distractors:
-        return own, []
-    taken = {tool.name for tool in own}
-    pool: dict[str, Tool] = {}
-    for other in rng.sample(sorted(made), min(len(made), 4 * config.distractors + 1)):
-        for tool in made[other] if other != query.id else ():
-            if tool.name not in taken:
-                pool.setdefault(tool.name, tool)
-    chosen = rng.sample(sorted(pool), min(config.distractors, len(pool)))
-    mixed = own + [pool[name] for name in chosen]
-    rng.shuffle(mixed)
-    return mixed, sorted(chosen)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Where one query ended: an example or a line of rejected.jsonl, and its record for calls.jsonl."""
-
-    example: Example | None
-    rejected: dict[str, Any] | None
-    record: dict[str, Any]
-
-
-def settle(query: Query, candidates: Sequence[Tool], record: dict[str, Any], config: RoundConfig) -> Outcome:
-    """Vote over the samples of one query, check the winner, and accept or reject (Eq. 5 and the rule checker)."""
-    samples = record["samples"]
-    answers = [read_answer(sample["text"], sample["finish_reason"]) for sample in samples]
-    vote = majority_vote([None if isinstance(answer, Reason) else answer for answer in answers], candidates,
-                         [sample["logprob"] for sample in samples], config.min_votes,
-                         decided_early=record["decided_early"])
-    samples = [{**sample, "reason": answer.code if isinstance(answer, Reason) else None}
-               for sample, answer in zip(samples, answers, strict=True)]
-    facts = {key: value for key, value in dataclasses.asdict(vote).items() if key not in ("answer", "enough")}
-    record = {**record, "samples": samples, **facts}
-    text = samples[vote.index or 0]["text"]
-    reason, stage = _vote_reason(vote, answers, config), "vote"
-    if reason is None and config.control != "no_rules":
-        stage = "calls"
-        reason = next((Reason(*found) for found in check_calls(vote.answer, candidates)), None)
-    if reason:
-        return Outcome(None, rejection(query.id, stage, reason, text), record)
-    provenance = {key: facts[key] for key in ("votes", "num_samples", "agreement", "margin", "decided_early")}
-    return Outcome(Example(query.id, query.query, tuple(candidates), tuple(vote.answer), provenance=provenance), None, record)
-
-
-def _vote_reason(vote: Vote, answers: Sequence[Any], config: RoundConfig) -> Reason | None:
-    if vote.index is None:
-        codes = [answer.code for answer in answers]
-        counted = ", ".join(f"{code} {codes.count(code)}" for code in sorted(set(codes)))
-        return Reason("no_answer_parsed", counted)
-    if not vote.enough:
-        return Reason("too_few_votes", f"{vote.votes} of {vote.num_samples}; at least {config.min_votes}")
-    if not vote.answer and config.no_call == "drop":
-        return Reason("no_call", f"{vote.votes} of {vote.num_samples} samples call nothing")
-    return None
 
 
 # ------------------------------------------------------------------------------------------------------------- the round
@@ -372,7 +228,7 @@ class Round:
             for record in tries:
                 verdict = self.read(record)
                 bad = isinstance(verdict, Reason)
-                lines.append({**record, "reason": verdict.code if bad else None, "detail": verdict.detail if bad else ""})
+                lines.append({"id": query.id, "query": query.query, **record, "reason": verdict.code if bad else None, "detail": verdict.detail if bad else ""})
                 if not bad:
                     made[query.id] = verdict
             if query.id not in made:
@@ -413,6 +269,7 @@ class Round:
     def train(self, rows: list[Row]) -> dict[str, Any]:
         """Joint training from Theta_i (or --init) -> Theta_{i+1} in the folder `adapter`."""
         from lora import load_adapter, lora_layers
+        from lora.adapter import read_config
         from train import TrainConfig, run_training
 
         config, began = self.config, time.monotonic()
@@ -422,63 +279,24 @@ class Round:
                 shutil.copytree(self.start, self.folder / "adapter", dirs_exist_ok=True)
             return {"steps": 0, "final_loss": None, "skipped": 0, "tokens": 0}
         start = {"previous": self.start, "joint": self.folder.parent / "joint" / "adapter", "base": ""}[config.init]
+        shape = read_config(self.start)
+        ours = {"seed": stage_seed(config.seed, config.round, "train") % 2**31, "rank": shape["r"],
+                "alpha": float(shape["lora_alpha"])}
         settings = TrainConfig(stage="evolve", model=config.model, adapter=str(start), out=str(self.folder),
-                               data=str(self.folder / "accepted.jsonl"),
-                               **{"seed": stage_seed(config.seed, config.round, "train") % 2**31, **config.train})
+                               data=str(self.folder / "accepted.jsonl"), **{**ours, **config.train})
         if config.init == "base":
             reset_adapter(lora_layers(self.model), settings.seed)
-        result = run_training(settings, rows=rows, model=self.model, tokenizer=self.tokenizer)
+        result = run_training(settings, rows=rows, model=self.model, tokenizer=self.tokenizer,
+                              progress=self.say is not _hush)
         load_adapter(self.model, self.folder / "adapter")
         self.model.eval()
         self.seconds["train"] = time.monotonic() - began
         return {"steps": result.steps, "final_loss": result.final_loss, "skipped": result.skipped,
                 "tokens": result.tokens}
 
-    # -- measurements --
-
-    def answer(self, examples: Sequence[Example], stage: str, **options: Any) -> dict[str, list[dict[str, Any]]]:
-        """Samples of the calls for labelled examples, by id; the same draws in every round."""
-        found: dict[str, list[dict[str, Any]]] = {}
-        self.write([(e.id, invocation_messages(e.query, e.tools)) for e in examples], done=found.__setitem__,
-                   max_new_tokens=self.config.max_calls_tokens, seed=stage_seed(self.config.seed, stage), **options)
-        return found
-
     def probe(self) -> dict[str, Any] | None:
-        """Agreement and log-probability of five full samples on a fixed set of labelled examples."""
-        config = self.config
-        examples = by_hash(self.labelled, "probe")[:config.probe]
-        if not examples:
-            return None
-        found = self.answer(examples, "probe", num_samples=config.num_samples, top_k=config.calls_top_k,
-                            temperature=config.calls_temperature)
-        votes, right, codes = [], 0, []
-        for example in examples:
-            samples = found[example.id]
-            answers = [read_answer(sample["text"], sample["finish_reason"]) for sample in samples]
-            codes += [answer.code for answer in answers if isinstance(answer, Reason)]
-            vote = majority_vote([None if isinstance(answer, Reason) else answer for answer in answers], example.tools,
-                                 [sample["logprob"] for sample in samples])
-            votes.append(vote)
-            right += vote.answer is not None and same_answer(vote.answer, example)
-        logprobs = [sample["logprob"] for samples in found.values() for sample in samples]
-        return {"examples": len(examples), "set_sha": content_sha(e.to_dict() for e in examples),
-                "agreement": round(sum(vote.agreement for vote in votes) / len(votes), 4),
-                "logprob": round(sum(logprobs) / len(logprobs), 4), "right": round(right / len(votes), 4),
-                "unparsed": round(len(codes) / len(logprobs), 4), "wrote_tools_instead": codes.count("wrote_tools_instead")}
-
-    def validate(self, examples: Sequence[Example]) -> float | None:
-        """Share of examples whose greedy answer equals the label, as canonical answers."""
-        if not examples:
-            return None
-        found = self.answer(examples, "validation", num_samples=1, temperature=0.0, top_k=0)
-        answers = {name: read_answer(samples[0]["text"], samples[0]["finish_reason"]) for name, samples in found.items()}
-        right = sum(not isinstance(answers[e.id], Reason) and same_answer(answers[e.id], e) for e in examples)
-        return round(right / len(examples), 4)
-
-
-def same_answer(calls: Sequence[ToolCall], example: Example) -> bool:
-    """True if the calls are those of the example, in canonical form."""
-    return canonical_answer(calls, example.tools) == canonical_answer(example.calls, example.tools)
+        """The fixed probe set under the weights that the model has now."""
+        return probe(self.write, by_hash(self.labelled, "probe")[:self.config.probe], self.config)
 
 
 def reset_adapter(layers: dict[str, Any], seed: int) -> None:
@@ -540,7 +358,7 @@ def run_round(config: RoundConfig, model: Any = None, tokenizer: Any = None, *, 
         wait_until(lambda: round_is_done(work.folder))
         return read_json(work.folder / "ledger.json")
     ledger = make_ledger(work, data, before, training, sources, rows, judge)
-    ledger["probe"]["after"], ledger["validation"] = work.probe(), work.validate(validation)
+    ledger["probe"]["after"], ledger["validation"] = work.probe(), validate(work.write, validation, config)
     ledger["evaluation"] = evaluate(work.model, work.tokenizer) if evaluate else None
     ledger["stop"] = measure.stop_reason([*earlier, ledger])
     ledger["seconds"] = {name: round(value, 2) for name, value in work.seconds.items()}
@@ -606,7 +424,7 @@ def measured_before(work: Round, earlier: list[dict[str, Any]], validation: Sequ
         return {"probe": earlier[-1]["probe"]["after"], "validation": earlier[-1]["validation"]}
     kept = work.folder / "progress" / "before.json"
     if not kept.exists():
-        write_json(kept, {"probe": work.probe(), "validation": work.validate(validation)})
+        write_json(kept, {"probe": work.probe(), "validation": validate(work.write, validation, work.config)})
     return read_json(kept)
 
 
@@ -619,7 +437,7 @@ def make_ledger(work: Round, data: dict[str, list], before: dict[str, Any], trai
     num_queries = len(accepted) + len(rejected)
     assert num_queries == len(work.queries) + len(work.screened), f"{num_queries} settled, {len(work.queries)} asked"
     verdicts = [(e.provenance["votes"], judge(e)) for e in accepted] if judge else []
-    refused = [row["reason"] for row in _lines(work.folder / "refused_rows.jsonl")]
+    refused = [row["reason"] for _, row in read_jsonl(work.folder / "refused_rows.jsonl")]
     contaminated = [line["reason"] for line in data["tools"] + work.screened
                     if (line["reason"] or "").startswith("contaminated")]
     return {
@@ -656,12 +474,6 @@ def _attempts(lines: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
 def _counts(names: Any) -> dict[str, int]:
     names = list(names)
     return {name: names.count(name) for name in sorted(set(names))}
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    from data.schema import read_jsonl
-
-    return [record for _, record in read_jsonl(path)]
 
 
 def summary(ledger: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 INITS = ("previous", "joint", "base")
 CONTROLS = ("none", "labelled_only", "one_sample", "no_rules", "random_tool")
-FREE = ("run", "model", "queries", "labelled", "validation", "guard", "cache_gb", "max_rows")   # paths (their contents count), pace
+FREE = ("run", "model", "queries", "labelled", "validation", "guard", "stop_when", "cache_gb", "max_rows")   # paths (their contents count), pace
 
 
 def option(default: Any, help: str, **more: Any) -> Any:
@@ -49,6 +49,7 @@ class RoundConfig:
     probe: int = option(64, "labelled examples whose agreement and log-probability are followed; 0: none")
     train: dict[str, Any] = field(default_factory=dict, metadata={"help": "settings of train.TrainConfig"})
 
+    stop_when: bool = option(False, "end the loop of rounds where the ledger says stop: validation fell twice, diversity fell")
     cache_gb: float = option(0.0, "memory for keys and values while sampling; 0: half of what is free")
     max_rows: int = option(256, "samples decoded at once")
 

@@ -1,0 +1,175 @@
+"""What becomes of a query: screened, its tools read and checked, its answers voted on, accepted or rejected with a reason.
+
+Pure functions over records. Each one gives the same verdict whenever it is asked, so nothing of this is kept between
+restarts: evolve.py keeps what the model wrote, and decides again.
+"""
+
+import dataclasses
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data.contamination import Guard
+from data.parse import Reason, parse_calls, parse_tools
+from data.rules import check_calls, check_tools
+from data.schema import Example, Query, Tool, ToolCall
+from evolution.config import RoundConfig
+from evolution.ledger import folded
+from sampler.consistency import Vote, majority_vote
+
+MAX_QUERY_CHARS = 32_768
+
+
+def stage_seed(*parts: Any) -> int:
+    """A seed from names and numbers, the same everywhere."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8]) >> 1
+
+
+def by_hash(items: Sequence[Any], *salt: Any) -> list[Any]:
+    """Items in a shuffled order that depends on their ids only, not on the order they come in."""
+    return sorted(items, key=lambda item: (stage_seed(*salt, item.id), item.id))
+
+
+# ---------------------------------------------------------------------------------------------------------- the queries
+
+def choose_queries(queries: Sequence[Query], config: RoundConfig) -> list[Query]:
+    """The queries of this round: all, or its share of `queries_per_round`, none of which another round gets."""
+    if not config.queries_per_round:
+        return list(queries)
+    first = (config.round - 1) * config.queries_per_round
+    chosen = by_hash(queries, config.seed, "queries")[first:first + config.queries_per_round]
+    if not chosen:
+        raise ValueError(f"{config.queries}: {len(queries)} queries, {config.queries_per_round} a round: none is left "
+                         f"for round {config.round}; give more queries or lower --queries-per-round")
+    return chosen
+
+
+def screen_queries(queries: Sequence[Query], guard: Guard) -> tuple[list[Query], list[dict[str, Any]]]:
+    """Queries by id, and a line for each that is too long, a repetition, or in the benchmark."""
+    kept: list[Query] = []
+    rejected: list[dict[str, Any]] = []
+    ids: set[str] = set()
+    texts: dict[str, str] = {}
+    for query in sorted(queries, key=lambda query: (query.id, query.query)):
+        text = folded(query.query) if len(query.query) <= MAX_QUERY_CHARS else ""
+        overlap = guard.query_overlap(query.query) if text else None
+        if query.id in ids:
+            reason = Reason("duplicate_id", "another query has this id")
+        elif not text:
+            reason = Reason("query_too_long", f"{len(query.query)} characters; at most {MAX_QUERY_CHARS}")
+        elif text in texts:
+            reason = Reason("duplicate_query", f"the same as {texts[text]}")
+        elif overlap:
+            reason = Reason("contaminated_query", overlap)
+        else:
+            reason = None
+            kept.append(query)
+            texts[text] = query.id
+        ids.add(query.id)
+        if reason:
+            rejected.append(rejection(query.id, "query", reason, query.query[:500]))
+    return kept, rejected
+
+
+def rejection(query_id: str, stage: str, reason: Reason, text: str) -> dict[str, Any]:
+    """One line of rejected.jsonl."""
+    return {"id": query_id, "stage": stage, "reason": reason.code, "detail": reason.detail, "text": text}
+
+
+# ----------------------------------------------------------------------------------------------- judging what was written
+
+def read_tools(text: str, finish_reason: str, guard: Guard, rules: bool = True) -> tuple[Tool, ...] | Reason:
+    """The tools of one answer if they parse, pass the rule checker and are not the benchmark's; else the reason."""
+    if finish_reason != "stop":
+        return _unfinished(finish_reason)
+    found = parse_tools(text)
+    if isinstance(found, Reason):
+        return found
+    for code, detail in check_tools(found) if rules else ():
+        return Reason(code, detail)
+    try:
+        tools = tuple(Tool.from_dict(tool) for tool in found)
+    except ValueError as err:
+        return Reason("unusable_tool", str(err))
+    for tool in tools:
+        overlap = guard.tool_overlap(tool)
+        if overlap:
+            return Reason("contaminated_tool", overlap)
+    return tools
+
+
+def read_answer(text: str, finish_reason: str) -> list[ToolCall] | Reason:
+    """The calls of one sample, or why it does not vote."""
+    return parse_calls(text) if finish_reason == "stop" else _unfinished(finish_reason)
+
+
+def _unfinished(finish_reason: str) -> Reason:
+    if finish_reason == "refused":
+        return Reason("prompt_too_long", "the prompt does not fit a training row")
+    return Reason("cut_off", "the answer did not end within the allowed tokens")
+
+
+def candidates_for(query: Query, made: dict[str, tuple[Tool, ...]], config: RoundConfig) -> tuple[list[Tool], list[str]]:
+    """The tools offered with a query: those made for it, and distractors made for others -> (tools, distractors' names)."""
+    own = list(made[query.id])
+    rng = random.Random(stage_seed(config.seed, config.round, "candidates", query.id))
+    if config.control == "random_tool":
+        own = [rng.choice(own)]
+    if not config.distractors:
+        return own, []
+    taken = {tool.name for tool in own}
+    pool: dict[str, Tool] = {}
+    for other in rng.sample(sorted(made), min(len(made), 4 * config.distractors + 1)):
+        for tool in made[other] if other != query.id else ():
+            if tool.name not in taken:
+                pool.setdefault(tool.name, tool)
+    chosen = rng.sample(sorted(pool), min(config.distractors, len(pool)))
+    mixed = own + [pool[name] for name in chosen]
+    rng.shuffle(mixed)
+    return mixed, sorted(chosen)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where one query ended: an example or a line of rejected.jsonl, and its record for calls.jsonl."""
+
+    example: Example | None
+    rejected: dict[str, Any] | None
+    record: dict[str, Any]
+
+
+def settle(query: Query, candidates: Sequence[Tool], record: dict[str, Any], config: RoundConfig) -> Outcome:
+    """Vote over the samples of one query, check the winner, and accept or reject (Eq. 5 and the rule checker)."""
+    samples = record["samples"]
+    answers = [read_answer(sample["text"], sample["finish_reason"]) for sample in samples]
+    vote = majority_vote([None if isinstance(answer, Reason) else answer for answer in answers], candidates,
+                         [sample["logprob"] for sample in samples], config.min_votes,
+                         decided_early=record["decided_early"])
+    samples = [{**sample, "reason": answer.code if isinstance(answer, Reason) else None}
+               for sample, answer in zip(samples, answers, strict=True)]
+    facts = {key: value for key, value in dataclasses.asdict(vote).items() if key not in ("answer", "enough")}
+    record = {"id": query.id, "query": query.query, "candidates": [tool.to_dict() for tool in candidates],
+              "samples": samples, **facts}
+    text = samples[vote.index or 0]["text"]
+    reason, stage = _vote_reason(vote, answers, config), "vote"
+    if reason is None and config.control != "no_rules":
+        stage = "calls"
+        reason = next((Reason(*found) for found in check_calls(vote.answer, candidates)), None)
+    if reason:
+        return Outcome(None, rejection(query.id, stage, reason, text), record)
+    provenance = {key: facts[key] for key in ("votes", "num_samples", "agreement", "margin", "decided_early")}
+    return Outcome(Example(query.id, query.query, tuple(candidates), tuple(vote.answer), provenance=provenance), None, record)
+
+
+def _vote_reason(vote: Vote, answers: Sequence[Any], config: RoundConfig) -> Reason | None:
+    if vote.index is None:
+        codes = [answer.code for answer in answers]
+        counted = ", ".join(f"{code} {codes.count(code)}" for code in sorted(set(codes)))
+        return Reason("no_answer_parsed", counted)
+    if not vote.enough:
+        return Reason("too_few_votes", f"{vote.votes} of {vote.num_samples}; at least {config.min_votes}")
+    if not vote.answer and config.no_call == "drop":
+        return Reason("no_call", f"{vote.votes} of {vote.num_samples} samples call nothing")
+    return None

@@ -1,0 +1,64 @@
+"""How sure and how right is the model on labelled examples? A fixed set, the same draws in every round.
+
+The paper (section 4.3) says that rounds raise the model's confidence: the probe follows agreement and log-probability.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from data.canonical import canonical_answer
+from data.parse import Reason
+from data.prompts import invocation_messages
+from data.schema import Example, ToolCall
+from evolution.config import RoundConfig
+from evolution.decide import read_answer, stage_seed
+from evolution.state import content_sha
+from sampler.consistency import majority_vote
+
+Samples = dict[str, list[dict[str, Any]]]       # by example id
+Write = Callable[..., None]                     # evolve.Round.write
+
+
+def answers_to(write: Write, examples: Sequence[Example], config: RoundConfig, stage: str, **options: Any) -> Samples:
+    """Samples of the calls for labelled examples."""
+    found: Samples = {}
+    write([(e.id, invocation_messages(e.query, e.tools)) for e in examples], done=found.__setitem__,
+          max_new_tokens=config.max_calls_tokens, seed=stage_seed(config.seed, stage), **options)
+    return found
+
+
+def same_answer(calls: Sequence[ToolCall], example: Example) -> bool:
+    """True if the calls are those of the example, in canonical form."""
+    return canonical_answer(calls, example.tools) == canonical_answer(example.calls, example.tools)
+
+
+def probe(write: Write, examples: Sequence[Example], config: RoundConfig) -> dict[str, Any] | None:
+    """Agreement, log-probability (nats per token) and right votes of full samples; None without examples."""
+    if not examples:
+        return None
+    found = answers_to(write, examples, config, "probe", num_samples=config.num_samples, top_k=config.calls_top_k,
+                       temperature=config.calls_temperature)
+    votes, right, codes = [], 0, []
+    for example in examples:
+        samples = found[example.id]
+        answers = [read_answer(sample["text"], sample["finish_reason"]) for sample in samples]
+        codes += [answer.code for answer in answers if isinstance(answer, Reason)]
+        vote = majority_vote([None if isinstance(answer, Reason) else answer for answer in answers], example.tools,
+                             [sample["logprob"] for sample in samples])
+        votes.append(vote)
+        right += vote.answer is not None and same_answer(vote.answer, example)
+    logprobs = [sample["logprob"] for samples in found.values() for sample in samples]
+    return {"examples": len(examples), "set_sha": content_sha(e.to_dict() for e in examples),
+            "agreement": round(sum(vote.agreement for vote in votes) / len(votes), 4),
+            "logprob": round(sum(logprobs) / len(logprobs), 4), "right": round(right / len(votes), 4),
+            "unparsed": round(len(codes) / len(logprobs), 4), "wrote_tools_instead": codes.count("wrote_tools_instead")}
+
+
+def validate(write: Write, examples: Sequence[Example], config: RoundConfig) -> float | None:
+    """Share of examples whose greedy answer equals the label; None without examples."""
+    if not examples:
+        return None
+    found = answers_to(write, examples, config, "validation", num_samples=1, temperature=0.0, top_k=0)
+    answers = {name: read_answer(samples[0]["text"], samples[0]["finish_reason"]) for name, samples in found.items()}
+    right = sum(not isinstance(answers[e.id], Reason) and same_answer(answers[e.id], e) for e in examples)
+    return round(right / len(examples), 4)

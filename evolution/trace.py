@@ -1,0 +1,171 @@
+"""`tooldev.py trace RUN --id X`: the story of one query through its round, equation by equation.
+
+Prompts are made again from the record (they are a function of it); answers, reasons and votes are read from the round's
+files. The loss of the training rows that came of the query is measured with the adapters before and after the round.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from data.canonical import canonical_answer
+from data.parse import Reason
+from data.prompts import Message, generation_messages, invocation_messages, pieces_text
+from data.schema import Example, Tool, ToolCall, dump_json, read_json, read_jsonl
+from evolution.decide import read_answer
+from evolution.state import require_start
+
+PROMPT_CHARS = 600        # of a prompt shown without --full
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the subcommand."""
+    parser.add_argument("run", type=Path, help="folder of a run")
+    parser.add_argument("--id", help="id of the query; default: the first accepted one with a vote that was not unanimous")
+    parser.add_argument("--round", type=int, help="number of the round; default: the first that met the query")
+    parser.add_argument("--no-loss", action="store_true", help="do not load the model to measure the loss before and after")
+    parser.add_argument("--full", action="store_true", help="print prompts in full")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the story."""
+    folder, name = find(args.run, args.round, args.id)
+    for line in story(folder, name, loss=not args.no_loss, full=args.full):
+        print(line)
+    return 0
+
+
+def find(run: Path, number: int | None, name: str | None) -> tuple[Path, str]:
+    """The round's folder and the query's id; ValueError if no round met the query."""
+    folders = sorted(run.glob("round-*" if number is None else f"round-{number}"),
+                     key=lambda path: int(path.name.removeprefix("round-")))
+    folders = [folder for folder in folders if (folder / "rejected.jsonl").is_file()]
+    if not folders:
+        raise ValueError(f"{run}: no round with a rejected.jsonl; finish a round first (python evolve.py --round 1)")
+    for folder in folders:
+        accepted, rejected = _by_id(folder / "accepted.jsonl"), _by_id(folder / "rejected.jsonl")
+        if name is None:
+            split = [key for key, row in accepted.items() if row["provenance"]["agreement"] < 1.0]
+            chosen = next(iter(split), next(iter(accepted), next(iter(rejected), None)))
+            if chosen is not None:
+                return folder, chosen
+        elif name in accepted or name in rejected:
+            return folder, name
+    raise ValueError(f"{run}: no query {name!r} in {', '.join(folder.name for folder in folders)}; ids stand in "
+                     "accepted.jsonl and rejected.jsonl")
+
+
+def story(folder: Path, name: str, *, loss: bool, full: bool) -> list[str]:
+    """The lines of the story of one query."""
+    accepted, rejected = _by_id(folder / "accepted.jsonl").get(name), _by_id(folder / "rejected.jsonl").get(name)
+    tries = [row for _, row in read_jsonl(folder / "tools.jsonl") if row["id"] == name]
+    record = _by_id(folder / "calls.jsonl").get(name)
+    query = tries[0]["query"] if tries else rejected["text"]
+    lines = [f"# Query {name} in {folder.name}", "", f"> {query}", ""]
+    lines += _tools_story(query, tries, full) if tries else ["It was rejected before anything was generated.", ""]
+    if record:
+        candidates = [Tool.from_dict(tool) for tool in record["candidates"]]
+        lines += _calls_story(query, candidates, record, full)
+    lines += _verdict(accepted, rejected)
+    if accepted:
+        lines += _training_story(folder, Example.from_dict(accepted), loss)
+    return lines
+
+
+def _by_id(path: Path) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for _, row in read_jsonl(path)}
+
+
+def _prompt(messages: list[Message], full: bool) -> list[str]:
+    text = "\n".join(f"[{message['role'].upper()}]\n{pieces_text(message['content'])}" for message in messages)
+    if not full and len(text) > PROMPT_CHARS:
+        text = f"{text[:PROMPT_CHARS // 2]}\n[... {len(text) - PROMPT_CHARS} characters, --full shows them ...]\n{text[-PROMPT_CHARS // 2:]}"
+    return ["Prompt:", "", *_block(text)]
+
+
+def _block(text: str) -> list[str]:
+    return [*(f"    {line}" for line in text.split("\n")), ""]
+
+
+def _tools_story(query: str, tries: list[dict[str, Any]], full: bool) -> list[str]:
+    lines = ["## Candidate tools: T~ = f(x_q; Theta_i), temperature 1.0 (Eq. 4)", "", *_prompt(generation_messages(query), full)]
+    for row in tries:
+        verdict = f"rejected, {row['reason']}: {row['detail']}" if row["reason"] else "passed"
+        cost = f"{row['tokens']} tokens, log-probability {row['logprob']:.3f}"
+        lines += [f"Try {row['attempt'] + 1} ({cost}); rule checker: {verdict}", "", *_block(row["text"])]
+    return lines
+
+
+def _calls_story(query: str, candidates: list[Tool], record: dict[str, Any], full: bool) -> list[str]:
+    lines = ["## Calls: A~ = majority_vote(f_sampling(q, T~; Theta_i)) (Eq. 5)", "",
+             *_prompt(invocation_messages(query, candidates), full),
+             "| sample | log-probability | answer |", "|---|---|---|"]
+    groups: dict[str, list[int]] = {}
+    for index, sample in enumerate(record["samples"]):
+        answer = read_answer(sample["text"], sample["finish_reason"])
+        if isinstance(answer, Reason):
+            lines.append(f"| {index} | {sample['logprob']:.3f} | does not vote, {answer.code} |")
+        else:
+            groups.setdefault(canonical_answer(answer, candidates), []).append(index)
+            lines.append(f"| {index} | {sample['logprob']:.3f} | {_calls(answer)} |")
+    votes = ", ".join(f"{len(members)} (samples {', '.join(map(str, members))})" for members in groups.values())
+    early = ", decided early" if record["decided_early"] else ""
+    tie = f", a tie broken by {record['tie']}" if record["tie"] != "none" else ""
+    winner = f"sample {record['index']} with {record['votes']} of {record['num_samples']}, margin {record['margin']}{early}{tie}"
+    return [*lines, "", f"{len(groups)} different answers; votes {votes or 'none'}. Winner: {winner}.", ""]
+
+
+def _calls(calls: list[ToolCall]) -> str:
+    return "; ".join(dump_json(call.to_dict()).replace("|", "\\|") for call in calls) or "no call"
+
+
+def _verdict(accepted: dict | None, rejected: dict | None) -> list[str]:
+    if accepted:
+        return ["Rule checker on the winner: passed. **Accepted**, with provenance:", "", *_block(dump_json(accepted["provenance"]))]
+    return [f"**Rejected** at the stage `{rejected['stage']}`, {rejected['reason']}: {rejected['detail']}", ""]
+
+
+def _training_story(folder: Path, example: Example, loss: bool) -> list[str]:
+    """The rows that came of the example, and what the round did to their loss."""
+    from data.tasks import rows_for_stage
+    from model import load_tokenizer
+    from model.chat import encode_chat
+
+    settings = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    if not settings:
+        return ["The round has not begun to train."]
+    tokenizer = load_tokenizer(settings["model"])
+    rows, refused = rows_for_stage("evolve", [example], tokenizer, encode_chat, settings["max_length"])
+    losses: dict[str, list[float]] = {}
+    if loss and rows and (folder / "adapter" / "adapter_config.json").is_file():
+        print("measuring the loss before and after the round", file=sys.stderr)
+        losses = row_losses(settings["model"], require_start(folder.parent, int(folder.name.removeprefix("round-"))),
+                            folder / "adapter", rows)
+    lines = ["## Training rows: min l(f(q, T~; Theta), A~) + l(f(x_q; Theta), T~) (Eq. 6)", "",
+             "| objective | tokens | supervised | loss before | loss after |", "|---|---|---|---|---|"]
+    for row in rows:
+        before, after = losses.get(row.id, (None, None))
+        cells = [row.objective, len(row.ids), sum(label >= 0 for label in row.labels),
+                 *("not measured" if value is None else f"{value:.4f}" for value in (before, after))]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines + [f"No {item.objective} row: {item.detail}." for item in refused]
+
+
+def row_losses(model_path: str, before: Path, after: Path, rows: list) -> dict[str, tuple[float, float]]:
+    """Mean loss per supervised token of every row, in nats, under the adapters `before` and `after`."""
+    import torch
+    import torch.nn.functional as F
+
+    from lora import load_adapter
+    from model import load_model
+
+    model, found = load_model(model_path), {row.id: [] for row in rows}
+    for adapter in (before, after):
+        load_adapter(model, adapter)
+        model.eval()
+        for row in rows:
+            with torch.inference_mode():
+                logits = model(torch.tensor([row.ids]))[0, :-1].float()
+            found[row.id].append(F.cross_entropy(logits, torch.tensor(row.labels[1:])).item())
+    return {name: tuple(values) for name, values in found.items()}
