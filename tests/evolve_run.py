@@ -1,10 +1,16 @@
 """A run to evolve, for tests: a random tiny base with a joint adapter, and a scripted stand-in for the sampler."""
 
+import json
+import random
+import sys
+import time
 from pathlib import Path
 
-from data.prompts import calls_answer, pieces_text, tools_answer
+from data.prompts import NO_CALL_TEXT, calls_answer, pieces_text, tools_answer
 from data.schema import Example, Tool, ToolCall, write_jsonl
 from evolution.config import RoundConfig
+from evolution.decide import stage_seed
+from evolve import run_round
 from lora import apply_lora, save_adapter
 from model import ModelConfig, Transformer, load_tokenizer, save_model
 from sampler import Completion
@@ -77,3 +83,45 @@ class Scripted:
                 completions.append(Completion([], 0.0, "cancelled") if decided else Completion(ids, logprob, "stop"))
                 decided = decided or bool(on_sample and on_sample(index, sample, ids))
             on_item(index, completions)
+
+
+class Dice:
+    """Answers drawn from (seed, item, sample) alone, as the sampler's are: some good, some bad, answers that disagree."""
+
+    def __init__(self, tokenizer, pause: float = 0.0) -> None:
+        self.tokenizer, self.pause = tokenizer, pause
+
+    def generate(self, model, prompts, *, num_samples, item_ids, on_item, seed, on_sample=None, **rest):
+        for index, (prompt, name) in enumerate(zip(prompts, item_ids, strict=True)):
+            text = self.tokenizer.decode(prompt)
+            make = self.tools_text if "Generate tools to solve the query:" in text else self.calls_text
+            completions = []
+            for sample in range(num_samples):
+                time.sleep(self.pause)
+                rng = random.Random(stage_seed(seed, name, sample))
+                completions.append(Completion(self.tokenizer.encode(make(rng, text)), -rng.random(), "stop"))
+            on_item(index, completions)
+
+    @staticmethod
+    def tools_text(rng: random.Random, prompt: str) -> str:
+        made = [tool(f"tool_{rng.randrange(9)}", rng.choice(["Does a thing.", "Does another thing."]))
+                for _ in range(rng.choice([1, 1, 2]))]
+        return rng.choice([tools(*made)] * 3 + [tools(*made)[:-20], tools(tool("x", ""))])
+
+    @staticmethod
+    def calls_text(rng: random.Random, prompt: str) -> str:
+        offered = [json.loads(line)["name"] for line in prompt.splitlines() if line.startswith('{"name": "tool_')]
+        good = calls((rng.choice(offered), {"n": rng.randrange(2)}))
+        return rng.choice([good] * 4 + [calls((offered[0], {"n": "1"})), NO_CALL_TEXT, "hm"])
+
+
+def main() -> None:
+    """A process that runs a round with Dice, to be killed or to be one of several: config.json as its argument."""
+    config = RoundConfig.from_dict(json.loads(Path(sys.argv[1]).read_text()))
+    tokenizer = load_tokenizer(config.model)
+    print("begun", flush=True)
+    run_round(config, tokenizer=tokenizer, generate=Dice(tokenizer, pause=float(sys.argv[2])).generate, progress=False)
+
+
+if __name__ == "__main__":
+    main()
