@@ -1,0 +1,232 @@
+"""The *general* text of the tool world: what the embedded model is pre-trained on, so that it stands in for an instruct model.
+
+Chat turns that teach copying, JSON, filling a form from a sentence, choosing the line that fits, names, descriptions and paraphrases,
+plus a small share of real tool calls and tool definitions from the labelled domains. Only training tools, training values and the
+labelled and unlabelled domains occur, never the unlabelled domains' own fields and frames: those a model meets first in the tool
+documents of stage 1 and in the new queries of stage 3. The byte-level BPE tokenizer is trained on the same text.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterator
+
+from data import prompts, world
+from data import world_lexicon as lexicon
+
+SYSTEM = "You are a helpful assistant."
+CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")          # special
+TEMPLATE_TAGS = ("<tool_call>", "</tool_call>", "<tools>", "</tools>")    # added, but shown when decoded, as in Qwen2.5
+VOCAB_SIZE = 3072
+
+
+# ---------------------------------------------------------------------------------------------------------------- tasks
+
+def _tool(rng: random.Random) -> world.WorldTool:
+    return rng.choice(_pool())
+
+
+def _pool() -> list[world.WorldTool]:
+    if not _POOL:
+        _POOL.extend(world.world_tools("labelled", "train"))
+        plain = (_plain(t) for t in world.world_tools("unlabelled", "train"))
+        _POOL.extend(t for t in plain if t.fields)
+    return _POOL
+
+
+_POOL: list[world.WorldTool] = []
+
+
+def _plain(tool: world.WorldTool) -> world.WorldTool:
+    """A tool of an unlabelled domain without the fields that only this domain has."""
+    fields = tuple(f for f in tool.fields if f.kind not in ("code", "choice", "switch"))
+    return world.WorldTool("travel", tool.verb, tool.object_phrases, fields, tool.tool)      # `travel`: plain frames only
+
+
+def _sentence(tools: list[world.WorldTool], rng: random.Random) -> world.Request:
+    return world.request(tools, rng, test=False)
+
+
+def nonsense(rng: random.Random) -> str:
+    """A made-up word, so that copying is learnt as copying."""
+    word = "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") + rng.choice(("", "", "n", "r", "s", "l")) for _ in range(rng.choice((1, 2, 2, 3))))
+    return word.capitalize() if rng.random() < 0.6 else word
+
+
+def _form_line(field: world.Field, rng: random.Random) -> str:
+    kind = world.JSON_TYPES[field.kind]
+    hint = f" ({kind})" if rng.random() < 0.5 else ""
+    choice = f" One of {', '.join(field.choices)}." if field.choices else ""
+    parts = f" Parts: {', '.join(world.NESTED[field.kind])}." if field.kind in world.NESTED else ""
+    return f"- {field.name}{hint}: {field.description}{choice}{parts}"
+
+
+def task_form(rng: random.Random) -> tuple[str, str]:
+    """Fill in a form from one, two or three sentences; lines of the form that the text does not answer stay out."""
+    tool = _tool(rng)
+    times = 1 if world.few_values(tool) else rng.choice((1, 1, 1, 2, 2, 3))
+    made = _sentence([tool] * times, rng)
+    fields = list(tool.fields)
+    if rng.random() < 0.3:
+        fields += [f for f in _tool(rng).fields if all(f.kind != g.kind and f.name != g.name for g in fields)][:1]
+    lines = "\n".join(_form_line(f, rng) for f in fields)
+    answer = "\n".join(json.dumps(call.arguments, ensure_ascii=False) for call in made.calls)
+    if rng.random() < 0.5:
+        return f"Fill in the form as JSON.\n{lines}\nText: {made.query}", answer
+    return f"{made.query}\nGive these details as JSON:\n{lines}", answer
+
+
+def task_choose(rng: random.Random) -> tuple[str, str]:
+    """Choose the line or lines that fit; sometimes none does."""
+    wanted = [_tool(rng) for _ in range(rng.choice((1, 1, 2)))]
+    wanted = world.distinct(wanted)
+    made = _sentence(wanted, rng)
+    others = world.distractors(wanted, _pool(), rng.randint(1, 3), rng)
+    fits = wanted if rng.random() < 0.85 else []
+    named = rng.random() < 0.6
+    lines = [(f"{t.tool.name}: " if named else "") + t.tool.description for t in [*fits, *others]]
+    answer = "\n".join((t.tool.name if named else t.tool.description) for t in fits) or "None of them."
+    rng.shuffle(lines)
+    options = "\n".join(f"- {line}" for line in lines)
+    return f"Which lines fit the request?\n{options}\nRequest: {made.query}", answer
+
+
+def task_forms(rng: random.Random) -> tuple[str, str]:
+    """Choose the right form and fill it in, once for each thing that is asked."""
+    first = _tool(rng)
+    times = 1 if world.few_values(first) else rng.choice((1, 1, 1, 2, 3))
+    wanted = [first] * times if rng.random() < 0.8 else world.distinct([first, _tool(rng)])
+    made = _sentence(wanted, rng)
+    others = world.distractors(list(made.used), _pool(), rng.choice((0, 1, 1, 2)), rng)
+    fits = list(made.used) if not others or rng.random() < 0.88 else []
+    offered = fits + others
+    rng.shuffle(offered)
+    forms = "\n".join("\n".join([f"{t.tool.name}: {t.tool.description}", *(_form_line(f, rng) for f in t.fields)]) for t in offered)
+    answer = "\n".join(f"{c.name}: {json.dumps(c.arguments, ensure_ascii=False)}" for c in made.calls) if fits else "No form fits."
+    return f"Choose the form and fill it in.\n{forms}\nRequest: {made.query}", answer
+
+
+def task_copy(rng: random.Random) -> tuple[str, str]:
+    """Copy made-up words and numbers, as they are or as JSON."""
+    items = [rng.choice((nonsense(rng), nonsense(rng), str(world.number_in(rng, 1, 9999, False)))) for _ in range(rng.randint(2, 6))]
+    style = rng.randrange(4)
+    if style == 0:
+        return f"Repeat: {' '.join(items)}", " ".join(items)
+    if style == 1:
+        return f"Write as a JSON list: {world.listing(items)}", json.dumps(items)
+    if style == 2:
+        values = {nonsense(rng).lower(): (int(i) if i.isdigit() else i) for i in items}
+        return "Write as JSON: " + "; ".join(f"{k} is {v}" for k, v in values.items()), json.dumps(values)
+    field = rng.choice([f for f in _tool(rng).fields if f.kind not in ("switch", "choice")] or [world.Field("city", "city", "", ("{v}",))])
+    value, surface = world.draw_value(field, rng, False)
+    return f"Write this {field.name} as JSON: {surface}", json.dumps(value)
+
+
+def task_words(rng: random.Random) -> tuple[str, str]:
+    """Names, descriptions, and the same thing in other words."""
+    tool = _tool(rng)
+    phrase = f"{rng.choice(lexicon.VERBS[tool.verb])} {world.article(rng.choice(tool.object_phrases))}"
+    style = rng.randrange(4)
+    if style == 0:
+        return f"Write a short name for: {tool.tool.description}", tool.tool.name
+    if style == 1:
+        return f"What does {tool.tool.name} do?", tool.tool.description
+    if style == 2:
+        return f"Say it in plain words: {phrase}", tool.tool.description
+    return f"Write a short name for: {phrase}", tool.tool.name
+
+
+def task_outline(rng: random.Random) -> tuple[str, str]:
+    """Write the form that a sentence answers."""
+    tool = _tool(rng)
+    made = _sentence([tool], rng)
+    given = [f for f in tool.fields if f.name in made.calls[0].arguments]
+    lines = "\n".join(f"- {f.name} ({world.JSON_TYPES[f.kind]}): {f.description}" for f in given)
+    return f"Write a form for this request: {made.query}", f"{tool.tool.description}\n{lines}"
+
+
+def task_call(rng: random.Random) -> list[dict]:
+    """A real tool call, one at a time and in labelled domains only: a little of it, as an instruct model has seen."""
+    category = rng.choice(("simple", "multiple"))
+    made, offered = world.draw(rng, _labelled(), category, False)
+    messages = prompts.invocation_messages(made.query, [t.tool for t in offered])
+    return [*messages, {"role": "assistant", "content": prompts.calls_answer(made.calls)}]
+
+
+def task_define(rng: random.Random) -> list[dict]:
+    """A real tool definition, labelled domains only."""
+    tool = rng.choice(_labelled()).tool
+    return [*prompts.adaption_messages(tool.description), {"role": "assistant", "content": prompts.tools_answer([tool])}]
+
+
+def _labelled() -> list[world.WorldTool]:
+    return world.world_tools("labelled", "train")
+
+
+TASKS = ((task_forms, 0.26), (task_form, 0.24), (task_choose, 0.18), (task_copy, 0.11), (task_words, 0.07), (task_outline, 0.08),
+         (task_call, 0.04), (task_define, 0.02))
+
+
+def conversations(seed: int) -> Iterator[list[dict]]:
+    """Endless pre-training conversations, each a list of messages that ends with the assistant's turn."""
+    rng = random.Random(f"general/{seed}")
+    tasks, weights = zip(*TASKS)
+    while True:
+        task = rng.choices(tasks, weights)[0]
+        made = task(rng)
+        if isinstance(made, tuple):
+            user, answer = made
+            made = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}, {"role": "assistant", "content": answer}]
+        yield made
+
+
+# ------------------------------------------------------------------------------------------------------------ tokenizer
+
+def _fixed_texts() -> list[str]:
+    """The constant texts of the three prompts: each becomes one token, which keeps prompts short."""
+    found = set()
+    for message in [*prompts.invocation_messages("", []), *prompts.adaption_messages(""), *prompts.generation_messages("")]:
+        content = message["content"]
+        found.update([content] if isinstance(content, str) else [text for kind, text in content if kind == "text"])
+    return sorted((t for t in found if len(t) > 3), key=len, reverse=True)
+
+
+def split_pattern() -> str:
+    """The pre-tokenizer's regular expression: fixed prompt texts, JSON structure around schema words, words, single digits."""
+    keys = "|".join("name description arguments type dict properties required enum items string integer number boolean array".split())
+    alternatives = [
+        *(re.escape(text).replace("\\ ", " ").replace("\\\n", "\\n").replace('\\"', '"') for text in _fixed_texts()),
+        rf'[\[\]{{}}:, "]*(?:"(?:{keys})"[\[\]{{}}:, ]*)+"?',     # one chunk from one written name or text to the next
+        r'[\[\]{}:,"][\[\]{}:, "]*',
+        r" (?=[A-Z0-9$\"]|[a-z]+[.@][a-z]|www)",                  # the blank before a value that JSON will quote stands alone
+        r"[ _]?[a-z]+", r"[A-Z][a-z]*", r"[0-9]", r"\s+", r".",
+    ]
+    return "|".join(alternatives)
+
+
+def train_tokenizer(seed: int, rows: int = 20_000):
+    """A byte-level BPE tokenizer of VOCAB_SIZE entries, trained on `rows` conversations and the training tools' definitions."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(split_pattern()), behavior="isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=VOCAB_SIZE - len(CONTROL_TOKENS) - len(TEMPLATE_TAGS), show_progress=False,
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=[])
+    tokenizer.train_from_iterator(_tokenizer_text(seed, rows), trainer)
+    tokenizer.add_special_tokens(list(CONTROL_TOKENS))
+    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in TEMPLATE_TAGS])
+    return tokenizer
+
+
+def _tokenizer_text(seed: int, rows: int) -> Iterator[str]:
+    for _, messages in zip(range(rows), conversations(seed)):
+        for message in messages:
+            content = message["content"]
+            yield from [content] if isinstance(content, str) else [text for kind, text in content if kind == "text"]
+    for tool in world.tool_documents(10_000, seed=seed):
+        yield prompts.tools_text([tool])

@@ -1,0 +1,143 @@
+"""`tooldev.py ablate`: the five variants of Table 3 and the rounds after them, over seeds, with paired tests.
+
+Every seed draws its own labelled examples, queries and test items, so test items pool over seeds as independent ones. A seed is a run
+of its own under OUT/seed-K and resumes on its own; `--jobs` runs several at a time. The table goes to OUT/ablation.md and .json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data.schema import read_json, write_json, write_text
+from eval.exact import verdicts_of
+from eval.stats import describe, over_seeds, paired_bootstrap, proportion
+from pipeline.demo import FULL, QUICK, WorldSizes, world_settings, write_world
+from pipeline.settings import versions, writable
+from pipeline.steps import run_pipeline, say
+from tooldev import PAPER_EVOLVED, VARIANTS, home
+
+PAIRS = (("raw", "adaption"), ("raw", "invocation"), ("invocation", "invocation-adapted"), ("invocation-adapted", "joint"), ("joint", "last"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seeds", type=int, default=5, help="how many seeds")
+    parser.add_argument("--first-seed", type=int, default=0, help="the first of them")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at a time, each with its share of the cores")
+    parser.add_argument("--out", default="runs/ablation", help="folder; the same command resumes")
+    parser.add_argument("--model", default="", help="base to use instead of the embedded one (default: model/tiny)")
+    parser.add_argument("--quick", action="store_true", help="little data, to try the command out")
+    parser.add_argument("--one-seed", action="store_true", help="only run --first-seed, without the table (what --jobs starts)")
+
+
+def main(args: argparse.Namespace) -> int:
+    out, sizes = Path(args.out), QUICK if args.quick else FULL
+    writable(out)
+    if args.seeds < 1 or args.jobs < 1:
+        raise ValueError(f"--seeds {args.seeds} and --jobs {args.jobs} must be 1 or more")
+    model, seeds = args.model or str(home("model", "tiny")), range(args.first_seed, args.first_seed + args.seeds)
+    if args.one_seed:
+        run_seed(out, model, sizes, args.first_seed)
+        return 0
+    if args.jobs == 1:
+        for seed in seeds:
+            run_seed(out, model, sizes, seed)
+    else:
+        run_jobs(args, seeds)
+    table = collect(out, seeds, sizes)
+    print(table)
+    return 0
+
+
+def run_seed(out: Path, model: str, sizes: WorldSizes, seed: int) -> None:
+    settings = world_settings(model, sizes, seed, variants=tuple(name for name in VARIANTS if name != "raw"))
+    run_pipeline(settings, out / f"seed-{seed}", lambda data: write_world(data, sizes, seed))
+
+
+def run_jobs(args: argparse.Namespace, seeds: Sequence[int]) -> None:
+    """One process a seed, `jobs` at a time; a seed that fails stops the rest from starting."""
+    threads = max(1, (os.cpu_count() or 1) // args.jobs)
+    waiting, running, failed = list(seeds), {}, []
+    while running or (waiting and not failed):
+        while waiting and len(running) < args.jobs and not failed:
+            seed = waiting.pop(0)
+            log = (Path(args.out) / f"seed-{seed}.log").open("a")
+            command = [sys.executable, str(home("tooldev.py")), "ablate", "--one-seed", "--first-seed", str(seed), "--out", args.out]
+            command += ["--quick"] * args.quick + (["--model", args.model] if args.model else [])
+            running[seed] = subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+            say(f"seed {seed} started; its progress is in {log.name}")
+        time.sleep(0.5)
+        for seed in [seed for seed, job in running.items() if job.poll() is not None]:
+            code = running.pop(seed).returncode
+            say(f"seed {seed} {'finished' if code == 0 else f'failed with exit code {code}'}")
+            failed += [seed] if code else []
+    if failed:
+        raise ValueError(f"seed {failed[0]} failed; see the end of {Path(args.out) / f'seed-{failed[0]}.log'}, then type the same command again")
+
+
+# ------------------------------------------------------------------------------------------------------------ the table
+
+def collect(out: Path, seeds: Sequence[int], sizes: WorldSizes) -> str:
+    """Pool the verdicts of all seeds, write ablation.{json,md}, return the Markdown."""
+    steps = [*VARIANTS, *(f"round-{n}" for n in range(1, sizes.rounds + 1))]
+    pooled = {step: [v for seed in seeds for v in verdicts_of(out / f"seed-{seed}" / step / "eval")] for step in steps}
+    pooled["last"] = pooled[steps[-1]]
+    parts = ["all", *dict.fromkeys(v["set"] for v in pooled["raw"])]
+    record = {"seeds": list(seeds), "sizes": sizes.__dict__, "versions": versions(),
+              "settings": read_json(out / f"seed-{seeds[0]}" / "run.json")["settings"],
+              "scores": {step: {part: _score(pooled[step], part) | {"over_seeds": _per_seed(out, seeds, step, part)} for part in parts} for step in steps},
+              "comparisons": {f"{a} -> {b}": {part: _compare(pooled, a, b, part).to_dict() for part in parts} for a, b in _pairs(steps)}}
+    write_json(out / "ablation.json", record)
+    text = _markdown(record, steps, parts, pooled)
+    write_text(out / "ablation.md", text)
+    return text
+
+
+def _pairs(steps: Sequence[str]) -> list[tuple[str, str]]:
+    rounds = [step for step in steps if step.startswith("round-")]
+    return [*PAIRS, *zip(["joint", *rounds[:-1]], rounds)]
+
+
+def _right(verdicts: Sequence[dict], part: str) -> list[bool]:
+    return [v["outcome"] == "right" for v in verdicts if part in ("all", v["set"])]
+
+
+def _score(verdicts: Sequence[dict], part: str) -> dict:
+    right = _right(verdicts, part)
+    return proportion(sum(right), len(right)).to_dict() | {"items": len(right)}
+
+
+def _per_seed(out: Path, seeds: Sequence[int], step: str, part: str) -> dict:
+    shares = []
+    for seed in seeds:
+        right = _right(verdicts_of(out / f"seed-{seed}" / step / "eval"), part)
+        shares.append(sum(right) / max(len(right), 1))
+    return over_seeds(shares)
+
+
+def _compare(pooled: dict[str, list[dict]], a: str, b: str, part: str):
+    return paired_bootstrap(_right(pooled[a], part), _right(pooled[b], part))
+
+
+def _markdown(record: dict[str, Any], steps: Sequence[str], parts: Sequence[str], pooled: dict[str, list[dict]]) -> str:
+    lines = [f"Exact match in % over {len(record['seeds'])} seeds, pooled test items, 95% intervals (Wilson).", "",
+             "| variant | " + " | ".join(f"{part} ({record['scores']['raw'][part]['items']})" for part in parts) + " | paper, BFCL overall |",
+             "|---|" + "---|" * (len(parts) + 1)]
+    for step in steps:
+        cells = [record["scores"][step][part] for part in parts]
+        shown = " | ".join(f"{100 * c['value']:.1f} [{100 * c['low']:.1f}, {100 * c['high']:.1f}]" for c in cells)
+        title = VARIANTS[step].title if step in VARIANTS else step.replace("-", " ")
+        paper = f"{VARIANTS[step].paper[2]:.2f}" if step in VARIANTS else f"{PAPER_EVOLVED[2]:.2f} (best)" if step == steps[-1] else ""
+        lines.append(f"| {title} | {shown} | {paper} |")
+    lines += ["", "The paper's column is another model on another benchmark: the order of the rows can be compared, the numbers cannot.", "",
+              "Paired over the same items (bootstrap interval, McNemar's exact p):", ""]
+    for a, b in _pairs(steps):
+        for part in parts:
+            lines.append(f"- {part}: " + describe(_compare(pooled, a, b, part), a, steps[-1] if b == "last" else b))
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,72 @@
+"""`tooldev.py make-base`: pre-train the embedded model from scratch, with this repository's own loop, on the world's general text.
+
+    torchrun --nproc-per-node 2 tooldev.py make-base --out runs/base     # two processes of one thread suit two cores
+
+The result, `OUT/model`, is what stands in model/tiny: config.json, tokenizer.json and model.safetensors. The same command goes on
+after an interruption. What the general text is, and what it leaves out, is in data/world_text.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import time
+from itertools import islice
+from pathlib import Path
+
+from data import world_text
+from data.schema import write_json
+from data.tasks import Row
+from pipeline.settings import writable
+
+SHAPE = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 5, "num_attention_heads": 8, "num_key_value_heads": 8}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="runs/base", help="folder of the run")
+    parser.add_argument("--rows", type=int, default=160_000, help="conversations of general text; each is seen about once")
+    parser.add_argument("--steps", type=int, default=4400, help="optimizer steps of 36 rows")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the text, the tokenizer's sample and the fresh weights")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each process")
+
+
+def main(args: argparse.Namespace) -> int:
+    from model import load_tokenizer
+    from model.chat import encode_chat
+    from train import TrainConfig, run_training
+
+    out, rank = Path(args.out), int(os.environ.get("RANK", "0"))
+    writable(out)
+    base = out / "base"
+    if rank == 0:
+        write_base(base, args.seed)
+    while not (base / "config.json").is_file():
+        time.sleep(0.2)
+    tokenizer = load_tokenizer(base)
+
+    def rows() -> list[Row]:
+        texts = islice(world_text.conversations(args.seed), args.rows)
+        return [Row(str(number), "text", *encode_chat(messages, tokenizer)) for number, messages in enumerate(texts)]
+
+    run_training(TrainConfig(stage="pretrain", model=str(base), out=str(out / "run"), learning_rate=2e-3, global_batch_size=36,
+                             micro_batch_tokens=700, precision="bf16", weight_decay=0.1, beta2=0.95, warmup_ratio=0.04,
+                             max_steps=args.steps, checkpoint_steps=400, seed=args.seed, threads=args.threads), rows=rows, tokenizer=tokenizer)
+    if rank == 0:
+        shutil.copytree(out / "run" / "model", out / "model", dirs_exist_ok=True)
+        print(f"{out / 'model'}: config.json, tokenizer.json, model.safetensors")
+    return 0
+
+
+def write_base(base: Path, seed: int) -> None:
+    """Train the tokenizer and write it with the config; config.json comes last."""
+    if (base / "config.json").is_file():
+        return
+    base.mkdir(parents=True, exist_ok=True)
+    tokenizer = world_text.train_tokenizer(seed)
+    tokenizer.save(str(base / "tokenizer.json"))
+    write_json(base / "config.json", {
+        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "vocab_size": world_text.VOCAB_SIZE, **SHAPE, "hidden_act": "silu",
+        "max_position_embeddings": 4096, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": True,
+        "use_sliding_window": False, "bos_token_id": None, "eos_token_id": tokenizer.token_to_id("<|im_end|>"),
+        "pad_token_id": tokenizer.token_to_id("<|endoftext|>"), "torch_dtype": "bfloat16"})

@@ -1,0 +1,85 @@
+"""`tooldev.py demo`: the whole method on the embedded model and the generated tool world, with nothing to download.
+
+The labelled examples come from ten domains, the new queries from eight others, and the test items from both and from four that no
+training text knows; tools and values of the test occur nowhere else (data/world.py). Settings suit a model of a few million
+weights and are printed beside the paper's.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from data import world
+from data.schema import write_jsonl
+from pipeline.settings import PAPER_PRESET, RunSettings
+from pipeline.steps import run_pipeline, say
+from tooldev import Sizes, home
+
+
+@dataclass(frozen=True)
+class WorldSizes:
+    """Rows of one demo."""
+
+    tools: int
+    examples: int
+    queries_per_round: int
+    rounds: int
+    validation: int
+    test: tuple[int, int, int]          # labelled, unlabelled, heldout domains
+
+
+FULL = WorldSizes(tools=800, examples=1500, queries_per_round=400, rounds=3, validation=100, test=(120, 300, 60))
+QUICK = WorldSizes(tools=96, examples=160, queries_per_round=32, rounds=1, validation=20, test=(24, 40, 8))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="", help="folder of the run (default: runs/demo, or runs/demo-quick); the same command resumes")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the data, of training and of sampling")
+    parser.add_argument("--quick", action="store_true", help="the same code on less data, one round")
+    parser.add_argument("--model", default="", help="base to use instead of the embedded one (default: model/tiny)")
+
+
+def main(args: argparse.Namespace) -> int:
+    sizes = QUICK if args.quick else FULL
+    out = Path(args.out or ("runs/demo-quick" if args.quick else "runs/demo"))
+    settings = world_settings(args.model or str(home("model", "tiny")), sizes, args.seed)
+    say(settings_table(settings, sizes))
+    run_pipeline(settings, out, lambda data: write_world(data, sizes, args.seed))
+    print((out / "report.md").read_text(encoding="utf-8"))
+    return 0
+
+
+def world_settings(model: str, sizes: WorldSizes, seed: int, variants: tuple[str, ...] = ("adaption", "joint"), **changes) -> RunSettings:
+    """Settings of a run on the world with the preset for the embedded model."""
+    evolve = {"min_votes": 2, **changes.pop("evolve", {})}
+    return RunSettings.from_preset("tiny", model=model, seed=seed, rounds=sizes.rounds, variants=variants,
+                                   queries_per_round=sizes.queries_per_round, probe=min(64, sizes.validation), evolve=evolve, **changes)
+
+
+def write_world(data: Path, sizes: WorldSizes, seed: int) -> dict[str, list[dict]]:
+    """Draw the run's data from the world into `data`; returns what each query really asks for."""
+    made = world.training_data(seed, tools=sizes.tools, labelled=sizes.examples)
+    found, truth = world.queries(sizes.queries_per_round * sizes.rounds, seed=seed)
+    validation = world.examples(sizes.validation, group="labelled", split="train", seed=seed + 1_000_000)
+    known = {example.query for example in made["examples"]}
+    rows = {"tools": made["tools"], "examples": made["examples"], "queries": found,
+            "validation": [example for example in validation if example.query not in known],
+            "test": world.test_items(*sizes.test, seed=seed)}
+    for name, items in rows.items():
+        write_jsonl(data / f"{name}.jsonl", [item.to_dict() for item in items])
+    write_jsonl(data / "truth.jsonl", [{"id": name, "calls": calls} for name, calls in truth.items()])
+    return truth
+
+
+def settings_table(settings: RunSettings, sizes: WorldSizes) -> str:
+    """This run's settings beside the paper's."""
+    paper = PAPER_PRESET
+    rows = [("tool documents", sizes.tools, Sizes.tools), ("labelled examples", sizes.examples, Sizes.examples),
+            ("queries a round", sizes.queries_per_round, Sizes.queries_per_round), ("rounds", sizes.rounds, "3 at most"),
+            ("global batch", settings.global_batch_size, paper.global_batch_size),
+            ("learning rate", settings.learning_rate, paper.learning_rate),
+            ("epochs adaption / labelled / round", f"{settings.adaption_epochs:g} / {settings.labelled_epochs:g} / {settings.evolve_epochs:g}", "not stated"),
+            ("LoRA rank / alpha", f"{settings.rank} / {settings.alpha:g}", "16 / 32"), ("votes needed", settings.evolve.get("min_votes", 1), "most of 5")]
+    return "\n".join(["settings                              here   paper", *(f"  {name:34} {here!s:>12}   {there}" for name, here, there in rows)])

@@ -1,0 +1,167 @@
+"""Everything that decides what a run computes; kept in run.json, and compared when the same folder is used again.
+
+A preset holds the sizes that depend on the model: the paper's for its backbones, smaller batches and a higher rate for the
+embedded model of a few million weights. Left out: paths of results and anything that only changes the pace.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from data.schema import read_json, sha256_file, write_json
+from tooldev import VARIANTS, Evolution, Lora, Sft
+
+DATA_FILES = ("tools", "examples", "queries", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What depends on the size of the model."""
+
+    learning_rate: float
+    global_batch_size: int
+    adaption_epochs: float
+    labelled_epochs: float
+    evolve_epochs: float
+    max_length: int
+    max_tools_tokens: int
+    max_calls_tokens: int
+    micro_batch_tokens: int = 4096
+
+
+# Epochs and lengths are not stated in the paper: one pass, and lengths that hold its prompts (LOG.md).
+PAPER_PRESET = Preset(Sft.learning_rate, Sft.global_batch_size, 1.0, 1.0, 1.0, 4096, 1024, 512)
+TINY_PRESET = Preset(1e-3, 16, 1.0, 2.0, 1.0, 1024, 320, 192)
+PRESETS = {"paper": PAPER_PRESET, "tiny": TINY_PRESET}
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """One run of the method. Paths to data are free to move: what counts is what the files say (their hashes)."""
+
+    model: str
+    preset: str
+    seed: int
+    rounds: int = Evolution.rounds
+    variants: tuple[str, ...] = ("joint",)
+    queries_per_round: int = 0
+    learning_rate: float = Sft.learning_rate
+    global_batch_size: int = Sft.global_batch_size
+    adaption_epochs: float = 1.0
+    labelled_epochs: float = 1.0
+    evolve_epochs: float = 1.0
+    max_length: int = 4096
+    max_tools_tokens: int = 1024
+    max_calls_tokens: int = 512
+    micro_batch_tokens: int = 4096
+    rank: int = Lora.rank
+    alpha: float = Lora.alpha
+    precision: str = "auto"
+    probe: int = 64
+    guard: tuple[str, ...] = ()
+    evolve: dict[str, Any] = dataclasses.field(default_factory=dict)      # further settings of evolution.config.RoundConfig
+    train: dict[str, Any] = dataclasses.field(default_factory=dict)       # further settings of train.TrainConfig
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.variants) - set(VARIANTS))
+        if unknown:
+            raise ValueError(f"unknown variants {', '.join(unknown)}; expected some of {', '.join(VARIANTS)}")
+        if self.rounds < 0 or self.seed < 0:
+            raise ValueError(f"--rounds {self.rounds} and --seed {self.seed}: both must be 0 or more")
+
+    @classmethod
+    def from_preset(cls, preset: str, **changes: Any) -> Self:
+        """The preset's sizes, with `changes` on top."""
+        return cls(preset=preset, **{**dataclasses.asdict(PRESETS[preset]), **changes})
+
+    def training(self, stage: str) -> dict[str, Any]:
+        """The settings of train.TrainConfig for one stage."""
+        epochs = {"adaption": self.adaption_epochs, "evolve": self.evolve_epochs}.get(stage, self.labelled_epochs)
+        return {"learning_rate": self.learning_rate, "global_batch_size": self.global_batch_size, "epochs": epochs,
+                "max_length": self.max_length, "micro_batch_tokens": self.micro_batch_tokens, "rank": self.rank,
+                "alpha": self.alpha, "precision": self.precision, "seed": self.seed, "checkpoint_steps": 50, **self.train}
+
+
+def run_record(settings: RunSettings, data: Path) -> dict[str, Any]:
+    """What run.json holds: every setting, the data's and the model's hashes, versions, the commit."""
+    files = {name: data / f"{name}.jsonl" for name in DATA_FILES if (data / f"{name}.jsonl").is_file()}
+    return {
+        "model": settings.model, "queries": str(data / "queries.jsonl"), "settings": dataclasses.asdict(settings),
+        "evolve": round_settings(settings, data), "data_sha256": {name: sha256_file(path) for name, path in files.items()},
+        "model_sha256": {p.name: sha256_file(p) for p in sorted(Path(settings.model).glob("*.safetensors"))},
+        "versions": versions(), "git_commit": git_commit(),
+    }
+
+
+def round_settings(settings: RunSettings, data: Path) -> dict[str, Any]:
+    """What evolve.py needs to repeat a round of this run: fields of evolution.config.RoundConfig."""
+    validation = data / "validation.jsonl"
+    return {"model": settings.model, "queries": str(data / "queries.jsonl"), "labelled": str(data / "examples.jsonl"),
+            "validation": str(validation) if validation.is_file() else "", "queries_per_round": settings.queries_per_round,
+            "guard": [*settings.guard], "seed": settings.seed, "max_tools_tokens": settings.max_tools_tokens,
+            "max_calls_tokens": settings.max_calls_tokens, "probe": settings.probe, "train": settings.training("evolve"),
+            **settings.evolve}
+
+
+def versions() -> dict[str, str]:
+    """Python, the run-time packages, and the number of threads: what a byte-for-byte repetition needs."""
+    from importlib.metadata import version
+
+    import torch
+
+    names = ("torch", "safetensors", "tokenizers", "sentencepiece", "numpy", "jsonschema")
+    return {"python": platform.python_version(), **{name: version(name) for name in names},
+            "threads": str(torch.get_num_threads()), "machine": platform.machine()}
+
+
+def git_commit() -> str:
+    """The commit of the code, with a + if files differ from it; "unknown" outside a clone."""
+    folder = Path(__file__).resolve().parent.parent
+    try:
+        found = subprocess.run(["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12"],
+                               capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
+def claim(out: Path, record: dict[str, Any]) -> None:
+    """Write run.json, or check that the folder's run is this one; a difference is refused by name."""
+    path = out / "run.json"
+    if not path.is_file():
+        if out.is_dir() and any(p.name != "data" for p in out.iterdir()):
+            raise ValueError(f"{out}: not empty and no run of ToolDev (no run.json); choose another --out")
+        write_json(path, record)
+        return
+    begun, now = _flat(read_json(path)), _flat(record)
+    free = ("model", "queries", "git_commit", "settings.model", "evolve.")
+    changed = [f"{name} was {begun.get(name)!r}, now {now.get(name)!r}" for name in sorted(set(begun) | set(now))
+               if begun.get(name) != now.get(name) and not name.startswith("versions.") and not (name in free or name.startswith("evolve."))]
+    if changed:
+        raise ValueError(f"{out} holds a run with other settings: {'; '.join(changed[:4])}; use them again, or another --out")
+    for name in sorted(n for n in now if n.startswith("versions.") and begun.get(n) != now[n]):
+        print(f"note: {name[9:]} was {begun.get(name)}, now {now[name]}; results may differ in the last digits", file=sys.stderr)
+
+
+def _flat(record: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(record, dict):
+        return {prefix.rstrip("."): list(record) if isinstance(record, tuple) else record}
+    return {key: value for name, item in record.items() for key, value in _flat(item, f"{prefix}{name}.").items()}
+
+
+def writable(out: Path) -> None:
+    """Make the folder and try to write in it, before any work is done."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".write-test-{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"--out {out}: cannot write there ({error.strerror}); choose another folder or change its rights") from None

@@ -1,0 +1,193 @@
+"""The method from end to end: raw model -> adaption -> joint training -> rounds of self-evolution, measured after every step.
+
+`run_pipeline` is the whole story. Each step is a folder with its own marker; what is complete is read and not repeated, so the
+same call after any interruption goes on where it stopped. The other variants of Table 3 are further steps of the same kind.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.schema import Example, load_examples, load_queries, load_tools, read_json, write_json
+from pipeline.settings import RunSettings, claim, round_settings, run_record, writable
+from tooldev import STEPS, VARIANTS
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do: `stage` "" only measures; `start` is the step whose adapter it goes on from, "" the base."""
+
+    name: str
+    stage: str
+    start: str
+    round: int = 0
+
+
+def plan_steps(settings: RunSettings) -> list[Step]:
+    """The steps of the wanted variants, each once, then the rounds (which start from the variant "joint")."""
+    steps: dict[str, Step] = {}
+    for variant in ("raw", *settings.variants):
+        for name in VARIANTS[variant].steps:
+            steps.setdefault(name, Step(name, *STEPS[name]))
+    if "joint" in settings.variants:
+        for number in range(1, settings.rounds + 1):
+            steps[f"round-{number}"] = Step(f"round-{number}", "evolve", "joint" if number == 1 else f"round-{number - 1}", number)
+    return list(steps.values())
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class Run:
+    """A run at work: its folder, settings, data, and the model under training."""
+
+    def __init__(self, settings: RunSettings, out: Path, truth: dict[str, list[dict]] | None = None) -> None:
+        import torch
+
+        from model import load_tokenizer
+        from train import compute_dtype
+
+        self.settings, self.out, self.data, self.truth = settings, out, out / "data", truth
+        self.device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        self.dtype = compute_dtype(settings.precision, self.device)
+        self.tokenizer = load_tokenizer(settings.model)
+        test = self.data / "test.jsonl"
+        self.test: list[Example] = load_examples(test) if test.is_file() else []
+        self.seconds: dict[str, float] = read_json(out / "seconds.json") if (out / "seconds.json").is_file() else {}
+
+    def model(self, start: str = "") -> Any:
+        """A fresh copy of the base, with the adapter of a step on it."""
+        from lora import load_adapter
+        from model import load_model
+
+        model = load_model(self.settings.model, dtype=self.dtype, device=self.device)
+        if start:
+            load_adapter(model, self.out / start / "adapter")
+        return model.eval()
+
+    def do(self, step: Step) -> None:
+        """Train (or evolve) one step and measure it."""
+        began = time.monotonic()
+        complete = (self.out / step.name / "eval" / "summary.json").is_file() or not self.test
+        if step.round:
+            self.evolve(step)
+        elif step.stage:
+            self.train(step)
+        if not complete:
+            self.measure(step.name, None)
+        spent = time.monotonic() - began
+        if spent > self.seconds.get(step.name, 0.0):                   # a second call that only reads takes no time worth noting
+            self.seconds[step.name] = round(spent, 1)
+            write_json(self.out / "seconds.json", self.seconds)
+
+    def train(self, step: Step) -> None:
+        from train import TrainConfig, run_training
+
+        source = self.data / ("tools.jsonl" if step.stage == "adaption" else "examples.jsonl")
+        adapter = str(self.out / step.start / "adapter") if step.start else ""
+        run_training(TrainConfig(stage=step.stage, model=self.settings.model, adapter=adapter, data=str(source),
+                                 out=str(self.out / step.name), **self.settings.training(step.stage)))
+
+    def measure(self, name: str, model: Any) -> dict[str, Any]:
+        """Answer the test items with the model of a step; kept in its eval folder."""
+        from eval.exact import evaluate
+        from sampler import generate
+
+        if not self.test:
+            return {}
+        model = model if model is not None else self.model("" if name == "raw" else name)
+        summary = evaluate(self.test, model, self.tokenizer, generate, self.out / name / "eval",
+                           max_new_tokens=self.settings.max_calls_tokens)
+        shares = " | ".join(f"{part} {100 * cell['value']:.1f}%" for part, cell in summary["sets"].items())
+        say(f"  {name}: exact match {100 * summary['all']['value']:.1f}% of {summary['items']} ({shares})")
+        return summary
+
+    def evolve(self, step: Step) -> None:
+        from evolution.config import RoundConfig
+        from evolve import run_round
+
+        config = RoundConfig.from_dict({**round_settings(self.settings, self.data), "run": str(self.out), "round": step.round})
+        run_round(config, None, self.tokenizer, judge=self.judge if self.truth else None,
+                  evaluate=lambda model, _: self.measure(step.name, model.eval()))
+
+    def judge(self, example: Example) -> dict[str, int] | None:
+        """How many values of an accepted answer are those that the query named (the embedded world knows)."""
+        from data.world import value_match
+
+        if example.id not in self.truth:
+            return None
+        right, made, said = value_match(example.calls, self.truth[example.id])
+        return {"right": right, "made": made, "said": said}
+
+
+def check_data(data: Path, settings: RunSettings) -> dict[str, int]:
+    """Read every input once, so that a bad row stops the run before any work; the number of rows of each."""
+    counts = {"tools": len(load_tools(data / "tools.jsonl")), "examples": len(load_examples(data / "examples.jsonl")),
+              "queries": len(load_queries(data / "queries.jsonl"))}
+    for name in ("validation", "test"):
+        if (data / f"{name}.jsonl").is_file():
+            counts[name] = len(load_examples(data / f"{name}.jsonl"))
+    for name, count in counts.items():
+        if count == 0:
+            raise ValueError(f"{data / name}.jsonl has no rows; every input of a run needs at least one")
+    wanted = settings.rounds * settings.queries_per_round
+    if counts["queries"] < wanted:
+        raise ValueError(f"{counts['queries']} queries are fewer than {settings.rounds} rounds x {settings.queries_per_round}; "
+                         "give more queries or lower --queries-per-round")
+    return counts
+
+
+def print_plan(run: Run, steps: list[Step], counts: dict[str, int]) -> None:
+    """Stages, rows, tokens, steps and minutes, before anything is done. Minutes come from one timed pass on this machine."""
+    from pipeline.estimate import estimate
+
+    lines = estimate(run, steps, counts)
+    say("\n".join(["plan", *("  " + line for line in lines)]))
+
+
+def run_pipeline(settings: RunSettings, out: str | Path, prepare: Callable[[Path], dict[str, list[dict]] | None]) -> dict[str, Any]:
+    """Run (or finish) the method in the folder `out`; returns the report, which is also in report.{html,md,json}.
+
+    Args:
+        prepare: writes tools, examples, queries and, where there are any, validation and test rows as JSONL into the folder it
+            is given, the same every time; returns what the queries really ask for, by id, where that is known.
+
+    Raises:
+        ValueError: an input row is bad (file and line are named), or `out` holds a run with other settings.
+    """
+    from eval.report import write_report
+
+    out = Path(out)
+    writable(out)
+    data = out / "data"
+    data.mkdir(exist_ok=True)
+    truth = prepare(data)
+    counts = check_data(data, settings)
+    claim(out, run_record(settings, data))
+    run, steps = Run(settings, out, truth), plan_steps(settings)
+    if all((out / step.name / "eval" / "summary.json").is_file() for step in steps):
+        say(f"{out}: every step is complete; writing the report")
+    else:
+        print_plan(run, steps, counts)
+    for number, step in enumerate(steps, start=1):
+        say(f"[{number}/{len(steps)}] {step.name}")
+        run.do(step)
+        if step.round and _stopped(run, step):
+            say(f"  stopping after round {step.round}: {_stopped(run, step)}")
+            break
+    report = write_report(out)
+    say(f"report: {out / 'report.html'}")
+    return report
+
+
+def _stopped(run: Run, step: Step) -> str | None:
+    """Why no further round should follow (only where --stop-when asked for it)."""
+    if not run.settings.evolve.get("stop_when"):
+        return None
+    return read_json(run.out / step.name / "ledger.json").get("stop")

@@ -1,0 +1,57 @@
+"""The direction of imports between the folders, walked: who may import whom."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# folder or file -> what of ours it may import at the top of a module (functions may import more, lazily)
+ALLOWED = {
+    "tooldev": set(),
+    "model": {"model"},
+    "lora": {"lora"},
+    "data": {"data"},
+    "sampler": {"sampler", "data"},
+    "eval": {"eval", "data", "tooldev"},
+    "training": {"training", "data", "tooldev"},
+    "train": {"train", "training", "tooldev", "data", "lora", "model"},
+    "evolution": {"evolution", "data"},
+    "evolve": {"evolve", "evolution", "data", "sampler"},
+    "pipeline": {"pipeline", "data", "eval", "tooldev", "lora", "model", "training", "sampler", "train", "evolve", "evolution"},
+}
+RUN_TIME = {"torch", "safetensors", "tokenizers", "sentencepiece", "numpy", "jsonschema"}
+
+
+def modules() -> list[Path]:
+    return [p for p in sorted(ROOT.rglob("*.py"))
+            if p.relative_to(ROOT).parts[0].removesuffix(".py") in ALLOWED and "venv" not in p.parts]
+
+
+def imported(tree: ast.Module, *, top_only: bool) -> set[str]:
+    nodes = tree.body if top_only else ast.walk(tree)
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_module_imports_only_what_its_folder_may(path):
+    owner = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    ours = imported(tree, top_only=True) & set(ALLOWED)
+    assert ours <= ALLOWED[owner], f"{owner} imports {sorted(ours - ALLOWED[owner])} at its top"
+    foreign = imported(tree, top_only=False) - set(ALLOWED) - set(sys.stdlib_module_names) - RUN_TIME
+    assert not foreign, f"run-time import outside the six packages: {sorted(foreign)}"
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, tooldev; tooldev.make_parser(None); print([m for m in ('torch', 'numpy', 'data', 'model') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"

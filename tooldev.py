@@ -1,0 +1,151 @@
+"""ToolDev's front door, and the paper on one page.
+
+    python tooldev.py demo                 # the whole method on the embedded model, on a laptop
+    python tooldev.py run --model DIR --tools F --examples F --queries F --out DIR
+    python tooldev.py COMMAND --help
+
+"ToolDev: Self-Improving Tool Learning via Decomposition and Evolution" (ToolACE-DEV, arXiv 2505.07512). The numbers below are
+the paper's, each with its place; what the paper does not state is chosen elsewhere and called ours. The method as one function
+is `pipeline.steps.run_pipeline`. This module imports nothing of ours at the top, so `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+# ------------------------------------------------------------------------------------------------- the paper's numbers
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Section 4.1: "All model modules are enabled for LoRA fine-tuning"."""
+
+    rank: int = 16                      # section 4.1
+    alpha: float = 32.0                 # section 4.1
+
+
+@dataclass(frozen=True)
+class Sft:
+    """Section 4.1, the same in every stage."""
+
+    global_batch_size: int = 64         # section 4.1
+    learning_rate: float = 1e-4         # section 4.1, cosine
+    warmup_ratio: float = 0.1           # section 4.1
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much data each stage uses."""
+
+    tools: int = 26_522                 # section 4.1, stage 1
+    examples: int = 20_000              # section 4.1, stage 2
+    queries_per_round: int = 10_000     # section 4.1, stage 3
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """Section 3.4 and appendix A.3."""
+
+    rounds: int = 3                     # section 4.1: at most; the best is reported
+    tools_temperature: float = 1.0      # section A.3
+    num_samples: int = 5                # section A.3, top-k sampling (k is not stated)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of Table 3: its steps, and the paper's scores (non-live, live, overall) for Llama-3.1-8B-Instruct on BFCL."""
+
+    title: str
+    steps: tuple[str, ...]
+    paper: tuple[float, float, float]
+
+
+# step -> (stage, the step whose adapter it goes on from; "" is the base)
+STEPS = {
+    "raw": ("", ""),
+    "adaption": ("adaption", ""),                               # Eq. 1
+    "invocation": ("invocation", ""),                           # Eq. 2
+    "invocation-adapted": ("invocation", "adaption"),           # Eq. 1, then Eq. 2
+    "joint": ("joint", "adaption"),                             # Eq. 1, then Eq. 2 and Eq. 3 together
+}
+VARIANTS = {
+    "raw": Variant("Raw", ("raw",), (72.06, 56.93, 64.50)),
+    "adaption": Variant("Adaption", ("adaption",), (73.54, 57.52, 65.53)),
+    "invocation": Variant("Invo.", ("invocation",), (88.96, 72.73, 80.85)),
+    "invocation-adapted": Variant("Invo. w. Adaption", ("adaption", "invocation-adapted"), (89.08, 73.03, 81.06)),
+    "joint": Variant("Invo.+Gen. w. Adaption", ("adaption", "joint"), (89.40, 73.93, 81.67)),
+}
+PAPER_EVOLVED = (89.67, 75.20, 82.44)   # Table 1, ToolDev (FC): the best of three rounds
+
+# ------------------------------------------------------------------------------------------------------- the commands
+
+# name -> (module with add_arguments(parser) and main(args) -> exit code or None, one line of help)
+COMMANDS = {
+    "demo": ("pipeline.demo", "the whole method on the embedded model and the generated tool world"),
+    "run": ("pipeline.run", "the method on your own model, tools, examples and queries; the same command resumes"),
+    "ablate": ("pipeline.ablation", "the five variants of Table 3 and the rounds after them, over seeds"),
+    "report": ("eval.report", "rebuild the report of a run"),
+    "eval": ("eval.run", "generate answers to a benchmark with a model, and score them"),
+    "score": ("eval.score", "score saved answers; needs no torch"),
+    "data": ("eval.download", "fetch a benchmark's data (the only command that uses the network)"),
+    "convert": ("data.formats.convert", "any known corpus -> tools, examples, queries and what was rejected"),
+    "split": ("data.splits", "deterministic subsets, de-duplication and mixtures of converted data"),
+    "stats": ("data.stats", "token lengths, duplicates and types of a data file"),
+    "check": ("data.check", "rule-check a file of tools or examples; exit 1 if anything is rejected"),
+    "show": ("pipeline.show", "one training row, token by token, the supervised tokens marked"),
+    "call": ("pipeline.ask", "ask a model to call tools for a query; prints JSON"),
+    "make-tools": ("pipeline.ask", "ask a model to make tools for a query; prints JSON"),
+    "export": ("pipeline.export", "a PEFT adapter or a merged Hugging Face checkpoint, with measured drift"),
+    "trace": ("evolution.trace", "the story of one query through a round of self-evolution"),
+    "make-base": ("pipeline.base", "pre-train the embedded model from scratch on the world's general text"),
+}
+
+
+def make_parser(command: str | None) -> argparse.ArgumentParser:
+    """The parser; only the named command's module is imported."""
+    parser = argparse.ArgumentParser(prog="tooldev.py", description=__doc__.split("\n\n")[0], epilog="`tooldev.py COMMAND --help` "
+                                     "explains a command. Training alone: train.py. One round of self-evolution alone: evolve.py.")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, text) in COMMANDS.items():
+        sub = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".",
+                                    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        if name == command:
+            importlib.import_module(module).add_arguments(sub)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; a user's mistake is one line on stderr and exit code 2."""
+    argv = sys.argv[1:] if argv is None else argv
+    command = next((word for word in argv if not word.startswith("-")), None)
+    try:
+        args = make_parser(command).parse_args(argv)
+        return importlib.import_module(COMMANDS[args.command][0]).main(args) or 0
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+    except (ValueError, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks; operating-system errors name their file."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def home(*parts: str) -> Path:
+    """A path inside this repository."""
+    return Path(__file__).resolve().parent.joinpath(*parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
