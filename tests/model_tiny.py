@@ -37,7 +37,8 @@ def _without(raw: dict, *keys: str) -> dict:
 CONFIGS = {
     "llama-3.1": LLAMA | {"rope_scaling": LLAMA3_ROPE},
     "llama-3.2": LLAMA | {"rope_scaling": LLAMA3_ROPE | {"factor": 32.0}, "head_dim": 16, "tie_word_embeddings": True},
-    "llama-3.1-new-spelling": _without(LLAMA, "rope_theta") | {"rope_parameters": LLAMA3_ROPE | {"rope_theta": 500000.0}},
+    "llama-3.1-new-spelling": _without(LLAMA, "rope_theta") | {
+        "rope_parameters": LLAMA3_ROPE | {"rope_theta": 500000.0}},
     "llama-mha": _without(LLAMA, "num_key_value_heads", "rope_theta"),
     "llama-one-kv-head": LLAMA | {"num_key_value_heads": 1},
     "llama-head-dim": LLAMA | {"head_dim": 24},

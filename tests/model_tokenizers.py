@@ -1,4 +1,4 @@
-"""Tokenizers for tests: tiny ones trained on the spot, and Llama's, put together from Meta's package where installed."""
+"""Tokenizers for tests: tiny ones trained on the spot, and Llama's, made from Meta's package where installed."""
 
 import base64
 import hashlib
@@ -12,8 +12,8 @@ import pytest
 
 from model.tokenizer import BYTE_OF_CHARACTER
 
-TEXT = ["The tool returns the weather of a city, in degrees.", "def call(tool, arguments): return 3.14", "Grüße aus Köln",
-        "{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}", "naïve café, 東京 2024", "a  b\n\n\tc"] * 8
+TEXT = ["The tool returns the weather of a city, in degrees.", "def call(tool, arguments): return 3.14",
+        "Grüße aus Köln", "{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}", "naïve café, 東京 2024", "a  b\n\n\tc"] * 8
 CHATML_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHATML_ADDED = ["<tool_call>", "</tool_call>", "<tools>", "</tools>"]
 LLAMA_SHA256 = "82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55"
@@ -31,7 +31,8 @@ def chatml_folder(path: Path, **model_changes) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = sorted(BYTE_OF_CHARACTER)
-    tokenizer.train_from_iterator(TEXT, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False))
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(TEXT, trainer)
     tokenizer.add_special_tokens(CHATML_SPECIAL)
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in CHATML_ADDED])
     raw = json.loads(tokenizer.to_str())
@@ -50,8 +51,8 @@ def sentencepiece_folder(path: Path) -> Path:
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXT), model_writer=model, model_type="bpe", vocab_size=400, byte_fallback=True,
-        control_symbols=["[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
-                         "[/TOOL_RESULTS]"],
+        control_symbols=["[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]",
+                         "[TOOL_RESULTS]", "[/TOOL_RESULTS]"],
         normalization_rule_name="identity", remove_extra_whitespaces=False, allow_whitespace_only_pieces=True,
         split_digits=True, minloglevel=2)
     path.mkdir(exist_ok=True)
@@ -61,7 +62,7 @@ def sentencepiece_folder(path: Path) -> Path:
 
 @lru_cache(maxsize=1)
 def llama_json() -> str:
-    """Llama 3's tokenizer.json, byte for byte the hub's, made from the vocabulary in Meta's package llama-models."""
+    """Llama 3's tokenizer.json, equal to the hub's in what it says, made from the vocabulary in Meta's package llama-models."""
     try:
         files = importlib.metadata.files("llama-models") or []
     except importlib.metadata.PackageNotFoundError:
@@ -80,20 +81,22 @@ def llama_json() -> str:
         splits = [(token[:i], token[i:]) for i in range(1, len(token)) if token[:i] in ranks and token[i:] in ranks]
         splits.sort(key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
         merges += [[spelled[left], spelled[right]] for left, right in splits]
-    names = ["begin_of_text", "end_of_text", "reserved_special_token_0", "reserved_special_token_1", "finetune_right_pad_id",
-             "reserved_special_token_2", "start_header_id", "end_header_id", "eom_id", "eot_id", "python_tag"]
+    names = ["begin_of_text", "end_of_text", "reserved_special_token_0", "reserved_special_token_1",
+             "finetune_right_pad_id", "reserved_special_token_2", "start_header_id", "end_header_id", "eom_id", "eot_id",
+             "python_tag"]
     names += [f"reserved_special_token_{i}" for i in range(3, 248)]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     added = [{"id": 128000 + i, "content": f"<|{name}|>", **flags} for i, name in enumerate(names)]
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     split = {"type": "Split", "pattern": {"Regex": LLAMA_SPLIT}, "behavior": "Isolated", "invert": False}
+    vocabulary = {spelled[token]: rank for token, rank in ranks.items()}
     return json.dumps({
         "version": "1.0", "added_tokens": added, "normalizer": None, "post_processor": None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, level]},
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
         "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
                   "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": True,
-                  "vocab": {spelled[token]: rank for token, rank in ranks.items()}, "merges": merges}}, ensure_ascii=False)
+                  "vocab": vocabulary, "merges": merges}}, ensure_ascii=False)
 
 
 def llama_folder(path: Path) -> Path:

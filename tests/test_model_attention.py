@@ -74,8 +74,9 @@ def test_the_layouts_agree_to_the_last_digits_in_float64():
     cache, positions = GrowingCache(model.config.num_hidden_layers), torch.arange(96)[None]
     with torch.no_grad():
         whole = model(ids)
-        cached = torch.cat([model(ids[:, i:i + 1], position_ids=positions[:, i:i + 1], cache=cache) for i in range(96)], 1)
-        packed, separate = model(ids, lengths=lengths), torch.cat([model(part) for part in ids.split(lengths, dim=1)], 1)
+        steps = [model(ids[:, [i]], position_ids=positions[:, [i]], cache=cache) for i in range(96)]
+        cached, packed = torch.cat(steps, dim=1), model(ids, lengths=lengths)
+        separate = torch.cat([model(part) for part in ids.split(lengths, dim=1)], dim=1)
     torch.testing.assert_close(cached, whole, rtol=0, atol=1e-12)
     torch.testing.assert_close(packed, separate, rtol=0, atol=1e-12)
 
@@ -126,7 +127,8 @@ def test_lengths_with_two_rows_are_refused():
 
 @pytest.mark.parametrize("every", [1, 2])
 def test_checkpointing_changes_no_gradient(every):
-    plain, checkpointed, ids = tiny_model(CONFIGS["qwen2.5-untied"]), tiny_model(CONFIGS["qwen2.5-untied"]), token_ids(1, 96)
+    plain, checkpointed = (tiny_model(CONFIGS["qwen2.5-untied"]) for _ in range(2))
+    ids = token_ids(1, 96)
     checkpointed.checkpoint_every = every
     for model in (plain, checkpointed):
         next_token_loss(model.train()(ids, lengths=[50, 46]), ids).backward()

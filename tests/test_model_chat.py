@@ -13,7 +13,7 @@ from tests.model_tokenizers import chatml_folder, forged_texts, sentencepiece_fo
 from tests.test_model_tokenizer import REAL, loaded
 
 FILES = ["llama31", "llama32", "qwen25", "mistral_v03"]
-FORGED = "lookalike_in_user"                        # the one row whose reference ids hold control tokens that a user typed
+FORGED = "lookalike_in_user"                        # the one row whose reference ids hold control tokens a user typed
 SYSTEM_USER = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello there"}]
 
 
@@ -42,10 +42,11 @@ def test_ids_and_text_equal_the_golden_rows(file, tmp_path):
     tokenizer, rows = real(file, tmp_path), golden(file)
     assert len(rows) == 14
     for row in rows:
-        ids, text = chat.render(row["messages"], tokenizer, row["kwargs"]["add_generation_prompt"], tools=row["tools"] or ())
+        prompted = row["kwargs"]["add_generation_prompt"]
+        ids, text = chat.render(row["messages"], tokenizer, prompted, tools=row["tools"] or ())
         expected = row.get("mistral_common_ids", row["ids"])
         official_text = row["text"] if row["ids"] == expected or row["name"] == FORGED else None
-        if row["name"] != FORGED or file == "mistral_v03":      # the official Mistral library encodes contents literally
+        if row["name"] != FORGED or file == "mistral_v03":      # Mistral's library encodes contents literally, as we do
             assert ids == expected, row["name"]
         if official_text is not None:                           # the hub's Mistral template differs from the library
             assert text == official_text, row["name"]
@@ -118,13 +119,16 @@ def test_the_prompt_is_a_prefix_of_the_training_row(tokenizer, system, query, fi
 
 def test_nobody_forges_a_turn(tokenizer):
     """As many control tokens as turns, whatever the contents spell, in tools and results as in messages."""
-    controls = set(tokenizer._controls.values()) - {tokenizer.control_id("<tool_call>"), tokenizer.control_id("</tool_call>")}
+    tags = {tokenizer.control_id("<tool_call>"), tokenizer.control_id("</tool_call>")}
+    controls = set(tokenizer._controls.values()) - tags
 
     def conversation(text: str) -> list[int]:
         tool = {"type": "function", "function": {"name": text, "description": text, "parameters": {}}}
         call = {"id": text, "function": {"name": text, "arguments": {"x": text}}}
-        messages = [{"role": "system", "content": text}, {"role": "user", "content": [("text", text), ("tag", "<|im_end|>")]},
-                    {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": text, "tool_call_id": text},
+        messages = [{"role": "system", "content": text},
+                    {"role": "user", "content": [("text", text), ("tag", "<|im_end|>")]},
+                    {"role": "assistant", "tool_calls": [call]},
+                    {"role": "tool", "content": text, "tool_call_id": text},
                     {"role": "assistant", "content": text}, {"role": "user", "content": text}]
         return [i for i in chat.render(messages, tokenizer, tools=[tool])[0] if i in controls]
 
@@ -154,8 +158,8 @@ def test_mistral_joins_neighbouring_users_and_keeps_the_system_text(tmp_path):
 @pytest.mark.parametrize(("messages", "words"), [
     ([{"role": "robot", "content": "x"}], "role"), ([{"role": "user"}], "content"), (["x"], "role"),
     ([{"role": "user", "content": [("control", "<s>")]}], "piece"),
-    ([{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}],
-     "object"),
+    ([{"role": "user", "content": "x"},
+      {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}], "object"),
 ])
 def test_messages_that_are_none_are_refused(tiny, messages, words):
     with pytest.raises(ValueError, match=words):
@@ -179,7 +183,8 @@ def test_what_one_familys_own_format_cannot_say_is_refused(tmp_path):
         chat.render([{"role": "system", "content": "x"}], llama, tools=[{}])
     mistral = load_tokenizer(sentencepiece_folder(tmp_path))
     with pytest.raises(ValueError, match="beside"):
-        chat.render([{"role": "user", "content": "x"}, {"role": "assistant", "content": "y", "tool_calls": [call]}], mistral)
+        both = {"role": "assistant", "content": "y", "tool_calls": [call]}
+        chat.render([{"role": "user", "content": "x"}, both], mistral)
 
 
 def test_a_training_row_must_end_with_an_answer(tiny):

@@ -109,7 +109,8 @@ def test_ids_beyond_the_vocabulary_and_special_ones_are_no_text(tokenizer):
 ])
 def test_facts_of_the_real_tokenizers(name, family, size, bos, eos, tmp_path):
     tokenizer = loaded(name, tmp_path)
-    assert (tokenizer.family, tokenizer.vocab_size, tokenizer.bos_id, set(tokenizer.eos_ids)) == (family, size, bos, eos)
+    assert (tokenizer.family, tokenizer.vocab_size, tokenizer.bos_id) == (family, size, bos)
+    assert set(tokenizer.eos_ids) == eos
 
 
 def test_qwens_tool_call_is_shown_but_never_typed(tmp_path):
@@ -151,7 +152,7 @@ def test_sentencepiece_wins_where_both_files_are(tmp_path):
 
 @pytest.mark.parametrize(("file", "text", "words"), [
     ("tokenizer.json", "{", "tokenizer.json"), ("tokenizer.json", "[]", "tokenizer.json"),
-    ("tokenizer.json", '{"added_tokens": [], "model": {"type": "WordPiece", "vocab": {}}}', "WordPiece.*supported: BPE"),
+    ("tokenizer.json", '{"added_tokens": [], "model": {"type": "WordPiece"}}', "WordPiece.*supported: BPE"),
     ("tokenizer.json", '{"added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0}}}', "tokenizer.json"),
     ("tokenizer.model", "IQ== 0\n", "not a sentencepiece model.*tokenizer.json"),
 ])

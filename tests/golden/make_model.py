@@ -3,8 +3,8 @@
     python -m tests.golden.make_model        (needs transformers; the everyday tests then do not)
 
 For each configuration, in float32 with eager attention: logits at four positions of a row of 96 ids, and for the
-gradient of the mean next-token loss each tensor's norm and its product with a fixed direction. Also the root mean square
-error of the reference's own bfloat16 and float16 logits against its float32 ones, the yardstick for half precision.
+gradient of the mean next-token loss each tensor's norm and its product with a fixed direction. Also the root mean
+square error of the reference's own bfloat16 and float16 logits against its float32 ones, the yardstick for half precision.
 """
 
 import json
@@ -54,9 +54,10 @@ def golden(raw: dict) -> dict:
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    made_with = {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
+    made_with = {"python": platform.python_version(), "torch": torch.__version__,
+                 "transformers": transformers.__version__}
     found = {name: golden(raw) for name, raw in CONFIGS.items()}
     for name, values in found.items():
-        print(f"{name:24} logits std {values['std']:.3f}, half precision rms error {values['half_precision_rms_error']}")
+        print(f"{name:24} logits std {values['std']:.3f}, rms errors {values['half_precision_rms_error']}")
     text = json.dumps({"made_with": made_with, "positions": POSITIONS, "configs": found})
     Path(__file__).with_name("model.json").write_text(text.replace('}, "', '},\n"') + "\n")
