@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from . import fused
 from .config import ModelConfig
 
 
@@ -51,6 +52,8 @@ def at_least_float32(x: Tensor) -> Tensor:
 def apply_rope(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
     """Turn each pair (i, i + D/2) of x (B, heads, S, D) by its position's angle, in float32."""
     cos, sin = rope
+    if fused.usable(x):
+        return fused.Rotated.apply(x, cos, sin)
     first, second = at_least_float32(x).chunk(2, dim=-1)                # half-split, as in Hugging Face weights
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
 
@@ -81,28 +84,35 @@ class Pack:
             index = first + torch.arange(longest)
             real = index <= last
             self.back[index[real]] = used + real.flatten().nonzero()[:, 0]
-            self.groups.append(torch.minimum(index, last).to(device))
+            self.groups.append(torch.minimum(index, last))
             used += index.numel()
+        self.index = torch.cat([group.flatten() for group in self.groups]).to(device)    # (padded tokens,)
         self.back = self.back.to(device)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, pack: Pack | None = None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, pack: Pack | None = None,
+           memo: list | None = None) -> Tensor:
     """Causal attention without a cache: q (B, H, S, D), k and v (B, K, S, D) -> (B, H, S, D).
 
     The one place where the kernel is chosen. PyTorch's scaled_dot_product_attention takes its fused kernel on a CPU,
     and on a GPU flash (sm_80 up) or memory-efficient (V100, T4) attention: all keep scores and softmax in float32, so
     fp16 survives logits beyond 65504. Key/value heads are repeated because the memory-efficient kernel knows no groups.
-    A window is a boolean mask, and only where it is shorter than the row. A pack is split by `Pack`.
+    A window is a boolean mask, and only where it is shorter than the row. A pack is split by `Pack`. `memo` is that of
+    `fused.CausalAttention`.
     """
     if pack is not None:
-        row = [x[0].transpose(0, 1) for x in (q, k, v)]                                  # (S, heads, D)
-        batches = [[x[group].transpose(1, 2) for x in row] for group in pack.groups]     # each x (n, heads, L, D)
-        parts = [attend(*batch, scale, window).transpose(1, 2).flatten(0, 1) for batch in batches]
-        return torch.cat(parts)[pack.back].transpose(0, 1)[None]                         # (n*L.., H, D) -> (1, H, S, D)
+        row = [fused.Gathered.apply(x[0].transpose(0, 1), pack.index, pack.back) for x in (q, k, v)]
+        groups = zip(*(x.split([group.numel() for group in pack.groups]) for x in row), strict=True)
+        parts = [attend(*(x.view(*places.shape, *x.shape[1:]).transpose(1, 2) for x in group), scale, window, memo=memo)
+                 for group, places in zip(groups, pack.groups, strict=True)]             # each (n, H, L, D)
+        y = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in parts])            # (padded tokens, H, D)
+        return fused.Scattered.apply(y, pack.back).transpose(0, 1)[None]                 # (1, H, S, D)
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
     if window is None or window >= q.shape[2]:
+        if q.dtype == torch.bfloat16 and fused.usable(q):
+            return fused.CausalAttention.apply(q, k, v, scale, memo)
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
     position = torch.arange(q.shape[2], device=q.device)
     distance = position[:, None] - position[None, :]
@@ -118,6 +128,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:                             # (B, S, E) -> (B, S, E)
+        if fused.usable(x):
+            return fused.RMSNormed.apply(x, self.weight, self.eps)
         return self.weight * F.rms_norm(at_least_float32(x), x.shape[-1:], None, self.eps).to(x.dtype)
 
 
@@ -133,7 +145,8 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(E, K * D, bias=cfg.qkv_bias)
         self.o_proj = nn.Linear(H * D, E, bias=cfg.o_proj_bias)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], pack: Pack | None = None, cache=None) -> Tensor:
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], pack: Pack | None = None, cache=None,
+                memo: list | None = None) -> Tensor:
         """x (B, S, E), rope from `rope_angles` -> (B, S, E); with a cache, tokens also see the T - S cached ones."""
         B, S, _ = x.shape
         q = self.q_proj(x).view(B, S, -1, self.head_dim).transpose(1, 2)                 # (B, H, S, D)
@@ -142,7 +155,7 @@ class Attention(nn.Module):
         q, k = apply_rope(q, rope), apply_rope(k, rope)
         scale = self.head_dim**-0.5
         if cache is None:
-            y = attend(q, k, v, scale, self.window, pack)                                # (B, H, S, D)
+            y = attend(q, k, v, scale, self.window, pack, memo)                          # (B, H, S, D)
         else:
             y = cache.layers[self.layer].attend(q, k, v, scale, self.window)             # (B, H, S, D)
         return self.o_proj(y.transpose(1, 2).reshape(B, S, -1))
@@ -158,7 +171,8 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(cfg.intermediate_size, cfg.hidden_size, bias=cfg.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:                             # (B, S, E) -> (B, S, F) -> (B, S, E)
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        return self.down_proj(fused.SwiGLU.apply(gate, up) if fused.usable(gate) else F.silu(gate) * up)
 
 
 class Block(nn.Module):
@@ -171,9 +185,25 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], pack: Pack | None = None, cache=None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rope, pack, cache)               # (B, S, E)
-        return x + self.mlp(self.post_attention_layernorm(x))                            # (B, S, E)
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], pack: Pack | None = None, cache=None,
+                recompute: bool = False) -> Tensor:
+        """x (B, S, E) -> (B, S, E); `recompute`: keep only the inputs of the two halves for the backward pass.
+
+        Two halves rather than one: with frozen weights, neither half's last matmul is then computed a second time.
+        """
+        if recompute:
+            x = checkpoint(self.attention_half, x, rope, pack, cache, [], use_reentrant=False)
+            return checkpoint(self.mlp_half, x, use_reentrant=False)
+        return self.mlp_half(self.attention_half(x, rope, pack, cache))
+
+    def attention_half(self, x: Tensor, rope: tuple[Tensor, Tensor], pack: Pack | None = None, cache=None,
+                       memo: list | None = None) -> Tensor:
+        """(B, S, E) -> (B, S, E)"""
+        return x + self.self_attn(self.input_layernorm(x), rope, pack, cache, memo)
+
+    def mlp_half(self, x: Tensor) -> Tensor:
+        """(B, S, E) -> (B, S, E)"""
+        return x + self.mlp(self.post_attention_layernorm(x))
 
 
 class Decoder(nn.Module):
@@ -245,10 +275,7 @@ class Transformer(nn.Module):
         rope = rope_angles(self.config, position_ids)
         x = self.model.embed_tokens(input_ids)                                           # (B, S, E)
         for i, block in enumerate(self.model.layers):
-            if self.training and self.checkpoint_every and i % self.checkpoint_every == 0:
-                x = checkpoint(block, x, rope, pack, cache, use_reentrant=False)
-            else:
-                x = block(x, rope, pack, cache)
+            x = block(x, rope, pack, cache, self.training and self.checkpoint_every > 0 and i % self.checkpoint_every == 0)
         return self.model.norm(x)
 
     def forward(self, input_ids: Tensor, position_ids: Tensor | None = None, lengths: list[int] | None = None,

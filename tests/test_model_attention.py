@@ -155,7 +155,7 @@ def test_biases_as_large_as_qwens_in_float16_give_what_float32_attention_gives(m
     model, ids = tiny_model(CONFIGS["qwen2.5-untied"]).half(), token_ids(1, 96)
     largest = []
 
-    def in_float32(q, k, v, scale, window, pack):
+    def in_float32(q, k, v, scale, window, pack, memo=None):
         largest.append(float((q.float() @ k.float().repeat_interleave(2, dim=1).transpose(2, 3)).abs().max()))
         return attend(q.float(), k.float(), v.float(), scale, window, pack).half()
 

@@ -1,0 +1,95 @@
+"""The hand-written backward passes against autograd through the plain expressions."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from model import fused
+from model.transformer import RMSNorm, apply_rope
+
+
+def both(mine, plain, *inputs: torch.Tensor, seed: int = 0):
+    """Outputs and gradients of two functions of the same inputs."""
+    results = []
+    for function in (mine, plain):
+        leaves = [x.detach().clone().requires_grad_() for x in inputs]
+        y = function(*leaves)
+        dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(y.dtype)
+        results.append((y, *torch.autograd.grad(y, leaves, dy)))
+    return zip(*results, strict=True)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+def test_norm_swiglu_and_rope_have_autograds_gradient_in_pieces_of_any_size(rows, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(fused, "PIECE", 256)
+    x, weight = torch.randn(1, rows, 24, dtype=torch.float64), torch.rand(24, dtype=torch.float64)
+    for a, b in both(lambda x, w: fused.RMSNormed.apply(x, w, 1e-6), lambda x, w: F.rms_norm(x, (24,), None, 1e-6) * w, x, weight):
+        torch.testing.assert_close(a, b)
+    for a, b in both(fused.SwiGLU.apply, lambda g, u: F.silu(g) * u, x, torch.randn_like(x)):
+        torch.testing.assert_close(a, b)
+    angles = torch.randn(1, 1, rows, 4, dtype=torch.float64)
+    cos, sin = angles.cos(), angles.sin()
+
+    def turned(x):
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+    for a, b in both(lambda x: fused.Rotated.apply(x, cos, sin), turned, torch.randn(1, 3, rows, 8, dtype=torch.float64)):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 1, 8), (2, 3, 64, 16), (2, 2, 65, 8), (1, 2, 200, 32)])
+def test_attention_in_bfloat16_is_as_close_to_float64_as_pytorchs(shape):
+    torch.manual_seed(0)
+    scale = shape[-1] ** -0.5
+    q, k, v = (torch.randn(shape, dtype=torch.bfloat16) for _ in range(3))
+
+    def sdpa(q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+
+    exact = [pair[0] for pair in both(sdpa, sdpa, q.double(), k.double(), v.double())]
+    for name, (mine, theirs), truth in zip("y q k v".split(), both(lambda q, k, v: fused.CausalAttention.apply(q, k, v, scale, None),
+                                                                  sdpa, q, k, v), exact, strict=True):
+        error, reference = ((x.double() - truth).norm() / truth.norm().clamp_min(1e-3) for x in (mine, theirs))
+        assert error <= 2 * reference + 4e-3, name          # bfloat16 rounds to 4e-3
+
+
+def test_attention_gradients_survive_large_scores():
+    torch.manual_seed(0)
+    q, k, v = (20 * torch.randn(1, 2, 100, 16, dtype=torch.bfloat16) for _ in range(3))
+    exact = both(*[lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.25)] * 2,
+                 q.double(), k.double(), v.double())
+    mine = both(*[lambda q, k, v: fused.CausalAttention.apply(q, k, v, 0.25, None)] * 2, q, k, v)
+    for (found, _), (truth, _) in zip(mine, exact, strict=True):
+        assert torch.isfinite(found).all()
+        assert (found.double() - truth).norm() <= 0.05 * truth.norm()
+
+
+def test_a_memo_is_filled_once_and_used_once():
+    q = torch.randn(1, 1, 5, 8, dtype=torch.bfloat16, requires_grad=True)
+    memo: list = []
+    first = fused.CausalAttention.apply(q, q, q, 1.0, memo)
+    assert len(memo) == 1
+    assert torch.equal(fused.CausalAttention.apply(q, q, q, 1.0, memo), first) and not memo
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_training_and_inference_agree(dtype):
+    """The fused and the plain path of one module, on the same input."""
+    torch.manual_seed(0)
+    norm = RMSNorm(16, 1e-6).to(dtype)
+    x = torch.randn(1, 9, 16, dtype=dtype, requires_grad=True)
+    torch.testing.assert_close(norm(x), norm(x.detach()).detach(), rtol=1e-2 if dtype == torch.bfloat16 else 1e-6, atol=1e-6)
+    rope = torch.rand(1, 1, 9, 4), torch.rand(1, 1, 9, 4)
+    q = torch.randn(1, 2, 9, 8, dtype=dtype, requires_grad=True)
+    torch.testing.assert_close(apply_rope(q, rope), apply_rope(q.detach(), rope))
+
+
+def test_gathering_and_scattering_a_pack_has_the_gradient_of_indexing():
+    x = torch.randn(6, 2, 3, dtype=torch.float64)
+    back = torch.tensor([4, 0, 2, 1, 7, 5])
+    index = torch.zeros(8, dtype=torch.int64)
+    index[back] = torch.arange(6)
+    for a, b in both(lambda x: fused.Scattered.apply(fused.Gathered.apply(x, index, back), back), lambda x: x[index][back], x):
+        torch.testing.assert_close(a, b)
