@@ -6,7 +6,7 @@ argument may be left out). An irrelevance item has no answer and its calls are [
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from data.formats.dialogue import transcript, turns_of
@@ -46,16 +46,24 @@ def _call(entry: Any, tools: list[Any]) -> dict[str, Any]:
         arguments, = arguments
     if not isinstance(arguments, dict):
         raise RowError("bad_call", f"the accepted arguments of {name!r} are {type(arguments).__name__}", stage="calls")
-    return {"name": name, "arguments": _chosen(arguments)}
+    return {"name": name, "arguments": _chosen(arguments, _required(name, tools))}
 
 
-def _chosen(accepted: dict[str, Any]) -> dict[str, Any]:
-    """The first accepted value of every argument; one whose first is "" may be left out and is, if others are listed."""
+def _required(name: str, tools: list[Any]) -> list[str]:
+    """The arguments that a tool's document requires."""
+    for tool in tools:
+        if isinstance(tool, dict) and tool.get("name") == name and isinstance(tool.get("parameters"), dict):
+            return tool["parameters"].get("required") or []
+    return []
+
+
+def _chosen(accepted: dict[str, Any], required: Sequence[str] = ()) -> dict[str, Any]:
+    """The first accepted value of every argument. Where that is "" beside others, an argument not required is left out."""
     out = {}
     for name, values in accepted.items():
         if not isinstance(values, list):
             out[name] = _value(values)
-        elif len(values) == 1 or (values and values[0] != ""):
+        elif values and (values[0] != "" or name in required or all(value == "" for value in values)):
             out[name] = _value(values[0])
     return out
 
