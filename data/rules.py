@@ -226,7 +226,10 @@ def _parts(schema: Any, where: str, role: str) -> Iterator[tuple[Any, str, str]]
 def _schemas(tool: dict) -> tuple[list[tuple[Any, str, str]], Finding | None]:
     """Every schema of a tool, and the finding that stopped the walk, if one did."""
     found: list[tuple[Any, str, str]] = []
-    roots = [(_arguments(tool), "arguments", "arguments", 0), (tool.get("results"), "results", "part", 1)]
+    arguments = _arguments(tool)
+    if isinstance(arguments, dict):
+        arguments = {"type": "dict", **arguments}           # the one type that may be left out
+    roots = [(arguments, "arguments", "arguments", 0), (tool.get("results"), "results", "part", 1)]
     stack = [root for root in reversed(roots) if isinstance(root[0], dict)]
     while stack:
         schema, where, role, depth = stack.pop()

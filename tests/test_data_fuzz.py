@@ -1,0 +1,210 @@
+"""Fuzz of the parser and the rule checker: mutated answers and schemas never raise, never cost much, always get a code."""
+
+import copy
+import json
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from data.parse import Reason, parse_calls, parse_tools
+from data.prompts import NO_CALL_TEXT, calls_answer, pieces_text, tools_answer
+from data.rules import EXAMPLE_TOOL, check_calls, check_tool, check_tools
+from data.schema import JsonError, Tool, ToolCall, strict_json_loads
+from sampler.consistency import majority_vote
+
+LIMIT_SECONDS = 0.05            # of CPU time, for one call
+MAX_BYTES = 65_536
+
+SEEDS_TOOLS = [
+    EXAMPLE_TOOL,
+    {"name": "book", "description": "Book a table.", "arguments": {"type": "dict", "required": ["where"], "properties": {
+        "where": {"type": "dict", "description": "Place.", "properties": {"city": {"type": "string"}, "zip": {"type": "integer"}},
+                  "required": ["city"]},
+        "guests": {"type": "array", "description": "Names.", "items": {"type": "string", "enum": ["a", "b"]}},
+        "price": {"anyOf": [{"type": "number"}, {"type": "null"}], "description": "Money.", "default": None}}}},
+    {"name": "空", "description": "é\u0301", "parameters": {"type": "object", "properties": {}}, "results": {"type": "dict"}},
+]
+SEEDS_CALLS = [("convert", {"amount": 5, "to": "EUR"}), ("book", {"where": {"city": "Rome", "zip": 1}, "guests": ["a"]}),
+               ("book", {"where": {"city": "</tool_call>"}, "price": 1.5})]
+PIECES = ["<tool_call>", "</tool_call>", "<tools>", "</tools>", "{", "}", "[", "]", '"', ":", ",", "\\", "\\u", "\\ud800", "NaN",
+          "-Infinity", "1e999", "9" * 400, "true", "null", "\x00", "\u202e", "\ud7ff", NO_CALL_TEXT, '{"name": "convert"}', "\n"]
+WORDS = ["type", "properties", "required", "enum", "items", "anyOf", "allOf", "$ref", "default", "pattern", "const", "name",
+         "additionalProperties", "description", "arguments", "parameters", "results", "format"]
+VALUES = ["string", "dict", "integer", "object", "city", "", None, True, -1, 1.5, float("nan"), float("inf"), 10 ** 400, "\ud800", [],
+          {}, [[]], {"type": "string"}, ["string", "null"], "(a+)+$", "#/x", "http://127.0.0.1:1/", {"$ref": "#"}]
+
+
+def mutated_text(rng: random.Random, text: str) -> str:
+    """The text with a few random cuts, repetitions and insertions, up to MAX_BYTES characters."""
+    for _ in range(rng.randrange(1, 5)):
+        at, length = rng.randrange(len(text) + 1), rng.choice([1, 2, 5, 20])
+        kind = rng.randrange(5)
+        if kind == 0:
+            text = text[:at] + text[at + length:]
+        elif kind == 1:
+            text = text[:at] + rng.choice(PIECES) + text[at:]
+        elif kind == 2:
+            text = text[:at] + text[at:at + length] * rng.choice([2, 3, 50]) + text[at:]
+        elif kind == 3:
+            text = text[:at] + chr(rng.choice([rng.randrange(32, 127), rng.randrange(0xD7FF), 0x1F600])) + text[at + 1:]
+        elif rng.random() < 0.2:
+            piece = rng.choice([*PIECES, text[at:at + length] or "x"])
+            text = text[:at] + piece * (rng.choice([2_000, 20_000, 30_000, MAX_BYTES]) // len(piece)) + text[at:]
+    return text[:MAX_BYTES]
+
+
+def mutated_value(rng: random.Random, value):
+    """A copy of a JSON value with one node replaced, removed, repeated, wrapped or renamed."""
+    value = copy.deepcopy(value)
+    holder, key, node = None, None, value
+    while isinstance(node, dict | list) and node and rng.random() < 0.75:
+        holder, key = node, rng.choice(list(node)) if isinstance(node, dict) else rng.randrange(len(node))
+        node = node[key]
+    new = rng.choice(VALUES) if rng.random() < 0.6 else {rng.choice(WORDS): node}
+    if rng.random() < 0.04:
+        target = rng.choice([1_000, 8_000, 30_000, MAX_BYTES])
+        size = target // (8 + len(str(node)))
+        new = rng.choice([[node] * size, {f"k{i}": node for i in range(size)}, "x" * target, nest(node, min(size, 40)),
+                          {"enum": [f"{i}" for i in range(target // 8)], "type": "string"},
+                          {"anyOf": [node] * size}, {"required": [f"{i}" for i in range(target // 8)], "properties": {}}])
+    if holder is None:
+        return new
+    if rng.random() < 0.15:
+        del holder[key]
+    elif isinstance(holder, dict) and rng.random() < 0.2:
+        holder[rng.choice(WORDS)] = holder.pop(key)
+    else:
+        holder[key] = new
+    return value
+
+
+def nest(value, depth: int):
+    for _ in range(depth):
+        value = {"type": "dict", "properties": {"x": value}}
+    return value
+
+
+class Watch:
+    """Runs a function under the CPU limit and keeps the slowest case."""
+
+    def __init__(self) -> None:
+        self.slowest, self.case, self.calls = 0.0, "", 0
+
+    def __call__(self, function, *arguments):
+        start = time.process_time()
+        result = function(*arguments)
+        spent = time.process_time() - start
+        if spent > LIMIT_SECONDS:                       # once more: the machine may have been interrupted, the code may not
+            start = time.process_time()
+            function(*arguments)
+            spent = min(spent, time.process_time() - start)
+        self.calls += 1
+        if spent > self.slowest:
+            self.slowest, self.case = spent, f"{function.__name__}{repr(arguments)[:300]}"
+        assert spent < LIMIT_SECONDS, f"{spent:.3f} s: {self.case}"
+        return result
+
+
+def fuzz_texts(rng: random.Random, watch: Watch) -> None:
+    """One mutated answer through both parsers, and what comes out through the rule checker."""
+    tools = [EXAMPLE_TOOL, SEEDS_TOOLS[1]]
+    chosen = [ToolCall(*call) for call in rng.sample(SEEDS_CALLS, rng.randrange(4))]
+    text = mutated_text(rng, pieces_text(calls_answer(chosen)))
+    found = watch(parse_calls, text)
+    if isinstance(found, Reason):
+        assert found.code
+    else:
+        assert all(code for code, _ in watch(check_calls, found, tools))
+        majority_vote([found, None, found], [Tool.from_dict(tool) for tool in tools], [-1.0] * 3)
+    text = mutated_text(rng, pieces_text(tools_answer([Tool.from_dict(tool) for tool in rng.sample(SEEDS_TOOLS, 2)])))
+    found = watch(parse_tools, text)
+    if isinstance(found, Reason):
+        assert found.code
+    else:
+        assert all(code for code, _ in watch(check_tools, found))
+
+
+def fuzz_values(rng: random.Random, watch: Watch) -> None:
+    """One mutated tool and one mutated call; where the checker finds a tool good, it must be a Tool and be usable."""
+    tool = rng.choice(SEEDS_TOOLS)
+    for _ in range(rng.randrange(1, 4)):
+        tool = mutated_value(rng, tool)
+    findings = watch(check_tool, tool)
+    assert all(code for code, _ in findings)
+    if not findings:
+        assert check_tool(Tool.from_dict(tool)) == []
+    name, arguments = rng.choice(SEEDS_CALLS)
+    call = mutated_value(rng, {"name": name, "arguments": arguments})
+    assert all(code for code, _ in watch(check_calls, [call], [tool, EXAMPLE_TOOL]))
+
+
+def fuzz(count: int, seed: int) -> Watch:
+    rng, watch = random.Random(seed), Watch()
+    for _ in range(count // 4):
+        fuzz_texts(rng, watch)
+        fuzz_values(rng, watch)
+    return watch
+
+
+def test_a_thousand_mutants():
+    assert fuzz(2_000, seed=0).calls >= 2_000
+
+
+@pytest.mark.slow
+def test_two_hundred_thousand_mutants():
+    watch = fuzz(200_000, seed=int(os.environ.get("TOOLDEV_FUZZ_SEED", "1")))
+    print(f"{watch.calls} calls, slowest {1000 * watch.slowest:.1f} ms: {watch.case}")
+    assert watch.calls >= 200_000
+
+
+@pytest.mark.slow
+def test_real_tools_of_the_corpora_never_raise():
+    if "TOOLDEV_DATA" not in os.environ:
+        pytest.skip("TOOLDEV_DATA is not set: the folder with corpora/")
+    watch, seen = Watch(), 0
+    for path in sorted((Path(os.environ["TOOLDEV_DATA"]) / "corpora").rglob("*.json*")):
+        if path.suffix not in (".json", ".jsonl"):
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        for line in (text.splitlines() if path.suffix == ".jsonl" else [text])[:3_000]:
+            try:
+                record = strict_json_loads(line)
+            except JsonError:
+                continue
+            for item in record[:500] if isinstance(record, list) else [record]:
+                for tool in (item, *(item.get("tools") or ())) if isinstance(item, dict) else ():
+                    assert all(code for code, _ in watch(check_tool, tool))
+                    seen += 1
+    assert seen > 10_000
+    print(f"{seen} real records, slowest {1000 * watch.slowest:.1f} ms")
+
+
+@pytest.mark.parametrize("text", ["[" * 70_000, "<tool_call>" * 3_000, "<tool_call>" + "[" * 30_000, "<tools>" + "{\"a\":" * 5_000,
+                                  "<tools>" + "1 " * 15_000, "<tool_call>" + "[1," * 10_000, "<tool_call>\"" + "\\u00e9" * 5_000,
+                                  "<tool_call>{\"name\": \"x\", \"arguments\": [" + "1," * 15_000 + "1]}</tool_call>"])
+def test_long_answers_are_read_in_milliseconds(text):
+    watch = Watch()
+    watch(parse_calls, text)
+    watch(parse_tools, text)
+
+
+def test_parse_reverses_the_prompt_s_answers():
+    rng = random.Random(3)
+    for _ in range(200):
+        calls = [ToolCall(name, mutated_json(rng, arguments)) for name, arguments in rng.sample(SEEDS_CALLS, rng.randrange(4))]
+        assert parse_calls(pieces_text(calls_answer(calls))) == calls
+        tools = [Tool.from_dict(tool) for tool in rng.sample(SEEDS_TOOLS, 2)]
+        assert parse_tools(pieces_text(tools_answer(tools))) == [tool.to_dict() for tool in tools]
+
+
+def mutated_json(rng: random.Random, arguments: dict) -> dict:
+    """Arguments with a value that is awkward to print."""
+    awkward = ["</tool_call>", "<tools>", 'quote " and \\ back', "line\nbreak", "\u2028", "é\u0301", "😀", 1e-7, -0.0, 10 ** 30, "", None]
+    return {**arguments, "extra": rng.choice(awkward)}
+
+
+def test_results_are_plain_json():
+    assert json.dumps([check_tool({"name": "x"}), check_calls([("x",)], [])])
