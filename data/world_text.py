@@ -182,6 +182,52 @@ def conversations(seed: int) -> Iterator[list[dict]]:
         yield made
 
 
+def curriculum(seed: int, order: list[int], plain_rows: int) -> Iterator[list[dict]]:
+    """One conversation per entry of `order`, which says when each is seen (order[0] first): after the first `plain_rows`, most
+    have their names, titles and places made up, so that copying is learnt as copying and not as a choice among known values."""
+    place = {row: position for position, row in enumerate(order)}
+    for row, messages in zip(range(len(order)), conversations(seed)):
+        rng = random.Random(f"made-up/{seed}/{row}")
+        yield with_made_up_values(messages, rng) if place[row] >= plain_rows and rng.random() < 0.75 else messages
+
+
+def _value_pattern() -> re.Pattern:
+    """Words of the training pools that stand for open values: capitalised names, parts of addresses, and words inside JSON lists."""
+    last = [a + b for a in lexicon.LAST_STARTS[0] for b in lexicon.LAST_ENDS[0]]
+    cities = [a + b for a in lexicon.CITY_STARTS[0] for b in lexicon.CITY_ENDS[0]]
+    words = {*lexicon.FIRST_NAMES[0], *last, *cities, *lexicon.TITLE_FIRST[0], *lexicon.TITLE_LAST[0], *lexicon.STREETS[0]} - {"Street"}
+    lower = {word.lower() for word in (*lexicon.FIRST_NAMES[0], *last, *cities)}
+    return re.compile(rf"\b(?:{'|'.join(sorted(words))})\b|\b(?:{'|'.join(sorted(lower))})(?=[.@])")
+
+
+_VALUES: list[re.Pattern] = []
+
+
+def with_made_up_values(messages: list[dict], rng: random.Random) -> list[dict]:
+    """The same conversation with every known name, title, place and tag replaced by a made-up word, the same one everywhere."""
+    if not _VALUES:
+        _VALUES.append(_value_pattern())
+    answer = prompts.pieces_text(messages[-1]["content"])
+    tags = {word for found in re.findall(r'\[("[a-z]+"(?:, "[a-z]+")*)\]', answer) for word in re.findall(r"[a-z]+", found)}
+    swap: dict[str, str] = {}
+
+    def made_up(match: re.Match) -> str:
+        word = match.group()
+        if word.lower() not in swap:
+            swap[word.lower()] = nonsense(rng).lower()
+        return swap[word.lower()].capitalize() if word[0].isupper() else swap[word.lower()]
+
+    def rewrite(text: str) -> str:
+        text = _VALUES[0].sub(made_up, text)
+        return re.sub(rf"\b(?:{'|'.join(sorted(tags))})\b", made_up, text) if tags else text
+
+    def content(value):
+        return rewrite(value) if isinstance(value, str) else [(kind, rewrite(text) if kind == "text" else text) for kind, text in value]
+
+    return [messages[0], *({**message, "content": content(message["content"])} for message in messages[1:])] if len(messages) == 3 \
+        else messages
+
+
 # ------------------------------------------------------------------------------------------------------------ tokenizer
 
 def _fixed_texts() -> list[str]:
