@@ -12,6 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -19,6 +20,9 @@ import torch
 from torch import Tensor
 
 from .kv_cache import KVCache, Piece
+from .leads import shared_leads
+from .packing import packed_linears
+from .progress import Progress
 from .sampling import choose, stream_key, uniforms
 
 
@@ -26,8 +30,8 @@ from .sampling import choose, stream_key, uniforms
 class Completion:
     """What one sample wrote.
 
-    `ids` lacks the prompt and the stop token. `logprob` is the mean log-probability in nats of the tokens chosen, the stop
-    token included, under the model's own distribution (before temperature, top-k and top-p); 0.0 if there are none.
+    `ids` lacks the prompt and the stop token. `logprob` is the mean log-probability in nats of the tokens chosen, the
+    stop token included, under the model's own distribution (before temperature, top-k and top-p); 0.0 without a token.
     `finish_reason`: "stop" (a stop token), "length" (max_new_tokens), "cancelled" (its item was decided without it), or
     "refused" (the prompt does not fit).
     """
@@ -48,25 +52,27 @@ class Options:
     top_p: float = 1.0
     seed: int = 0
     eos_ids: Sequence[int] = ()                    # the tokens that end a row
-    item_ids: Sequence[int | str] | None = None    # default: the prompt's index. Give lasting ones where a call does only some items
-    vocab_size: int | None = None                  # only ids below it are ever chosen, and
-    banned_ids: Sequence[int] = ()                 # none of these
-    on_item: Callable[[int, list[Completion]], None] | None = None     # (index, completions), as soon as an item is complete
-    on_sample: Callable[[int, int, list[int]], bool] | None = None     # (index, sample, ids) -> cancel the item's other samples?
-    first_samples: int | None = None               # begin only so many of an item; the others when those ended undecided
-    cache_gb: float | None = None                  # 10^9 bytes of keys and values; default: half of the free memory, GPU 80%
+    item_ids: Sequence[int | str] | None = None    # names that outlive the call; default: the index
+    vocab_size: int | None = None                  # only ids below it are ever chosen, and none of
+    banned_ids: Sequence[int] = ()                 # these, unless they end a row
+    on_item: Callable[[int, list[Completion]], None] | None = None     # (index, completions), once an item is complete
+    on_sample: Callable[[int, int, list[int]], bool] | None = None     # (index, sample, ids) -> cancel the others?
+    first_samples: int | None = None               # begin so many of an item; the others when those ended undecided
+    cache_gb: float | None = None                  # in 10^9 bytes; default: half of the free memory, GPU 80%
     max_rows: int = 256                            # samples decoded at once, if the budget allows
     prefill_chunk: int | None = None               # prompt tokens per prefill pass; default 1,024, GPU 8,192
     sync_every: int | None = None                  # decode steps between two looks from the host; default 1, GPU 8
-    max_prompt_tokens: int | None = None           # longer prompts do not fit; nor do those beyond the positions or the budget
+    max_prompt_tokens: int | None = None           # longer prompts do not fit; nor those over the positions or budget
     long_prompts: str = "refuse"                   # what does not fit: "refuse", or "truncate" (keep the last tokens)
     share_leads: bool = True                       # prefill the text that several prompts begin with once
     progress: bool | Callable[[], str] = False     # one line on stderr, kept fresh; a function adds its text to it
     stats: dict | None = None                      # is given the fields of `Stats` at the end
-    compile_decode: bool = False                   # torch.compile the forward pass of decode steps (worth it on GPUs, for long runs)
+    pack_weights: bool = False                     # bf16 on a CPU: decode faster, with a second copy of the weights
+    compile_decode: bool = False                   # torch.compile the forward pass of decode steps (for long runs)
 
     def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "num_samples", "max_rows", "first_samples", "prefill_chunk", "sync_every", "max_prompt_tokens"):
+        for name in ("max_new_tokens", "num_samples", "max_rows", "first_samples", "prefill_chunk", "sync_every",
+                     "max_prompt_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
@@ -107,7 +113,7 @@ class _Item:
     places: list[int] = field(default_factory=list)                     # of its slot, the free ones
     waiting: deque[int] = field(default_factory=deque)                  # samples that have not begun
     live: int = 0
-    logits: Tensor | None = None                   # (V,) behind the prompt: every sample's first token is drawn from them
+    logits: Tensor | None = None                   # (V,) behind the prompt, for its samples' first tokens
     decided: bool = False
 
 
@@ -152,10 +158,16 @@ class Engine:
         self.chunk = options.prefill_chunk or (8192 if gpu else 1024)
         self.sync_every = options.sync_every or (8 if gpu else 1)
         self.eos = frozenset(options.eos_ids)
-        self.decode_pass = torch.compile(model.hidden_states, dynamic=True) if options.compile_decode else model.hidden_states
+        self.vocab_size = min(options.vocab_size or model.config.vocab_size, model.config.vocab_size)
+        banned = sorted({i for i in options.banned_ids if 0 <= i < self.vocab_size} - self.eos)
+        self.banned = self._tensor(banned) if banned else None
+        self.decode_pass = model.hidden_states
+        if options.compile_decode:
+            self.decode_pass = torch.compile(model.hidden_states, dynamic=True)
         ids = options.item_ids if options.item_ids is not None else range(len(prompts))
         if len(ids) != len(prompts) or len(set(ids)) != len(prompts):
-            raise ValueError(f"{len(prompts)} prompts need as many different item ids, got {len(ids)}, {len(set(ids))} different")
+            raise ValueError(f"{len(prompts)} prompts need as many different item ids, got {len(ids)}, of which "
+                             f"{len(set(ids))} differ")
         for i, prompt in enumerate(prompts):
             if len(prompt) == 0:
                 raise ValueError(f"prompt {i} is empty; the model needs one token or more to begin from")
@@ -171,15 +183,16 @@ class Engine:
     def run(self) -> list[list[Completion]]:
         began, was_training = time.perf_counter(), self.model.training
         self.model.eval()
+        packed = packed_linears(self.model) if self.options.pack_weights else nullcontext()
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), packed:
                 self.plan()
                 while self.queue or self.prefilling or self.starting or self.rows:
                     self.admit()
                     if self.prefilling:
                         self.prefill()
                     self.start()
-                    # A batch worth its pass over the weights goes on while long prompts are prefilled; a small one waits.
+                    # A large batch goes on while prompts are prefilled; a small one is not worth a pass and waits.
                     if self.rows and (not self.prefilling or 2 * len(self.rows) >= self.cache.slots * self.cache.width):
                         self.decode()
                     self.progress.show(len(self.rows), self.stats.new_tokens)
@@ -202,18 +215,17 @@ class Engine:
         limit = min(config.max_position_embeddings - options.max_new_tokens, self.budget - self.suffix,
                     options.max_prompt_tokens or config.max_position_embeddings)
         if limit < 1:
-            raise ValueError(f"no prompt fits: {options.max_new_tokens} new tokens, {config.max_position_embeddings} positions, room for "
-                             f"{self.budget} tokens of {per_token} bytes in the cache; lower max_new_tokens or raise cache_gb")
-        self.queue.extend(sorted((item for item in self.items if self._fits(item, limit)), key=lambda item: -len(item.prompt)))
+            raise ValueError(f"no prompt fits: {options.max_new_tokens} new tokens, {config.max_position_embeddings} "
+                             f"positions, a cache for {self.budget} tokens of {per_token} bytes; "
+                             "lower max_new_tokens or raise cache_gb")
+        fitting = [item for item in self.items if self._fits(item, limit)]
+        self.queue.extend(sorted(fitting, key=lambda item: -len(item.prompt)))
         if self.stats.refused_prompts or self.stats.truncated_prompts:
-            print(f"{self.stats.refused_prompts} prompts refused and {self.stats.truncated_prompts} truncated of {len(self.items)}: "
-                  f"longer than {limit:,} tokens", file=sys.stderr)
+            print(f"{self.stats.refused_prompts} prompts refused and {self.stats.truncated_prompts} truncated of "
+                  f"{len(self.items)}: longer than {limit:,} tokens", file=sys.stderr)
         self.stats.prompt_tokens = sum(len(item.prompt) for item in self.queue)
         if not self.queue:
             return
-        self.allowed = torch.zeros(config.vocab_size, device=self.device)
-        self.allowed[options.vocab_size or config.vocab_size:] = -torch.inf
-        self.allowed[list(options.banned_ids)] = -torch.inf
         longest = len(self.queue[0].prompt)
         leads = shared_leads([item.prompt for item in self.queue], self.budget // 8) if options.share_leads else []
         self.budget -= sum(length for length, _ in leads)
@@ -325,7 +337,7 @@ class Engine:
             self.cache.set_rows([(row.item.slot, row.place) for row in self.rows])
             self.keys = np.array([row.key for row in self.rows], dtype=np.uint64)
             self.last = self._tensor([row.ids[-1] for row in self.rows])
-            self.written = self._tensor(steps) - 1                                       # the last token drawn is not stored yet
+            self.written = self._tensor(steps) - 1                     # the last token drawn is not stored yet
             self.prompt_lengths = self._tensor([len(row.item.prompt) for row in self.rows])
             self.rows_changed = False
         u = self._uniforms(self.keys, steps, self.sync_every)
@@ -398,76 +410,18 @@ class Engine:
             self.options.on_item(item.index, self.results[item.index])
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        """hidden (R, E) -> logits (R, V) in float32, -inf at the ids that must not be chosen."""
-        return self.model.lm_head(hidden).float().add_(self.allowed)
+        """hidden (R, E) -> logits (R, V), without the rows that only pad the vocabulary."""
+        return self.model.lm_head(hidden)[:, :self.vocab_size]
 
     def _uniforms(self, keys: np.ndarray, steps: list[int], count: int) -> Tensor:
         return torch.from_numpy(uniforms(keys, steps, count)).to(self.device)
 
     def _choose(self, logits: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        return choose(logits, u, temperature=self.options.temperature, top_k=self.options.top_k, top_p=self.options.top_p)
+        o = self.options
+        return choose(logits, u, temperature=o.temperature, top_k=o.top_k, top_p=o.top_p, banned=self.banned)
 
     def _tensor(self, values: list) -> Tensor:
         return torch.tensor(values, device=self.device)
-
-
-class Progress:
-    """Items done, rows, tokens per second and the time left: one line on stderr, every second or, in a file, ten seconds."""
-
-    def __init__(self, show: bool | Callable[[], str], total: int) -> None:
-        self.text = show if callable(show) else (lambda: "") if show else None
-        self.total, self.done, self.began, self.shown = total, 0, time.monotonic(), 0.0
-        self.end, self.pause = ("\r", 1.0) if sys.stderr.isatty() else ("\n", 10.0)
-
-    def show(self, rows: int, tokens: int, last: bool = False) -> None:
-        now = time.monotonic()
-        if self.text is None or now - max(self.shown, self.began) < self.pause and not last:
-            return
-        self.shown, elapsed = now, max(now - self.began, 1e-9)
-        eta = time.strftime("%H:%M:%S", time.gmtime(elapsed * (self.total - self.done) / self.done)) if self.done else "--:--:--"
-        fields = [f"sampled {self.done:,}/{self.total:,} items", f"{rows} rows", f"{tokens / elapsed:,.0f} tok/s", self.text(), f"eta {eta}"]
-        print(" | ".join(field for field in fields if field), end="\n" if last else self.end, file=sys.stderr, flush=True)
-
-
-def shared_leads(prompts: Sequence[list[int]], most_tokens: int, least: int = 16) -> list[tuple[int, list[int]]]:
-    """Find text that several prompts begin with, worth computing once: [(length, indices of its prompts)].
-
-    Every prompt is in one lead at most and keeps one token or more of its own. Where the prompts behind a common start
-    split into families that each share much more (several system prompts behind one BOS), each family is a lead.
-    """
-    order = sorted(range(len(prompts)), key=lambda i: prompts[i])
-    leads, families = [], [(0, len(order), 0)]     # a family is a range of `order`, whose prompts share so many tokens at least
-    while families:
-        low, high, known = families.pop()
-        if high - low < 2:
-            continue
-        first, last = prompts[order[low]], prompts[order[high - 1]]                      # sorted: what these two share, all share
-        common = known
-        while common < min(len(first), len(last)) and first[common] == last[common]:
-            common += 1
-        rest, begin = [], low
-        for end in range(low + 1, high + 1):       # split where the next token changes
-            if end == high or _at(prompts[order[end]], common) != _at(prompts[order[begin]], common):
-                a, b = prompts[order[begin]], prompts[order[end - 1]]
-                if end - begin >= 4 and end - begin < high - low and len(a) > common and a[:common + least] == b[:common + least]:
-                    families.append((begin, end, common))
-                else:
-                    rest += order[begin:end]
-                begin = end
-        length = min([common, *(len(prompts[i]) - 1 for i in rest)])
-        if len(rest) > 1 and length >= least:
-            leads.append((length, rest))
-    leads.sort(key=lambda lead: -lead[0] * (len(lead[1]) - 1))
-    kept = []
-    for length, members in leads[:32]:
-        if length <= most_tokens:
-            kept.append((length, members))
-            most_tokens -= length
-    return kept
-
-
-def _at(prompt: list[int], position: int) -> int:
-    return prompt[position] if position < len(prompt) else -1
 
 
 def default_cache_bytes(device: torch.device) -> int:

@@ -50,7 +50,7 @@ class KVCache:
         self.lengths = [0] * slots                                      # prompt tokens stored per slot
         K, D = config.num_key_value_heads, config.head_dim
         self.layers = [LayerCache(self, K, D, dtype) for _ in range(config.num_hidden_layers)]
-        self.leads: list[list[tuple[Tensor, Tensor]]] = []              # per lead and layer: keys (K, D, T), values (K, T, D)
+        self.leads: list[list[tuple[Tensor, Tensor]]] = []              # per lead and layer: (K, D, T), (K, T, D)
         self.pieces: list[Piece] = []
 
     @staticmethod
@@ -61,13 +61,14 @@ class KVCache:
     @property
     def nbytes(self) -> int:
         """Bytes held at this moment, leads included."""
-        tensors = [t for layer in self.layers for t in layer.tensors()] + [t for lead in self.leads for pair in lead for t in pair]
-        return sum(t.nbytes for t in tensors)
+        leads = sum(t.nbytes for lead in self.leads for pair in lead for t in pair)
+        return leads + sum(t.nbytes for layer in self.layers for t in layer.tensors())
 
     def keep_lead(self, slot: int) -> None:
         """Copy the prompt in `slot` aside as the next lead."""
         n = self.lengths[slot]
-        self.leads.append([(layer.prefix_k[slot, ..., :n].clone(), layer.prefix_v[slot, :, :n].clone()) for layer in self.layers])
+        self.leads.append([(layer.prefix_k[slot, ..., :n].clone(), layer.prefix_v[slot, :, :n].clone())
+                           for layer in self.layers])
 
     def occupy(self, slot: int, lead: int | None = None) -> None:
         """Let a new prompt into `slot`; it begins with this lead, if any."""
@@ -89,13 +90,13 @@ class KVCache:
         """The next forward pass is one row (1, S): the tokens of these pieces, one after the other."""
         self.pieces, self.masks = pieces, {}
         for piece in pieces:
-            assert piece.start == self.lengths[piece.slot], f"{piece} does not continue a prompt of {self.lengths[piece.slot]}"
+            assert piece.start == self.lengths[piece.slot], f"{piece}, but {self.lengths[piece.slot]} tokens are stored"
             self.lengths[piece.slot] += piece.length
 
     def set_rows(self, places: list[tuple[int, int]]) -> None:
         """Decode these samples from now on: row r is the one at places[r] = (slot, place), no pair twice."""
         slots = [slot for slot, _ in places]
-        self.first, self.last = min(slots), max(slots) + 1              # free slots between them are computed and dropped
+        self.first, self.last = min(slots), max(slots) + 1              # free slots between are computed and dropped
         self.prefix_used = max(self.lengths[slot] for slot in slots)
         self.prompt = torch.tensor(self.lengths[self.first:self.last], device=self.device)           # (P,)
         index = torch.tensor(places, device=self.device)
@@ -148,7 +149,7 @@ class LayerCache:
         return (P, self.K, self.D, Tp), (P, self.K, Tp, self.D), (P, self.K, W, Ts, self.D), (P, self.K, W, Ts, self.D)
 
     def _make(self, shape: tuple[int, ...]) -> Tensor:
-        return torch.zeros(shape, dtype=self.dtype, device=self.cache.device)            # zeros: unused entries stay finite
+        return torch.zeros(shape, dtype=self.dtype, device=self.cache.device)   # zeros: unused entries are finite
 
     def tensors(self) -> tuple[Tensor, ...]:
         return self.prefix_k, self.prefix_v, self.suffix_k, self.suffix_v
@@ -176,10 +177,12 @@ class LayerCache:
             if piece.start == 0:
                 keys, values = k[:, :, new], v[:, :, new]
             else:
-                keys, values = self.prefix_k[piece.slot, :, :, :end].transpose(1, 2)[None], self.prefix_v[piece.slot, :, :end][None]
+                keys = self.prefix_k[piece.slot, :, :, :end].transpose(1, 2)[None]
+                values = self.prefix_v[piece.slot, :, :end][None]
             if groups > 1:
                 keys, values = keys.repeat_interleave(groups, dim=1), values.repeat_interleave(groups, dim=1)
-            parts.append(F.scaled_dot_product_attention(q[:, :, new], keys, values, mask, is_causal=mask is None, scale=scale))
+            parts.append(F.scaled_dot_product_attention(q[:, :, new], keys, values, mask, is_causal=mask is None,
+                                                        scale=scale))
         return torch.cat(parts, dim=2)                                                   # (1, H, S, D)
 
     def _decode(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:

@@ -1,9 +1,9 @@
 """Sampling by several processes, and after a kill: each takes its share of the items and writes its own file.
 
 Item i belongs to process i % world_size. Processes meet only when the caller reads all files at the end; while they
-generate there is no collective, so none waits for another. On a restart every item that is whole in any file is left out,
-also when the number of processes has changed. Because a completion depends on (seed, item id, sample, step) and not on who
-draws it, the files together say the same as one process would have.
+generate there is no collective, so none waits for another. On a restart every item that is whole in any file is left
+out, also when the number of processes has changed. Because a completion depends on (seed, item id, sample, step) and
+not on who draws it, the files together say the same as one process would have.
 
 A file: one line of settings, then one line per item, {"item_id", "completions": [[ids, logprob, finish_reason], ...]}.
 """
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from .engine import Completion, Options, generate
 
-LASTING = ("num_samples", "max_new_tokens", "temperature", "top_k", "top_p", "seed", "eos_ids", "vocab_size", "banned_ids",
-           "first_samples", "max_prompt_tokens", "long_prompts")
+LASTING = ("num_samples", "max_new_tokens", "temperature", "top_k", "top_p", "seed", "eos_ids", "vocab_size",
+           "banned_ids", "first_samples", "max_prompt_tokens", "long_prompts")
 
 
 def place_in_world() -> tuple[int, int]:
@@ -65,7 +65,7 @@ def read_shares(folder: str | Path, settings: dict | None = None) -> dict[int | 
     """
     items: dict[int | str, list[Completion]] = {}
     for path in sorted(Path(folder).glob("completions-*.jsonl")):
-        lines = path.read_bytes().split(b"\n")[:-1]                                     # what follows the last newline is torn
+        lines = path.read_bytes().split(b"\n")[:-1]                    # what follows the last newline is torn
         for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
@@ -74,14 +74,15 @@ def read_shares(folder: str | Path, settings: dict | None = None) -> dict[int | 
                 elif settings is not None:
                     _refuse_other(path, record["settings"], settings)
             except (KeyError, TypeError, json.JSONDecodeError) as error:
-                raise ValueError(f"{path}, line {number}: not a line of completions ({error}); move the file away") from error
+                raise ValueError(f"{path}, line {number}: not a line of completions ({error!r}); "
+                                 "move the file away") from error
     return items
 
 
 def _settings(prompts: Sequence[Sequence[int]], item_ids: Sequence[int | str], about: dict, options: Options) -> dict:
     text = json.dumps([list(map(list, prompts)), list(item_ids)])
     values = {name: getattr(options, name) for name in LASTING}
-    values = {name: list(value) if isinstance(value, (set, frozenset, tuple)) else value for name, value in values.items()}
+    values |= {name: sorted(values[name]) for name in ("eos_ids", "banned_ids")}
     return json.loads(json.dumps(about | values | {"prompts_sha": hashlib.sha256(text.encode()).hexdigest()}))
 
 
