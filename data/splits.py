@@ -221,7 +221,8 @@ def _write(path: Path, inputs: tuple[Path, ...], picks: list[Pick], available: i
             for pick in picks:
                 files[pick.file].seek(pick.offset)
                 line = files[pick.file].readline().removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
-                licences[json.loads(line).get("license") or "not given"] += 1
+                record = json.loads(line)
+                licences[record.get("license") or (record.get("provenance") or {}).get("license") or "not given"] += 1
                 out.write(line + b"\n")
             out.flush()
             os.fsync(out.fileno())

@@ -143,6 +143,7 @@ class _FileJob:
         self.stem = name.removesuffix(".gz").rpartition(".")[0] or name
         self.explicit = explicit
         self.tally = Tally()
+        self.licence = {"license": options.license} if options.license else {}
         self.format: Format | None = None
         self.context = Context()
         self.where: dict[str, Any] = {}     # of the row at hand: its place, its id, its text or value, lines written for it
@@ -301,7 +302,7 @@ class _FileJob:
             raise RowError("no_query", "the query is empty", stage="query")
         head = _line({"id": identity, "query": query})
         tail = {"calls": calls, "source": self.options.source or self.stem,
-                **({"license": self.options.license} if self.options.license else {}), "provenance": provenance}
+                **self.licence, "provenance": provenance}
         return f'{head[:-1]}, "tools": [{", ".join(tools)}], {_line(tail)[1:]}'
 
     def _ask(self, item: Ask) -> None:
@@ -322,7 +323,7 @@ class _FileJob:
     def _put_query(self, query: str, part: str, *, answered: bool, notes: tuple[str, ...] = ()) -> None:
         if not isinstance(query, str) or not query.strip():
             raise RowError("no_query", f"the query is {query!r:.60}, expected a text", stage="query")
-        provenance = {**self.where, "answered": answered, **({"notes": list(notes)} if notes else {})}
+        provenance = {**self.where, **self.licence, "answered": answered, **({"notes": list(notes)} if notes else {})}
         self._put("queries.jsonl", _line({"id": self._identity(part), "query": query, "provenance": provenance}))
         self.tally.queries += 1
 
@@ -335,7 +336,7 @@ class _FileJob:
                 self.tally.repeated_tools += 1
 
     def _put_tool(self, doc: ToolDoc, text: str, part: str, about: dict[str, Any]) -> None:
-        provenance = {**self.where, **({"part": part} if part else {}), **about, **doc.changes}
+        provenance = {**self.where, **({"part": part} if part else {}), **self.licence, **about, **doc.changes}
         self._put("tools.jsonl", f'{text[:-1]}, "provenance": {_line(provenance)}}}')
         self.tally.tools += 1
 
@@ -427,15 +428,16 @@ def main(args: argparse.Namespace) -> int:
 
 def summary(manifest: dict[str, Any]) -> str:
     """The manifest as a Markdown table."""
-    head = "| file | format | rows | converted | tools | examples | queries | rejected |\n|---|---|---:|---:|---:|---:|---:|---|"
+    head = ("| file | format | rows | converted | tools | examples | queries | rejected | left out |\n"
+            "|---|---|---:|---:|---:|---:|---:|---|---|")
     lines = [head]
     for report in manifest["inputs"]:
         if "not_served" in report:
-            lines.append(f"| {report['file']} | - | - | - | - | - | - | not served: {report['not_served']} |")
+            lines.append(f"| {report['file']} | not served | - | - | - | - | - | {report['not_served']} | - |")
             continue
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in report["rejected"].items()) or "-"
+        reasons, left = (", ".join(f"{what} {count:,}" for what, count in report[key].items()) or "-" for key in ("rejected", "left_out"))
         lines.append(f"| {report['file']} | {report['format']} | {report['rows']:,} | {report['rows_converted']:,} | {report['tools']:,} | "
-                     f"{report['examples']:,} | {report['queries']:,} | {reasons} |")
+                     f"{report['examples']:,} | {report['queries']:,} | {reasons} | {left} |")
     return "\n".join(lines)
 
 
