@@ -266,11 +266,30 @@ class Round:
             write_jsonl(self.folder / "refused_rows.jsonl", [dataclasses.asdict(row) for row in refused])
         return rows
 
+    def training_settings(self) -> Any:
+        """The settings of the joint training: the run's, over the start adapter's shape and a seed of the round."""
+        from lora.adapter import read_config
+        from train import TrainConfig
+
+        config, shape = self.config, read_config(self.start)
+        start = {"previous": self.start, "joint": self.folder.parent / "joint" / "adapter", "base": ""}[config.init]
+        ours = {"seed": stage_seed(config.seed, config.round, "train") % 2**31, "rank": shape["r"],
+                "alpha": float(shape["lora_alpha"])}
+        return TrainConfig(stage="evolve", model=config.model, adapter=str(start), out=str(self.folder),
+                           data=str(self.folder / "accepted.jsonl"), **{**ours, **config.train})
+
+    def plan(self) -> list[str]:
+        """What the round will cost."""
+        from evolution.plan import plan_lines, plan_round
+
+        train, weight = self.training_settings(), self.model.lm_head.weight
+        plan = plan_round(self.config, train, self.queries, self.labelled, self.tokenizer)
+        return plan_lines(plan, self.config, train, self.model.config, weight.device, weight.dtype, self.world_size)
+
     def train(self, rows: list[Row]) -> dict[str, Any]:
         """Joint training from Theta_i (or --init) -> Theta_{i+1} in the folder `adapter`."""
         from lora import load_adapter, lora_layers
-        from lora.adapter import read_config
-        from train import TrainConfig, run_training
+        from train import run_training
 
         config, began = self.config, time.monotonic()
         if not rows:
@@ -278,12 +297,7 @@ class Round:
             if self.dist_rank == 0:
                 shutil.copytree(self.start, self.folder / "adapter", dirs_exist_ok=True)
             return {"steps": 0, "final_loss": None, "skipped": 0, "tokens": 0}
-        start = {"previous": self.start, "joint": self.folder.parent / "joint" / "adapter", "base": ""}[config.init]
-        shape = read_config(self.start)
-        ours = {"seed": stage_seed(config.seed, config.round, "train") % 2**31, "rank": shape["r"],
-                "alpha": float(shape["lora_alpha"])}
-        settings = TrainConfig(stage="evolve", model=config.model, adapter=str(start), out=str(self.folder),
-                               data=str(self.folder / "accepted.jsonl"), **{**ours, **config.train})
+        settings = self.training_settings()
         if config.init == "base":
             reset_adapter(lora_layers(self.model), settings.seed)
         result = run_training(settings, rows=rows, model=self.model, tokenizer=self.tokenizer,
@@ -323,7 +337,8 @@ def _train_defaults() -> dict[str, Any]:
 
 def run_round(config: RoundConfig, model: Any = None, tokenizer: Any = None, *, generate: Callable[..., Any] | None = None,
               evaluate: Callable[[Any, Any], dict[str, Any]] | None = None,
-              judge: Callable[[Example], dict[str, int] | None] | None = None, progress: bool = True) -> dict[str, Any]:
+              judge: Callable[[Example], dict[str, int] | None] | None = None, progress: bool = True,
+              plan_only: bool = False) -> dict[str, Any]:
     """Run (or finish, or just read) one round -> its ledger, which is also in ledger.json.
 
     Args:
@@ -332,7 +347,8 @@ def run_round(config: RoundConfig, model: Any = None, tokenizer: Any = None, *, 
         evaluate: called with the trained model and the tokenizer; its dict becomes the ledger's "evaluation".
         judge: {"made", "said", "right"} for an accepted example, where the truth is known: the values in its calls, those
             that the query named, and those that are both; None where it cannot tell.
-        progress: tell on stderr.
+        progress: tell on stderr, the plan first.
+        plan_only: print the plan and return {}.
 
     Raises:
         ValueError: the round before is not complete, or the folder holds a round begun with something else.
@@ -342,6 +358,10 @@ def run_round(config: RoundConfig, model: Any = None, tokenizer: Any = None, *, 
         work.say(f"{work.folder} is complete; nothing to do")
         return read_json(work.folder / "ledger.json")
     seat_model(work)
+    if work.say is not _hush:
+        work.say("\n".join(work.plan()))
+    if plan_only:
+        return {}
     earlier = [read_json(work.folder.parent / f"round-{n}" / "ledger.json") for n in range(1, config.round)]
     validation = load_examples(config.validation) if config.validation else []
     before = measured_before(work, earlier, validation)
@@ -552,9 +572,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `python evolve.py` and `torchrun evolve.py`."""
     args = make_parser().parse_args(argv)
     try:
-        run_round(round_config(args))
-    except (ValueError, FileNotFoundError) as err:
-        print(f"error: {err}", file=sys.stderr)
+        run_round(round_config(args), plan_only=args.plan)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as err:
+        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
         return 2
     return 0
 

@@ -276,3 +276,22 @@ def test_the_command_line_says_what_is_wrong_in_one_line(config, tmp_path, capsy
     assert capsys.readouterr().err.startswith("error: ")
     assert main(["--round", "1", "--run", config.run, "--train", "nonsense=1"]) == 2
     assert "nonsense" in capsys.readouterr().err
+
+
+def test_a_round_is_planned_before_it_starts(config, capsys):
+    def never(*args, **options):
+        raise AssertionError("a plan generates nothing")
+    assert run_round(config, generate=never, plan_only=True) == {}
+    plan = capsys.readouterr().err
+    for part in ("plan of round 1: 12 queries", "5 samples", "train on 24 rows", "2 steps", "time, estimated"):
+        assert part in plan, part
+
+
+@pytest.mark.parametrize("init", ["joint", "base"])
+def test_training_starts_where_init_says(config, init, tmp_path):
+    first, _, _ = run(config)
+    second, _, _ = run(dataclasses.replace(config, round=2, init=init))
+    told = read_json(f"{config.run}/round-2/config.json")
+    assert told["adapter"] == (f"{config.run}/joint/adapter" if init == "joint" else "")
+    assert (told["rank"], told["alpha"]) == (4, 8)
+    assert second["model_sha"] != first["model_sha"]                    # what wrote the answers is Theta_2 either way

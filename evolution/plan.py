@@ -1,0 +1,97 @@
+"""What a round will cost, before it starts: tokens read, written and trained on, steps, and an estimate of the hours.
+
+Lengths come from the first queries and labelled examples, tokenised. Hours come from a matmul and a copy timed on the
+spot: reading and training are bound by arithmetic, writing one token per row by how fast the weights are read.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data.prompts import calls_answer, generation_messages, invocation_messages, pieces_text, tools_answer
+from data.schema import Example, Query
+from evolution.config import RoundConfig
+
+SAMPLE = 64             # queries and labelled examples that are tokenised
+REACHED = 0.4           # of the timed rates, that reading, writing and training are assumed to reach: an estimate
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """Tokens of the whole round, over all processes, if every query is accepted at its first try."""
+
+    queries: int
+    read: int               # prompt tokens of both generations; a prompt is read once for all its samples
+    written_tools: int
+    written_calls: int
+    trained: int
+    rows: int
+    steps: int
+    longest_answer: int     # decode steps of one full batch of rows
+    assumed: str            # where the lengths of answers come from
+
+    @property
+    def written(self) -> int:
+        return self.written_tools + self.written_calls
+
+
+def plan_round(config: RoundConfig, train: Any, queries: Sequence[Query], labelled: Sequence[Example],
+               tokenizer: Any) -> RoundPlan:
+    """Count the tokens of a round; `train` is its train.TrainConfig."""
+    from model.chat import render
+
+    def prompt_tokens(messages: list) -> int:
+        return len(render(messages, tokenizer)[0])
+
+    def mean(values: Sequence[float], default: float) -> float:
+        return sum(values) / len(values) if values else default
+
+    asked, known = queries[:SAMPLE], [example for example in labelled[:SAMPLE] if example.calls and example.tools]
+    tools_tokens = mean([len(tokenizer.encode(pieces_text(tools_answer(e.tools)))) for e in known], config.max_tools_tokens / 4)
+    call_tokens = mean([len(tokenizer.encode(pieces_text(calls_answer(e.calls)))) for e in known], config.max_calls_tokens / 4)
+    make = mean([prompt_tokens(generation_messages(query.query)) for query in asked], 0)
+    call = mean([prompt_tokens(invocation_messages(query.query, [])) for query in asked], 0) + tools_tokens * (
+        1 + config.distractors / max(1.0, mean([len(e.tools) for e in known], 1)))
+    n = len(queries)
+    rows = 2 * n + round(config.mix * n) * 2
+    steps = train.max_steps or max(1, round(train.epochs * -(-rows // train.global_batch_size)))
+    row = (make + tools_tokens + call + call_tokens) / 2
+    return RoundPlan(n, round(n * (make + call)), round(n * tools_tokens), round(n * config.samples * call_tokens),
+                     round(row * train.global_batch_size * steps), rows, steps, round(max(tools_tokens, call_tokens)),
+                     f"of {len(known)} labelled examples" if known else "assumed a quarter of what is allowed")
+
+
+def plan_lines(plan: RoundPlan, config: RoundConfig, train: Any, shape: Any, device: Any, dtype: Any,
+               world_size: int) -> list[str]:
+    """The plan as it is printed; `shape` is the model's config."""
+    from training.plan import base_weights, flops, matmul_rate
+
+    weights = base_weights(shape)
+    arithmetic = REACHED * matmul_rate(device, dtype) * world_size
+    reading = 2.0 * weights * plan.read / arithmetic
+    decode_steps = plan.written / (config.max_rows * world_size)
+    weight_bytes = weights * dtype.itemsize
+    writing = max(decode_steps * weight_bytes / (REACHED * copy_rate(device)), 2.0 * weights * plan.written / arithmetic)
+    training = flops(train, shape, plan.trained, 0.3) / arithmetic
+    hours = [seconds / 3600 for seconds in (reading, writing, training)]
+    answers = f"{plan.written_tools:,} of tools and {plan.written_calls:,} of calls"
+    return [f"plan of round {config.round}: {plan.queries:,} queries over {world_size} processes, if each is accepted at once",
+            f"  read {plan.read:,} tokens of prompts, write {answers} ({config.samples} samples; lengths {plan.assumed})",
+            f"  train on {plan.rows:,} rows, {plan.trained:,} tokens, {plan.steps:,} steps",
+            f"  time, estimated: {sum(hours):.2f} h = reading {hours[0]:.2f} + writing {hours[1]:.2f} + training {hours[2]:.2f}"]
+
+
+def copy_rate(device: Any) -> float:
+    """Bytes per second that the device reads, timed on a copy of 128 MB."""
+    import torch
+
+    source = torch.ones(2**25, dtype=torch.float32, device=device)
+    target = torch.empty_like(source)
+    target.copy_(source)
+    began, times = time.perf_counter(), 3
+    for _ in range(times):
+        target.copy_(source)
+    if source.device.type == "cuda":
+        torch.cuda.synchronize(source.device)
+    return times * 2 * source.numel() * 4 / (time.perf_counter() - began)
