@@ -18,7 +18,7 @@ ALLOWED = {
     "eval": {"eval", "data", "tooldev"},
     "training": {"training", "data", "tooldev"},
     "train": {"train", "training", "tooldev", "data", "lora", "model"},
-    "evolution": {"evolution", "data"},
+    "evolution": {"evolution", "data", "sampler"},
     "evolve": {"evolve", "evolution", "data", "sampler"},
     "pipeline": {"pipeline", "data", "eval", "tooldev", "lora", "model", "training", "sampler", "train", "evolve", "evolution"},
 }
