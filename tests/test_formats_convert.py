@@ -231,7 +231,10 @@ def test_files_of_one_name_are_told_apart(tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "q.txt").write_text(folder)
     convert([tmp_path / "one", tmp_path / "two"], tmp_path / "out", Options())
+    (tmp_path / "two" / "q.json").write_text('["three"]')
+    convert([tmp_path / "one", tmp_path / "two"], tmp_path / "more", Options())
     assert [q.id for q in load_queries(tmp_path / "out" / "queries.jsonl")] == ["one/q:1", "two/q:1"]
+    assert [q.id for q in load_queries(tmp_path / "more" / "queries.jsonl")] == ["q:1", "q.json:1", "q.txt:1"]
 
 
 def test_repeated_tools_are_written_once_and_counted(tmp_path):
@@ -265,6 +268,9 @@ def test_every_file_of_the_corpora_is_converted_as_the_committed_table_says(tmp_
     table = (ROOT / "docs" / "corpora.md").read_text()
     for line in summary(manifest).splitlines():
         assert line in table
+    for name in ("examples", "queries"):
+        ids = Counter(row["id"] for _, row in read_jsonl(tmp_path / "out" / f"{name}.jsonl"))
+        assert max(ids.values()) == 1
     accounted = Counter(file for file, _ in rows_accounted_for(tmp_path / "out"))
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix != ".md" and path.is_file()}
     assert len(manifest["inputs"]) == len(files)

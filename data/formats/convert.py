@@ -112,15 +112,23 @@ def _files(inputs: list[Path]) -> list[Path]:
 
 
 def _names(files: list[Path]) -> dict[Path, str]:
-    """The name of each file in provenance and ids: its own, with folders above it where two files share it."""
-    names = {path: path.name for path in files}
+    """What each file is called in ids: its name without suffixes, with folders above it where two files share that."""
+    stems = {path: path.name.removesuffix(".gz").rpartition(".")[0] or path.name for path in files}
+    beside = Counter((path.parent, stem) for path, stem in stems.items())
+    names = {path: stem if beside[path.parent, stem] == 1 else path.name for path, stem in stems.items()}
     for depth in range(1, 8):
-        twice = {name for name, count in Counter(names.values()).items() if count > 1}
-        for path, name in names.items():
+        for path, name in _shared(names):
             parents = path.resolve().parts[:-1]
-            if name in twice and depth < len(parents):
-                names[path] = f"{parents[-depth]}/{name}"
+            names[path] = f"{parents[-depth]}/{name}" if depth < len(parents) else name
+    for number, (path, name) in enumerate(_shared(names)):
+        names[path] = f"{name}#{number}"
     return names
+
+
+def _shared(names: dict[Path, str]) -> list[tuple[Path, str]]:
+    """The files whose name another one has too."""
+    counts = Counter(names.values())
+    return [(path, name) for path, name in names.items() if counts[name] > 1]
 
 
 def _refuse_other_settings(out: Path, settings: dict[str, Any]) -> None:
@@ -138,9 +146,9 @@ def _refuse_other_settings(out: Path, settings: dict[str, Any]) -> None:
 class _FileJob:
     """The conversion of one file: rows in, lines out."""
 
-    def __init__(self, path: Path, name: str, options: Options, outputs: Outputs, seen: Seen, *, explicit: bool) -> None:
-        self.path, self.name, self.options, self.outputs, self.seen = path, name, options, outputs, seen
-        self.stem = name.removesuffix(".gz").rpartition(".")[0] or name
+    def __init__(self, path: Path, stem: str, options: Options, outputs: Outputs, seen: Seen, *, explicit: bool) -> None:
+        self.path, self.stem, self.options, self.outputs, self.seen = path, stem, options, outputs, seen
+        self.name = str(Path(stem).parent / path.name)
         self.explicit = explicit
         self.tally = Tally()
         self.licence = {"license": options.license} if options.license else {}

@@ -23,12 +23,12 @@ _MORE_WORDS = {word: kept for kept, words in {
     "boolean": "booleans bools checkbox flag switch",
     "array": "arrays lists sequence iterable collection vector frozenset series ndarray queue multiselect vec",
     "dict": "objects dicts mapping ordereddict defaultdict record struct dictionaries maps",
-    "any": "unknown mixed variant callable function generic undefined void",
+    "any": "nonetype unknown mixed variant callable function generic undefined void",
 }.items() for word in words.split()}
 _WORDS = {**_MORE_WORDS, **TYPE_WORDS}
 _CONTAINER = re.compile(r"(?P<head>[\w.\- ]+?)\s*(?P<open>[\[(<])(?P<body>.*)[\])>]$", re.DOTALL)
 _OPTIONAL = re.compile(r"\s*(?:[,;|]\s*optional\b.*|\(\s*optional\s*\)|\s+or\s+(?:none|null))\s*$", re.IGNORECASE | re.DOTALL)
-_LIST_OF = re.compile(r"(?:array|list|set)s?\s+of\s+(?P<item>.+)$", re.IGNORECASE)
+_LIST_OF = re.compile(r"(?:array|list|set)s?\s+of\s+(?P<item>.+?)(?:\s+with length \d+)?$", re.IGNORECASE)
 _UNIONS = ("union", "optional", "literal", "either", "oneof")
 
 
