@@ -94,7 +94,7 @@ class Llama3:
         if tools:
             if not rest or rest[0]["role"] != "user":
                 raise ValueError("with tools, Llama's first message after the system one must be the user's")
-            offered = "".join(json.dumps(tool, indent=4, ensure_ascii=False) + "\n\n" for tool in tools)
+            offered = "".join(_json(tool, indent=4) + "\n\n" for tool in tools)
             segments += Llama3.turn("user", [Segment("text", LLAMA_TOOLS + offered), *_strip(_content(rest[0]))])
             rest = rest[1:]
         for message in rest:
@@ -254,8 +254,9 @@ def _format(tokenizer: Tokenizer) -> type[Llama3] | type[ChatML] | type[Mistral]
 
 def _checked(messages: Sequence[dict]) -> list[dict]:
     for message in messages:
-        if not isinstance(message, dict) or message.get("role") not in ("system", "user", "assistant", "tool") \
-                or ("content" not in message and "tool_calls" not in message):
+        role = message.get("role") if isinstance(message, dict) else None
+        if role not in ("system", "user", "assistant", "tool") or not (
+                "content" in message or (role == "assistant" and "tool_calls" in message)):
             raise ValueError("a message needs a role (system, user, assistant, tool) and a content; "
                              f"found {str(message)[:200]}")
     return list(messages)
@@ -269,9 +270,10 @@ def _split_system(messages: list[dict]) -> tuple[dict | None, list[dict]]:
 
 def _calls(message: dict) -> list[dict]:
     """The native tool calls of an assistant message as {"name", "arguments"}."""
-    calls = [call.get("function", call) for call in message.get("tool_calls") or []]
+    calls = [call.get("function", call) if isinstance(call, dict) else call for call in message.get("tool_calls") or []]
     for call in calls:
-        if not isinstance(call.get("name"), str) or not isinstance(call.get("arguments"), dict):
+        if not isinstance(call, dict) or not isinstance(call.get("name"), str) \
+                or not isinstance(call.get("arguments"), dict):
             raise ValueError("a tool call needs a name and its arguments as an object, not as a string; "
                              f"found {str(call)[:200]}")
     return [{"name": call["name"], "arguments": call["arguments"]} for call in calls]
@@ -286,8 +288,8 @@ def _joined(contents: list[list[Segment]]) -> list[Segment]:
     return joined
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _json(value: object, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def _refuse_constant(name: str) -> None:

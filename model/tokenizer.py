@@ -72,6 +72,10 @@ class Tokenizer(ABC):
         """Id of the control or added token spelled `text`, or None."""
         return self._controls.get(text)
 
+    def control_name(self, token_id: int) -> str | None:
+        """How the control or added token of this id is spelled, or None for a token of text."""
+        return next((text for text, known in self._controls.items() if known == token_id), None)
+
     def decode(self, ids: list[int]) -> str:
         """Text of `ids`; special ids are left out, added tokens that are not special (<tool_call>) are shown."""
         decoder = self.stream()
@@ -127,6 +131,8 @@ class JsonTokenizer(Tokenizer):
             self._pieces = {i: piece for piece, i in model["vocab"].items()}
             controls = {token["content"]: token["id"] for token in added}
             special = {token["id"] for token in added if token["special"]}
+            self._added = {token["id"]: token["content"] for token in added}
+            size = max(self._pieces.keys() | self._added.keys()) + 1
             # A tokenizer that knows no added tokens encodes literally; nor may a merge-skipping vocabulary hold one.
             raw |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
             raw |= _always_prefixed(raw["pre_tokenizer"])
@@ -135,10 +141,9 @@ class JsonTokenizer(Tokenizer):
             self._backend = Backend.from_str(json.dumps(raw, ensure_ascii=False))
         except Exception as error:                 # the library raises plain Exception for a file that it cannot read
             raise ValueError(f"{file}: not a tokenizer that can be read here: {error!r}") from error
-        self._added = {token["id"]: token["content"] for token in added}
         self._byte_level = "ByteLevel" in json.dumps([raw["pre_tokenizer"], raw["decoder"]])
         self.strip_first_space = not self._byte_level
-        super().__init__(max(self._pieces.keys() | self._added.keys()) + 1, controls, special)
+        super().__init__(size, controls, special)
 
     def _encode(self, text: str) -> list[int]:
         return self._backend.encode(text, add_special_tokens=False).ids

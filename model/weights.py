@@ -57,7 +57,10 @@ def load_model(path: str | Path, dtype: torch.dtype = torch.float32, device: str
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The safetensors files of a folder: the single one, else the shards that its index names."""
+    """The safetensors files of a folder: the single one, else the shards that its index names.
+
+    A shard may be a link, as in Hugging Face's own cache, but its name may not lead out of the folder.
+    """
     if (path / SINGLE).is_file():
         return [path / SINGLE]
     return [path / shard for shard in sorted(set(_read_index(path).values()))]

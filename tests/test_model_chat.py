@@ -157,9 +157,11 @@ def test_mistral_joins_neighbouring_users_and_keeps_the_system_text(tmp_path):
 
 @pytest.mark.parametrize(("messages", "words"), [
     ([{"role": "robot", "content": "x"}], "role"), ([{"role": "user"}], "content"), (["x"], "role"),
+    ([{"role": "tool", "tool_calls": []}], "content"),
     ([{"role": "user", "content": [("control", "<s>")]}], "piece"),
     ([{"role": "user", "content": "x"},
       {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}], "object"),
+    ([{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": "f()"}], "object"),
 ])
 def test_messages_that_are_none_are_refused(tiny, messages, words):
     with pytest.raises(ValueError, match=words):

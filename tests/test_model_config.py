@@ -30,12 +30,10 @@ def test_published_configs_give_the_published_facts(name):
     assert sum(weight.numel() for weight in model.parameters()) == facts["parameters"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES[:4], "Qwen2.5-0.5B-Instruct", "Qwen2.5-7B-Instruct"])
 def test_rope_equals_the_reference(name):
-    golden = json.loads(data_folder("models", "golden", "rope.json").read_text())
-    if name not in golden:
-        pytest.skip(f"rope.json has no {name}")
-    config, values = ModelConfig.load(data_folder("models", "configs") / f"{name}.json"), golden[name]
+    values = json.loads(data_folder("models", "golden", "rope.json").read_text())[name]
+    config = ModelConfig.load(data_folder("models", "configs") / f"{name}.json")
     frequencies = rope_frequencies(config, torch.device("cpu"))
     torch.testing.assert_close(frequencies, torch.tensor(values["inv_freq"]), rtol=2e-7, atol=0)
     columns = [0, 1, 2, 3, -4, -3, -2, -1]                  # the fastest and the slowest pairs

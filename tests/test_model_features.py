@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from model import transformer
 from model.transformer import Transformer
 from tests.test_model_parity import TOLERANCE
 from tests.model_tiny import CONFIGS, tiny_model, token_ids
@@ -73,9 +74,12 @@ def test_the_grouping_of_heads_shows(name):
     assert difference(before, model(ids)) >= 100 * TOLERANCE
 
 
-def test_an_explicit_head_dim_shows_in_the_scale():
-    config = tiny_model(CONFIGS["llama-head-dim"]).config
-    assert config.head_dim == 24 != config.hidden_size // config.num_attention_heads
+def test_an_explicit_head_dim_shows_in_the_scale(monkeypatch):
+    """The scale is that of head_dim, 24, not of hidden_size / heads, 16."""
+    model, ids = tiny_model(CONFIGS["llama-head-dim"]), token_ids(1, 96)
+    before, attend = model(ids), transformer.attend
+    monkeypatch.setattr(transformer, "attend", lambda q, k, v, scale, *rest: attend(q, k, v, 16**-0.5, *rest))
+    assert difference(before, model(ids)) >= 100 * TOLERANCE
 
 
 @pytest.mark.parametrize("name", CONFIGS)
