@@ -364,7 +364,7 @@ class Engine:
                     ended.append((row, "stop"))
                     break
                 row.ids.append(token)
-                if len(row.ids) == self.options.max_new_tokens:
+                if len(row.ids) == self.most_tokens(row):
                     ended.append((row, "length"))
                     break
         for row, reason in ended:
@@ -373,6 +373,10 @@ class Engine:
         if ended:
             self.rows = [row for row in self.rows if row.place >= 0]
             self.rows_changed = True
+
+    def most_tokens(self, row: _Row) -> int:
+        """The length at which a row ends without a stop token; benchmarks put one of their own here."""
+        return self.options.max_new_tokens
 
     def end(self, row: _Row, reason: str) -> None:
         """Record a sample, free its place, and see whether its item is decided or complete."""
