@@ -1,0 +1,79 @@
+"""Intervals and paired tests: known values, coverage, symmetry."""
+
+import random
+
+import pytest
+
+from eval.stats import (
+    Comparison,
+    describe,
+    mcnemar,
+    mean_interval,
+    over_seeds,
+    paired_bootstrap,
+    weighted_interval,
+    wilson_interval,
+)
+
+
+def test_wilson_matches_published_values():
+    low, high = wilson_interval(15, 148)                     # Newcombe 1998, Statistics in Medicine 17:857, table I method 3
+    assert (round(low, 4), round(high, 4)) == (0.0624, 0.1605)
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+    assert wilson_interval(0, 20)[0] == 0.0 and wilson_interval(20, 20)[1] == 1.0
+    with pytest.raises(ValueError, match="within 0..3"):
+        wilson_interval(4, 3)
+
+
+def test_wilson_covers_the_truth_about_95_percent_of_the_time():
+    rng = random.Random(0)
+    hits = 0
+    for _ in range(2000):
+        low, high = wilson_interval(sum(rng.random() < 0.8 for _ in range(60)), 60)
+        hits += low <= 0.8 <= high
+    assert 0.93 < hits / 2000 < 0.97
+
+
+def test_weighted_interval_of_one_category_is_wilson_and_of_two_is_narrower():
+    one = weighted_interval([(1.0, 30, 40)])
+    assert (one.low, one.high) == pytest.approx(wilson_interval(30, 40))
+    two = weighted_interval([(0.5, 30, 40), (0.5, 30, 40)])
+    assert two.value == one.value and two.high - two.low < one.high - one.low
+
+
+def test_mcnemar_is_exact_binomial_over_the_disagreements():
+    a, b = [True] * 8 + [False] * 2 + [True] * 90, [False] * 8 + [True] * 2 + [True] * 90
+    assert mcnemar(a, b) == (8, 2, pytest.approx(0.109375))  # 2 * (1 + 10 + 45) / 1024
+    assert mcnemar([True], [True]) == (0, 0, 1.0)
+    with pytest.raises(ValueError, match="same entries"):
+        mcnemar([True], [])
+
+
+def test_bootstrap_repeats_flips_sign_and_calls_noise_noise():
+    rng = random.Random(1)
+    a = [rng.random() < 0.7 for _ in range(800)]
+    b = [x if rng.random() < 0.98 else not x for x in a]
+    first, again, flipped = paired_bootstrap(a, b, 3), paired_bootstrap(a, b, 3), paired_bootstrap(b, a, 3)
+    assert first == again and flipped.difference == -first.difference
+    assert first.inside_noise and "inside the noise" in describe(first)
+    better = paired_bootstrap(a, [True] * 800, 3)
+    assert not better.inside_noise and better.low > 0 and "noise" not in describe(better)
+    assert paired_bootstrap([], [], 0) == Comparison(0.0, 0.0, 0.0, 1.0, 0)
+
+
+def test_bootstrap_by_category_uses_the_weights_of_the_score():
+    a, b = [0.0] * 10, [1.0] * 5 + [0.0] * 5
+    strata = ["x"] * 5 + ["y"] * 5
+    assert paired_bootstrap(a, b, 0, strata=strata, weights={"x": 0.25, "y": 0.75}).difference == 0.25
+    with pytest.raises(ValueError, match="no weight"):
+        paired_bootstrap(a, b, 0, strata=strata, weights={"x": 1.0})
+
+
+def test_seeds_and_means():
+    seeds = over_seeds([80.0, 82.0, 84.0])
+    assert seeds["mean"] == 82.0 and seeds["std"] == 2.0
+    assert seeds["high"] - 82.0 == pytest.approx(4.3027 * 2 / 3 ** 0.5)
+    assert over_seeds([80.0])["low"] is None
+    assert mean_interval([0.5] * 9).low == 0.5
+    with pytest.raises(ValueError, match="no values"):
+        over_seeds([])
