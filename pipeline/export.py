@@ -1,0 +1,89 @@
+"""`tooldev.py export`: a trained adapter for other programs, as PEFT's folder or merged into a Hugging Face checkpoint.
+
+    python tooldev.py export --model DIR --adapter runs/mine/round-3 --out mine-adapter
+    python tooldev.py export --model DIR --adapter runs/mine/round-3 --out mine-merged --merge
+
+The folder appears whole or not at all. What merging loses to rounding is measured and printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from data.schema import read_json, write_json
+from pipeline.inputs import EMBEDDED, adapter_folder, check_model, option
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", default=str(EMBEDDED), metavar="DIR", help="the base that the adapter was trained on")
+    add("--adapter", required=True, default=argparse.SUPPRESS, metavar="DIR",
+        help="the adapter, or a step of a run such as runs/demo/round-3")
+    add("--out", required=True, default=argparse.SUPPRESS, metavar="DIR",
+        help="folder to make; it must not hold anything yet")
+    option(parser, "merge", False, "a whole checkpoint, the adapter merged into its weights", action="store_true")
+    add("--dtype", choices=("same", "fp32", "bf16", "fp16"), default="same", help="of merged weights; same: the base's")
+    add("--shard-gb", type=float, default=5.0, help="most 1e9 bytes in one file of weights")
+    option(parser, "base-name", "", "what adapter_config.json calls the base; without it, --model", metavar="NAME")
+
+
+def main(args: argparse.Namespace) -> int:
+    out = Path(args.out)
+    check_model(args.model)
+    adapter = adapter_folder(args.adapter)
+    if not args.shard_gb > 0:
+        raise ValueError(f"--shard-gb is {args.shard_gb:g}; it must be above 0")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {out}: something is there already; choose another folder or remove it")
+    aside = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        aside.mkdir(parents=True)
+    except OSError as error:
+        raise ValueError(f"--out {out}: cannot write there ({error.strerror}); choose another folder or change its "
+                         "rights") from None
+    try:
+        line = write(args, adapter, aside)
+        os.replace(aside, out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    print(f"{line}\n{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+    return 0
+
+
+def write(args: argparse.Namespace, adapter: Path, folder: Path) -> str:
+    """Fill the folder; returns what there is to say about it."""
+    from lora import export
+    from model import load_model, save_model
+
+    dtype = stored_dtype(Path(args.model)) if args.dtype == "same" else dtypes()[args.dtype]
+    drift = export(args.model, adapter, folder, load_model=load_model, dtype=dtype, shard_gb=args.shard_gb,
+                   save_model=save_model if args.merge else None)
+    if drift is None:
+        config = read_json(folder / "adapter_config.json")
+        write_json(folder / "adapter_config.json", {**config, "base_model_name_or_path": args.base_name or args.model})
+        return (f"adapter in PEFT's layout: rank {config['r']}, alpha {config['lora_alpha']:g}, on "
+                f"{', '.join(config['target_modules'])}")
+    config, name = read_json(Path(args.model) / "config.json"), str(dtype).removeprefix("torch.")
+    key = "dtype" if "dtype" in config else "torch_dtype"          # the newer and the older spelling
+    write_json(folder / "config.json", {**config, key: name})
+    return (f"merged in {name}: rounding lost {drift.weights:.2e} of the update's norm in the worst layer; logits "
+            f"moved by at most {drift.logits:.2e}")
+
+
+def stored_dtype(folder: Path) -> Any:
+    """The dtype of most weights in the base's files."""
+    from model.weights import DTYPES, read_header, weight_files
+
+    counts = Counter(info["dtype"] for file in weight_files(folder) for info in read_header(file).values())
+    return DTYPES[counts.most_common(1)[0][0]]
+
+
+def dtypes() -> dict[str, Any]:
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -1,0 +1,253 @@
+"""What users hand in, checked before any work and before anything is written: models, adapters, data, settings.
+
+Errors name the file, the line and what to do. Left out: whether tools and calls are good ones; data/rules.py says that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.contamination import load_guard, words
+from data.schema import (
+    Example,
+    Query,
+    Tool,
+    dump_json,
+    load_examples,
+    load_queries,
+    load_tools,
+    read_json,
+    sha256_text,
+    write_jsonl,
+)
+from tooldev import home
+
+EMBEDDED = home("model", "tiny")
+MOST_HELD_OUT = 500                     # more items than this narrow a 95% interval little, and cost labelled examples
+
+
+# ------------------------------------------------------------------------------------------------- models and adapters
+
+def check_model(folder: str | Path) -> Any:
+    """The tokenizer of a model folder, after its config, tokenizer and every tensor's name and shape were checked.
+
+    Takes no memory for weights.
+
+    Raises:
+        FileNotFoundError, ValueError: what is missing or damaged, by file.
+    """
+    from model import load_model, load_tokenizer
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        hint = "; `python tooldev.py make-base` makes the embedded model" if folder == EMBEDDED else ""
+        raise FileNotFoundError(f"{folder}: no such folder; --model wants one with config.json, safetensors weights "
+                                f"and a tokenizer{hint}")
+    config = load_model(folder, device="meta").config
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.family is None:
+        raise ValueError(f"{folder}: its tokenizer has no chat format known here (control tokens of Llama 3, ChatML or "
+                         "Mistral); use an instruct model")
+    if tokenizer.vocab_size > config.vocab_size:
+        raise ValueError(f"{folder}: the tokenizer has {tokenizer.vocab_size} ids, the model {config.vocab_size} "
+                         "embeddings; take both from one checkpoint")
+    return tokenizer
+
+
+def adapter_folder(path: str | Path) -> Path:
+    """The folder with adapter_config.json: the one given, or `adapter` in the step of a run that was given."""
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such folder; --adapter wants an adapter in PEFT's layout or a step of a "
+                                "run such as runs/demo/joint")
+    inner = path / "adapter"
+    return inner if not (path / "adapter_config.json").is_file() and inner.is_dir() else path
+
+
+# ------------------------------------------------------------------------------------------------------- data of a run
+
+@dataclass(frozen=True)
+class Inputs:
+    """The data of a run, ready to be written; `notes` tell what was held out or left out, and why."""
+
+    tools: list[Tool]
+    examples: list[Example]
+    queries: list[Query]
+    validation: list[Example] = field(default_factory=list)
+    test: list[Example] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def files(self) -> dict[str, list[dict[str, Any]]]:
+        """Name of each file of the run's data folder -> its records; parts without rows have no file."""
+        parts = {name: getattr(self, name) for name in ("tools", "examples", "queries", "validation", "test")}
+        return {name: [row.to_dict() for row in rows] for name, rows in parts.items() if rows}
+
+    def write(self, data: Path) -> None:
+        """Write the files into the run's data folder."""
+        for name, rows in self.files().items():
+            write_jsonl(data / f"{name}.jsonl", rows)
+
+
+def read_inputs(tools: str, examples: str, queries: str, *, test: str = "", validation: str = "", share: float = 0.1,
+                guard: Sequence[str] = ()) -> Inputs:
+    """Read and normalise the data of a run, and hold out validation and test examples where no file gives them.
+
+    Training examples and new queries that repeat a validation or test query are left out, and so are training examples
+    and tools that repeat a benchmark of `guard` (new queries meet the guard in each round, with a reason each).
+
+    Args:
+        share: part of the examples to hold out for each of validation and test, at most MOST_HELD_OUT; 0: none.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing, empty, or has a bad line, which is named.
+    """
+    if not 0 <= share <= 0.4:
+        raise ValueError(f"--holdout {share:g}: expected 0 to 0.4 (it is taken twice, for validation and test)")
+    kept, notes = _rows(load_examples, examples, "examples"), []
+    made: dict[str, list[Example]] = {}
+    for name, path in (("validation", validation), ("test", test)):
+        if path:
+            made[name] = _rows(load_examples, path, f"{name} examples")
+        elif share:
+            kept, made[name] = hold_out(kept, share, name, examples)
+            notes.append(f"{name}: {len(made[name]):,} of the labelled examples, held out by the hash of their query; "
+                         f"--{name} names others")
+        else:
+            notes.append(f"{name}: none (--holdout 0)")
+    held, benchmark = {_folded(example.query) for rows in made.values() for example in rows}, load_guard(guard)
+
+    def left(what: str, rows: list, bad: Callable[[Any], Any], why: str) -> list:
+        good = [row for row in rows if not bad(row)]
+        if len(good) < len(rows):
+            notes.append(f"{what}: {len(rows) - len(good):,} left out that repeat {why}")
+        if not good:
+            raise ValueError(f"no {what} are left: all of them repeat {why}; give others")
+        return good
+
+    kept = left("examples", kept, lambda example: _folded(example.query) in held, "a held-out query")
+    return Inputs(
+        tools=left("tools", _rows(load_tools, tools, "tools"), benchmark.tool_overlap, "the guarded benchmark"),
+        examples=left("examples", kept, benchmark.example_overlap, "the guarded benchmark"),
+        queries=left("new queries", _rows(load_queries, queries, "queries"),
+                     lambda query: _folded(query.query) in held, "a held-out query"),
+        validation=made.get("validation", []), test=made.get("test", []), notes=notes)
+
+
+def hold_out(examples: Sequence[Example], share: float, name: str, path: str) -> tuple[list[Example], list[Example]]:
+    """(kept, held out), both in the given order; which ones depends on the queries' text and `name` alone.
+
+    Examples with the same query stay together.
+    """
+    groups: dict[str, int] = {}
+    for example in examples:
+        key = _folded(example.query)
+        groups[key] = groups.get(key, 0) + 1
+    wanted = min(MOST_HELD_OUT, max(1, round(share * len(examples))))
+    held: set[str] = set()
+    count = 0
+    for key in sorted(groups, key=lambda key: hashlib.sha256(f"{name}/{key}".encode()).digest()):
+        if count >= wanted:
+            break
+        held.add(key)
+        count += groups[key]
+    if len(held) == len(groups):
+        raise ValueError(f"{path}: too few different queries to hold some out for {name}; give --{name}, more "
+                         "examples, or --holdout 0")
+    parts: tuple[list[Example], list[Example]] = ([], [])
+    for example in examples:
+        parts[_folded(example.query) in held].append(example)
+    return parts
+
+
+def _rows(load: Callable[[str], list], path: str, what: str) -> list:
+    rows = load(path)
+    if not rows:
+        raise ValueError(f"{path}: no {what} in it; expected JSON Lines, one object per line")
+    return rows
+
+
+def _folded(query: str) -> str:
+    return " ".join(words(query)) or query.strip()
+
+
+# --------------------------------------------------------------------------------------------- a folder that is there
+
+def refuse_other_run(out: Path, inputs: Inputs) -> None:
+    """ValueError if `out` is in use for something else, before anything in it is touched."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out}: a file is in the way; choose another folder")
+    if not (out / "run.json").is_file():
+        if out.is_dir() and any(path.name != "data" for path in out.iterdir()):
+            raise ValueError(f"--out {out}: not empty and no run of ToolDev (no run.json); choose another folder")
+        return
+    begun = read_json(out / "run.json").get("data_sha256", {})
+    now = {name: sha256_text("".join(dump_json(row) + "\n" for row in rows)) for name, rows in inputs.files().items()}
+    changed = [name for name in sorted(begun.keys() | now.keys()) if begun.get(name) != now.get(name)]
+    if changed:
+        raise ValueError(f"--out {out} holds a run on other {', '.join(changed)}; give the same files and --holdout "
+                         "again, or another --out")
+
+
+# --------------------------------------------------------------------------------------------------- options and output
+
+def option(parser: argparse.ArgumentParser, name: str, default: Any, help: str, **more: Any) -> None:
+    """An option whose help says what happens without it, so that its default value is not printed."""
+    parser.set_defaults(**{name.replace("-", "_"): default})
+    parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=help, **more)
+
+
+def named_values(texts: Sequence[str], record: type, taken: Sequence[str], option: str) -> dict[str, Any]:
+    """Settings given as NAME=VALUE for fields of a dataclass, in each field's own type.
+
+    Args:
+        taken: fields that may not be set so: the run sets them, or they have an option of their own.
+
+    Raises:
+        ValueError: an unknown name, or a value of the wrong type.
+    """
+    defaults = {f.name: f.default for f in dataclasses.fields(record) if f.name not in taken}
+    values = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or name not in defaults:
+            raise ValueError(f"{option} {text}: expected NAME=VALUE with NAME one of {', '.join(sorted(defaults))}")
+        values[name] = _typed(value.strip(), defaults[name], f"{option} {text}")
+    return values
+
+
+def _typed(text: str, default: Any, where: str) -> Any:
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"{where}: expected true or false")
+        return text.lower() == "true"
+    if isinstance(default, str):
+        return text
+    try:
+        value = type(default)(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{where}: expected {'a whole number' if isinstance(default, int) else 'a number'}")
+    return value
+
+
+def table(title: str, rows: Mapping[str, tuple[Any, Any]]) -> str:
+    """Lines of name, this run's value and the paper's."""
+    def show(value: Any) -> str:
+        return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+    lines = [f"  {name:34} {show(here):>14}   {show(there)}" for name, (here, there) in rows.items()]
+    return "\n".join([f"{title:36} {'here':>14}   paper", *lines])
+
+
+def print_json(value: Any) -> None:
+    """A result on stdout, indented."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2))

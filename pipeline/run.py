@@ -1,0 +1,163 @@
+r"""`tooldev.py run`: the method on your own model, tools, labelled examples and new queries.
+
+    python tooldev.py run --model ckpt/qwen2.5-0.5b --tools tools.jsonl --examples examples.jsonl \
+        --queries queries.jsonl --out runs/mine
+
+Everything is checked before anything is written. The inputs are copied, normalised, into the run's data folder; where
+no --test or --validation file is given, a share of the examples is held out by hash. The same command again goes on
+where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data.check import check_file
+from evolution.config import RoundConfig
+from pipeline.inputs import (
+    EMBEDDED,
+    MOST_HELD_OUT,
+    Inputs,
+    check_model,
+    named_values,
+    option,
+    read_inputs,
+    refuse_other_run,
+    table,
+)
+from pipeline.settings import PAPER_PRESET, PRESETS, RunSettings, round_settings, writable
+from pipeline.steps import run_pipeline, say
+from tooldev import VARIANTS, Evolution, Lora, Sizes
+
+EPOCHS = ("adaption_epochs", "labelled_epochs", "evolve_epochs")
+HELP = {                                # what a preset holds, each an option
+    "learning_rate": "peak learning rate", "global_batch_size": "rows per optimizer step",
+    "adaption_epochs": "passes over the tools", "labelled_epochs": "passes over the examples",
+    "evolve_epochs": "passes over what a round accepted", "max_length": "longest row in tokens",
+    "max_tools_tokens": "most new tokens for the tools of one query",
+    "max_calls_tokens": "most new tokens for one answer",
+    "micro_batch_tokens": "most tokens in one forward pass; lower it if memory runs out",
+}
+# Settings of a round and of training that have an option here, or that follow from the run.
+OF_ROUND = ("run", "round", "model", "queries", "labelled", "validation", "guard", "queries_per_round", "seed", "train",
+            "probe", "max_tools_tokens", "max_calls_tokens", "stop_when")
+OF_TRAINING = ("stage", "model", "adapter", "data", "validation", "out", "learning_rate", "global_batch_size", "epochs",
+               "max_length", "micro_batch_tokens", "rank", "alpha", "precision", "seed", "plan_only")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add, quiet = parser.add_argument, partial(option, parser)
+    add("--model", default=str(EMBEDDED), metavar="DIR", help="the base: a folder of Llama 3, Qwen2.5 or Mistral v0.3")
+    for name, text in (("tools", "tool documents, for adaption"), ("examples", "labelled examples, for joint training"),
+                       ("queries", "new queries, for self-evolution")):
+        add(f"--{name}", required=True, default=argparse.SUPPRESS, metavar="F", help=f"JSON Lines of {text}")
+    add("--out", required=True, default=argparse.SUPPRESS, metavar="DIR",
+        help="folder of the run; the same command resumes")
+    for name in ("validation", "test"):
+        quiet(name, "", f"JSON Lines of {name} examples; without it, some of --examples are held out", metavar="F")
+    add("--holdout", type=float, default=0.1, metavar="SHARE", help="part of --examples held out for each of these, "
+        f"{MOST_HELD_OUT} at most; 0: none")
+    add("--rounds", type=int, default=Evolution.rounds, help="rounds of self-evolution")
+    quiet("queries-per-round", 0, "new queries a round, none twice; without it, equal shares of the file, "
+          f"{Sizes.queries_per_round:,} at most", type=int)
+    quiet("preset", None, "sizes to start from; without it, tiny for the embedded model, else paper",
+          choices=tuple(PRESETS))
+    for name, text in HELP.items():
+        quiet(name.replace("_", "-"), None, f"{text}; without it, the preset's", type=type(getattr(PAPER_PRESET, name)))
+    quiet("epochs", None, "passes over the data of every stage, where the options above do not say", type=float)
+    add("--rank", type=int, default=Lora.rank, help="LoRA rank")
+    add("--alpha", type=float, default=Lora.alpha, help="LoRA alpha")
+    add("--precision", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="compute type of the base")
+    add("--seed", type=int, default=0, help="seed of training and sampling")
+    quiet("variants", ["joint"], "variants of Table 3 to train; without it, joint, which the rounds follow", nargs="+",
+          choices=tuple(VARIANTS))
+    quiet("guard", [], "benchmark files; what repeats them never enters training", nargs="+", metavar="F")
+    quiet("stop-when", False, "stop after a round whose ledger says that another would harm", action="store_true")
+    for name, example in (("train", "gradient_checkpointing=1"), ("evolve", "min_votes=3")):
+        quiet(name, [], f"another setting of {name}.py, such as {example} (repeatable)", action="append",
+              metavar="NAME=VALUE")
+
+
+def main(args: argparse.Namespace) -> int:
+    out = Path(args.out)
+    check_model(args.model)
+    inputs = read_inputs(args.tools, args.examples, args.queries, test=args.test, validation=args.validation,
+                         share=args.holdout, guard=args.guard)
+    settings = run_settings(args, inputs)
+    refuse_other_run(out, inputs)
+    writable(out)
+    say(settings_table(settings, inputs))
+    say("\n".join([*inputs.notes, *rule_notes(args.tools, args.examples)]))
+    run_pipeline(settings, out, inputs.write)
+    print((out / "report.md").read_text(encoding="utf-8"))
+    return 0
+
+
+def run_settings(args: argparse.Namespace, inputs: Inputs) -> RunSettings:
+    """The settings of the run, each checked by those who use it; ValueError names the option."""
+    from train import TrainConfig
+
+    preset = args.preset or ("tiny" if Path(args.model).resolve() == EMBEDDED else "paper")
+    given = dict.fromkeys(EPOCHS, args.epochs) if args.epochs is not None else {}
+    given |= {name: getattr(args, name) for name in HELP if getattr(args, name) is not None}
+    evolve = named_values(args.evolve, RoundConfig, OF_ROUND, "--evolve")
+    evolve |= {"stop_when": True} if args.stop_when else {}
+    settings = RunSettings.from_preset(
+        preset, model=str(args.model), seed=args.seed, rounds=args.rounds, variants=tuple(dict.fromkeys(args.variants)),
+        queries_per_round=queries_per_round(args, len(inputs.queries)), rank=args.rank, alpha=args.alpha,
+        precision=args.precision, guard=tuple(args.guard), evolve=evolve,
+        train=named_values(args.train, TrainConfig, OF_TRAINING, "--train"), **given)
+    for stage in ("adaption", "joint", "evolve"):
+        TrainConfig(stage=stage, **settings.training(stage))
+    RoundConfig.from_dict(round_settings(settings, Path(args.out) / "data"))
+    return settings
+
+
+def queries_per_round(args: argparse.Namespace, found: int) -> int:
+    """As asked for, else equal shares of the queries that there are, the paper's number at most."""
+    if args.rounds < 1 or args.queries_per_round < 0 or "joint" not in args.variants:
+        return max(0, args.queries_per_round)
+    wanted = args.queries_per_round or min(Sizes.queries_per_round, found // args.rounds)
+    if wanted < 1 or wanted * args.rounds > found:
+        raise ValueError(f"{args.queries}: {found:,} queries are too few for {args.rounds} rounds of {max(1, wanted):,}"
+                         "; give more, or lower --rounds or --queries-per-round")
+    return wanted
+
+
+def settings_table(settings: RunSettings, inputs: Inputs) -> str:
+    """This run's sizes and settings beside the paper's."""
+    paper, epochs = PAPER_PRESET, (f"{getattr(settings, name):g}" for name in EPOCHS)
+    rows: dict[str, tuple[Any, Any]] = {
+        "tool documents": (len(inputs.tools), Sizes.tools),
+        "labelled examples": (len(inputs.examples), Sizes.examples),
+        "new queries a round": (settings.queries_per_round, Sizes.queries_per_round),
+        "rounds": (settings.rounds, "3 at most"),
+        "validation / test examples": (f"{len(inputs.validation):,} / {len(inputs.test):,}", "BFCL, API-Bank, T-Eval"),
+        "global batch": (settings.global_batch_size, paper.global_batch_size),
+        "learning rate": (settings.learning_rate, paper.learning_rate),
+        "epochs adaption / labelled / round": (" / ".join(epochs), "not stated"),
+        "longest row": (settings.max_length, "not stated"),
+        "LoRA rank": (settings.rank, Lora.rank),
+        "LoRA alpha": (settings.alpha, Lora.alpha),
+        "samples of the calls": (settings.evolve.get("num_samples", Evolution.num_samples), Evolution.num_samples),
+        "votes needed": (settings.evolve.get("min_votes", 1), "most of 5"),
+        "precision": (settings.precision, "fp16"),
+    }
+    more = {name: (value, "ours, or not stated") for name, value in {**settings.train, **settings.evolve}.items()
+            if name not in ("num_samples", "min_votes")}
+    return table(f"settings (preset {settings.preset})", rows | more)
+
+
+def rule_notes(tools: str, examples: str) -> list[str]:
+    """A line for each input that the rule checker would reject parts of; they are used as they are."""
+    notes = []
+    for path, are_tools in ((tools, True), (examples, False)):
+        funnel, _ = check_file(path, tools=are_tools)
+        if funnel.passed < funnel.rows:
+            bad = funnel.rows - funnel.passed
+            notes.append(f"note: {bad:,} of {funnel.rows:,} {funnel.what} break the rules and are used all the same; "
+                         f"`tooldev.py check {path}{' --tools' if are_tools else ''}` says which")
+    return notes
