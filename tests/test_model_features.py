@@ -8,8 +8,8 @@ from torch import Tensor
 
 from model import transformer
 from model.transformer import Transformer
-from tests.test_model_parity import TOLERANCE
 from tests.model_tiny import CONFIGS, tiny_model, token_ids
+from tests.test_model_parity import TOLERANCE
 
 
 def moved(model: Transformer, length: int = 96, **changes) -> float:
