@@ -68,7 +68,7 @@ from evolution.state import (
 from sampler.consistency import early_decision
 
 ROUND_FILES = ("round.json", "tools.jsonl", "calls.jsonl", "accepted.jsonl", "rejected.jsonl", "refused_rows.jsonl",
-               "ledger.json")
+               "overlaps.jsonl", "ledger.json")
 
 
 # ------------------------------------------------------------------------------------------------------------- the round
@@ -91,7 +91,7 @@ class Round:
     queries: list[Query] = field(default_factory=list)
     screened: list[dict[str, Any]] = field(default_factory=list)      # rejected before anything was generated
     labelled: list[Example] = field(default_factory=list)
-    contaminated_labels: int = 0
+    overlaps: list[dict[str, str]] = field(default_factory=list)      # what repeats the benchmark
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -134,7 +134,8 @@ class Round:
     # -- candidate tools (Eq. 4) --
 
     def read(self, record: dict[str, Any]) -> tuple[Tool, ...] | Reason:
-        return read_tools(record["text"], record["finish_reason"], self.guard, rules=self.config.control != "no_rules")
+        guard = self.guard if self.config.overlaps == "drop" else Guard()
+        return read_tools(record["text"], record["finish_reason"], guard, rules=self.config.control != "no_rules")
 
     def make_tools(self) -> dict[tuple[str, int], dict[str, Any]]:
         """Generate tools for every query, again where the rule checker rejects them -> records by (id, attempt)."""
@@ -196,6 +197,7 @@ class Round:
         config, began = self.config, time.monotonic()
         attempts = self.make_tools()
         made, rejected, tool_lines = self.judge_tools(attempts)
+        texts = {line["id"]: line["text"] for line in tool_lines}              # the last try is the one that passed
         self.seconds["tools"] = time.monotonic() - began
         offered = {query.id: candidates_for(query, made, config) for query in self.queries if query.id in made}
         began = time.monotonic()
@@ -211,11 +213,11 @@ class Round:
             if outcome.rejected:
                 rejected.append(outcome.rejected)
             else:
-                accepted.append(self.signed(outcome.example, distractors, tool_lines))
+                accepted.append(self.signed(outcome.example, distractors, texts[query.id]))
         rejected = sorted(self.screened + rejected, key=lambda line: (line["id"], line["stage"], line["text"]))
         if self.dist_rank == 0:
             for name, rows in (("tools", tool_lines), ("calls", call_lines), ("accepted", accepted),
-                               ("rejected", rejected)):
+                               ("rejected", rejected), ("overlaps", self.list_overlaps(accepted, rejected))):
                 write_jsonl(self.folder / f"{name}.jsonl", rows)
         return {"accepted": accepted, "rejected": rejected, "tools": tool_lines, "calls": call_lines}
 
@@ -235,14 +237,21 @@ class Round:
                 rejected.append(rejection(query.id, "tools", verdict, tries[-1]["text"]))
         return made, rejected, lines
 
-    def signed(self, example: Example, distractors: list[str], tool_lines: list[dict]) -> Example:
+    def signed(self, example: Example, distractors: list[str], tools_text: str) -> Example:
         """The example with where it comes from."""
-        text = next(line["text"] for line in reversed(tool_lines) if line["id"] == example.id)
         origin = {"round": self.config.round, "model_sha": self.sha, "seed": self.config.seed, **example.provenance,
-                  "tools_text_sha": sha256_text(text)}
+                  "tools_text_sha": sha256_text(tools_text)}
         if distractors:
             origin["distractors"] = distractors
         return dataclasses.replace(example, source="self", provenance=origin)
+
+    def list_overlaps(self, accepted: list[Example], rejected: list[dict[str, Any]]) -> list[dict[str, str]]:
+        """Everything that repeats the benchmark: dropped, or (--overlaps list) kept and told."""
+        dropped = [{"id": line["id"], "in": line["stage"], "reason": line["reason"], "detail": line["detail"]}
+                   for line in rejected if line["reason"].startswith("contaminated")]
+        found = [(example.id, self.guard.example_overlap(example)) for example in accepted]
+        kept = [{"id": name, "in": "accepted", "reason": what[0], "detail": what[1]} for name, what in found if what]
+        return [*self.overlaps, *dropped, *kept]
 
     # -- training (Eq. 6) --
 
@@ -371,6 +380,7 @@ def run_round(config: RoundConfig, model: Any = None, tokenizer: Any = None, *, 
     else:
         for name in data:
             write_jsonl(work.folder / f"{name}.jsonl", [])
+        write_jsonl(work.folder / "overlaps.jsonl", work.overlaps)
     examples, sources = work.training_examples(data["accepted"])
     rows = work.rows(examples)
     training = work.train(rows)
@@ -397,13 +407,15 @@ def open_round(config: RoundConfig, model: Any, tokenizer: Any, generate: Any, p
     folder.mkdir(exist_ok=True)
     guard = load_guard(config.guard)
     queries = choose_queries(load_queries(config.queries), config) if config.control != "labelled_only" else []
-    kept, screened = screen_queries(queries, guard)
+    kept, screened = screen_queries(queries, guard if config.overlaps == "drop" else Guard())
     labelled = load_examples(config.labelled) if config.labelled else []
-    clean = [example for example in labelled if guard.example_overlap(example) is None]
+    found = [(example, guard.example_overlap(example)) for example in labelled]
+    overlaps = [{"id": e.id, "in": "labelled", "reason": what[0], "detail": what[1]} for e, what in found if what]
+    clean = [example for example, what in found if what is None or config.overlaps == "list"]
     if generate is None:
         from sampler import generate
     work = Round(config, folder, start, model, tokenizer, generate, _say if progress and rank == 0 else _hush, rank, size,
-                 model_sha(config.model, start), guard, kept, screened, clean, len(labelled) - len(clean))
+                 model_sha(config.model, start), guard, kept, screened, clean, overlaps)
     claim(folder, {**config.identity(), "model_sha": work.sha,
                    "queries_sha": content_sha(query.to_dict() for query in queries),
                    "labelled_sha": content_sha(example.to_dict() for example in labelled),
@@ -458,8 +470,7 @@ def make_ledger(work: Round, data: dict[str, list], before: dict[str, Any], trai
     assert num_queries == len(work.queries) + len(work.screened), f"{num_queries} settled, {len(work.queries)} asked"
     verdicts = [(e.provenance["votes"], judge(e)) for e in accepted] if judge else []
     refused = [row["reason"] for _, row in read_jsonl(work.folder / "refused_rows.jsonl")]
-    contaminated = [line["reason"] for line in data["tools"] + work.screened
-                    if (line["reason"] or "").startswith("contaminated")]
+    overlaps = [f"{row['in']}: {row['reason']}" for _, row in read_jsonl(work.folder / "overlaps.jsonl")]
     return {
         "round": config.round, "control": config.control, "seed": config.seed, "model_sha": work.sha,
         "queries": {"in": num_queries, "accepted": len(accepted), "rejected": len(rejected)},
@@ -475,7 +486,7 @@ def make_ledger(work: Round, data: dict[str, list], before: dict[str, Any], trai
         + sum(sample["tokens"] for line in data["calls"] for sample in line["samples"]),
         "diversity": measure.diversity(accepted),
         "similarity": measure.similarity(accepted, earlier_examples(work.folder.parent, config.round)),
-        "contamination": {**_counts(contaminated), "labelled": work.contaminated_labels},
+        "contamination": _counts(overlaps),
         "judged": measure.judged_by_votes([(votes, found) for votes, found in verdicts if found is not None]),
         "examples": sources, "rows": {**_counts(row.objective for row in rows), "refused": _counts(refused)},
         "training": training, "probe": {"before": before.get("probe")}, "validation_before": before.get("validation"),

@@ -19,8 +19,8 @@ from data.schema import TYPE_WORDS, Tool, ToolCall, dump_json, json_fault
 
 MAX_TOOL_BYTES = 32_768         # one tool as JSON
 MAX_TOOLS = 64                  # candidate tools of one query
-MAX_TOOLS_BYTES = 65_536        # all of them as JSON
-MAX_DEPTH = 8                   # schemas inside schemas: an argument has depth 1, its fields depth 2
+MAX_TOOLS_BYTES = 131_072       # all of them as JSON
+MAX_DEPTH = 12                  # schemas inside schemas: an argument has depth 1, its fields depth 2
 MAX_SCHEMAS = 512               # arguments, fields, items and branches of one tool
 MAX_CALLS = 64                  # calls in one answer
 MAX_CALLS_BYTES = 32_768        # all of them as JSON

@@ -25,6 +25,7 @@ class RoundConfig:
     labelled: str = option("", "JSONL of labelled examples, for --mix, --probe and the control labelled_only")
     validation: str = option("", "JSONL of labelled examples never trained on: greedy exact match after the round")
     guard: tuple[str, ...] = option((), "benchmark files (JSONL); what repeats them never enters training")
+    overlaps: str = option("drop", "what repeats the benchmark: drop it, or only list it", choices=("drop", "list"))
     queries_per_round: int = option(0, "take this many queries a round, none twice (paper: 10000); 0: the whole file")
     seed: int = option(0, "seed of the draws and of training")
 

@@ -112,7 +112,10 @@ def _unfinished(finish_reason: str) -> Reason:
 
 
 def candidates_for(query: Query, made: dict[str, tuple[Tool, ...]], config: RoundConfig) -> tuple[list[Tool], list[str]]:
-    """The tools offered with a query: those made for it, and distractors made for others -> (tools, distractors' names)."""
+    """The tools offered with a query: those made for it, and distractors made for others -> (tools, distractors' names).
+
+    `made` is in the order of the ids, so that the draw does not depend on the order of the queries.
+    """
     own = list(made[query.id])
     rng = random.Random(stage_seed(config.seed, config.round, "candidates", query.id))
     if config.control == "random_tool":
@@ -121,7 +124,7 @@ def candidates_for(query: Query, made: dict[str, tuple[Tool, ...]], config: Roun
         return own, []
     taken = {tool.name for tool in own}
     pool: dict[str, Tool] = {}
-    for other in rng.sample(sorted(made), min(len(made), 4 * config.distractors + 1)):
+    for other in rng.sample(list(made), min(len(made), 4 * config.distractors + 1)):
         for tool in made[other] if other != query.id else ():
             if tool.name not in taken:
                 pool.setdefault(tool.name, tool)

@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import sampler
 from data.schema import read_jsonl, write_jsonl
 from evolution.state import Progress
 from evolve import run_round
@@ -134,6 +135,24 @@ def test_the_sampler_s_texts_do_not_depend_on_order_or_restart(tmp_path):
             for text in texts]
     assert rows[0] == rows[1]
     assert len(rows[0]) == 16
+
+
+def test_early_decisions_work_with_the_real_sampler(tmp_path):
+    """Tools by dice, calls by the sampler on random weights: nothing parses, so all five samples are drawn."""
+    config = make_run(tmp_path, QUERIES[:6], early=True, max_calls_tokens=6)
+    tokenizer = load_tokenizer(config.model)
+    dice = Dice(tokenizer)
+
+    def generate(model, prompts, *, num_samples, **options):
+        which = dice.generate if num_samples == 1 else sampler.generate
+        return which(model, prompts, num_samples=num_samples, **options)
+
+    ledger = run_round(config, tokenizer=tokenizer, generate=generate, progress=False)
+    voted = ledger["stages"]["vote"]
+    assert voted["in"] >= 3
+    assert voted["rejected"] == {"no_answer_parsed": voted["in"]}
+    assert ledger["samples"]["drawn"] == 5 * voted["in"]
+    assert sum(ledger["samples"]["unparsed"].values()) == 5 * voted["in"]
 
 
 # -------------------------------------------------------------------------------------------------------------- slow ones

@@ -103,7 +103,7 @@ def test_every_query_ends_as_worked_out_by_hand(config):
     assert ledger["wrote_tools_instead"] == 4
     assert ledger["diversity"]["calls_per_answer_counts"] == {"0": 1, "1": 4, "2": 1}
     assert ledger["diversity"]["no_call_share"] == round(1 / 6, 4)
-    assert ledger["contamination"] == {"contaminated_query": 1, "contaminated_tool": 3, "labelled": 0}
+    assert ledger["contamination"] == {"query: contaminated_query": 1, "tools: contaminated_tool": 1}
     assert ledger["rows"] == {"generation": 5, "invocation": 6, "refused": {"no_call": 1}}
     assert ledger["training"]["steps"] == 2
 
@@ -195,6 +195,20 @@ def test_labelled_examples_and_earlier_rounds_join_the_training(config, tmp_path
     assert second["examples"] == {"evolved": 6, "accumulated": 6, "labelled": 3}
     assert second["similarity"] == {"tool_names_seen": 1.0, "tool_signatures_seen": 1.0, "queries_seen": 1.0}
     assert second["model_sha"] != first["model_sha"]
+
+
+def test_overlaps_are_dropped_or_only_listed(config):
+    write_jsonl(config.labelled, [{"id": "l", "query": QUERIES["q10"], "tools": [SECRET.to_dict()], "calls": []}])
+    script = scripted(config, CALLS | {"q10": CALLS["q03"], "q11": votes(*[calls(("secret_tool", {"key": "k"}))] * 5)})
+    ledger, accepted, _ = run(dataclasses.replace(config, overlaps="list", mix=1.0), script)
+    assert {"q10", "q11"} <= set(accepted)
+    assert ledger["contamination"] == {"accepted: contaminated_query": 1, "accepted: contaminated_tool": 1,
+                                       "labelled: contaminated_query": 1}
+    assert ledger["examples"]["labelled"] == 1
+    listed = [(row["id"], row["in"], row["detail"]) for _, row in read_jsonl(f"{config.run}/round-1/overlaps.jsonl")]
+    assert ("q11", "accepted", "bench.jsonl:1: the signature secrettool(key)") in listed
+    dropped, _, _ = run(dataclasses.replace(config, round=2, mix=1.0))
+    assert dropped["examples"]["labelled"] == 0
 
 
 def test_labelled_only_control_trains_on_labels(config):
