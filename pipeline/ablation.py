@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--first-seed", type=int, default=0, help="the first of them")
     parser.add_argument("--jobs", type=int, default=1, help="seeds at a time, each with its share of the cores")
     parser.add_argument("--out", default="runs/ablation", help="folder; the same command resumes")
-    parser.add_argument("--model", default="", help="base to use instead of the embedded one (default: model/tiny)")
+    parser.add_argument("--model", default=None, help="base to use instead of the embedded one, model/tiny")
     parser.add_argument("--quick", action="store_true", help="little data, to try the command out")
     parser.add_argument("--one-seed", action="store_true", help="only run --first-seed, without the table (what --jobs starts)")
 

@@ -35,10 +35,10 @@ QUICK = WorldSizes(tools=96, examples=160, queries_per_round=32, rounds=1, valid
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default="", help="folder of the run (default: runs/demo, or runs/demo-quick); the same command resumes")
+    parser.add_argument("--out", default=None, help="folder of the run (default: runs/demo, or runs/demo-quick); the same command resumes")
     parser.add_argument("--seed", type=int, default=0, help="seed of the data, of training and of sampling")
     parser.add_argument("--quick", action="store_true", help="the same code on less data, one round")
-    parser.add_argument("--model", default="", help="base to use instead of the embedded one (default: model/tiny)")
+    parser.add_argument("--model", default=None, help="base to use instead of the embedded one, model/tiny")
 
 
 def main(args: argparse.Namespace) -> int:

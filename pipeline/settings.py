@@ -132,22 +132,34 @@ def git_commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
+def refuse_foreign(out: Path) -> None:
+    """ValueError if the folder holds something that is not a run of ours."""
+    if not (out / "run.json").is_file() and any(p.name != "data" for p in out.iterdir()):
+        raise ValueError(f"{out}: not empty and no run of ToolDev (no run.json); choose another --out")
+
+
 def claim(out: Path, record: dict[str, Any]) -> None:
     """Write run.json, or check that the folder's run is this one; a difference is refused by name."""
-    path = out / "run.json"
-    if not path.is_file():
-        if out.is_dir() and any(p.name != "data" for p in out.iterdir()):
-            raise ValueError(f"{out}: not empty and no run of ToolDev (no run.json); choose another --out")
-        write_json(path, record)
+    if not (out / "run.json").is_file():
+        write_json(out / "run.json", record)
         return
-    begun, now = _flat(read_json(path)), _flat(record)
-    free = ("model", "queries", "git_commit", "settings.model", "evolve.")
-    changed = [f"{name} was {begun.get(name)!r}, now {now.get(name)!r}" for name in sorted(set(begun) | set(now))
-               if begun.get(name) != now.get(name) and not name.startswith("versions.") and not (name in free or name.startswith("evolve."))]
+    refuse_changes(out, record)
+    begun, now = read_json(out / "run.json")["versions"], record["versions"]
+    for name in (n for n in now if begun.get(n) != now[n]):
+        print(f"note: {name} was {begun.get(name)}, now {now[name]}; results may differ in the last digits", file=sys.stderr)
+
+
+def refuse_changes(out: Path, record: dict[str, Any]) -> None:
+    """ValueError naming every part of `record` that differs from the run in the folder; paths and versions may."""
+    if not (out / "run.json").is_file():
+        return
+    begun = read_json(out / "run.json")
+    compared = [name for name in ("settings", "data_sha256", "model_sha256") if name in record]
+    before, now = (_flat({name: source.get(name) for name in compared}) for source in (begun, record))
+    changed = [f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in sorted(set(before) | set(now))
+               if before.get(name) != now.get(name) and name != "settings.model"]
     if changed:
         raise ValueError(f"{out} holds a run with other settings: {'; '.join(changed[:4])}; use them again, or another --out")
-    for name in sorted(n for n in now if n.startswith("versions.") and begun.get(n) != now[n]):
-        print(f"note: {name[9:]} was {begun.get(name)}, now {now[name]}; results may differ in the last digits", file=sys.stderr)
 
 
 def _flat(record: Any, prefix: str = "") -> dict[str, Any]:

@@ -6,6 +6,7 @@ same call after any interruption goes on where it stopped. The other variants of
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data.schema import Example, load_examples, load_queries, load_tools, read_json, write_json
-from pipeline.settings import RunSettings, claim, round_settings, run_record, writable
+from pipeline.settings import RunSettings, claim, refuse_changes, refuse_foreign, round_settings, run_record, writable
 from tooldev import STEPS, VARIANTS
 
 
@@ -166,6 +167,8 @@ def run_pipeline(settings: RunSettings, out: str | Path, prepare: Callable[[Path
     out = Path(out)
     writable(out)
     data = out / "data"
+    refuse_foreign(out)
+    refuse_changes(out, {"settings": dataclasses.asdict(settings)})     # before the folder's data is touched
     data.mkdir(exist_ok=True)
     truth = prepare(data)
     counts = check_data(data, settings)
