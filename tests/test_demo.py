@@ -1,0 +1,100 @@
+"""The main job, as a newcomer types it: it ends with a report, opens no connection, repeats itself, survives a kill."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import tooldev
+from pipeline.demo import WorldSizes
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = WorldSizes(tools=16, examples=24, queries_per_round=6, rounds=1, validation=6, test=(6, 6, 4))
+SMALL_DEMO = f"import pipeline.demo as demo, tooldev, sys; demo.QUICK = demo.{SMALL!r}; sys.exit(tooldev.main(sys.argv[1:]))"
+pytestmark = pytest.mark.skipif(not (ROOT / "model/tiny/model.safetensors").is_file(), reason="model/tiny is not in this checkout")
+
+
+def small_demo(out: Path, **more) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", SMALL_DEMO, "demo", "--quick", "--out", str(out)], env=environment,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+
+
+def results(out: Path) -> dict[str, bytes]:
+    """Everything that must not depend on interruptions: adapters, what the rounds wrote, answers."""
+    wanted = ("adapter_model.safetensors", "accepted.jsonl", "rejected.jsonl", "answers.jsonl", "verdicts.jsonl")
+    return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.name in wanted}
+
+
+def report_without_times(out: Path) -> dict:
+    report = json.loads((out / "report.json").read_text())
+    report.pop("seconds")
+    return report
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("demo") / "a"
+    job = small_demo(out)
+    _, errors = job.communicate(timeout=240)
+    assert job.returncode == 0, errors[-2000:]
+    return out
+
+
+def test_quick_demo_ends_with_its_reports_and_opens_no_connection(tmp_path, monkeypatch, capsys):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the demo tried to open a network connection")
+
+    for name in ("connect", "connect_ex", "bind", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert tooldev.main(["demo", "--quick", "--out", str(tmp_path / "run")]) == 0
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    assert report and (tmp_path / "run/report.html").stat().st_size > 2000
+    assert "exact match" in capsys.readouterr().out.lower()
+    ledger = json.loads((tmp_path / "run/round-1/ledger.json").read_text())
+    assert ledger["queries"]["in"] == ledger["queries"]["accepted"] + ledger["queries"]["rejected"]
+
+
+def test_the_same_seed_gives_the_same_report(uninterrupted, tmp_path):
+    job = small_demo(tmp_path / "b")
+    _, errors = job.communicate(timeout=240)
+    assert job.returncode == 0, errors[-2000:]
+    assert report_without_times(tmp_path / "b") == report_without_times(uninterrupted)
+    assert results(tmp_path / "b") == results(uninterrupted)
+
+
+def test_killed_anywhere_the_same_command_goes_on_to_the_same_end(uninterrupted, tmp_path):
+    out, delays = tmp_path / "c", iter((3.0, 4.5, 6.0))
+    for attempt in range(6):
+        job = small_demo(out)
+        delay = next(delays, 240)
+        deadline = time.monotonic() + delay
+        while job.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if job.poll() is not None:
+            break
+        job.send_signal(signal.SIGKILL)
+        job.wait()
+    assert job.returncode == 0, job.stderr.read()[-2000:]
+    assert attempt >= 1, "nothing was ever interrupted: the delays are too long to prove anything"
+    assert results(out) == results(uninterrupted)
+    assert report_without_times(out) == report_without_times(uninterrupted)
+
+
+def test_another_setting_on_the_same_folder_is_refused_by_name(uninterrupted, capsys):
+    assert tooldev.main(["demo", "--quick", "--out", str(uninterrupted), "--seed", "7"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and "another --out" in error
+
+
+def test_an_unwritable_folder_is_refused_before_any_work(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert tooldev.main(["demo", "--quick", "--out", str(tmp_path / "file" / "run")]) == 2
+    assert "cannot write there" in capsys.readouterr().err
