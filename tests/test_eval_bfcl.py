@@ -1,0 +1,183 @@
+"""The leaderboard's decoders, data, verdicts and aggregates."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from eval_fixtures import bfcl_folder, call_text, real, records
+
+from eval.answers import Answer, compare_verdicts, read_answer, read_answers
+from eval.bfcl import judge, load_benchmark, score_answers
+from eval.bfcl_decode import FAILED, WRONG_FORMAT, Undecodable, check_shape, decode_text
+from eval.gold import BFCL_UNPASSABLE, bfcl_calls
+from eval.score import main, run_module
+
+ROOT = Path(__file__).resolve().parent.parent
+NO_CALL = "None of the given tools can be used to answer this query."
+
+
+@pytest.mark.parametrize(("text", "calls"), [
+    ("[f(a=1), g.h(b='x')]", [{"f": {"a": 1}}, {"g.h": {"b": "x"}}]), ("f()", [{"f": {}}]), (" '[f()]'", [{"f": {}}]),
+    ("[[f()]]", [{"f": {}}]), ("{f()}", [{"f": {}}]), ("[f(a=1),]", [{"f": {"a": 1}}]), ("f(1, a=+5)", [{"f": {"a": -5}}]),
+    ("f(a=not True)", [{"f": {"a": -1}}]), ("f(a=...)", [{"f": {"a": "..."}}]), ("f(a=(1, [2]))", [{"f": {"a": (1, [2])}}]),
+    ("f(a=2 + 3 * 4)", [{"f": {"a": 14}}]), ("f(a='x' 'y' + 'z')", [{"f": {"a": "xyz"}}]), ("f(a=null)", [{"f": {"a": "null"}}]),
+    ("f(a=g( 1 ))", [{"f": {"a": "g(1)"}}]), ("f(a=g(b=2))", [{"f": {"a": {"g": {"b": 2}}}}]), ("f(a=x[0])", [{"f": {"a": "x[0]"}}]),
+    ("f(a=1e3, b=0x1F, c=1_0)", [{"f": {"a": 1000.0, "b": 31, "c": 10}}]), ("f(a={'k': true})", [{"f": {"a": {"k": "true"}}}]),
+    ("[f(a=1)\n,\ng()]", None), ("f(a=--5)", None), ("f(a=x.y)", None), ("f(a=f'{x}')", None), ("f(a={1})", None), ("", None),
+    ("[]", None), ("[f()]\n", None), ("  f()", None), ("f(class=1)", None), ("sorry", None), ("```\nf()\n```", None),
+    ("f(a=9**9**9)", None), ("f(a='x' * 10**9)", None), ("f(a='%99999999d' % 1)", None), ("f(a=1 << 10**9)", None),
+    ("f(a=1/0)", None), ("f(a=open('x') + 1)", None), ("f(a=__import__('os') + 1)", None), ("f(a=lambda: 0)", None)])
+def test_leaderboard_text(text, calls):
+    found = decode_text(text)
+    assert (found == calls) if calls is not None else (isinstance(found, Undecodable) and found.error_type == FAILED)
+
+
+def test_newer_rules_trim_differently():
+    for text, calls in (("[f()]\n", [{"f": {}}]), ("```\n[f()]\n```", [{"f": {}}]), ("[]", []), ("[f(),\n g()]", [{"f": {}}, {"g": {}}])):
+        assert decode_text(text, rules="2026") == calls
+    assert check_shape([{"f": 1}]) is None and check_shape([{"f": 1}], "2026").error_type == WRONG_FORMAT
+    assert check_shape([{}, {"f": {}, "g": {}}]) is None and check_shape([{}], "2026") is not None
+
+
+def test_tooldev_text_and_which_decoder_takes_what():
+    text = call_text("f", {"a": [1, None, {"b": "</tool_call>"}]})
+    assert decode_text(text) == decode_text(text, "java") == [{"f": {"a": [1, None, {"b": "</tool_call>"}]}}]
+    assert decode_text(NO_CALL) == [] and isinstance(decode_text(NO_CALL, decoder="leaderboard"), Undecodable)
+    assert isinstance(decode_text("<tool_call>[f()]</tool_call>"), Undecodable)
+    assert decode_text("f()", decoder="tooldev").reason == "no_call_text"
+    assert decode_text("[f(a='<tool_call>')]") == [{"f": {"a": "<tool_call>"}}]
+    assert decode_text("f(a=1)", "java").reason == "java_text_not_read"
+
+
+def gold_rows(benchmark):
+    return [{"id": e.id, "category": e.category, "output": bfcl_calls(e)} for e in benchmark.entries.values() if e.expected]
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_gold_replay_of_our_own_data_is_perfect_in_both_layouts(tmp_path, later):
+    benchmark = load_benchmark(bfcl_folder(tmp_path, later=later))
+    verdicts, summary = score_answers(benchmark, map(Answer, gold_rows(benchmark)))
+    assert all(v["valid"] for v in verdicts)
+    assert summary["scores"]["overall"]["value"] == 100.0 and summary["complete"] and summary["rules"] == ("2026" if later else "2024")
+    assert benchmark.find("simple_1") is benchmark.find("simple_python_1") is not None
+
+
+def test_aggregates_weigh_as_the_paper_says(tmp_path):
+    benchmark = load_benchmark(bfcl_folder(tmp_path))
+    right = {"java_0", "simple_0", "multiple_0", "live_simple_0", "live_multiple_0", "live_multiple_1"}
+    rows = [Answer(row) for row in gold_rows(benchmark) if row["id"] in right]
+    rows += [Answer({"id": "parallel_0", "text": "sorry"}), Answer({"id": "nobody_0", "output": []}), rows[0]]
+    verdicts, summary = score_answers(benchmark, rows)
+    scores = {name: s["value"] for name, s in summary["scores"].items()}
+    assert scores["non_live_simple"] == 50.0                                      # (1/2 + 1 + 0) / 3
+    assert scores["non_live"] == 37.5                                             # (0.5 + 1 + 0 + 0) / 4
+    assert scores["live"] == pytest.approx(100 * 3 / 7, abs=0.005)                # 3 of 7, weighted by count
+    assert scores["overall"] == pytest.approx((37.5 + 300 / 7) / 2, abs=0.005)
+    assert summary["counts"] == {"right": 6, "wrong": 0, "undecodable": 1, "missing": 7}
+    assert (summary["answers"]["unknown"], summary["answers"]["repeated"]) == (1, 1)
+    assert [v["outcome"] for v in verdicts[-3:]] == ["undecodable", "unknown", "right"]
+    for name, score in summary["scores"].items():
+        assert score["low"] <= score["value"] <= score["high"], name
+
+
+def test_calls_where_nothing_fits_are_counted(tmp_path):
+    benchmark = load_benchmark(bfcl_folder(tmp_path, irrelevance=4))
+    texts = [NO_CALL, "I cannot.", call_text("lamp.set", {}), '<tools>\n{"name": "sing"}\n</tools>']
+    verdicts, summary = score_answers(benchmark, [Answer({"id": f"irrelevance_{i}", "text": t}) for i, t in enumerate(texts)])
+    assert [v["valid"] for v in verdicts] == [True, True, False, True]
+    assert summary["irrelevance"]["called"] == 1 and summary["irrelevance"]["call_rate"]["value"] == 25.0
+    assert summary["wrote_tools_instead"] == 1
+
+
+@pytest.mark.parametrize(("line", "reason"), [
+    (b'{"id": "simple_0", "output": [{"lamp.set": {"level": 1e400}}]}', "json:number_too_large"),
+    (b'{"id": "simple_0", "output": [{"lamp.set": {"level": NaN}}]}', "json:value_not_json"),
+    (b'{"id": "simple_0", "output": [{"lamp.set": {"level": 1, "level": 2}}]}', "json:duplicate_key"),
+    (b'{"id": "simple_0", "output": ' + b"[" * 100_000, "json:too_deep"),
+    (b'{"id": "simple_0", "text": "\x01"}', "json:not_json"), (b'{"id": "simple_0", "text": "\xff"}', "json:not_utf8"),
+    (b'{"id": "simple_0", "text": "cut', "json:not_json"), (b'{"id": "simple_0", "text": "' + b"x" * 10_000_000 + b'"}', "answer_too_long"),
+    (b'{"id": "simple_0", "output": null}', "no_output"), (b'{"id": "simple_0"}', "no_output"), (b'{"id": "simple_0", "text": 5}', "not_text")])
+def test_hostile_lines_are_undecodable_and_keep_their_entry(tmp_path, line, reason):
+    benchmark = load_benchmark(bfcl_folder(tmp_path))
+    verdicts, summary = score_answers(benchmark, [read_answer(line)])
+    assert (verdicts[0]["outcome"], verdicts[0]["error_type"], verdicts[0]["reason"]) == ("undecodable", FAILED, reason)
+    assert summary["counts"]["undecodable"] == 1 and summary["counts"]["wrong"] == 0
+
+
+@pytest.mark.parametrize("text", ["f(a=" + "[" * 99, "-" * 99_999 + "1", "a" + ".b" * 40_000, "f(" * 30_000, "f'{" * 30_000, "[" * 10_000_000,
+                                  "\x00" * 1000, "f(a='" + "x" * 10_000_000 + "')", "<tool_call>" * 5_000, "\ud800f()"])
+def test_hostile_texts_fail_quickly_and_quietly(text):
+    start = time.process_time()
+    assert isinstance(decode_text(text), Undecodable)
+    assert time.process_time() - start < 5
+
+
+def test_score_command_writes_compares_and_explains(tmp_path, capsys):
+    data = bfcl_folder(tmp_path / "data")
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("\n".join(json.dumps(row) for row in gold_rows(load_benchmark(data))) + "\n\n", encoding="utf-8")
+    command = ["--bench", "bfcl", "--data", str(data), "--answers", str(answers), "--out", str(tmp_path / "out")]
+    import eval.score as module
+    assert run_module(module, command) == 0 and run_module(module, [*command, "--against", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "overall                      100.00" in printed and "inside the noise" in printed
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert len(summary["answers"]["sha256"]) == 64 and (tmp_path / "out" / "comparison.json").is_file()
+    assert [v["id"] for v in records(tmp_path / "out" / "verdicts.jsonl")] == [r["id"] for r in records(answers)]
+    assert run_module(module, ["--bench", "bfcl", "--data", str(tmp_path / "none"), "--answers", "x", "--out", "y"]) == 2
+    assert "tooldev.py data bfcl" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="no entry is in both"):
+        compare_verdicts([{"id": "other", "valid": True}], tmp_path / "out")
+    assert main is module.main
+
+
+def test_scoring_imports_no_torch():
+    code = "import sys, eval.score; print([m for m in ('torch', 'transformers', 'safetensors') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_judged_verdict_agrees():
+    folder = real("bfcl")
+    benchmark, rows = load_benchmark(folder), list(read_answers(folder / "verdicts_dev.jsonl"))
+    verdicts, _ = score_answers(benchmark, rows)
+    wrong = [(v, a.record) for v, a in zip(verdicts, rows) if (v["valid"], v["error_type"]) != (a.record["valid"], a.record["error_type"])]
+    assert not wrong and len(rows) == 622
+
+
+def test_every_judged_python_text_agrees():
+    def plain(value):
+        if isinstance(value, (list, tuple)):
+            return [plain(v) for v in value]
+        return {str(k): plain(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    folder = real("bfcl")
+    benchmark = load_benchmark(folder)
+    rows = [row for row in records(folder / "decode_dev.jsonl") if row["category"] not in ("java", "javascript")]
+    for row in rows:
+        decoded = decode_text(row["text"])
+        verdict = judge(benchmark.entries[row["id"]], Answer({"id": row["id"], "text": row["text"]}))
+        assert isinstance(decoded, Undecodable) != row["decode_ok"], row
+        assert not row["decode_ok"] or plain(decoded) == row["decoded"], row
+        assert (verdict["valid"], verdict["error_type"]) == (row["valid"], row["error_type"]), row
+    assert len(rows) == 154
+
+
+def test_gold_replay_fails_exactly_the_named_entries():
+    benchmark = load_benchmark(real("bfcl"))
+    verdicts, summary = score_answers(benchmark, map(Answer, gold_rows(benchmark)))
+    assert {v["id"] for v in verdicts if not v["valid"]} == set(BFCL_UNPASSABLE)
+    assert summary["counts"] == {"right": 2478, "wrong": 7, "undecodable": 0, "missing": 0}
+
+
+def test_ten_thousand_answers_take_less_than_ten_seconds(tmp_path):
+    benchmark = load_benchmark(real("bfcl"))
+    rows = (gold_rows(benchmark) * 5)[:10_000]
+    path = tmp_path / "answers.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    start = time.process_time()
+    verdicts, _ = score_answers(load_benchmark(real("bfcl")), read_answers(path))
+    assert len(verdicts) == 10_000 and time.process_time() - start < 10

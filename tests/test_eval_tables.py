@@ -1,0 +1,142 @@
+"""Tables and figures, the download command, and the generating command with a tiny model."""
+
+import json
+import zipfile
+
+import pytest
+from eval_fixtures import apibank_folder, bfcl_folder, call_text, real, records, teval_folder
+
+import eval.download
+import eval.run
+import eval.tables
+from data.parse import parse_calls
+from data.prompts import pieces_text
+from data.schema import ToolCall
+from eval.answers import Answer
+from eval.bfcl import load_benchmark, score_answers
+from eval.gold import bfcl_calls
+from eval.paper import TABLE_1
+from eval.prompting import Display, apibank_reply, bfcl_messages, teval_reply
+from eval.score import run_module
+from eval.tables import figure, leaderboard_row, read_leaderboard, recompute_table_1, table_1, table_2, table_3
+
+
+@pytest.fixture
+def summary(tmp_path):
+    benchmark = load_benchmark(bfcl_folder(tmp_path))
+    return score_answers(benchmark, [Answer({"id": e.id, "output": bfcl_calls(e)}) for e in benchmark.entries.values()])[1]
+
+
+def test_table_1_of_the_paper_follows_from_the_leaderboard_to_the_printed_digit():
+    leaderboard = read_leaderboard(real("bfcl") / "data_combined_Sep_20_2024.csv")
+    checks = recompute_table_1(leaderboard)
+    assert len(checks) == 21 and sum(check["source"] == "csv" for check in checks) == 19
+    assert [check for check in checks if check["differs"]] == []
+
+
+def test_a_wrong_cell_is_found_and_named():
+    name, model, printed = TABLE_1[0]
+    columns = dict(zip(eval.tables.CSV_COLUMNS, (f"{v}%" for v in printed))) | {"Non-Live AST Acc": "90.00%"}
+    check = recompute_table_1({model: leaderboard_row(columns)})[0]
+    assert check["name"] == name and set(check["differs"]) == {"non_live", "overall"}
+    assert "do not follow" in " ".join(table_1({model: leaderboard_row(columns)}).notes)
+
+
+def test_our_rows_stand_beside_the_papers_with_intervals_and_warnings(summary, tmp_path):
+    table = table_1({}, {"ours": summary})
+    assert table.rows[0][0] == "ours" and table.rows[0][11] == 100.0
+    assert any("ours: overall 100.00 [" in note for note in table.notes) and table.markdown().count("|") > 200
+    other = summary | {"edition": "v4", "counts": {"missing": 3}}
+    assert "other data (v4), not every entry" in eval.tables.comparable(other)
+    third = table_3({"raw": [summary, summary], "joint": [summary]}, {"raw": ("Raw", (72.06, 56.93, 64.50))})
+    assert third.rows[0][:5] == ("Raw", 2, "100.00 ± 0.00", 72.06, pytest.approx(27.94)) and third.rows[1][3] is None
+    second = table_2({"ours": {"apibank": {"scores": {"overall": {"value": 50.0, "low": 40.0, "high": 60.0}}}}})
+    assert second.rows[-1] == ("ours", 50.0, None, "ours")
+    data, picture = figure("Figure 2", {"round 0": [summary], "round 1": [summary, summary]})
+    assert data["gains_over_first"]["overall"] == [0.0, 0.0] and picture.startswith("<svg xmlns") and picture.count("<svg ") == 4
+
+
+def test_tables_command(summary, tmp_path, capsys):
+    (tmp_path / "s.json").write_text(json.dumps(summary))
+    command = ["--out", str(tmp_path / "out"), "--variant", f"raw={tmp_path / 's.json'}", "--point", f"r0={tmp_path / 's.json'}"]
+    assert run_module(eval.tables, command) == 0 and "| Raw | 1 | 100.00 | 72.06 | 27.94 |" in capsys.readouterr().out
+    assert (tmp_path / "out" / "figure-2.svg").is_file() and (tmp_path / "out" / "table-3.json").is_file()
+    assert run_module(eval.tables, ["--out", "x", "--point", "nonsense"]) == 2
+
+
+def test_data_comes_out_of_a_package_without_running_it(tmp_path, capsys):
+    source = bfcl_folder(tmp_path / "src" / "bfcl_eval" / "data", later=True, irrelevance=2)
+    wheel = tmp_path / "bfcl_eval-1.whl"
+    with zipfile.ZipFile(wheel, "w") as package:
+        for path in sorted(source.rglob("*.json")):
+            package.write(path, path.relative_to(tmp_path / "src").as_posix())
+        package.writestr("../../evil/BFCL_v4_simple_python.json.py", "raise SystemExit")
+        package.writestr("bfcl_eval/data/unused_datasets/BFCL_v4_simple_python.json", "{}")
+    for place in (wheel, tmp_path / "src"):
+        out = tmp_path / f"out-{place.name}"
+        assert run_module(eval.download, ["bfcl", "--from", str(place), "--out", str(out)]) == 0
+        manifest = json.loads((out / "manifest.json").read_text())
+        assert manifest["edition"].startswith("v4") and manifest["entries"]["irrelevance"] == 2 and not manifest["sizes_of_2024_09_20"]
+        assert sorted(p.name for p in out.iterdir() if p.is_file()) == sorted([*(n for n in manifest["files"] if "/" not in n), "manifest.json"])
+    assert "not the data of the paper's table" in capsys.readouterr().out
+    assert run_module(eval.download, ["bfcl", "--from", str(tmp_path / "none"), "--out", "x"]) == 2
+    assert run_module(eval.download, ["bfcl", "--from", str(tmp_path / "out-src" / "manifest.json"), "--out", "x"]) == 2
+
+
+def test_what_the_model_is_shown(tmp_path):
+    entries = load_benchmark(bfcl_folder(tmp_path)).entries
+
+    def shown(entry, display):
+        return pieces_text(bfcl_messages(entries[entry], display)[0]["content"])
+
+    text = shown("java_0", Display())
+    assert '"type": "string", "description": "Weights. This is a Java Array value, written as a string. Its elements are of type integer."' in text
+    assert "Java 8 SDK" in text and "Java 8 SDK" not in shown("java_0", Display(language_note=False))
+    assert '"type": "number"' in shown("simple_1", Display()) and "This is a float." in shown("simple_1", Display())
+    assert '"type": "float"' in shown("simple_1", Display(published_types=True))
+    assert '"name": "lamp_set"' in shown("simple_0", Display(underscore_names=True))
+    assert entries["java_0"].functions[0]["parameters"]["properties"]["parts"]["type"] == "Array"          # the data stay as they are
+
+
+def test_our_calls_become_the_benchmarks_own_form():
+    calls = parse_calls(call_text("F", {"a": "x", "n": 3, "ok": True, "none": "", "l": ["p"]}) + "\n" + call_text("G", {}))
+    assert apibank_reply(calls) == "[F(a='x', n='3', ok='True', l='['p']')]\n[G()]"
+    assert teval_reply("retrieve_str", calls) == "F" and teval_reply("understand_str", calls) == "x"
+    assert json.loads(teval_reply("rru_json", calls))["name"] == "F" and teval_reply("rru_json", []) == ""
+    assert [s["name"] for s in json.loads(teval_reply("plan_json", calls))] == ["F", "G"]
+    assert teval_reply("plan_str", [ToolCall("F", {"a": 1})]) == "Use F to {'a': 1}"
+
+
+@pytest.fixture(scope="module")
+def tiny_folder(tmp_path_factory):
+    torch = pytest.importorskip("torch")
+    from model_tokenizers import chatml_folder
+
+    from model import ModelConfig, Transformer, load_tokenizer, save_model
+    torch.set_num_threads(1)
+    folder = chatml_folder(tmp_path_factory.mktemp("tiny"))
+    size = load_tokenizer(folder).vocab_size
+    (folder / "config.json").write_text(json.dumps({
+        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "vocab_size": size, "hidden_size": 16, "intermediate_size": 32,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "rms_norm_eps": 1e-6, "tie_word_embeddings": True,
+        "hidden_act": "silu", "max_position_embeddings": 4096, "rope_theta": 10000.0}))
+    save_model(Transformer(ModelConfig.load(folder)).init_weights(0), folder)
+    return folder
+
+
+@pytest.mark.parametrize(("bench", "make", "count"), [("bfcl", bfcl_folder, 14), ("apibank", apibank_folder, 5), ("teval", teval_folder, 5)])
+def test_eval_generates_scores_and_resumes_to_the_same_files(tmp_path, tiny_folder, bench, make, count, capsys):
+    data = make(tmp_path / "data")
+    command = ["--bench", bench, "--data", str(data), "--model", str(tiny_folder), "--max-new-tokens", "4", "--out"]
+    assert run_module(eval.run, [*command, str(tmp_path / "a")]) == 0
+    answers = records(tmp_path / "a" / "answers.jsonl")
+    assert len(answers) == count and len(records(tmp_path / "a" / "verdicts.jsonl")) == count
+    torn = tmp_path / "b" / "generation"
+    torn.mkdir(parents=True)
+    for path in (tmp_path / "a" / "generation").iterdir():                                 # as if killed in the middle of a line
+        content = path.read_bytes()
+        (torn / path.name).write_bytes(content[:len(content) * 2 // 3])
+    assert run_module(eval.run, [*command, str(tmp_path / "b")]) == 0
+    for name in ("answers.jsonl", "verdicts.jsonl", "summary.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    assert run_module(eval.run, [*command, str(tmp_path / "a"), "--temperature", "1"]) == 2 and "temperature" in capsys.readouterr().err
