@@ -59,6 +59,7 @@ from evolution.state import (
     claim,
     clear_progress,
     content_sha,
+    held,
     mark_round,
     model_sha,
     require_start,
@@ -101,6 +102,14 @@ class Round:
     def share(self) -> list[Query]:
         """This process's queries: by index, none twice, none padded."""
         return self.queries[self.dist_rank::self.world_size]
+
+    def parts(self, queries: list[Query], done: set[str]) -> list[list[Query]]:
+        """What is left to generate, one list per call of the sampler (see RoundConfig.chunk)."""
+        if self.model.lm_head.weight.dtype.itemsize >= 4:
+            return [[query for query in queries if query.id not in done]]
+        size = self.config.chunk
+        chunks = [queries[first:first + size] for first in range(0, len(queries), size)]
+        return [chunk for chunk in chunks if any(query.id not in done for query in chunk)]
 
     def write(self, items: Sequence[tuple[str, list[Message]]], *, num_samples: int, max_new_tokens: int,
               temperature: float, top_k: int, seed: int, done: Callable[[str, list[dict[str, Any]]], None],
@@ -145,13 +154,13 @@ class Round:
             records = progress.records()
             failed = {name for (name, n), record in records.items()
                       if n == attempt - 1 and isinstance(self.read(record), Reason)}
-            pending = [query for query in self.share()
-                       if (attempt == 0 or query.id in failed) and (query.id, attempt) not in records]
-            self.say(f"tools, try {attempt + 1}: {len(pending)} queries")
-            self.write([(query.id, generation_messages(query.query)) for query in pending], num_samples=1,
-                       max_new_tokens=config.max_tools_tokens, temperature=config.tools_temperature,
-                       top_k=config.tools_top_k, seed=stage_seed(config.seed, config.round, "tools", attempt),
-                       done=lambda name, samples, n=attempt: progress.append({"id": name, "attempt": n, **samples[0]}))
+            wanted = [query for query in self.share() if attempt == 0 or query.id in failed]
+            self.say(f"tools, try {attempt + 1}: {len(wanted)} queries")
+            for part in self.parts(wanted, {name for name, n in records if n == attempt}):
+                self.write([(query.id, generation_messages(query.query)) for query in part], num_samples=1,
+                           max_new_tokens=config.max_tools_tokens, temperature=config.tools_temperature,
+                           top_k=config.tools_top_k, seed=stage_seed(config.seed, config.round, "tools", attempt),
+                           done=lambda name, samples, n=attempt: progress.append({"id": name, "attempt": n, **samples[0]}))
         progress.finish()
         return progress.records()
 
@@ -161,9 +170,8 @@ class Round:
         """Sample the calls for every query that has tools -> records by id."""
         config = self.config
         progress = Progress(self.folder / "progress", "calls", lambda r: r["id"], self.dist_rank, self.world_size)
-        known = progress.records()
-        pending = [query for query in self.share() if query.id in candidates and query.id not in known]
-        self.say(f"calls: {len(pending)} queries x {config.samples} samples")
+        wanted = [query for query in self.share() if query.id in candidates]
+        self.say(f"calls: {len(wanted)} queries x {config.samples} samples")
         ended: dict[str, dict[int, list[ToolCall] | None]] = {}
 
         def prefix(name: str) -> int | None:
@@ -183,10 +191,11 @@ class Round:
             ended.pop(name, None)
             progress.append({"id": name, "samples": samples[:length], "decided_early": length < len(samples)})
 
-        self.write([(query.id, invocation_messages(query.query, candidates[query.id])) for query in pending],
-                   num_samples=config.samples, max_new_tokens=config.max_calls_tokens,
-                   temperature=config.calls_temperature, top_k=config.calls_top_k, done=done,
-                   seed=stage_seed(config.seed, config.round, "calls"), decided=decided if config.early else None)
+        for part in self.parts(wanted, set(progress.records())):
+            self.write([(query.id, invocation_messages(query.query, candidates[query.id])) for query in part],
+                       num_samples=config.samples, max_new_tokens=config.max_calls_tokens,
+                       temperature=config.calls_temperature, top_k=config.calls_top_k, done=done,
+                       seed=stage_seed(config.seed, config.round, "calls"), decided=decided if config.early else None)
         progress.finish()
         return progress.records()
 
@@ -362,15 +371,23 @@ def run_round(config: RoundConfig, model: Any = None, tokenizer: Any = None, *, 
     Raises:
         ValueError: the round before is not complete, or the folder holds a round begun with something else.
     """
-    work = open_round(config, model, tokenizer, generate, progress)
-    if round_is_done(work.folder):
-        work.say(f"{work.folder} is complete; nothing to do")
-        return read_json(work.folder / "ledger.json")
-    seat_model(work)
-    if work.say is not _hush:
-        work.say("\n".join(work.plan()))
-    if plan_only:
-        return {}
+    rank = int(os.environ.get("RANK", "0"))
+    require_start(Path(config.run), config.round)
+    with held(Path(config.run) / f"round-{config.round}", rank):
+        work = open_round(config, model, tokenizer, generate, progress)
+        if round_is_done(work.folder):
+            work.say(f"{work.folder} is complete; nothing to do")
+            return read_json(work.folder / "ledger.json")
+        seat_model(work)
+        if work.say is not _hush:
+            work.say("\n".join(work.plan()))
+        return {} if plan_only else finish_round(work, evaluate, judge)
+
+
+def finish_round(work: Round, evaluate: Callable[[Any, Any], dict[str, Any]] | None,
+                 judge: Callable[[Example], dict[str, int] | None] | None) -> dict[str, Any]:
+    """The round itself, once everything is in place: data, training, measurements, ledger, marker."""
+    config = work.config
     earlier = [read_json(work.folder.parent / f"round-{n}" / "ledger.json") for n in range(1, config.round)]
     validation = load_examples(config.validation) if config.validation else []
     before = measured_before(work, earlier, validation)
@@ -404,7 +421,6 @@ def open_round(config: RoundConfig, model: Any, tokenizer: Any, generate: Any, p
     run, rank, size = Path(config.run), int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     start = require_start(run, config.round)
     folder = run / f"round-{config.round}"
-    folder.mkdir(exist_ok=True)
     guard = load_guard(config.guard)
     queries = choose_queries(load_queries(config.queries), config) if config.control != "labelled_only" else []
     kept, screened = screen_queries(queries, guard if config.overlaps == "drop" else Guard())

@@ -51,6 +51,8 @@ class RoundConfig:
     train: dict[str, Any] = field(default_factory=dict, metadata={"help": "settings of train.TrainConfig"})
 
     stop_when: bool = option(False, "end the loop of rounds where the ledger says stop: validation fell twice, diversity fell")
+    chunk: int = option(256, "queries per call of the sampler in half precision, where results depend on the batch: a chunk "
+                             "that was killed begins anew, so that restarts end the same; in fp32 every query is kept")
     cache_gb: float = option(0.0, "memory for keys and values while sampling; 0: half of what is free")
     max_rows: int = option(256, "samples decoded at once")
 
@@ -60,7 +62,7 @@ class RoundConfig:
             allowed, value = spec.metadata.get("choices"), getattr(self, spec.name)
             if allowed and value not in allowed:
                 raise ValueError(f"--{flag(spec.name)} is {value!r}; expected one of {', '.join(allowed)}")
-        for name in ("round", "num_samples", "min_votes", "max_tools_tokens", "max_calls_tokens"):
+        for name in ("round", "num_samples", "min_votes", "max_tools_tokens", "max_calls_tokens", "chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{flag(name)} is {getattr(self, name)}; it must be 1 or more")
         for name in ("retries", "distractors", "mix", "probe", "queries_per_round", "tools_temperature"):

@@ -9,7 +9,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,6 @@ class Progress:
         self.path = folder / f"{phase}-{dist_rank:03d}-of-{world_size:03d}.jsonl"
         self.marker = self.path.with_suffix(".done")
         self.file = self.path.open("a", encoding="utf-8", newline="\n")
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(f"{folder.parent}: another process is working on this round; wait for it or stop it") from None
         _cut_half_line(self.path)
 
     def append(self, record: dict[str, Any]) -> None:
@@ -69,6 +66,18 @@ def _cut_half_line(path: Path) -> None:
     end = content.rfind(b"\n") + 1
     if end < len(content):
         os.truncate(path, end)
+
+
+@contextmanager
+def held(folder: Path, dist_rank: int = 0) -> Iterator[None]:
+    """Hold the round's folder for this process; ValueError if another one has it. The system lets go on any exit."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".lock-{dist_rank:03d}").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"{folder}: another process is working on this round; wait for it or stop it") from None
+        yield
 
 
 # -------------------------------------------------------------------------------------------------------------- identity

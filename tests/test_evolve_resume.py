@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 import sampler
 from data.schema import read_jsonl, write_jsonl
-from evolution.state import Progress
+from evolution.state import Progress, held
 from evolve import run_round
 from model import load_tokenizer
 from tests.evolve_run import FAST, Dice, make_run
@@ -107,13 +107,37 @@ def test_twenty_kills_and_restarts_give_the_same_bytes(whole, tmp_path, monkeypa
     assert files(config) == expected
 
 
+def test_in_half_precision_a_killed_chunk_begins_anew(tmp_path, monkeypatch):
+    """Batches decide about rounding there, so every call of the sampler gets the same queries as without the kill."""
+    half = {"train": {**TRAIN, "precision": "bf16"}, "chunk": 5}
+    plans: list[list] = []
+    for folder in (tmp_path / "whole", tmp_path / "killed"):
+        config = make_run(folder, QUERIES, **half)
+        tokenizer, calls = load_tokenizer(config.model), []
+        dice = Dice(tokenizer)
+
+        def generate(model, prompts, *, item_ids, num_samples, dice=dice, calls=calls, **options):
+            calls.append((num_samples, tuple(item_ids)))
+            dice.generate(model, prompts, item_ids=item_ids, num_samples=num_samples, **options)
+
+        for events in (13, 20) if folder.name == "killed" else ():
+            with monkeypatch.context() as patch:
+                kill_after(patch, events)
+                with pytest.raises(Killed):
+                    run_round(config, tokenizer=tokenizer, generate=generate, progress=False)
+            gc.collect()
+        run_round(config, tokenizer=tokenizer, generate=generate, progress=False)
+        plans.append(calls)
+    assert len(plans[1]) > len(plans[0])
+    assert set(plans[1]) == set(plans[0])
+    whole, killed = ((folder / "run" / "round-1" / "calls.jsonl").read_bytes() for folder in (tmp_path / "whole", tmp_path / "killed"))
+    assert whole == killed
+
+
 def test_two_starts_at_once_are_refused(tmp_path):
     config = make_run(tmp_path, QUERIES)
-    folder = Path(config.run) / "round-1" / "progress"
-    running = Progress(folder, "tools", lambda record: record["id"])
-    with pytest.raises(ValueError, match="another process"):
+    with held(Path(config.run) / "round-1"), pytest.raises(ValueError, match="another process"):
         roll(config)
-    running.file.close()
 
 
 def test_the_sampler_s_texts_do_not_depend_on_order_or_restart(tmp_path):
