@@ -88,7 +88,7 @@ def tokens(kind: str, records: list[Any], tokenizer: Any, encode_chat: EncodeCha
         report[objective] = _lengths([row for row in rows if row.objective == objective], max_length)
     fitting = [len(row.ids) for row in rows if len(row.ids) <= max_length]
     if fitting:
-        from data.batching import packing_efficiency    # needs torch
+        from data.batching import packing_efficiency  # needs torch
 
         report["packing"] = {"tokens_per_pack": pack_tokens, "packed": round(packing_efficiency(fitting, pack_tokens), 4),
                              "padded": round(packing_efficiency(fitting, pack_tokens, packed=False), 4)}
@@ -141,7 +141,7 @@ def main(args: argparse.Namespace) -> int:
     kind, records = load(args.file)
     report = contents(kind, records)
     if args.model is not None:
-        from model.chat import encode_chat      # here, not above: the data folder itself needs no model
+        from model.chat import encode_chat  # here, not above: the data folder itself needs no model
         from model.tokenizer import load_tokenizer
 
         report |= tokens(kind, records, load_tokenizer(args.model), encode_chat, max_length=args.max_length,

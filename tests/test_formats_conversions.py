@@ -5,10 +5,10 @@ import json
 import pytest
 from formats_shapes import CASES, GIVES, READER, SPELL, expected
 
+from data.formats.convert import Options, convert
 from data.formats.items import Context
 from data.formats.registry import FORMATS, guess
 from data.schema import Example, Query, Tool, load_examples, load_queries, load_tools, read_jsonl
-from data.formats.convert import Options, convert
 
 ORDER = [t["name"] for case in CASES for t in case["tools"]]
 

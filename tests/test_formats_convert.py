@@ -140,14 +140,15 @@ def test_toolbench_types_of_a_web_form_and_defaults_are_re_typed_with_the_origin
            "required_parameters": [{"name": "page", "type": "NUMBER", "description": "Page.", "default": "2"}],
            "optional_parameters": [{"name": "day", "type": "DATE (YYYY-MM-DD)", "description": "Day.", "default": ""},
                                    {"name": "deep", "type": "BOOLEAN", "description": "Deep?", "default": "maybe"},
-                                   {"name": "kind", "type": "ENUM", "description": "Kind.", "enum": ["a", "b"]}]}
+                                   {"name": "page", "type": "STRING", "description": "Again."}, {"name": "kind", "type": "ENUM", "description": "Kind.", "enum": ["a", "b"]}]}
     _, _, _, (found,), _ = run(tmp_path, [{"tool_name": "Quays", "category": "Sea", "api_list": [api]}])
     assert found.parameters == {"type": "dict", "properties": {
         "page": {"type": "number", "description": "Page.", "default": 2}, "day": {"type": "string", "description": "Day.", "default": ""},
         "deep": {"type": "boolean", "description": "Deep?"}, "kind": {"type": "string", "description": "Kind.", "enum": ["a", "b"]}}, "required": ["page"]}
     assert found.results["properties"]["total"]["type"] == "integer"
     (_, row), = read_jsonl(tmp_path / "out" / "tools.jsonl")
-    assert row["provenance"]["values"] == {"page.default": "2", "deep.default": "maybe"}
+    assert row["provenance"]["values"] == {
+        "page.default": "2", "deep.default": "maybe", "page.repeated": {"name": "page", "type": "STRING", "description": "Again."}}
     assert row["provenance"]["types"]["day"] == "DATE (YYYY-MM-DD)" and row["provenance"]["tool_name"] == "Quays"
 
 

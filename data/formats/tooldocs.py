@@ -125,6 +125,9 @@ class _Reader:
         needed: list[str] = []
         for name, spec in pairs:
             spec = _as_spec(spec)
+            if name in properties:
+                self.values[f"{prefix}{name}.repeated"] = spec
+                continue
             properties[name] = self.schema(spec, prefix + name)
             word = spec.get("type")
             optional = bool(spec.get("optional")) or (isinstance(word, str) and read_type(word).optional)
