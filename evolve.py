@@ -377,6 +377,7 @@ def run_round(config: RoundConfig, model: Any = None, tokenizer: Any = None, *, 
         work = open_round(config, model, tokenizer, generate, progress)
         if round_is_done(work.folder):
             work.say(f"{work.folder} is complete; nothing to do")
+            clear_progress(work.folder)
             return read_json(work.folder / "ledger.json")
         seat_model(work)
         if work.say is not _hush:
