@@ -155,7 +155,7 @@ class CausalAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, scale: float, memo: list | None) -> Tensor:   # (B, H, S, D) each
         if memo:
-            y, log_sum = memo.pop(0)
+            y, log_sum = memo.pop()
         else:
             y, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True, scale=scale)
             if memo is not None:

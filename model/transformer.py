@@ -103,8 +103,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, pa
     if pack is not None:
         row = [fused.Gathered.apply(x[0].transpose(0, 1), pack.index, pack.back) for x in (q, k, v)]
         groups = zip(*(x.split([group.numel() for group in pack.groups]) for x in row), strict=True)
-        parts = [attend(*(x.view(*places.shape, *x.shape[1:]).transpose(1, 2) for x in group), scale, window, memo=memo)
-                 for group, places in zip(groups, pack.groups, strict=True)]             # each (n, H, L, D)
+        if memo is not None and not memo:
+            memo.extend([] for _ in pack.groups)
+        memos = memo if memo is not None else [None] * len(pack.groups)                  # a memo of its own for each group
+        parts = [attend(*(x.view(*places.shape, *x.shape[1:]).transpose(1, 2) for x in group), scale, window, memo=own)
+                 for group, places, own in zip(groups, pack.groups, memos, strict=True)]  # each (n, H, L, D)
         y = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in parts])            # (padded tokens, H, D)
         return fused.Scattered.apply(y, pack.back).transpose(0, 1)[None]                 # (1, H, S, D)
     groups = q.shape[1] // k.shape[1]

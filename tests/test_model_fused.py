@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from train_toys import toy_model
 
 from model import fused
 from model.transformer import RMSNorm, apply_rope
@@ -93,3 +94,16 @@ def test_gathering_and_scattering_a_pack_has_the_gradient_of_indexing():
     index[back] = torch.arange(6)
     for a, b in both(lambda x: fused.Scattered.apply(fused.Gathered.apply(x, index, back), back), lambda x: x[index][back], x):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("lengths", [[30], [30, 29, 7, 6, 3], [40, 12, 3]])
+def test_checkpointing_changes_no_bit_of_a_gradient_in_bfloat16(lengths):
+    """Groups of a pack must each find their own attention result again."""
+    gradients = []
+    for every in (0, 1):
+        model = toy_model(torch.bfloat16).train()
+        model.checkpoint_every = every
+        ids = torch.arange(sum(lengths))[None] % 120
+        model.hidden_states(ids, lengths=lengths).float().square().sum().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))

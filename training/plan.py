@@ -65,7 +65,7 @@ def make_plan(config: Any, shape: Any, lengths: Sequence[int], supervised: int, 
     trained = trained_weights(config, shape)
     tokens = sum(lengths) * steps * config.global_batch_size / len(lengths)
     accum = -(-config.global_batch_size * sum(lengths) // len(lengths) // config.micro_batch_tokens // world_size)
-    memory = memory_parts(config, shape, max(lengths), share, dtype)
+    memory = memory_parts(config, shape, max(lengths), share, dtype, device)
     facts = (f"global batch {config.global_batch_size} rows, about {max(1, accum)} x {config.micro_batch_tokens:,} tokens x "
              f"{world_size} processes | {steps:,} steps | {steps * config.global_batch_size / len(lengths):.2f} epochs | "
              f"{trained / 1e6:.2f} M of {(base_weights(shape) + (0 if config.stage == 'pretrain' else trained)) / 1e6:,.1f} M "
@@ -76,7 +76,7 @@ def make_plan(config: Any, shape: Any, lengths: Sequence[int], supervised: int, 
             f"{tokens:,.0f} tokens to train, {share:.0%} supervised | "
             f"{'packs' if config.packing else 'padded rows'} {efficiency:.0%} full")
     return Plan(memory, available, facts, rows, flops(config, shape, tokens, share), device, dtype, world_size,
-                remedy(config, shape, max(lengths), share, dtype, available))
+                remedy(config, shape, max(lengths), share, dtype, device, available))
 
 
 # --- arithmetic over shapes ------------------------------------------------------------------------------------------
@@ -117,44 +117,46 @@ def flops(config: Any, shape: Any, tokens: float, share: float) -> float:
     return tokens * (passes * body_weights(shape) + head)
 
 
-def block_bytes(shape: Any, size: int) -> int:
-    """Bytes a token leaves in one block for its backward pass (not checkpointed), `size` bytes a value."""
-    E, F = shape.hidden_size, shape.intermediate_size
-    Q, K = shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
-    norms = 2 * (4 * E + 4 * E + 2 * size * E)
-    attention = size * (3 * Q + 2 * Q) + 4 * shape.num_attention_heads
-    mlp = size * 4 * F
-    return norms + attention + mlp + size * K
+def block_bytes(shape: Any, rank: int, size: int, on_cpu: bool) -> int:
+    """Bytes that a token leaves in one block, not checkpointed, for its backward pass; `size` bytes a value.
+
+    Norms keep their input and give one; attention keeps q, k, v (key/value heads repeated), its result twice and a number
+    per head; the MLP keeps gate, up and their product. On a GPU the plain expressions keep more (model/fused.py).
+    """
+    E, F, Q = shape.hidden_size, shape.intermediate_size, shape.num_attention_heads * shape.head_dim
+    norms = 2 * (2 * E * size + 4) + (0 if on_cpu else 2 * 4 * E)
+    return norms + 5 * Q * size + 4 * shape.num_attention_heads + (3 if on_cpu else 4) * F * size + 7 * rank * size
 
 
-def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype) -> dict[str, int]:
-    """Bytes by part on one process."""
-    size, half = dtype.itemsize, dtype.itemsize == 2
-    full, trained = config.stage == "pretrain", trained_weights(config, shape)
-    tokens = max(config.micro_batch_tokens, longest)
-    layers, every = shape.num_hidden_layers, config.gradient_checkpointing
+def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
+    """Bytes by part on one process. One block's work and the loss are never there at one time: the larger counts."""
+    size, wide, on_cpu = dtype.itemsize, max(dtype.itemsize, 4), device.type == "cpu"
+    full, trained, rank = config.stage == "pretrain", trained_weights(config, shape), config.rank
+    E, F, V, Q = (shape.hidden_size, shape.intermediate_size, shape.vocab_size, shape.num_attention_heads * shape.head_dim)
+    tokens = max(longest, min(config.micro_batch_tokens, config.global_batch_size * longest))
+    every, layers = config.gradient_checkpointing, shape.num_hidden_layers
     checkpointed = -(-layers // every) if every else 0
-    block = block_bytes(shape, size)
-    kept = (layers - checkpointed) * block + checkpointed * size * shape.hidden_size + bool(checkpointed) * block
+    memo = (Q * size + 4 * shape.num_attention_heads) * (on_cpu and dtype == torch.bfloat16)
+    kept = checkpointed * (2 * E * size + 7 * rank * size + memo) + (layers - checkpointed) * block_bytes(shape, rank, size, on_cpu)
+    work = (3 + 3 * bool(checkpointed)) * F * size + 3 * E * size       # gate, up, product and their gradients
     scored = int(tokens * min(1.0, share))
     chunk = min(config.loss_chunk, max(scored, 1))
+    loss = chunk * V * (2 * wide) + 2 * scored * E * size + (V * E * wide if full else 0)
     parts = {"base": base_weights(shape) * size}
     if full:
-        parts["gradients"] = trained * (size + (8 if half else 0))      # half weights: their gradient, a float32 one, masters
+        parts["gradients"] = trained * (size + (8 if size == 2 else 0))     # half weights: also masters, gradients in float32
     else:
-        parts["LoRA"] = trained * 2 * max(size, 4)
-    parts["optimizer"] = trained * 2 * max(size, 4)
-    parts["activations"] = tokens * (kept + 3 * size * shape.intermediate_size)
-    parts["loss chunk"] = chunk * shape.vocab_size * (max(size, 4) * 2) + scored * shape.hidden_size * size * 2
-    if full:
-        parts["loss chunk"] += shape.vocab_size * shape.hidden_size * max(size, 4)
+        parts["LoRA and gradients"] = trained * 2 * wide
+    parts["optimizer"] = trained * 2 * wide
+    parts["activations kept"] = tokens * kept
+    parts["block's work" if tokens * work >= loss else "loss chunk"] = max(tokens * work, loss)
     return parts
 
 
-def remedy(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype, available: int) -> str:
+def remedy(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype, device: torch.device, available: int) -> str:
     """The first option that would make a run fit."""
     def fits(**changes: Any) -> bool:
-        return sum(memory_parts(replace(config, **changes), shape, longest, share, dtype).values()) <= available
+        return sum(memory_parts(replace(config, **changes), shape, longest, share, dtype, device).values()) <= available
 
     tried: dict[str, Any] = {}
     for name, value in (("gradient_checkpointing", 1), ("loss_chunk", 256),

@@ -1,0 +1,76 @@
+"""The plan's arithmetic against measured peaks and real counts; what cannot fit is refused with the option that helps."""
+
+import pytest
+import torch
+from train_toys import toy_model, toy_rows
+
+from benchmarks.train_memory import SHAPES, measure
+from lora import apply_lora, lora_parameters
+from model import ModelConfig
+from train import TrainConfig
+from training.plan import base_weights, body_weights, make_plan, trained_weights
+
+CPU = torch.device("cpu")
+QWEN = {"architectures": ["Qwen2ForCausalLM"], "vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
+        "num_attention_heads": 14, "num_key_value_heads": 2, "tie_word_embeddings": True}
+LLAMA = {"architectures": ["LlamaForCausalLM"], "vocab_size": 128256, "hidden_size": 4096, "intermediate_size": 14336,
+         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8}
+
+
+@pytest.mark.parametrize("checkpointing", [0, 1])
+@pytest.mark.parametrize("shape", list(SHAPES))
+def test_planned_memory_is_within_ten_percent_of_the_measured_peak(shape, checkpointing):
+    planned, measured = measure(SHAPES[shape], dtype=torch.bfloat16, checkpointing=checkpointing, tokens=256)
+    assert planned == pytest.approx(measured, rel=0.1)
+
+
+def test_planned_memory_of_full_training_is_within_ten_percent():
+    planned, measured = measure(SHAPES["wide"], dtype=torch.bfloat16, checkpointing=0, stage="pretrain", tokens=256)
+    assert planned == pytest.approx(measured, rel=0.1)
+
+
+def test_weights_are_counted_exactly():
+    for tied in (True, False):
+        model = toy_model(tied=tied)
+        assert base_weights(model.config) == sum(p.numel() for p in model.parameters())
+    apply_lora(model, 4, 8)
+    assert trained_weights(TrainConfig(rank=4), model.config) == sum(p.numel() for p in lora_parameters(model).values())
+
+
+def test_known_models_have_their_known_sizes():
+    qwen, llama = ModelConfig.from_dict(QWEN), ModelConfig.from_dict(LLAMA)
+    assert base_weights(qwen) == 494_032_768 and base_weights(llama) == 8_030_261_248      # as their cards say
+    assert trained_weights(TrainConfig(), llama) == 41_943_040
+    assert body_weights(qwen) == 357_826_560
+
+
+def plan_for(raw: dict, dtype: torch.dtype, gib: float, **settings):
+    config = TrainConfig(**settings)
+    lengths = [600] * 900 + [2048] * 100
+    return make_plan(config, ModelConfig.from_dict(raw), lengths, sum(lengths) // 5, 30, dtype, CPU, 8, available=int(gib * 2**30))
+
+
+def test_the_papers_run_fits_into_32_gib_only_with_checkpointing_and_says_so():
+    plan_for(LLAMA, torch.float16, 32, gradient_checkpointing=1, micro_batch_tokens=2048).refuse_what_cannot_fit()
+    with pytest.raises(ValueError, match=r"needs about .* GiB and 32.00 are there: use --gradient-checkpointing 1$"):
+        plan_for(LLAMA, torch.float16, 32, micro_batch_tokens=4096).refuse_what_cannot_fit()
+
+
+def test_every_remedy_is_named_and_where_nothing_helps_that_is_said():
+    with pytest.raises(ValueError, match="use --gradient-checkpointing 1 .*--micro-batch-tokens"):
+        plan_for(LLAMA, torch.float16, 18.5, micro_batch_tokens=65536).refuse_what_cannot_fit()
+    with pytest.raises(ValueError, match="use --precision bf16"):
+        plan_for(LLAMA, torch.float32, 24).refuse_what_cannot_fit()
+    with pytest.raises(ValueError, match="do not fit with any option; use a shorter --max-length, a smaller model"):
+        plan_for(LLAMA, torch.float16, 12).refuse_what_cannot_fit()
+
+
+def test_the_plan_is_printed_before_any_work_and_nothing_is_written_when_refused(tmp_path, monkeypatch):
+    import train
+    lines: list[str] = []
+    monkeypatch.setattr(train, "_say", lines.append)
+    monkeypatch.setattr("training.plan.available_memory", lambda device: 1000)
+    with pytest.raises(ValueError, match="needs about"):
+        train.run_training(TrainConfig(out=str(tmp_path / "run")), rows=toy_rows(), model=toy_model())
+    assert "global batch 64 rows" in lines[0] and "64 rows, " in lines[1] and "base 0.00 + LoRA and gradients" in lines[2]
+    assert "time, estimated" in lines[3] and not (tmp_path / "run").exists()
