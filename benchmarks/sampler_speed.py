@@ -31,18 +31,36 @@ from model.config import ModelConfig
 from model.transformer import Transformer
 from sampler.engine import Engine, Options
 
-HALF_B = {"vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
-          "num_attention_heads": 14, "num_key_value_heads": 2, "max_position_embeddings": 32768, "rope_theta": 1000000.0,
-          "rms_norm_eps": 1e-6, "tie_word_embeddings": True}
-TOY = HALF_B | {"vocab_size": 4096, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2,
-                "num_attention_heads": 4}
+HALF_B = {
+    "vocab_size": 151936,
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 32768,
+    "rope_theta": 1000000.0,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": True,
+}
+TOY = HALF_B | {
+    "vocab_size": 4096,
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
 SHAPES = {"0.5b": HALF_B, "toy": TOY}
 NUM_SAMPLES, TOP_K = 5, 10
 
 
 def make_model(shape: str) -> Transformer:
-    config = ModelConfig(head_dim=SHAPES[shape]["hidden_size"] // SHAPES[shape]["num_attention_heads"], qkv_bias=True,
-                         model_type="qwen2", **SHAPES[shape])
+    config = ModelConfig(
+        head_dim=SHAPES[shape]["hidden_size"] // SHAPES[shape]["num_attention_heads"],
+        qkv_bias=True,
+        model_type="qwen2",
+        **SHAPES[shape],
+    )
     with torch.device("meta"):
         model = Transformer(config)
     model = model.to(torch.bfloat16).to_empty(device="cpu")
@@ -63,7 +81,7 @@ def make_work(workload: str, shape: str, data: str | None) -> tuple[list[list[in
         return prompts, [[48 // scale] * NUM_SAMPLES for _ in prompts]
     if data is None:
         lengths = [(300 + 60 * i) // scale for i in range(16)]
-        shared = [rng.randrange(vocab_size) for _ in range(100 // scale)]               # the system prompt's beginning
+        shared = [rng.randrange(vocab_size) for _ in range(100 // scale)]  # the system prompt's beginning
         prompts = [shared + [rng.randrange(vocab_size) for _ in range(length - len(shared))] for length in lengths]
     else:
         prompts = [[token % vocab_size for token in prompt] for prompt in bfcl_prompts(data)]
@@ -89,7 +107,9 @@ def bfcl_prompts(data: str) -> list[list[int]]:
 class ForcedEngine(Engine):
     """The engine with a length of its own for every sample, and a clock for each phase."""
 
-    def __init__(self, model: Transformer, prompts: list[list[int]], options: Options, lengths: list[list[int]]) -> None:
+    def __init__(
+        self, model: Transformer, prompts: list[list[int]], options: Options, lengths: list[list[int]]
+    ) -> None:
         super().__init__(model, prompts, options)
         self.lengths, self.clock = lengths, {"prefill": 0.0, "decode": 0.0}
 
@@ -108,15 +128,20 @@ class ForcedEngine(Engine):
 
 
 def run_ours(model: Transformer, prompts: list[list[int]], lengths: list[list[int]], *, pack: bool) -> dict:
-    options = Options(max_new_tokens=max(map(max, lengths)), num_samples=NUM_SAMPLES, temperature=1.0, top_k=TOP_K,
-                      pack_weights=pack)
+    options = Options(
+        max_new_tokens=max(map(max, lengths)), num_samples=NUM_SAMPLES, temperature=1.0, top_k=TOP_K, pack_weights=pack
+    )
     began = time.perf_counter()
     engine = ForcedEngine(model, prompts, options, lengths)
     results = engine.run()
     seconds = time.perf_counter() - began
     assert [[len(c.ids) for c in completions] for completions in results] == lengths
-    return {"seconds": seconds, **engine.clock, "prefill_tokens": engine.stats.prefill_tokens,
-            "decode_steps": engine.stats.decode_steps}
+    return {
+        "seconds": seconds,
+        **engine.clock,
+        "prefill_tokens": engine.stats.prefill_tokens,
+        "decode_steps": engine.stats.decode_steps,
+    }
 
 
 def run_transformers(model: Transformer, prompts: list[list[int]], lengths: list[list[int]], *, batch: int) -> dict:
@@ -124,11 +149,18 @@ def run_transformers(model: Transformer, prompts: list[list[int]], lengths: list
 
     c = model.config
     config = transformers.Qwen2Config(
-        vocab_size=c.vocab_size, hidden_size=c.hidden_size, intermediate_size=c.intermediate_size,
-        num_hidden_layers=c.num_hidden_layers, num_attention_heads=c.num_attention_heads,
-        num_key_value_heads=c.num_key_value_heads, max_position_embeddings=c.max_position_embeddings,
-        rope_parameters={"rope_type": "default", "rope_theta": c.rope_theta}, rms_norm_eps=c.rms_norm_eps,
-        tie_word_embeddings=True, attn_implementation="sdpa")
+        vocab_size=c.vocab_size,
+        hidden_size=c.hidden_size,
+        intermediate_size=c.intermediate_size,
+        num_hidden_layers=c.num_hidden_layers,
+        num_attention_heads=c.num_attention_heads,
+        num_key_value_heads=c.num_key_value_heads,
+        max_position_embeddings=c.max_position_embeddings,
+        rope_parameters={"rope_type": "default", "rope_theta": c.rope_theta},
+        rms_norm_eps=c.rms_norm_eps,
+        tie_word_embeddings=True,
+        attn_implementation="sdpa",
+    )
     theirs = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
     theirs.load_state_dict(model.state_dict())
     del model
@@ -140,19 +172,27 @@ def run_transformers(model: Transformer, prompts: list[list[int]], lengths: list
         def __call__(self, input_ids, scores, **_) -> torch.Tensor:
             return input_ids.shape[1] >= self.ends
 
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))                 # little padding
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))  # little padding
     began = time.perf_counter()
     for begin in range(0, len(order), batch):
-        chosen = order[begin:begin + batch]
+        chosen = order[begin : begin + batch]
         longest = max(len(prompts[i]) for i in chosen)
         ids = torch.tensor([[0] * (longest - len(prompts[i])) + prompts[i] for i in chosen])
         mask = torch.tensor([[0] * (longest - len(prompts[i])) + [1] * len(prompts[i]) for i in chosen])
         wanted = [length for i in chosen for length in lengths[i]]
         with torch.inference_mode():
             out = theirs.generate(
-                ids, attention_mask=mask, do_sample=True, temperature=1.0, top_k=TOP_K, num_return_sequences=NUM_SAMPLES,
-                max_new_tokens=max(wanted), eos_token_id=None, pad_token_id=0,
-                stopping_criteria=transformers.StoppingCriteriaList([Lengths(longest, wanted)]))
+                ids,
+                attention_mask=mask,
+                do_sample=True,
+                temperature=1.0,
+                top_k=TOP_K,
+                num_return_sequences=NUM_SAMPLES,
+                max_new_tokens=max(wanted),
+                eos_token_id=None,
+                pad_token_id=0,
+                stopping_criteria=transformers.StoppingCriteriaList([Lengths(longest, wanted)]),
+            )
         assert out.shape == (len(wanted), longest + max(wanted))
     return {"seconds": time.perf_counter() - began}
 
@@ -186,27 +226,43 @@ def run_side(args: argparse.Namespace) -> dict:
 
 
 def in_new_process(args: argparse.Namespace, side: str, workload: str) -> dict:
-    command = [sys.executable, __file__, "--shape", args.shape, "--workload", workload, "--side", side,
-               "--threads", str(args.threads), *(["--data", args.data] if args.data else [])]
+    command = [
+        sys.executable,
+        __file__,
+        "--shape",
+        args.shape,
+        "--workload",
+        workload,
+        "--side",
+        side,
+        "--threads",
+        str(args.threads),
+        *(["--data", args.data] if args.data else []),
+    ]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def shares(result: dict, prompts: list[list[int]], lengths: list[list[int]], shape: str, peaks: tuple[float, float]) -> dict:
+def shares(
+    result: dict, prompts: list[list[int]], lengths: list[list[int]], shape: str, peaks: tuple[float, float]
+) -> dict:
     """Prefill's and decode's share of the peaks; attention's arithmetic counted, softmax and norms not."""
     c = SHAPES[shape]
     D, L = c["hidden_size"] // c["num_attention_heads"], c["num_hidden_layers"]
     block = c["hidden_size"] * (2 * c["hidden_size"] + 2 * c["num_key_value_heads"] * D + 3 * c["intermediate_size"])
     body, head = block * L, c["hidden_size"] * c["vocab_size"]
-    pair = 4 * c["hidden_size"] * L                                     # a query with one key and value, all heads and layers
+    pair = 4 * c["hidden_size"] * L  # a query with one key and value, all heads and layers
     causal = sum(len(prompt) ** 2 / 2 for prompt in prompts)
-    drawn = sum(length - 1 for row in lengths for length in row)        # the first token of a sample is the prefill's
+    drawn = sum(length - 1 for row in lengths for length in row)  # the first token of a sample is the prefill's
     seen = sum((length - 1) * (len(prompt) + length / 2) for prompt, row in zip(prompts, lengths) for length in row)
     prefill = 2 * body * result["prefill_tokens"] + pair * causal + 2 * head * len(prompts)
     decode = 2 * (body + head) * drawn + pair * seen
-    moved = 2 * (body + head) * result["decode_steps"]                  # bf16 weights once a step; keys and values left out
-    return {"prefill": prefill / result["prefill"] / peaks[0], "decode": decode / result["decode"] / peaks[0],
-            "decode bytes": moved / result["decode"] / peaks[1]}
+    moved = 2 * (body + head) * result["decode_steps"]  # bf16 weights once a step; keys and values left out
+    return {
+        "prefill": prefill / result["prefill"] / peaks[0],
+        "decode": decode / result["decode"] / peaks[0],
+        "decode bytes": moved / result["decode"] / peaks[1],
+    }
 
 
 def main() -> None:
@@ -224,13 +280,22 @@ def main() -> None:
         print(json.dumps(run_side(args)))
         return
     peaks = machine_peaks()
-    print(f"{platform.processor() or platform.machine()}, {args.threads} threads, torch {torch.__version__}, shape {args.shape}, "
-          f"bf16; peaks: {peaks[0] / 1e9:.0f} GFLOP/s, {peaks[1] / 1e9:.0f} GB/s\n")
-    print("| workload | side | seconds | items/s | ours is faster by | prefill, of matmul peak | decode, of matmul peak "
-          "| decode, of bandwidth peak | peak memory GB |\n|---|---|---|---|---|---|---|---|---|", flush=True)
+    print(
+        f"{platform.processor() or platform.machine()}, {args.threads} threads, torch {torch.__version__}, "
+        f"shape {args.shape}, bf16; peaks: {peaks[0] / 1e9:.0f} GFLOP/s, {peaks[1] / 1e9:.0f} GB/s\n"
+    )
+    print(
+        "| workload | side | seconds | items/s | ours is faster by | prefill, of matmul peak | decode, of matmul peak "
+        "| decode, of bandwidth peak | peak memory GB |\n|---|---|---|---|---|---|---|---|---|",
+        flush=True,
+    )
     for workload in [args.workload] if args.workload else ["a", "b"]:
         prompts, lengths = make_work(workload, args.shape, args.data)
-        sides = ["ours", "ours, packed weights", *(f"transformers, batch {b}" for b in args.batches.split(",") if int(b) <= len(prompts))]
+        sides = [
+            "ours",
+            "ours, packed weights",
+            *(f"transformers, batch {b}" for b in args.batches.split(",") if int(b) <= len(prompts)),
+        ]
         best: dict[str, dict] = {}
         for _ in range(args.repeats):
             for side in sides:
@@ -238,15 +303,25 @@ def main() -> None:
                 if side not in best or result["seconds"] < best[side]["seconds"]:
                     best[side] = result
                 print(f"({workload}) {side}: {result['seconds']:.2f} s", file=sys.stderr)
-        theirs = min((side for side in sides if side.startswith("transformers")), key=lambda side: best[side]["seconds"])
+        theirs = min(
+            (side for side in sides if side.startswith("transformers")), key=lambda side: best[side]["seconds"]
+        )
         for side in (*sides[:2], theirs):
             result = best[side]
-            cells = [f"({workload}) {len(prompts)} prompts x {NUM_SAMPLES}", side, f"{result['seconds']:.2f}", f"{len(prompts) / result['seconds']:.3f}"]
+            cells = [
+                f"({workload}) {len(prompts)} prompts x {NUM_SAMPLES}",
+                side,
+                f"{result['seconds']:.2f}",
+                f"{len(prompts) / result['seconds']:.3f}",
+            ]
             if side == theirs:
                 cells += ["1"] + ["-"] * 3
             else:
                 share = shares(result, prompts, lengths, args.shape, peaks)
-                cells += [f"**{best[theirs]['seconds'] / result['seconds']:.2f}x**", *(f"{share[key]:.0%}" for key in ("prefill", "decode", "decode bytes"))]
+                cells += [
+                    f"**{best[theirs]['seconds'] / result['seconds']:.2f}x**",
+                    *(f"{share[key]:.0%}" for key in ("prefill", "decode", "decode bytes")),
+                ]
             print("| " + " | ".join([*cells, f"{result['rss'] / 1e9:.2f}"]) + " |", flush=True)
 
 

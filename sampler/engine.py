@@ -178,6 +178,7 @@ class Engine:
         self.starting: list[_Item] = []            # prompts in the cache, with samples and places to begin
         self.rows: list[_Row] = []
         self.rows_changed = True
+        self.cache: KVCache | None = None
         self.stats, self.progress = Stats(items=len(prompts)), Progress(options.progress, len(prompts))
 
     def run(self) -> list[list[Completion]]:
@@ -198,6 +199,8 @@ class Engine:
                     self.progress.show(len(self.rows), self.stats.new_tokens)
         finally:
             self.model.train(was_training)
+            if self.cache is not None:
+                self.cache.layers.clear()          # they refer to each other: without this the memory waits for the collector
         self.progress.show(0, self.stats.new_tokens, last=True)
         self.stats.seconds = time.perf_counter() - began
         if self.options.stats is not None:
@@ -209,8 +212,8 @@ class Engine:
         options, config = self.options, self.model.config
         per_token = KVCache.bytes_per_token(config, self.dtype)
         budget = 1e9 * options.cache_gb if options.cache_gb else default_cache_bytes(self.device)
-        parts = 2 * config.num_hidden_layers       # a resize holds one tensor twice, which is at most one in so many
-        self.budget = int(budget * parts / (parts + 1)) // per_token                     # in tokens
+        layers = config.num_hidden_layers          # a resize holds one layer twice
+        self.budget = int(budget * layers / (layers + 1)) // per_token                  # in tokens
         self.suffix = options.max_new_tokens + self.sync_every - 1
         limit = min(config.max_position_embeddings - options.max_new_tokens, self.budget - self.suffix,
                     options.max_prompt_tokens or config.max_position_embeddings)
@@ -227,7 +230,8 @@ class Engine:
         if not self.queue:
             return
         longest = len(self.queue[0].prompt)
-        leads = shared_leads([item.prompt for item in self.queue], self.budget // 8) if options.share_leads else []
+        room = min(self.budget // 8, self.budget - longest - self.suffix) if options.share_leads else 0
+        leads = shared_leads([item.prompt for item in self.queue], room)
         self.budget -= sum(length for length, _ in leads)
         wanted = min(options.num_samples, options.first_samples or options.num_samples, options.max_rows)
         self.width = max(1, min(wanted, (self.budget - longest) // self.suffix))

@@ -16,10 +16,12 @@ from sampler.sampling import stream_key, uniforms
 from tests.model_tiny import CONFIGS, tiny_model
 
 EOS = (5, 17)
-TIE = 1e-4                                          # logits have a standard deviation of about 1; float32 sums reordered
+TIE = 1e-4  # logits have a standard deviation of about 1; float32 sums reordered
 
 
-def make_prompts(count: int, *, seed: int = 0, shortest: int = 1, longest: int = 60, vocab_size: int = 96) -> list[list[int]]:
+def make_prompts(
+    count: int, *, seed: int = 0, shortest: int = 1, longest: int = 60, vocab_size: int = 96
+) -> list[list[int]]:
     rng = random.Random(seed)
     return [[rng.randrange(vocab_size) for _ in range(rng.randint(shortest, longest))] for _ in range(count)]
 
@@ -36,20 +38,22 @@ def greedy_one_by_one(model, prompt: list[int], steps: int) -> list[int]:
         if token in EOS:
             break
         ids.append(token)
-    return ids[len(prompt):]
+    return ids[len(prompt) :]
 
 
 def assert_greedy(model, prompt: list[int], got: list[int], expected: list[int]) -> None:
     """Equal, or they part where the two best logits lie within rounding of each other; the gap is shown if not."""
     if got == expected:
         return
-    at = next(i for i in range(len(got) + len(expected)) if got[i:i + 1] != expected[i:i + 1])
+    at = next(i for i in range(len(got) + len(expected)) if got[i : i + 1] != expected[i : i + 1])
     best, second = next_logits(model, prompt + expected[:at]).topk(2).values.tolist()
     print(f"tie at step {at}: gap {best - second:.2e}")
     assert best - second < TIE, f"parted at step {at} though the best logit leads by {best - second:.3g}"
 
 
-def assert_sampled(model, prompt: list[int], a: Completion, b: Completion, item, sample: int, *, seed: int, temperature: float) -> None:
+def assert_sampled(
+    model, prompt: list[int], a: Completion, b: Completion, item, sample: int, *, seed: int, temperature: float
+) -> None:
     """Equal, or they part where the random number lies within rounding of an edge between two tokens (no top-k)."""
     if a.ids == b.ids and a.finish_reason == b.finish_reason:
         assert a.logprob == pytest.approx(b.logprob, abs=1e-4)
@@ -59,7 +63,9 @@ def assert_sampled(model, prompt: list[int], a: Completion, b: Completion, item,
     u = uniforms([stream_key(seed, item, sample)], [at])[0, 0]
     gap = float((edges - u).abs().min())
     print(f"item {item}, sample {sample} part at step {at}: {gap:.2e} from an edge")
-    assert gap < TIE, f"item {item}, sample {sample} part at step {at}, though the number is {gap:.3g} away from any edge"
+    assert gap < TIE, (
+        f"item {item}, sample {sample} part at step {at}, though the number is {gap:.3g} away from any edge"
+    )
 
 
 PACES = {
@@ -78,7 +84,9 @@ def test_greedy_tokens_equal_full_forward_passes_in_every_family_and_at_every_pa
     prompts = make_prompts(9) + [[3] * 20 + p for p in make_prompts(4, seed=1)]
     expected = [greedy_one_by_one(model, prompt, 16) for prompt in prompts]
     for pace in PACES.values():
-        for prompt, want, completions in zip(prompts, expected, generate(model, prompts, max_new_tokens=16, eos_ids=EOS, **pace)):
+        for prompt, want, completions in zip(
+            prompts, expected, generate(model, prompts, max_new_tokens=16, eos_ids=EOS, **pace)
+        ):
             for completion in completions:
                 assert_greedy(model, prompt, completion.ids, want)
                 assert completion.finish_reason == ("length" if len(completion.ids) == 16 else "stop")
@@ -90,12 +98,20 @@ def test_greedy_tokens_equal_those_of_transformers_generate(name, tmp_path):
     transformers = pytest.importorskip("transformers")
     model = tiny_model(CONFIGS[name])
     save_model(model, tmp_path)
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager").eval()
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
     prompts = make_prompts(8, seed=2)
     for prompt, completions in zip(prompts, generate(model, prompts, max_new_tokens=24, eos_ids=EOS, num_samples=2)):
         with torch.no_grad():
-            ids = theirs.generate(torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), max_new_tokens=24,
-                                  do_sample=False, eos_token_id=list(EOS), pad_token_id=0)[0, len(prompt):].tolist()
+            ids = theirs.generate(
+                torch.tensor([prompt]),
+                attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+                max_new_tokens=24,
+                do_sample=False,
+                eos_token_id=list(EOS),
+                pad_token_id=0,
+            )[0, len(prompt) :].tolist()
         for completion in completions:
             assert_greedy(model, prompt, completion.ids, ids[:-1] if ids[-1] in EOS else ids)
 
@@ -164,18 +180,24 @@ def test_samples_of_one_prompt_differ_from_the_first_token_on(model):
     seen = torch.bincount(torch.tensor([c.ids[0] for c in completions]), minlength=96) / 200
     exact = next_logits(model, [1, 2, 3]).softmax(-1)
     assert (seen > 0).sum() > 20
-    assert float((seen - exact).abs().sum()) / 2 < 0.35              # total variation of 200 independent draws from 96 tokens
+    assert float((seen - exact).abs().sum()) / 2 < 0.35  # total variation of 200 independent draws from 96 tokens
 
 
 def test_logprob_is_the_mean_over_the_tokens_drawn_the_stop_token_included(model):
     prompts = make_prompts(6, seed=5)
-    for prompt, completions in zip(prompts, generate(model, prompts, num_samples=3, max_new_tokens=30, temperature=0.8, top_k=9, eos_ids=EOS)):
+    for prompt, completions in zip(
+        prompts, generate(model, prompts, num_samples=3, max_new_tokens=30, temperature=0.8, top_k=9, eos_ids=EOS)
+    ):
         for completion in completions:
             with torch.no_grad():
-                logprobs = model(torch.tensor([prompt + completion.ids]))[0, len(prompt) - 1:].log_softmax(-1)
+                logprobs = model(torch.tensor([prompt + completion.ids]))[0, len(prompt) - 1 :].log_softmax(-1)
             mine = logprobs[torch.arange(len(completion.ids)), completion.ids].tolist()
             if completion.finish_reason == "stop":
-                assert any((sum(mine) + float(logprobs[-1, stop])) / (len(mine) + 1) == pytest.approx(completion.logprob, abs=1e-4) for stop in EOS)
+                assert any(
+                    (sum(mine) + float(logprobs[-1, stop])) / (len(mine) + 1)
+                    == pytest.approx(completion.logprob, abs=1e-4)
+                    for stop in EOS
+                )
             else:
                 assert sum(mine) / len(mine) == pytest.approx(completion.logprob, abs=1e-4)
 
@@ -183,7 +205,9 @@ def test_logprob_is_the_mean_over_the_tokens_drawn_the_stop_token_included(model
 def test_padding_rows_of_the_vocabulary_and_banned_ids_are_never_chosen(model):
     prompts = make_prompts(4)
     for temperature in (0.0, 5.0):
-        for completions in generate(model, prompts, num_samples=20, max_new_tokens=20, temperature=temperature, vocab_size=70, banned_ids=(0, 3)):
+        for completions in generate(
+            model, prompts, num_samples=20, max_new_tokens=20, temperature=temperature, vocab_size=70, banned_ids=(0, 3)
+        ):
             assert all(token < 70 and token not in (0, 3) for c in completions for token in c.ids)
 
 
@@ -201,7 +225,17 @@ class LiveBytes:
             weakref.finalize(tensor, self.gone, tensor.nbytes)
             return tensor
 
+        keep = sampler.kv_cache.KVCache.keep_lead
+
+        def counted_lead(cache, slot):
+            keep(cache, slot)
+            for tensor in (t for pair in cache.leads[-1] for t in pair):
+                self.now += tensor.nbytes
+                weakref.finalize(tensor, self.gone, tensor.nbytes)
+            self.most = max(self.most, self.now)
+
         monkeypatch.setattr(sampler.kv_cache.LayerCache, "_make", counted)
+        monkeypatch.setattr(sampler.kv_cache.KVCache, "keep_lead", counted_lead)
 
     def gone(self, size: int) -> None:
         self.now -= size
@@ -214,6 +248,25 @@ def test_the_cache_never_exceeds_its_budget_and_uses_it(model, cache_gb, monkeyp
     generate(model, prompts, num_samples=4, max_new_tokens=20, cache_gb=cache_gb, stats=stats)
     assert 0.5e9 * cache_gb < live.most <= 1e9 * cache_gb
     assert stats["cache_bytes"] <= 1e9 * cache_gb
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_mix_of_prompts_makes_the_cache_exceed_its_budget(model, seed, monkeypatch):
+    live, rng = LiveBytes(monkeypatch), random.Random(seed)
+    prompts = [
+        [8] * rng.choice((0, 20, 40)) + [rng.randrange(96) for _ in range(rng.choice((1, 5, 30, 90)))]
+        for _ in range(25)
+    ]
+    samples, new = rng.choice((1, 3, 6)), rng.choice((1, 9))
+    per_token = sampler.kv_cache.KVCache.bytes_per_token(model.config, torch.float32)
+    for tokens in (new + 2, 60 + new, 133 + new, 150 + new, 400, 3000):  # around what the longest prompt needs
+        live.most = live.now
+        results = generate(
+            model, prompts, num_samples=samples, max_new_tokens=new, cache_gb=tokens * per_token * 4 / 3 / 1e9
+        )
+        assert live.most <= tokens * per_token * 4 / 3
+        assert all(len(c.ids) == new or c.finish_reason == "refused" for completions in results for c in completions)
+        assert live.now == 0  # and nothing of it is left
 
 
 def test_more_prompts_do_not_take_more_memory(model, monkeypatch):
@@ -249,14 +302,16 @@ def test_shared_text_is_prefilled_once(model):
     generate(model, shared, max_new_tokens=2, stats=stats)
     assert stats["prompt_tokens"] - stats["prefill_tokens"] == 9 * 40 + 9 * 30
     generate(model, [[4] * 33] * 6, max_new_tokens=2, stats=stats)
-    assert stats["prefill_tokens"] == 32 + 6        # the same prompt six times: all but its last token is shared
+    assert stats["prefill_tokens"] == 32 + 6  # the same prompt six times: all but its last token is shared
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_leads_are_common_and_leave_every_prompt_a_token(seed):
     rng = random.Random(seed)
     starts = [[rng.randrange(3) for _ in range(rng.randint(0, 60))] for _ in range(4)]
-    prompts = [rng.choice(starts) + [rng.randrange(3) for _ in range(rng.randint(1, 20))] for _ in range(rng.randint(0, 40))]
+    prompts = [
+        rng.choice(starts) + [rng.randrange(3) for _ in range(rng.randint(1, 20))] for _ in range(rng.randint(0, 40))
+    ]
     members = [i for _, indices in shared_leads(prompts, 100) for i in indices]
     assert len(members) == len(set(members))
     assert sum(length for length, _ in shared_leads(prompts, 100)) <= 100
@@ -287,29 +342,44 @@ def test_an_early_decision_cancels_the_rest_and_never_changes_the_winner(model, 
     stats: dict = {}
 
     def on_sample(index, number, ids):
-        ended[index][number] = tuple(ids[:2])       # answers agree often: the first two tokens
+        ended[index][number] = tuple(ids[:2])  # answers agree often: the first two tokens
         return majority(ended[index], 5) is not None
 
     early = generate(model, prompts, on_sample=on_sample, first_samples=first_samples, stats=stats, **options)
     decided = 0
     for index, completions in enumerate(early):
         winner = majority({j: tuple(c.ids[:2]) for j, c in enumerate(full[index])}, 5)
-        assert majority({j: tuple(c.ids[:2]) for j, c in enumerate(completions) if c.finish_reason != "cancelled"}, 5) == winner
+        assert (
+            majority({j: tuple(c.ids[:2]) for j, c in enumerate(completions) if c.finish_reason != "cancelled"}, 5)
+            == winner
+        )
         decided += winner is not None
         for mine, whole in zip(completions, full[index]):
-            assert mine.ids == whole.ids[:len(mine.ids)]
+            assert mine.ids == whole.ids[: len(mine.ids)]
             assert mine.finish_reason in ("cancelled", whole.finish_reason)
             assert winner is not None or mine.finish_reason == whole.finish_reason
     assert decided > 5
-    assert stats["cancelled_samples"] == sum(c.finish_reason == "cancelled" for completions in early for c in completions) > 0
+    assert (
+        stats["cancelled_samples"]
+        == sum(c.finish_reason == "cancelled" for completions in early for c in completions)
+        > 0
+    )
     if first_samples:
         assert sum(c == Completion([], 0.0, "cancelled") for completions in early for c in completions) > 0
 
 
 def test_every_item_is_told_once_when_it_is_complete(model):
     told = []
-    results = generate(model, make_prompts(20), max_new_tokens=9, num_samples=2, max_rows=6, eos_ids=EOS, temperature=1.0,
-                       on_item=lambda index, completions: told.append((index, list(completions))))
+    results = generate(
+        model,
+        make_prompts(20),
+        max_new_tokens=9,
+        num_samples=2,
+        max_rows=6,
+        eos_ids=EOS,
+        temperature=1.0,
+        on_item=lambda index, completions: told.append((index, list(completions))),
+    )
     assert sorted(index for index, _ in told) == list(range(20))
     assert all(completions == results[index] for index, completions in told)
 
@@ -322,9 +392,13 @@ def test_progress_goes_to_stderr_with_the_callers_words(model, capsys):
 
 def test_nothing_to_do_and_settings_out_of_range(model):
     assert generate(model, [], max_new_tokens=3) == []
-    for options, word in (({"max_new_tokens": 0}, "max_new_tokens"), ({"max_new_tokens": 1, "temperature": -1.0}, "temperature"),
-                          ({"max_new_tokens": 1, "top_p": 0.0}, "top_p"), ({"max_new_tokens": 1, "item_ids": [1, 1]}, "item ids"),
-                          ({"max_new_tokens": 1, "long_prompts": "cut"}, "long_prompts")):
+    for options, word in (
+        ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"max_new_tokens": 1, "temperature": -1.0}, "temperature"),
+        ({"max_new_tokens": 1, "top_p": 0.0}, "top_p"),
+        ({"max_new_tokens": 1, "item_ids": [1, 1]}, "item ids"),
+        ({"max_new_tokens": 1, "long_prompts": "cut"}, "long_prompts"),
+    ):
         with pytest.raises(ValueError, match=word):
             generate(model, [[1], [2]], **options)
     with pytest.raises(ValueError, match="empty"):
@@ -348,18 +422,22 @@ def test_packed_weights_give_the_same_logits_up_to_rounding_and_leave_no_trace()
         ids = torch.arange(40)[None]
         plain = model(ids)
         with packed_linears(model) as packed:
-            torch.testing.assert_close(model(ids), plain, rtol=0, atol=0.1)     # bf16: 8 bits, logits of about 1
-        assert packed in (0, 22)                    # 3 blocks of 7 and the head, where the processor has the operators
+            torch.testing.assert_close(model(ids), plain, rtol=0, atol=0.1)  # bf16: 8 bits, logits of about 1
+        assert packed in (0, 22)  # 3 blocks of 7 and the head, where the processor has the operators
         assert model(ids).equal(plain)
     assert not any("forward" in vars(layer) for layer in model.modules())
-    plain, packed = (generate(model, make_prompts(4), max_new_tokens=8, num_samples=2, pack_weights=pack) for pack in (False, True))
+    plain, packed = (
+        generate(model, make_prompts(4), max_new_tokens=8, num_samples=2, pack_weights=pack) for pack in (False, True)
+    )
     assert [len(c.ids) for c in plain[0]] == [len(c.ids) for c in packed[0]]
 
 
 def test_bf16_and_fp16_sample_without_nan_whatever_the_batch():
     for dtype in (torch.bfloat16, torch.float16):
         model = bf16_model().to(dtype)
-        for completions in generate(model, make_prompts(6), max_new_tokens=6, num_samples=2, temperature=1.0, max_rows=5):
+        for completions in generate(
+            model, make_prompts(6), max_new_tokens=6, num_samples=2, temperature=1.0, max_rows=5
+        ):
             assert all(math.isfinite(c.logprob) and len(c.ids) == 6 for c in completions)
 
 

@@ -8,7 +8,7 @@ from sampler.sampling import choose, draw, stream_key, uniforms
 
 
 def chi_square_z(observed: np.ndarray, probabilities: np.ndarray) -> float:
-    """How many standard deviations chi-square lies from its mean (Wilson & Hilferty 1931); bins of 5 or more expected."""
+    """How many standard deviations chi-square lies from its mean (Wilson & Hilferty 1931); bins of 5 or more."""
     expected = probabilities * observed.sum()
     bins = expected >= 5
     observed = np.append(observed[bins], observed[~bins].sum())
@@ -22,7 +22,7 @@ def chi_square_z(observed: np.ndarray, probabilities: np.ndarray) -> float:
 def exact_distribution(logits: np.ndarray, temperature: float, top_k: int, top_p: float) -> np.ndarray:
     """The textbook definition, in float64."""
     order = np.argsort(-logits, kind="stable")
-    kept = order[:top_k or None]
+    kept = order[: top_k or None]
     weights = np.exp((logits[kept] - logits.max()) / temperature)
     share = weights / weights.sum()
     number = int(np.searchsorted(np.cumsum(share), top_p)) + 1 if top_p < 1 else len(kept)
@@ -33,8 +33,10 @@ def exact_distribution(logits: np.ndarray, temperature: float, top_k: int, top_p
 
 def test_uniforms_are_the_published_splitmix64_stream():
     """First outputs for the start values 0 and 1234567, as in the Java reference (java.util.SplittableRandom)."""
-    expected = {0: [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F],
-                1234567: [6457827717110365317, 3203168211198807973, 9817491932198370423]}
+    expected = {
+        0: [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F],
+        1234567: [6457827717110365317, 3203168211198807973, 9817491932198370423],
+    }
     for start, outputs in expected.items():
         assert uniforms([start], [0], 3)[0].tolist() == [(output >> 11) * 2.0**-53 for output in outputs]
 
@@ -48,7 +50,9 @@ def test_a_number_depends_on_key_and_step_only():
 
 
 def test_streams_of_different_seeds_items_and_samples_differ():
-    names = [(seed, item, sample) for seed in (0, 1) for item in (0, 1, 11, "0", "1", "a|1", "a") for sample in range(12)]
+    names = [
+        (seed, item, sample) for seed in (0, 1) for item in (0, 1, 11, "0", "1", "a|1", "a") for sample in range(12)
+    ]
     assert len({stream_key(*name) for name in names}) == len(names)
 
 
@@ -56,7 +60,7 @@ def test_streams_of_different_seeds_items_and_samples_differ():
 def test_a_million_draws_follow_the_exact_distribution(temperature, top_k, top_p):
     logits = torch.from_numpy(np.random.RandomState(1).standard_normal(120).astype(np.float32) * 2)
     counts = np.zeros(120)
-    for item in range(50):                          # 50 items x 20 samples x 1,000 steps
+    for item in range(50):  # 50 items x 20 samples x 1,000 steps
         keys = [stream_key(7, item, sample) for sample in range(20)]
         u = torch.from_numpy(uniforms(keys, [0] * 20, 1000).ravel())
         tokens, _ = choose(logits.expand(len(u), -1), u, temperature=temperature, top_k=top_k, top_p=top_p)
@@ -79,8 +83,10 @@ def test_a_million_draws_from_a_large_vocabulary_follow_the_exact_distribution()
 
 def test_neighbouring_steps_samples_and_items_are_independent():
     """Pairs of numbers, 16 x 16 cells: each cell equally likely."""
-    u = np.stack([uniforms([stream_key(5, item, sample) for sample in range(20)], [0] * 20, 100) for item in range(200)])
-    cell = (u * 16).astype(int)                     # (item, sample, step)
+    u = np.stack(
+        [uniforms([stream_key(5, item, sample) for sample in range(20)], [0] * 20, 100) for item in range(200)]
+    )
+    cell = (u * 16).astype(int)  # (item, sample, step)
     for a, b in ((cell[:, :, :-1], cell[:, :, 1:]), (cell[:, :-1], cell[:, 1:]), (cell[:-1], cell[1:])):
         counts = np.bincount((a * 16 + b).ravel(), minlength=256)
         assert abs(chi_square_z(counts, np.full(256, 1 / 256))) < 4
@@ -91,8 +97,8 @@ def test_draw_is_the_inverse_of_the_cumulative_sum_at_any_size(size):
     """Against a plain loop over float64 sums, the ends of the range included; weightless tokens never come."""
     weights = torch.from_numpy(np.random.RandomState(size).random_sample((8, size)).astype(np.float32))
     weights[weights < 0.3] = 0.0
-    weights[3, 10:] = 0.0                           # nothing behind the tenth
-    weights[4, :-1], weights[4, -1] = 0.0, 1.0      # all at the end
+    weights[3, 10:] = 0.0  # nothing behind the tenth
+    weights[4, :-1], weights[4, -1] = 0.0, 1.0  # all at the end
     u = torch.tensor([0.0, 1 - 2.0**-53, 0.5, 1 - 2.0**-53, 0.25, 1e-9, 0.9999999, 0.125], dtype=torch.float64)
     for row, got in enumerate(draw(weights, u).tolist()):
         w = weights[row].double().numpy()

@@ -50,7 +50,7 @@ def start(folder: Path, dist_rank: int, world_size: int, pause: float = 0.0) -> 
 
 
 def test_two_processes_one_killed_and_a_restart_with_another_world_size(tmp_path, whole):
-    """What three processes finish after one of two was killed equals one uninterrupted process; the first file is kept."""
+    """What three processes finish after one of two was killed equals one uninterrupted process; files are kept."""
     workers = [start(tmp_path, 0, 2), start(tmp_path, 1, 2, pause=0.2)]
     file = tmp_path / "completions-1.jsonl"
     deadline = time.monotonic() + 240
@@ -62,14 +62,14 @@ def test_two_processes_one_killed_and_a_restart_with_another_world_size(tmp_path
     before = read_shares(tmp_path)
     assert 12 + 3 <= len(before) < 24
     with open(file, "ab") as torn:
-        torn.write(b'{"item_id": "q1", "compl')                         # as a power cut may leave it
+        torn.write(b'{"item_id": "q1", "compl')  # as a power cut may leave it
     model = tiny()
     for dist_rank in range(3):
         generate_share(model, PROMPTS, tmp_path, item_ids=IDS, dist_rank=dist_rank, world_size=3, **OPTIONS)
     after = read_shares(tmp_path)
     assert tokens(after) == whole
     assert all(after[item] == completions for item, completions in before.items())
-    assert sum(path.read_bytes().count(b"\n") - 1 for path in tmp_path.iterdir()) == 24         # nothing was drawn twice
+    assert sum(path.read_bytes().count(b"\n") - 1 for path in tmp_path.iterdir()) == 24  # nothing was drawn twice
 
 
 def test_other_settings_are_refused_by_name_and_the_same_do_nothing_again(tmp_path):
