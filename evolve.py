@@ -67,9 +67,12 @@ from evolution.state import (
     wait_until,
 )
 from sampler.consistency import early_decision
+from training.processes import LostProcess
 
 ROUND_FILES = ("round.json", "tools.jsonl", "calls.jsonl", "accepted.jsonl", "rejected.jsonl", "refused_rows.jsonl",
                "overlaps.jsonl", "ledger.json")
+TRAIN_FLAGS = ("balance", "learning_rate", "epochs", "max_steps", "global_batch_size", "micro_batch_tokens", "max_length",
+               "precision", "threads")      # of train.TrainConfig, by their own names; the others through --train NAME=VALUE
 
 
 # ------------------------------------------------------------------------------------------------------------- the round
@@ -345,10 +348,14 @@ def earlier_examples(run: Path, number: int) -> list[Example]:
     return [e for n in range(1, number) for e in load_examples(run / f"round-{n}" / "accepted.jsonl")]
 
 
-def _train_defaults() -> dict[str, Any]:
+def _train_config() -> Any:
     from train import TrainConfig
 
-    return dataclasses.asdict(TrainConfig())
+    return TrainConfig()
+
+
+def _train_defaults() -> dict[str, Any]:
+    return dataclasses.asdict(_train_config())
 
 
 # ------------------------------------------------------------------------------------------------------- run one round
@@ -433,7 +440,9 @@ def open_round(config: RoundConfig, model: Any, tokenizer: Any, generate: Any, p
         from sampler import generate
     work = Round(config, folder, start, model, tokenizer, generate, _say if progress and rank == 0 else _hush, rank, size,
                  model_sha(config.model, start), guard, kept, screened, clean, overlaps)
-    claim(folder, {**config.identity(), "model_sha": work.sha,
+    free = {spec.name for spec in dataclasses.fields(_train_config()) if spec.metadata.get("free")}
+    settings = {key: value for key, value in config.train.items() if key not in free}
+    claim(folder, {**config.identity(), "train": settings, "model_sha": work.sha,
                    "queries_sha": content_sha(query.to_dict() for query in queries),
                    "labelled_sha": content_sha(example.to_dict() for example in labelled),
                    "guard_sha": sha256_text(json.dumps([sorted(guard.signatures), sorted(map(list, guard.queries.holders))])),
@@ -565,8 +574,9 @@ def round_config(args: argparse.Namespace) -> RoundConfig:
     record = read_json(run / "run.json")
     settings = {key: record[key] for key in ("model", "queries") if isinstance(record.get(key), str)}
     settings |= record.get("evolve", {})
-    given = {key: value for key, value in vars(args).items() if value is not None and key not in ("train", "plan")}
-    train = {**settings.get("train", {}), **dict(_train_setting(text) for text in args.train or ())}
+    given = {key: value for key, value in vars(args).items() if value is not None and key not in ("train", "plan", *TRAIN_FLAGS)}
+    texts = [f"{name}={getattr(args, name)}" for name in TRAIN_FLAGS if getattr(args, name) is not None] + (args.train or [])
+    train = {**settings.get("train", {}), **dict(_train_setting(text) for text in texts)}
     return RoundConfig.from_dict({**settings, **given, "run": str(run), "train": train})
 
 
@@ -592,6 +602,8 @@ def make_parser() -> argparse.ArgumentParser:
         else:
             parser.add_argument(f"--{flag(spec.name)}", type=type(spec.default), default=None, help=text,
                                 choices=spec.metadata.get("choices"), required=spec.name == "round")
+    for name in TRAIN_FLAGS:
+        parser.add_argument(f"--{flag(name)}", help=f"the training setting {name}; see train.py --help")
     parser.add_argument("--plan", action="store_true", help="print what the round would cost, and stop")
     return parser
 
@@ -604,7 +616,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as err:
+    except (ValueError, OSError, LostProcess) as err:
         print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
         return 2
     return 0

@@ -8,7 +8,7 @@ import pytest
 from data.prompts import NO_CALL_TEXT
 from data.schema import load_examples, read_json, read_jsonl, write_json, write_jsonl
 from evolution.config import RoundConfig
-from evolve import main, run_round
+from evolve import main, make_parser, round_config, run_round
 from model import load_tokenizer
 from tests.evolve_run import Scripted, calls, make_run, tool, tools
 
@@ -290,6 +290,17 @@ def test_the_command_line_says_what_is_wrong_in_one_line(config, tmp_path, capsy
     assert capsys.readouterr().err.startswith("error: ")
     assert main(["--round", "1", "--run", config.run, "--train", "nonsense=1"]) == 2
     assert "nonsense" in capsys.readouterr().err
+    args = make_parser().parse_args(["--round", "1", "--run", config.run, "--balance", "objective", "--max-steps", "7", "--early",
+                                     "--train", "dropout=0.5", "--seed", "3"])
+    asked = round_config(args)
+    assert (asked.train["balance"], asked.train["max_steps"], asked.train["dropout"]) == ("objective", 7, 0.5)
+    assert (asked.early, asked.seed, asked.model, asked.train["max_length"]) == (True, 3, config.model, 4096)
+
+
+def test_settings_that_do_not_change_the_result_may_change(config):
+    first, _, _ = run(config)
+    again, _, _ = run(dataclasses.replace(config, train={**config.train, "threads": 1}, max_rows=7))
+    assert again["model_sha"] == first["model_sha"]
 
 
 def test_a_round_is_planned_before_it_starts(config, capsys):
