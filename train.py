@@ -26,9 +26,11 @@ from torch import Tensor, nn
 from data.batching import MicroBatch, pack, share, step_rows
 from data.tasks import IGNORE_INDEX, OBJECTIVES, Row
 from lora import apply_lora, copy_companions, load_adapter, lora_layers, lora_parameters, read_config, save_adapter
+from tooldev import Lora, Sft
 from training.checkpoints import Checkpoints, append_from, fault, mark_done, write_json
 from training.plan import make_plan
 from training.processes import LostProcess, Processes
+from training.resume import restore, snapshot, synchronise
 from training.rows import fingerprint, load_rows
 
 STAGES = ("pretrain", "adaption", "invocation", "joint", "evolve")
@@ -55,12 +57,12 @@ class TrainConfig:
                            "(pretrain); empty: the generated tool world")
     validation: str = option("", "JSONL like --data, whose loss is measured every --eval-steps")
     out: str = option("runs/train", "folder of the run; the same command resumes it", free=True)
-    learning_rate: float = option(1e-4, "peak rate, reached after warmup (paper)")
+    learning_rate: float = option(Sft.learning_rate, "peak rate, reached after warmup (paper)")
     final_learning_rate: float = option(0.0, "rate at the end of the cosine")
-    warmup_ratio: float = option(0.1, "share of the steps in warmup (paper)")
+    warmup_ratio: float = option(Sft.warmup_ratio, "share of the steps in warmup (paper)")
     epochs: float = option(1.0, "passes over the rows")
     max_steps: int = option(0, "this many steps instead of --epochs; 0: epochs decide")
-    global_batch_size: int = option(64, "rows per optimizer step, over all processes (paper)")
+    global_batch_size: int = option(Sft.global_batch_size, "rows per optimizer step, over all processes (paper)")
     micro_batch_tokens: int = option(4096, "most tokens in one forward pass; lower it if memory runs out")
     micro_batch_size: int = option(0, "most rows in one forward pass; 0: as many as the tokens allow")
     packing: bool = option(True, "rows end to end in one row without padding; off: padded rows of similar length")
@@ -68,8 +70,8 @@ class TrainConfig:
     too_long: str = option("refuse", "a longer row is left out, or cut at its end", choices=("refuse", "truncate"))
     precision: str = option("auto", "compute type of the base; auto: bf16 where the device multiplies it natively, else "
                                     "fp16 on a GPU, fp32 on a CPU", choices=("auto", *DTYPES))
-    rank: int = option(16, "LoRA rank (paper)")
-    alpha: float = option(32.0, "LoRA alpha: the update is scaled by alpha / rank (paper)")
+    rank: int = option(Lora.rank, "LoRA rank (paper)")
+    alpha: float = option(Lora.alpha, "LoRA alpha: the update is scaled by alpha / rank (paper)")
     dropout: float = option(0.0, "LoRA dropout")
     balance: str = option("token", "weigh every token alike, or add the objectives' token means (Eq. 6)",
                           choices=("token", "objective"))
@@ -445,14 +447,14 @@ def run_training(config: TrainConfig, rows: Sequence[Row] | Callable[[], Sequenc
             say(f"{done.out} is complete ({done.steps} steps); nothing to do")
             return done
         trainer = prepare(config, processes, rows, validation, model, tokenizer, say)
-        return TrainResult(Path(config.out), 0, None, 0, 0) if config.plan_only else run_steps(trainer)
+        return TrainResult(Path(config.out), 0, None, 0, 0) if trainer is None else run_steps(trainer)
     finally:
         processes.close()
 
 
 def prepare(config: TrainConfig, processes: Processes, rows: Any, validation: Sequence[Row] | None,
-            model: nn.Module | None, tokenizer: Any, say: Callable[[str], None]) -> Trainer:
-    """Rows, model, adapter (pretrain: all weights) and optimizer; prints the plan and refuses what cannot fit."""
+            model: nn.Module | None, tokenizer: Any, say: Callable[[str], None]) -> Trainer | None:
+    """Rows, the plan (printed; what cannot fit is refused; the end with `plan_only`), model, adapter and optimizer."""
     if tokenizer is None and (rows is None or config.validation and validation is None):
         from model import load_tokenizer
         tokenizer = load_tokenizer(config.model)
@@ -474,6 +476,8 @@ def prepare(config: TrainConfig, processes: Processes, rows: Any, validation: Se
     for line in plan.lines():
         say(line)
     plan.refuse_what_cannot_fit()
+    if config.plan_only:
+        return None
     if not processes.same(int(fingerprint(rows)[:15], 16)):
         raise ValueError("the processes of this run hold different rows; give every one the same --data")
 
@@ -598,7 +602,7 @@ def supervised_in(row: Row) -> int:
     return sum(label != IGNORE_INDEX for label in row.labels[1:])
 
 
-# --- resume and report -----------------------------------------------------------------------------------------------
+# --- a run's folder, and what is printed -----------------------------------------------------------------------------------------------
 
 
 def refuse_other_settings(config: TrainConfig) -> None:
@@ -624,62 +628,6 @@ def finished(config: TrainConfig) -> TrainResult | None:
         raise ValueError(f"{out} says it is complete, but {reason}; remove {out / 'DONE.json'} to train on, or use a new --out")
     marker = json.loads((out / "DONE.json").read_text(encoding="utf-8"))
     return TrainResult(out, *(marker[name] for name in ("steps", "final_loss", "skipped", "tokens")))
-
-
-def snapshot(trainer: Trainer) -> tuple[dict[str, Tensor], dict]:
-    """All that a run carries from step to step. Order of rows and dropout follow from seed and step: no random state."""
-    tensors = {"weights": trainer.flat.master}
-    for i, group in enumerate(trainer.optimizer.param_groups):
-        state = trainer.optimizer.state[group["params"][0]]
-        tensors |= {f"optimizer.{i}.{name}": value for name, value in state.items()}
-    scale = trainer.loss_scale
-    return tensors, {"step": trainer.step, "skipped": trainer.skipped, "skips_in_a_row": trainer.skips_in_a_row,
-                     "tokens": trainer.tokens, "loss_scale": scale.scale, "good_steps": scale.good_steps,
-                     "names": trainer.flat.names, "rows_sha256": fingerprint(trainer.rows),
-                     "world_size": trainer.processes.world_size}
-
-
-def restore(trainer: Trainer, saved: tuple[dict[str, Tensor], dict] | None) -> None:
-    """Put a snapshot back (on the first process; `synchronise` brings it to the others)."""
-    if saved is None:
-        return
-    tensors, state = saved
-    if state["names"] != trainer.flat.names or tensors["weights"].shape != trainer.flat.master.shape:
-        raise ValueError(f"{trainer.config.out}: the checkpoint holds other weights than this run trains; use a new --out")
-    if state.get("rows_sha256", fingerprint(trainer.rows)) != fingerprint(trainer.rows):
-        raise ValueError(f"{trainer.config.out}: --data gives other rows than those the run was begun with; use a new --out")
-    trainer.flat.master.copy_(tensors["weights"])
-    for i, group in enumerate(trainer.optimizer.param_groups):
-        vector = group["params"][0]
-        prefix = f"optimizer.{i}."
-        trainer.optimizer.state[vector] = {
-            name.removeprefix(prefix): value.to(vector.device)
-            for name, value in tensors.items() if name.startswith(prefix)}
-    trainer.step, trainer.skipped, trainer.tokens = state["step"], state["skipped"], state["tokens"]
-    trainer.skips_in_a_row = state.get("skips_in_a_row", 0)
-    trainer.loss_scale.scale, trainer.loss_scale.good_steps = state["loss_scale"], state["good_steps"]
-    other = state.get("world_size", trainer.processes.world_size) != trainer.processes.world_size
-    trainer.say(f"resumed at step {trainer.step} of {trainer.total_steps}"
-                + (" with another number of processes: equal within rounding, not byte for byte" if other else ""))
-
-
-def synchronise(trainer: Trainer) -> None:
-    """Bring every process to the first one's state: weights, optimizer, counters."""
-    processes, flat, scale = trainer.processes, trainer.flat, trainer.loss_scale
-    counters = torch.tensor([trainer.step, trainer.skipped, trainer.skips_in_a_row, trainer.tokens, scale.scale,
-                             scale.good_steps], dtype=torch.float64, device=processes.device)
-    *whole, scale.scale, good = processes.broadcast(counters, "start, counters").tolist()
-    trainer.step, trainer.skipped, trainer.skips_in_a_row, trainer.tokens = map(int, whole)
-    scale.good_steps = int(good)
-    processes.broadcast(flat.master, "start, weights")
-    if trainer.step > trainer.skipped:                                                      # AdamW has a state
-        for group in trainer.optimizer.param_groups:
-            vector = group["params"][0]
-            state = trainer.optimizer.state[vector]
-            for name in ("step", "exp_avg", "exp_avg_sq"):
-                value = state.get(name, torch.zeros(()) if name == "step" else torch.zeros_like(vector))
-                state[name] = processes.broadcast(value.to(processes.device), f"start, {name}")
-    flat.publish()
 
 
 def peak_memory_gb(device: torch.device) -> float:

@@ -1,6 +1,15 @@
 """Low-rank adapters: the layer, adapters on a whole model in PEFT's file layout, and export to other tools."""
 
-from lora.adapter import TARGETS, apply_lora, load_adapter, lora_layers, lora_parameters, merge, read_config, save_adapter
+from lora.adapter import (
+           TARGETS,
+           apply_lora,
+           load_adapter,
+           lora_layers,
+           lora_parameters,
+           merge,
+           read_config,
+           save_adapter,
+)
 from lora.export import Drift, copy_companions, export
 from lora.layer import LoRALinear
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from train_toys import run_processes, toy_model, toy_rows
 
 from data.tasks import IGNORE_INDEX
-from train_toys import run_processes, toy_model, toy_rows
 from train import TrainConfig, accumulate_gradients, prepare, synchronise, train_step
 from training.processes import Processes
 
@@ -50,7 +50,7 @@ def assert_same(found: dict, expected: dict, tolerance: float) -> None:
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 def test_every_cut_of_a_global_batch_gives_the_same_gradient(dtype, balance):
     expected = gradients(trainer_for(dtype, balance=balance, **CUTS["1x64"]))
-    for name, settings in CUTS.items():
+    for settings in CUTS.values():
         assert_same(gradients(trainer_for(dtype, balance=balance, **settings)), expected, TOLERANCE[dtype])
 
 

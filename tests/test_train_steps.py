@@ -11,7 +11,16 @@ from train_toys import ROOT, run_processes, toy_model, toy_rows
 
 import train
 from data.tasks import IGNORE_INDEX, Row
-from train import FlatWeights, LossScale, TrainConfig, chunked_cross_entropy, cosine_lr, parse_config, prepare, run_training
+from train import (
+    FlatWeights,
+    LossScale,
+    TrainConfig,
+    chunked_cross_entropy,
+    cosine_lr,
+    parse_config,
+    prepare,
+    run_training,
+)
 from training.processes import Processes, check_kernels
 from training.rows import chat_labels, fit, pretrain_rows
 

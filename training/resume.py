@@ -1,0 +1,67 @@
+"""What a run carries from step to step: out of the trainer, back into it, and to every process.
+
+`trainer` is train.Trainer. Files are checkpoints.py's.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.rows import fingerprint
+
+
+def snapshot(trainer: Any) -> tuple[dict[str, Tensor], dict]:
+    """All that a run carries from step to step. Order of rows and dropout follow from seed and step: no random state."""
+    tensors = {"weights": trainer.flat.master}
+    for i, group in enumerate(trainer.optimizer.param_groups):
+        state = trainer.optimizer.state[group["params"][0]]
+        tensors |= {f"optimizer.{i}.{name}": value for name, value in state.items()}
+    scale = trainer.loss_scale
+    return tensors, {"step": trainer.step, "skipped": trainer.skipped, "skips_in_a_row": trainer.skips_in_a_row,
+                     "tokens": trainer.tokens, "loss_scale": scale.scale, "good_steps": scale.good_steps,
+                     "names": trainer.flat.names, "rows_sha256": fingerprint(trainer.rows),
+                     "world_size": trainer.processes.world_size}
+
+
+def restore(trainer: Any, saved: tuple[dict[str, Tensor], dict] | None) -> None:
+    """Put a snapshot back (on the first process; `synchronise` brings it to the others)."""
+    if saved is None:
+        return
+    tensors, state = saved
+    if state["names"] != trainer.flat.names or tensors["weights"].shape != trainer.flat.master.shape:
+        raise ValueError(f"{trainer.config.out}: the checkpoint holds other weights than this run trains; use a new --out")
+    if state.get("rows_sha256", fingerprint(trainer.rows)) != fingerprint(trainer.rows):
+        raise ValueError(f"{trainer.config.out}: --data gives other rows than those the run was begun with; use a new --out")
+    trainer.flat.master.copy_(tensors["weights"])
+    for i, group in enumerate(trainer.optimizer.param_groups):
+        vector = group["params"][0]
+        prefix = f"optimizer.{i}."
+        trainer.optimizer.state[vector] = {
+            name.removeprefix(prefix): value.to(vector.device)
+            for name, value in tensors.items() if name.startswith(prefix)}
+    trainer.step, trainer.skipped, trainer.tokens = state["step"], state["skipped"], state["tokens"]
+    trainer.skips_in_a_row = state.get("skips_in_a_row", 0)
+    trainer.loss_scale.scale, trainer.loss_scale.good_steps = state["loss_scale"], state["good_steps"]
+    other = state.get("world_size", trainer.processes.world_size) != trainer.processes.world_size
+    trainer.say(f"resumed at step {trainer.step} of {trainer.total_steps}"
+                + (" with another number of processes: equal within rounding, not byte for byte" if other else ""))
+
+
+def synchronise(trainer: Any) -> None:
+    """Bring every process to the first one's state: weights, optimizer, counters."""
+    processes, flat, scale = trainer.processes, trainer.flat, trainer.loss_scale
+    counters = torch.tensor([trainer.step, trainer.skipped, trainer.skips_in_a_row, trainer.tokens, scale.scale,
+                             scale.good_steps], dtype=torch.float64, device=processes.device)
+    *whole, scale.scale, good = processes.broadcast(counters, "start, counters").tolist()
+    trainer.step, trainer.skipped, trainer.skips_in_a_row, trainer.tokens = map(int, whole)
+    scale.good_steps = int(good)
+    processes.broadcast(flat.master, "start, weights")
+    if trainer.step > trainer.skipped:                                                      # AdamW has a state
+        for group in trainer.optimizer.param_groups:
+            vector = group["params"][0]
+            state = trainer.optimizer.state[vector]
+            for name in ("step", "exp_avg", "exp_avg_sq"):
+                value = state.get(name, torch.zeros(()) if name == "step" else torch.zeros_like(vector))
+                state[name] = processes.broadcast(value.to(processes.device), f"start, {name}")
+    flat.publish()
