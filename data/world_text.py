@@ -49,9 +49,14 @@ def _sentence(tools: list[world.WorldTool], rng: random.Random) -> world.Request
     return world.request(tools, rng, test=False)
 
 
+ONSETS = "b bl br c ch cl cr d dr f fl fr g gl gr h j k kl kn l m n p pl pr qu r s sc sh sk sl sm sn sp st str sw t th tr v w wh y z".split()
+VOWELS = "a a e e i i o o u ai ea ee oo ou y ie".split()
+CODAS = ["", "", "", *"n r s l t d k m p ck lk nd nt rk rt st th ld lm rm mp ft x ss ll ng rg by gh ve".split()]
+
+
 def nonsense(rng: random.Random) -> str:
-    """A made-up word, so that copying is learnt as copying."""
-    word = "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") + rng.choice(("", "", "n", "r", "s", "l")) for _ in range(rng.choice((1, 2, 2, 3))))
+    """A made-up word of one to three syllables, so that copying is learnt as copying, over all letters and their clusters."""
+    word = "".join(rng.choice(ONSETS) + rng.choice(VOWELS) + rng.choice(CODAS) for _ in range(rng.choice((1, 2, 2, 3))))
     return word.capitalize() if rng.random() < 0.6 else word
 
 
