@@ -132,10 +132,11 @@ def _kinds(rows: Sequence[Row], objectives: Sequence[str]) -> Tensor:
 
 
 def packing_efficiency(lengths: Sequence[int], capacity: int, max_rows: int = 0, packed: bool = True) -> float:
-    """Share of the offered tokens that are real: of whole micro-batches when packed, of padded rows otherwise."""
+    """Share of the offered tokens that are real: of packs as long as the longest when packed, of padded rows otherwise."""
     groups = (bins if packed else padded_groups)(lengths, capacity, max_rows or len(lengths))
-    offered = (len(groups) * capacity if packed else sum(len(group) * lengths[group[0]] for group in groups))
-    return min(1.0, sum(lengths) / offered)
+    longest = max(sum(lengths[i] for i in group) for group in groups)
+    offered = len(groups) * longest if packed else sum(len(group) * lengths[group[0]] for group in groups)
+    return sum(lengths) / offered
 
 
 def share(micro_batches: Sequence[MicroBatch], dist_rank: int, world_size: int) -> list[tuple[int, MicroBatch]]:
