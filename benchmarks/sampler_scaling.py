@@ -5,8 +5,8 @@
     python benchmarks/sampler_scaling.py --quick                                       # seconds: does it work?
 
 Prints one Markdown table (and draws it: the curves of items per second on logarithmic axes). The model has random
-weights and 12 M parameters; every sample ends after a fixed number of tokens. "cache" is the most the key/value cache ever
-held, beside its budget: it must not grow with the number of prompts, and never pass the budget.
+weights and 12 M parameters; every sample ends after a fixed number of tokens. "cache" is the most the key/value cache
+ever held, beside its budget: it must not grow with the number of prompts, and never pass the budget.
 
 --exactness: the same samples drawn in other batches (permuted, one row at a time, 7 rows, two halves, other chunks), in
 float32 and bf16. The random numbers are the same; a sample differs from its first differing token on.
@@ -123,7 +123,10 @@ def plot(points: list[Point]) -> str:
     """One panel per axis: items per second (up) against the value (right), both logarithmic, as SVG."""
     axes = list(dict.fromkeys(p.axis for p in points))
     low, high = min(p.rate for p in points) / 1.3, max(p.rate for p in points) * 1.3
-    up = lambda rate: 220 - 180 * math.log(rate / low) / math.log(high / low)
+
+    def up(rate: float) -> float:
+        return 220 - 180 * math.log(rate / low) / math.log(high / low)
+
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{len(axes) * 280 + 20}" height="270" font-family="sans-serif" '
         'font-size="11"><rect width="100%" height="100%" fill="white"/>'
@@ -131,9 +134,10 @@ def plot(points: list[Point]) -> str:
     for i, axis in enumerate(axes):
         row, left = [p for p in points if p.axis == axis], 280 * i + 50
         first, last = row[0].value, row[-1].value
-        right = lambda value, first=first, last=last, left=left: (
-            left + 200 * math.log(value / first) / math.log(last / first)
-        )
+
+        def right(value: int, first: int = first, last: int = last, left: int = left) -> float:
+            return left + 200 * math.log(value / first) / math.log(last / first)
+
         line = " ".join(f"{right(p.value):.1f},{up(p.rate):.1f}" for p in row)
         parts.append(
             f'<path d="M{left - 10},30 V230 H{left + 215}" stroke="gray" fill="none"/>'

@@ -200,7 +200,7 @@ class Engine:
         finally:
             self.model.train(was_training)
             if self.cache is not None:
-                self.cache.layers.clear()          # they refer to each other: without this the memory waits for the collector
+                self.cache.layers.clear()          # they refer to each other: else the memory waits for the collector
         self.progress.show(0, self.stats.new_tokens, last=True)
         self.stats.seconds = time.perf_counter() - began
         if self.options.stats is not None:
