@@ -298,6 +298,7 @@ class Trainer:
     loss_scale: LossScale
     total_steps: int
     say: Callable[[str], None]
+    rows_sha256: str
     step: int = 0                   # global batches used
     skipped: int = 0                # of them, those whose gradient was not finite: no update, and the schedule waits
     skips_in_a_row: int = 0
@@ -478,7 +479,8 @@ def prepare(config: TrainConfig, processes: Processes, rows: Any, validation: Se
     plan.refuse_what_cannot_fit()
     if config.plan_only:
         return None
-    if not processes.same(int(fingerprint(rows)[:15], 16)):
+    rows_sha256 = fingerprint(rows)
+    if not processes.same(int(rows_sha256[:15], 16)):
         raise ValueError("the processes of this run hold different rows; give every one the same --data")
 
     model = place(load_model_for(config, dtype) if model is None else model, dtype, processes.device)
@@ -497,7 +499,7 @@ def prepare(config: TrainConfig, processes: Processes, rows: Any, validation: Se
     model.checkpoint_every = config.gradient_checkpointing
     flat = FlatWeights(named)
     return Trainer(config, processes, model, rows, validation, flat, flat.optimizer(config),
-                   LossScale(dtype == torch.float16), steps, say)
+                   LossScale(dtype == torch.float16), steps, say, rows_sha256)
 
 
 def run_steps(trainer: Trainer) -> TrainResult:
@@ -507,7 +509,7 @@ def run_steps(trainer: Trainer) -> TrainResult:
     checkpoints = Checkpoints(out / "checkpoint", config.keep_checkpoints)
     if first:
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "config.json", {**dataclasses.asdict(config), "rows_sha256": fingerprint(trainer.rows)})
+        write_json(out / "config.json", {**dataclasses.asdict(config), "rows_sha256": trainer.rows_sha256})
         restore(trainer, checkpoints.newest(say))
     synchronise(trainer)
     metrics = append_from(out / "metrics.jsonl", trainer.step) if first else None

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.rows import fingerprint
-
 
 def snapshot(trainer: Any) -> tuple[dict[str, Tensor], dict]:
     """All that a run carries from step to step. Order of rows and dropout follow from seed and step: no random state."""
@@ -20,7 +18,7 @@ def snapshot(trainer: Any) -> tuple[dict[str, Tensor], dict]:
     scale = trainer.loss_scale
     return tensors, {"step": trainer.step, "skipped": trainer.skipped, "skips_in_a_row": trainer.skips_in_a_row,
                      "tokens": trainer.tokens, "loss_scale": scale.scale, "good_steps": scale.good_steps,
-                     "names": trainer.flat.names, "rows_sha256": fingerprint(trainer.rows),
+                     "names": trainer.flat.names, "rows_sha256": trainer.rows_sha256,
                      "world_size": trainer.processes.world_size}
 
 
@@ -31,7 +29,7 @@ def restore(trainer: Any, saved: tuple[dict[str, Tensor], dict] | None) -> None:
     tensors, state = saved
     if state["names"] != trainer.flat.names or tensors["weights"].shape != trainer.flat.master.shape:
         raise ValueError(f"{trainer.config.out}: the checkpoint holds other weights than this run trains; use a new --out")
-    if state.get("rows_sha256", fingerprint(trainer.rows)) != fingerprint(trainer.rows):
+    if state.get("rows_sha256", trainer.rows_sha256) != trainer.rows_sha256:
         raise ValueError(f"{trainer.config.out}: --data gives other rows than those the run was begun with; use a new --out")
     trainer.flat.master.copy_(tensors["weights"])
     for i, group in enumerate(trainer.optimizer.param_groups):
