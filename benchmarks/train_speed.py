@@ -2,7 +2,7 @@
 
     python benchmarks/train_speed.py                       # Qwen2.5-0.5B's shape, random weights: about 10 minutes
     python benchmarks/train_speed.py --shape toy --rounds 1    # seconds: only shows that it runs
-    python benchmarks/train_speed.py --lengths rows.jsonl      # real lengths: records with "tokens" and "supervised"
+    python benchmarks/train_speed.py --examples F --tokenizer DIR   # uneven lengths from real examples (tooldev.py convert)
 
 Both sides run in turn, each in a process of its own, so that its peak memory is its own and slow drift of the machine
 hits both. Same shape, dtype, rank, tokens and optimizer; gradient checkpointing on both sides. Equal lengths: 4 rows of
@@ -16,6 +16,7 @@ import platform
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -44,6 +45,19 @@ def uneven_rows(path: str, count: int, seed: int = 0) -> list[tuple[int, int]]:
         return [(r["tokens"], r["supervised"]) for r in rng.sample(records, count)]
     lengths = [min(2048, max(48, int(rng.lognormvariate(5.7, 0.7)))) for _ in range(count)]
     return [(n, max(8, int(0.15 * n))) for n in lengths]
+
+
+def measure_lengths(examples: str, tokenizer: str, target: Path) -> None:
+    """Write the tokens and supervised tokens of the joint stage's rows of a file of examples."""
+    sys.path.insert(0, str(ROOT))
+    from data.tasks import IGNORE_INDEX
+    from model import load_tokenizer
+    from training.rows import load_rows
+    rows = load_rows("joint", examples, load_tokenizer(tokenizer), max_length=2048)
+    with open(target, "w", encoding="utf-8") as file:
+        for row in rows:
+            record = {"tokens": len(row.ids), "supervised": sum(label != IGNORE_INDEX for label in row.labels[1:])}
+            file.write(json.dumps(record) + "\n")
 
 
 def matmul_peak(threads: int) -> float:
@@ -189,7 +203,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="timed steps of one turn, after one that warms up")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rows", type=int, default=12, help="rows of the uneven batch")
-    parser.add_argument("--lengths", default="", help="JSONL of real lengths")
+    parser.add_argument("--examples", default="", help="JSONL of examples whose row lengths the uneven batch is drawn from")
+    parser.add_argument("--tokenizer", default="model/tiny", help="folder of the tokenizer that measures them")
+    parser.add_argument("--lengths", default="", help=argparse.SUPPRESS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -197,6 +213,9 @@ def main() -> None:
         return run_child(arguments)
 
     import torch
+    if arguments.examples:
+        arguments.lengths = str(Path(tempfile.mkdtemp()) / "lengths.jsonl")
+        measure_lengths(arguments.examples, arguments.tokenizer, Path(arguments.lengths))
     shape = SHAPES[arguments.shape]
     E, F, D = shape["hidden_size"], shape["intermediate_size"], shape["hidden_size"] // shape["num_attention_heads"]
     body = shape["num_hidden_layers"] * (2 * E * E + 2 * E * D * shape["num_key_value_heads"] + 3 * E * F)
