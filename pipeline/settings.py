@@ -116,7 +116,7 @@ def versions() -> dict[str, str]:
 
     import torch
 
-    names = ("torch", "safetensors", "tokenizers", "sentencepiece", "numpy", "jsonschema")
+    names = ("torch", "safetensors", "tokenizers", "sentencepiece", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in names},
             "threads": str(torch.get_num_threads()), "machine": platform.machine()}
 
