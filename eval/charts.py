@@ -1,0 +1,157 @@
+"""Small charts as inline SVG: points with error bars, curves, funnels, histograms. No script, no font, no network.
+
+Every chart is one panel of the same width, so that a row of them folds into a column on a phone and its text stays
+readable. Colours come from CSS variables of the page, so light, dark and print need no second drawing. What a chart
+shows is also said in its `aria-label`, and stands in a table beside it. Text is escaped here; values are in the units
+that are printed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from html import escape
+
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 340, 34, 10, 34, 24
+
+STYLE = """
+svg.chart { width: 100%; height: auto; display: block; overflow: visible; }
+.chart text { font: 12px var(--sans); fill: var(--ink); }
+.chart .small { font-size: 11px; fill: var(--muted); }
+.chart .title { font-weight: 600; font-size: 13px; }
+.chart .value { font-size: 11px; stroke: var(--paper); stroke-width: 3px; paint-order: stroke; }
+.chart .grid { stroke: var(--rule); stroke-width: 1; }
+.chart .zero { stroke: var(--muted); stroke-width: 1; }
+.chart .line { fill: none; stroke: var(--accent); stroke-width: 1.5; }
+.chart .faint { fill: none; stroke: var(--pale); stroke-width: 1.25; }
+.chart .bar { stroke: var(--accent); stroke-width: 1.25; }
+.chart .dot { fill: var(--accent); stroke: var(--paper); stroke-width: 1.5; }
+.chart .part { fill: var(--accent); }
+.chart .whole { fill: var(--pale); }
+"""
+
+
+def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
+    """Round numbers that span low..high, about `wanted` steps apart; always at least two of them."""
+    span = (high - low) or abs(high) or 1.0
+    rough = span / wanted
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(n * step, 10) for n in range(first, max(last, first + 1) + 1)]
+
+
+def interval_panel(title: str, labels: Sequence[str], points: Sequence[dict | None], *, low: float, high: float,
+                   signed: bool = False, joined: Sequence[bool] | None = None) -> str:
+    """Points {"value", "low", "high"} with 95% error bars, one per label; None leaves a gap.
+
+    Args:
+        low, high: what the value axis must hold; give panels that stand side by side the same.
+        joined: which points a line joins to the one before; None: all.
+        signed: print values with their sign and draw the zero line strongly, for differences.
+    """
+    marks, floor, form = ticks(low, high), 150 + TOP, "+.1f" if signed else ".1f"
+    y, wide = _scale(marks[0], marks[-1], floor, TOP), (WIDTH - LEFT - RIGHT) / max(len(labels), 1)
+    x = [LEFT + wide * (i + 0.5) for i in range(len(labels))]
+    parts, bars, dots, said = [_grid(marks, y)], [], [], []
+    for i, point in enumerate(points):
+        parts.append(_text(x[i], floor + 18, labels[i], "small", "middle"))
+        if point is None:
+            continue
+        middle, top, bottom = (y(point[key]) for key in ("value", "high", "low"))
+        if i and points[i - 1] and (joined is None or joined[i]):
+            parts.append(_polyline("line", [(x[i - 1], y(points[i - 1]["value"])), (x[i], middle)]))
+        bars.append(f'<path class="bar" d="M{x[i]:.1f} {top:.1f}V{bottom:.1f}M{x[i] - 4:.1f} {top:.1f}h8'
+                    f'M{x[i] - 4:.1f} {bottom:.1f}h8"/>')
+        dots += [f'<circle class="dot" cx="{x[i]:.1f}" cy="{middle:.1f}" r="4"/>',
+                 _text(x[i], top - 6, minus(format(point["value"], form)), "value", "middle")]
+        said.append(f"{labels[i]} {point['value']:{form}} ({point['low']:{form}} to {point['high']:{form}})")
+    unit = "points" if signed else "percent"
+    return _svg(title, f"{'; '.join(said)}, in {unit}, with 95% intervals", parts + bars + dots, floor + BOTTOM)
+
+
+def curve_panel(title: str, points: Sequence[tuple[float, float]], *, x_label: str = "step") -> str:
+    """A curve (x, y): pale as it is, and dark its running mean over a tenth of it."""
+    if not points:
+        return ""
+    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    marks = ticks(min(ys), max(ys), 3)
+    y, x = _scale(marks[0], marks[-1], 120 + TOP, TOP), _scale(min(xs), max(max(xs), min(xs) + 1), LEFT, WIDTH - RIGHT)
+    half = max(1, len(points) // 20)
+    windows = [ys[max(0, i - half):i + half + 1] for i in range(len(ys))]
+    smooth = [math.fsum(window) / len(window) for window in windows]
+    parts = [_grid(marks, y)]
+    for values, name in ((ys, "faint"), (smooth, "line")):
+        parts.append(_polyline(name, [(x(a), y(b)) for a, b in zip(xs, values, strict=True)]))
+    parts += [_text(x(max(xs)), 120 + TOP + 16, f"{x_label} {max(xs):,.0f}", "small", "end"),
+              _text(x(min(xs)), 120 + TOP + 16, f"{min(xs):,.0f}", "small", "start")]
+    said = f"from {smooth[0]:.3g} to {smooth[-1]:.3g} over {max(xs):,.0f} {x_label}s"
+    return _svg(title, said, parts, 120 + TOP + BOTTOM - 4)
+
+
+def funnel_panel(title: str, stages: Sequence[tuple[str, int, int]]) -> str:
+    """Horizontal bars, one per stage (name, came in, passed): dark what passed, pale what was rejected there."""
+    most = max((coming for _, coming, _ in stages), default=0) or 1
+    parts, top = [], TOP
+    for name, coming, passed in stages:
+        full, kept = ((WIDTH - RIGHT) * n / most for n in (coming, passed))
+        share = f", {100 * passed / coming:.1f}%" if coming else ""
+        parts += [_text(0, top + 4, name, "", "start"),
+                  _text(WIDTH - RIGHT, top + 4, f"{passed:,} of {coming:,} passed{share}", "small", "end"),
+                  f'<rect class="whole" x="0" y="{top + 10}" width="{full:.1f}" height="12"/>',
+                  f'<rect class="part" x="0" y="{top + 10}" width="{kept:.1f}" height="12"/>']
+        top += 42
+    said = "; ".join(f"{name}: {passed} of {coming} passed" for name, coming, passed in stages)
+    return _svg(title, said, parts, top - 10)
+
+
+def histogram_panel(title: str, bars: Sequence[tuple[str, int, int]], *, x_label: str, whole: str, part: str) -> str:
+    """Upright bars (label, whole, part): pale the whole, dark the part of it; counts are printed above."""
+    most, floor = max((bar[1] for bar in bars), default=0) or 1, 110 + TOP
+    wide = (WIDTH - 2 * RIGHT) / max(len(bars), 1)
+    parts = [f'<path class="zero" d="M{RIGHT} {floor}H{WIDTH - RIGHT}"/>']
+    for i, (label, count, inside) in enumerate(bars):
+        left, middle = RIGHT + wide * (i + 0.12), RIGHT + wide * (i + 0.5)
+        for name, number in (("whole", count), ("part", inside)):
+            tall = 96 * number / most
+            parts.append(f'<rect class="{name}" x="{left:.1f}" y="{floor - tall:.1f}" width="{wide * 0.76:.1f}" '
+                         f'height="{tall:.1f}"/>')
+        parts += [_text(middle, floor - 96 * count / most - 4, f"{count:,}", "small", "middle"),
+                  _text(middle, floor + 15, label, "small", "middle")]
+    parts.append(_text(WIDTH / 2, floor + 31, x_label, "small", "middle"))
+    said = "; ".join(f"{label}: {count} {whole}, {inside} {part}" for label, count, inside in bars)
+    return _svg(title, said, parts, floor + 38)
+
+
+def minus(text: str) -> str:
+    """A hyphen before a digit as a minus sign."""
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    return lambda value: start + (end - start) * (value - low) / (high - low)
+
+
+def _grid(marks: Sequence[float], y: Callable[[float], float]) -> str:
+    lines = []
+    for mark in marks:
+        at = y(mark)
+        strong = "zero" if mark == 0 else "grid"
+        lines.append(f'<path class="{strong}" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>'
+                     + _text(LEFT - 6, at + 4, minus(f"{mark:g}"), "small", "end"))
+    return "".join(lines)
+
+
+def _polyline(name: str, points: Sequence[tuple[float, float]]) -> str:
+    places = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polyline class="{name}" points="{places}"/>'
+
+
+def _text(x: float, y: float, text: str, name: str, anchor: str) -> str:
+    return f'<text class="{name}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _svg(title: str, description: str, parts: Sequence[str], height: float) -> str:
+    label = escape(f"{title}: {description}")
+    return (f'<svg class="chart" viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{label}">'
+            + _text(0, 13, title, "title", "start") + "".join(parts) + "</svg>")
