@@ -11,7 +11,8 @@ from pathlib import Path
 ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "MistralForCausalLM": "mistral"}
 ACTIVATIONS = ("silu",)
 ROPE_TYPES = ("default", "llama3")
-MAX_LAYERS = 1024                                  # a config is outside data: a bound before anything is built from it
+MAX_LAYERS, MAX_SIZE = 1024, 2**24                  # a config is outside data: bounds before anything is built from it
+MAX_JSON_BYTES = 4_000_000                         # config, index and headers: several times what MAX_LAYERS layers need
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class ModelConfig:
         for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
                      "num_key_value_heads", "head_dim", "max_position_embeddings"):
             _check_positive_int(name, getattr(self, name))
+        sizes = {"vocab_size": self.vocab_size, "hidden_size": self.hidden_size, "intermediate_size": self.intermediate_size,
+                 "num_attention_heads * head_dim": self.num_attention_heads * self.head_dim}
+        for name, size in sizes.items():
+            if size > MAX_SIZE:
+                raise ValueError(f"{name} is {size}, more than the {MAX_SIZE} allowed here")
         if self.num_hidden_layers > MAX_LAYERS:
             raise ValueError(f"num_hidden_layers is {self.num_hidden_layers}, more than the {MAX_LAYERS} allowed here")
         if self.num_attention_heads % self.num_key_value_heads:
@@ -83,6 +89,8 @@ class ModelConfig:
         file = file / "config.json" if file.is_dir() else file
         if not file.is_file():
             raise FileNotFoundError(f"{file}: no such file; a model folder holds config.json, weights and a tokenizer")
+        if file.stat().st_size > MAX_JSON_BYTES:
+            raise ValueError(f"{file}: {file.stat().st_size} bytes, but a config.json is a few thousand; give the model's folder")
         try:
             raw = json.loads(file.read_text(encoding="utf-8"))
             return cls.from_dict(raw)
@@ -101,7 +109,7 @@ class ModelConfig:
         heads = raw["num_attention_heads"]
         rope_theta, rope_scaling = _rope(raw)
         window, first_window_layer = _window(raw, family)
-        llama_bias = family == "llama" and bool(raw.get("attention_bias", False))
+        llama_bias = family == "llama" and _flag(raw, "attention_bias")
         return cls(
             vocab_size=raw["vocab_size"],
             hidden_size=raw["hidden_size"],
@@ -117,8 +125,8 @@ class ModelConfig:
             rope_scaling=rope_scaling,
             qkv_bias=family == "qwen2" or llama_bias,
             o_proj_bias=llama_bias,
-            mlp_bias=family == "llama" and bool(raw.get("mlp_bias", False)),
-            tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
+            mlp_bias=family == "llama" and _flag(raw, "mlp_bias"),
+            tie_word_embeddings=_flag(raw, "tie_word_embeddings"),
             sliding_window=window,
             first_window_layer=first_window_layer,
         )
@@ -193,14 +201,30 @@ def _key_value_heads(raw: dict, family: str) -> int:
 
 
 def _rope(raw: dict) -> tuple[float, RopeScaling | None]:
-    """RoPE base and scaling, from `rope_theta` + `rope_scaling` or from the newer `rope_parameters`."""
-    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    """RoPE base and scaling, from `rope_theta` + `rope_scaling` or from the newer `rope_parameters`.
+
+    Where a config has both spellings and they differ, the reference's own versions differ in which one they follow.
+    """
+    found = [_rope_of(raw[key], raw.get("rope_theta")) for key in ("rope_parameters", "rope_scaling") if raw.get(key)]
+    found = found or [_rope_of({}, raw.get("rope_theta"))]
+    if found[0] != found[-1]:
+        raise ValueError(f"rope_parameters {raw['rope_parameters']!r} and rope_scaling {raw['rope_scaling']!r} disagree; "
+                         "keep the right one")
+    return found[0]
+
+
+def _rope_of(rope: dict, outer_theta: float | None) -> tuple[float, RopeScaling | None]:
     if not isinstance(rope, dict):
         raise ValueError(f"rope_parameters / rope_scaling must be an object, found {rope!r}")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ROPE_TYPES or any(isinstance(value, dict) for value in rope.values()):
         raise ValueError(f"rope type {kind!r} with {rope!r} is not supported; supported: {', '.join(ROPE_TYPES)}")
-    theta = rope.get("rope_theta", raw.get("rope_theta", 10000.0))
+    if rope.get("partial_rotary_factor") not in (None, 1):
+        raise ValueError(f"partial_rotary_factor {rope['partial_rotary_factor']!r} is not supported; it must be 1")
+    theta = outer_theta if rope.get("rope_theta") is None else rope["rope_theta"]
+    if outer_theta not in (None, theta):
+        raise ValueError(f"rope_theta is {outer_theta!r}, but {theta!r} inside the RoPE settings; keep the right one")
+    theta = 10000.0 if theta is None else theta
     if kind == "default":
         return theta, None
     fields = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
@@ -219,7 +243,7 @@ def _window(raw: dict, family: str) -> tuple[int | None, int]:
     if family == "mistral":
         return raw.get("sliding_window", 4096), 0  # absent means 4096 for Mistral; v0.3 says null
     kinds = raw.get("layer_types")
-    if not raw.get("use_sliding_window", False) or raw.get("sliding_window") is None:
+    if not _flag(raw, "use_sliding_window") or raw.get("sliding_window") is None:
         return None, 0
     if kinds is None:
         first = raw.get("max_window_layers", 28)
@@ -230,6 +254,13 @@ def _window(raw: dict, family: str) -> tuple[int | None, int]:
     if kinds != ["full_attention"] * first + ["sliding_attention"] * (layers - first):
         raise ValueError(f"layer_types {kinds!r} is not supported: only full attention first, then sliding attention")
     return raw["sliding_window"], first
+
+
+def _flag(raw: dict, key: str) -> bool:
+    value = raw.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise ValueError(f"{key} must be true or false, found {value!r}")
+    return bool(value)
 
 
 def _check_positive_int(name: str, value: object) -> None:

@@ -8,17 +8,17 @@ from math import prod
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .config import ModelConfig
+from .config import MAX_JSON_BYTES, ModelConfig
 from .transformer import Transformer
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
-MAX_HEADER_BYTES = 100_000_000                     # the bound of the safetensors library itself
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\.safetensors")
 
 
 def load_model(path: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Transformer:
@@ -43,12 +43,17 @@ def load_model(path: str | Path, dtype: torch.dtype = torch.float32, device: str
     with torch.device("meta"):                                  # no memory yet
         model = Transformer(config)
     overflows = []
-    for file, names in headers.items():
-        with safe_open(file, framework="pt") as shard:          # one shard mapped at a time
-            for name in sorted(names, key=lambda n: names[n]["data_offsets"]):
-                weight, overflow = _convert(shard.get_tensor(name), dtype, device)
-                overflows += [f"{name} (largest value {overflow:.6g})"] if overflow else []
-                _set_parameter(model, name, weight)
+    try:
+        if config.tie_word_embeddings:
+            _drop_tied_copy(path, headers)
+        for file, names in headers.items():
+            with safe_open(file, framework="pt") as shard:      # one shard mapped at a time
+                for name in sorted(names, key=lambda n: names[n]["data_offsets"]):
+                    weight, overflow = _convert(shard.get_tensor(name), dtype, device)
+                    overflows += [f"{name} (largest value {overflow:.6g})"] if overflow else []
+                    _set_parameter(model, name, weight)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: {error}; a file of weights is damaged, copy it again") from error
     if overflows:
         raise ValueError(f"{path}: {len(overflows)} tensors do not fit into float16: {', '.join(overflows)}; "
                          "load in bfloat16 or float32")
@@ -75,17 +80,19 @@ def read_header(file: Path) -> dict[str, dict]:
     size = file.stat().st_size
     with open(file, "rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
+        if size < 8 or length > min(size - 8, MAX_JSON_BYTES):
             raise ValueError(f"{file}: header of {length} bytes in a file of {size}; "
                              "the file is truncated or damaged, copy it again")
         text = stream.read(length)
     try:
-        header = json.loads(text)
+        header = _strict_json(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: its header is not JSON ({error}); the file is damaged, copy it again") from error
     if not isinstance(header, dict):
         raise ValueError(f"{file}: its header is not an object; the file is damaged, copy it again")
-    header.pop("__metadata__", None)
+    notes = header.pop("__metadata__", None)
+    if notes is not None and not (isinstance(notes, dict) and all(isinstance(note, str) for note in notes.values())):
+        raise ValueError(f"{file}: __metadata__ in its header should map names to text; the file is damaged, copy it again")
     end = 0
     for name, info in sorted(header.items(), key=lambda item: _offsets(file, *item)):
         start, stop = info["data_offsets"]
@@ -109,7 +116,7 @@ def save_model(model: Transformer, path: str | Path, shard_gb: float = 5.0) -> N
     path.mkdir(parents=True, exist_ok=True)
     state = {name: weight.detach().contiguous() for name, weight in model.state_dict().items()}
     if model.config.tie_word_embeddings:
-        state.pop("lm_head.weight", None)
+        state.pop(HEAD, None)
     _check_shapes(path, model.config, {name: list(weight.shape) for name, weight in state.items()})
     shards = _split(state, shard_gb * 1e9)
     count = len(shards)
@@ -124,7 +131,7 @@ def save_model(model: Transformer, path: str | Path, shard_gb: float = 5.0) -> N
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     config = json.dumps(model.config.to_dict(dtype), indent=2) + "\n"
     _replace(path / "config.json", lambda aside: aside.write_text(config))
-    stale = set(path.glob("model*.safetensors")) - {path / name for name in names}
+    stale = {*path.glob(SINGLE), *path.glob("model-?????-of-?????.safetensors")} - {path / name for name in names}
     for file in stale | ({path / INDEX} if len(shards) == 1 else set()):
         file.unlink(missing_ok=True)
 
@@ -133,8 +140,10 @@ def _read_index(path: Path) -> dict[str, str]:
     file = path / INDEX
     if not file.is_file():
         raise FileNotFoundError(f"{path}: neither {SINGLE} nor {INDEX}; only safetensors weights are read")
+    if file.stat().st_size > MAX_JSON_BYTES:
+        raise ValueError(f"{file}: {file.stat().st_size} bytes, more than any index needs; copy it again")
     try:
-        weight_map = json.loads(file.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = _strict_json(file.read_bytes())["weight_map"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file}: not a safetensors index ({error!r})") from error
     if not isinstance(weight_map, dict) or not weight_map:
@@ -147,6 +156,20 @@ def _read_index(path: Path) -> dict[str, str]:
             raise FileNotFoundError(f"{file}: {name} is said to be in {shard}, which is not in the folder; "
                                     "the download is incomplete")
     return weight_map
+
+
+def _strict_json(text: bytes) -> object:
+    """JSON in UTF-8 whose objects name nothing twice; ValueError else, and for NaN and lone surrogates."""
+    def pairs(items: list[tuple[str, object]]) -> dict:
+        found = dict(items)
+        if len(found) < len(items):
+            raise ValueError("a name stands twice in one object")
+        "".join(found).encode()                                 # a lone surrogate is no text
+        return found
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+    return json.loads(text.decode("utf-8"), object_pairs_hook=pairs, parse_constant=refuse)
 
 
 def _check_index(path: Path, headers: dict[Path, dict]) -> None:
@@ -165,8 +188,8 @@ def _check_shapes(path: Path, config: ModelConfig, found: dict[str, list[int]]) 
     """Every tensor that the config asks for, in its shape, and no other; else ValueError with all that is wrong."""
     with torch.device("meta"):
         expected = {name: list(weight.shape) for name, weight in Transformer(config).state_dict().items()}
-    if config.tie_word_embeddings:
-        del expected["lm_head.weight"]
+    if config.tie_word_embeddings and HEAD not in found:
+        del expected[HEAD]
     problems = {
         "missing": sorted(expected.keys() - found.keys()),
         "left over": sorted(found.keys() - expected.keys()),
@@ -175,6 +198,19 @@ def _check_shapes(path: Path, config: ModelConfig, found: dict[str, list[int]]) 
     }
     if any(problems.values()):
         raise ValueError(f"{path}: weights and config.json disagree; " + "; ".join(_listed(problems)))
+
+
+def _drop_tied_copy(path: Path, headers: dict[Path, dict]) -> None:
+    """Some tied checkpoints hold lm_head.weight all the same: it is left out, if it is the embedding once more."""
+    where = {name: file for file, header in headers.items() for name in header}
+    if HEAD not in where:
+        return
+    with safe_open(where[EMBEDDING], framework="pt") as one, safe_open(where[HEAD], framework="pt") as other:
+        embedding, head = one.get_tensor(EMBEDDING), other.get_tensor(HEAD)             # mapped, not copied
+        if embedding.dtype != head.dtype or not torch.equal(embedding, head):
+            raise ValueError(f"{path}: weights and config.json disagree; left over (1): {HEAD}, which is not {EMBEDDING} "
+                             "again, though tie_word_embeddings is true; set that to false if the checkpoint is not tied")
+    del headers[where[HEAD]][HEAD]
 
 
 def _listed(problems: dict[str, list[str]], limit: int = 20) -> Iterator[str]:
@@ -201,8 +237,8 @@ def _convert(weight: Tensor, dtype: torch.dtype, device: str | torch.device) -> 
     overflow = 0.0
     if dtype == torch.float16 and weight.dtype != torch.float16 and weight.numel():
         low, high = torch.aminmax(weight)
-        largest = max(-low.item(), high.item())
-        overflow = largest if largest >= 65520 else 0.0         # from 65520 on, rounding to float16 gives infinity
+        largest = max(-low.item(), high.item())                 # NaN if there is one
+        overflow = 0.0 if largest < 65520 else largest          # from 65520 on, rounding to float16 gives infinity
     return weight.to(device=device, dtype=dtype, copy=True), overflow
 
 
@@ -227,7 +263,10 @@ def _replace(file: Path, write) -> None:
     """Write aside, flush to disk, rename: a reader never sees half a file."""
     aside = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
+        aside.touch()
+        mode = aside.stat().st_mode                             # what the umask leaves; safetensors makes its files 0600
         write(aside)
+        aside.chmod(mode)
         with open(aside, "rb+") as stream:
             os.fsync(stream.fileno())
         aside.replace(file)

@@ -43,6 +43,8 @@ def test_rope_equals_the_reference(name):
 
 def test_both_spellings_give_one_config():
     assert ModelConfig.from_dict(CONFIGS["llama-3.1"]) == ModelConfig.from_dict(CONFIGS["llama-3.1-new-spelling"])
+    scaling = {"rope_scaling": LLAMA3_ROPE, "rope_parameters": LLAMA3_ROPE | {"rope_theta": 500000.0}}
+    assert ModelConfig.from_dict(LLAMA | scaling) == ModelConfig.from_dict(CONFIGS["llama-3.1"])
     old_type_key = LLAMA | {"rope_scaling": {**LLAMA3_ROPE, "type": "llama3"}}
     assert ModelConfig.from_dict(old_type_key).rope_scaling == RopeScaling(8.0, 1.0, 4.0, 8192)
     layers = {"layer_types": ["full_attention", "sliding_attention", "sliding_attention"]}
@@ -85,6 +87,15 @@ def test_qwens_window_counts_only_where_it_is_switched_on():
     (QWEN | {"num_key_value_heads": None}, "num_key_value_heads"),
     (QWEN | {"use_sliding_window": True, "layer_types": ["sliding_attention", "full_attention", "x"]}, "layer_types"),
     (QWEN | {"use_sliding_window": True, "max_window_layers": "2"}, "max_window_layers"),
+    (LLAMA | {"vocab_size": 2**31 - 1, "hidden_size": 2**31 - 4}, "vocab_size is 2147483647, more than"),
+    (LLAMA | {"num_attention_heads": 2**20, "head_dim": 2**20}, "num_attention_heads . head_dim is"),
+    (LLAMA | {"rope_scaling": LLAMA3_ROPE, "rope_parameters": {"rope_type": "default"}}, "rope_parameters.*disagree"),
+    (LLAMA | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, "rope_theta is 500000.0, but 10000.0"),
+    (LLAMA | {"rope_theta": [1e4]}, "rope_theta"),
+    (LLAMA | {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor 0.5"),
+    (LLAMA | {"tie_word_embeddings": "false"}, "tie_word_embeddings must be true or false"),
+    (LLAMA | {"attention_bias": 1}, "attention_bias must be true or false"),
+    (QWEN | {"use_sliding_window": "false"}, "use_sliding_window must be true or false"),
     ({}, "not supported"),
 ])
 def test_what_is_not_supported_is_refused_by_name(raw, words):
@@ -99,3 +110,10 @@ def test_a_config_that_is_absent_or_no_json_says_where(tmp_path):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(ValueError, match="config.json"):
             ModelConfig.load(tmp_path)
+
+
+def test_a_file_of_weights_given_as_the_folder_is_not_read_as_a_config(tmp_path):
+    with open(tmp_path / "model.safetensors", "wb") as stream:
+        stream.truncate(2**36)                              # sparse: takes no disk
+    with pytest.raises(ValueError, match="give the model's folder"):
+        ModelConfig.load(tmp_path / "model.safetensors")

@@ -68,9 +68,39 @@ def test_the_loaded_weights_do_not_depend_on_the_files(tmp_path):
     assert torch.equal(before, model(token_ids(1, 8)))
 
 
+def test_a_tied_checkpoint_may_hold_the_embedding_twice(tmp_path):
+    model, file = tiny_model(CONFIGS["qwen2.5-tied"]), saved(tmp_path, "qwen2.5-tied") / "model.safetensors"
+    rewrite(file, lambda state: state.update({"lm_head.weight": state["model.embed_tokens.weight"].clone()}))
+    again = load_model(tmp_path)
+    assert again.lm_head.weight is again.model.embed_tokens.weight
+    assert torch.equal(model(token_ids(1, 8)), again(token_ids(1, 8)))
+    for other in (model.lm_head.weight.detach() + 1, model.lm_head.weight.detach().bfloat16()):
+        rewrite(file, lambda state, other=other: state.update({"lm_head.weight": other}))
+        with pytest.raises(ValueError, match="lm_head.weight, which is not model.embed_tokens.weight.*set that to false"):
+            load_model(tmp_path)
+
+
+def test_what_the_library_refuses_is_refused_by_folder(tmp_path):
+    file = saved(tmp_path) / "model.safetensors"
+    data = file.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:8 + length]) | {"__metadata__": {"note": "\ud800"}}).encode()
+    file.write_bytes(struct.pack("<Q", len(header)) + header + data[8 + length:])
+    with pytest.raises(ValueError, match=f"{tmp_path}.*damaged"):
+        load_model(tmp_path)
+
+
+def test_saved_files_have_the_usual_mode_and_others_are_let_be(tmp_path):
+    for name in ("model_of_mine.safetensors", "model-00009-of-00009.safetensors"):
+        (tmp_path / name).touch()
+    modes = {file.name: file.stat().st_mode for file in saved(tmp_path).iterdir()}
+    assert modes.keys() == {"config.json", "model.safetensors", "model_of_mine.safetensors"}
+    assert len(set(modes.values())) == 1
+
+
 def test_values_too_large_for_float16_are_reported_by_tensor(tmp_path):
     model = tiny_model(CONFIGS["qwen2.5-untied"])
-    model.model.layers[1].mlp.up_proj.weight.data[3, 4] = -1e5
+    model.model.layers[1].mlp.up_proj.weight.data[3, 4:6] = torch.tensor([-1e5, float("nan")])
     model.model.layers[2].self_attn.q_proj.bias.data[0] = 65520.0
     model.model.norm.weight.data[0] = 65280.0               # the largest bfloat16 that fits
     save_model(model.to(torch.bfloat16), tmp_path)
@@ -179,6 +209,10 @@ def entry(**changes) -> dict:
     ({"a": entry(data_offsets=[4, 12])}, "damaged"), ({"a": entry(), "b": entry()}, "damaged"),
     ({"a": entry(shape=[2**47, 2**47])}, "should take"), ({}, "where its header says 0"),
     ({"a": entry(), "b": entry(data_offsets=[8, 16])}, "truncated"),
+    (b'{"a": %s, "a": %s}' % ((json.dumps(entry()).encode(),) * 2), "a name stands twice"),
+    ({"a": entry(), "__metadata__": 5}, "__metadata__"), ({"a": entry(), "__metadata__": {"x": {}}}, "__metadata__"),
+    ({"a": entry(), "__metadata__": float("nan")}, "NaN"), ({"\ud800": entry()}, "not JSON"),
+    (json.dumps({"a": entry()}).encode("utf-16"), "not JSON"), (b"[" + b"[]," * 1_500_000 + b"0]", "header of 4500003 bytes"),
 ])
 def test_a_damaged_header_is_refused(tmp_path, header, words):
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
