@@ -68,9 +68,11 @@ def encode_chat(messages: Sequence[dict], tokenizer: Tokenizer, *,
 
     `render(messages[:-1], tokenizer)` gives exactly the ids before the first supervised one. Labels are not shifted.
     """
-    if not messages or messages[-1].get("role") != "assistant":
-        raise ValueError("a training conversation must end with an assistant message")
     form, checked = _format(tokenizer), _checked(messages)
+    if not checked or checked[-1]["role"] != "assistant":
+        raise ValueError("a training conversation must end with an assistant message")
+    if form is Mistral:
+        Mistral.turns(checked)
     answer = [replace(segment, supervised=True) for segment in form.answer(checked[-1])]
     after = [Segment("text", "\n")] if form is ChatML else []
     return _encode(form.conversation(checked[:-1], tools, True) + answer + after, tokenizer)
@@ -186,19 +188,14 @@ class Mistral:
     @staticmethod
     def conversation(messages: list[dict], tools: Sequence[dict], add_generation_prompt: bool) -> list[Segment]:
         system = _joined([_content(m) for m in messages if m["role"] == "system"])
-        turns = [m for m in messages if m["role"] != "system"]
+        turns = Mistral.turns(messages)
         segments = [Segment("control", "<s>")]
         last_user = max((i for i, m in enumerate(turns) if m["role"] == "user"), default=None)
         users: list[list[Segment]] = []            # contents of neighbouring user messages
-        previous = None
         for i, message in enumerate(turns):
-            role = message["role"]
-            if previous not in MISTRAL_BEFORE[role]:
-                raise ValueError(f"Mistral's format has no {role} message after {previous or 'the start'}")
-            previous = role
-            if role == "assistant":
+            if message["role"] == "assistant":
                 segments += Mistral.answer(message)
-            elif role == "tool":
+            elif message["role"] == "tool":
                 segments += Mistral.result(message)
             else:
                 users.append(_content(message))
@@ -210,6 +207,15 @@ class Mistral:
                 segments += [Segment("control", "[INST]"), *_joined(users), Segment("control", "[/INST]")]
                 users = []
         return segments
+
+    @staticmethod
+    def turns(messages: list[dict]) -> list[dict]:
+        """The messages that are not the system's; ValueError if they stand in an order that the format does not have."""
+        turns = [m for m in messages if m["role"] != "system"]
+        for before, role in zip([None, *(m["role"] for m in turns)], (m["role"] for m in turns)):
+            if before not in MISTRAL_BEFORE[role]:
+                raise ValueError(f"Mistral's format has no {role} message after {before or 'the start'}")
+        return turns
 
     @staticmethod
     def offer(tools: Sequence[dict]) -> list[Segment]:
@@ -300,9 +306,12 @@ def _content(message: dict) -> list[Segment]:
     content = message.get("content")
     content = "" if content is None else content
     pieces = [("text", content)] if isinstance(content, str) else content
-    for kind, text in pieces:
-        if kind not in ("text", "tag") or not isinstance(text, str):
-            raise ValueError(f"a piece of content must be ('text', string) or ('tag', string), found {(kind, text)!r}")
+    if not isinstance(pieces, (list, tuple)):
+        raise ValueError(f"a content must be a string or a list of pieces, found {str(content)[:200]}")
+    for piece in pieces:
+        if not isinstance(piece, (list, tuple)) or len(piece) != 2 or piece[0] not in ("text", "tag") \
+                or not isinstance(piece[1], str):
+            raise ValueError(f"a piece of content must be ('text', string) or ('tag', string), found {str(piece)[:200]}")
     return [Segment(kind, text) for kind, text in pieces]
 
 

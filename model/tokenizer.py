@@ -6,10 +6,12 @@ only the chat renderer asks for them. Decoding goes through each id's bytes, so 
 
 import codecs
 import json
+import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 
 FAMILIES = {"<|start_header_id|>": "llama3", "<|im_start|>": "chatml", "[INST]": "mistral"}   # told by a control token
+BYTE_PIECE = re.compile("<0x[0-9A-Fa-f]{2}>")                 # how sentencepiece names its byte tokens
 BOS = ("<|begin_of_text|>", "<s>")
 END_OF_TURN = {"llama3": ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"), "chatml": ("<|im_end|>", "<|endoftext|>"),
                "mistral": ("</s>",), None: ("</s>", "<|endoftext|>", "<|end_of_text|>")}
@@ -192,7 +194,7 @@ def _always_prefixed(pre_tokenizer: dict | None) -> dict:
 
 
 def _sentencepiece_bytes(piece: str) -> bytes:
-    if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
+    if BYTE_PIECE.fullmatch(piece):
         return bytes([int(piece[3:5], 16)])
     return piece.replace("\u2581", " ").encode()
 

@@ -159,6 +159,8 @@ def test_mistral_joins_neighbouring_users_and_keeps_the_system_text(tmp_path):
     ([{"role": "robot", "content": "x"}], "role"), ([{"role": "user"}], "content"), (["x"], "role"),
     ([{"role": "tool", "tool_calls": []}], "content"),
     ([{"role": "user", "content": [("control", "<s>")]}], "piece"),
+    ([{"role": "user", "content": [("text",)]}], "piece"), ([{"role": "user", "content": [{"type": "text"}]}], "piece"),
+    ([{"role": "user", "content": 5}], "found 5"), ([{"role": "user", "content": {"text": "x"}}], "list of pieces"),
     ([{"role": "user", "content": "x"},
       {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}], "object"),
     ([{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": "f()"}], "object"),
@@ -172,8 +174,12 @@ def test_messages_that_are_none_are_refused(tiny, messages, words):
     [{"role": "assistant", "content": "x"}], [{"role": "tool", "content": "x"}],
     [{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}, {"role": "assistant", "content": "x"}]])
 def test_mistral_refuses_an_order_that_it_does_not_know(tmp_path, messages):
+    tokenizer = load_tokenizer(sentencepiece_folder(tmp_path))
     with pytest.raises(ValueError, match="Mistral"):
-        chat.render(messages, load_tokenizer(sentencepiece_folder(tmp_path)))
+        chat.render(messages, tokenizer)
+    if messages[-1]["role"] == "assistant":
+        with pytest.raises(ValueError, match="Mistral"):
+            chat.encode_chat(messages, tokenizer)
 
 
 def test_what_one_familys_own_format_cannot_say_is_refused(tmp_path):
@@ -190,7 +196,7 @@ def test_what_one_familys_own_format_cannot_say_is_refused(tmp_path):
 
 
 def test_a_training_row_must_end_with_an_answer(tiny):
-    for messages in (SYSTEM_USER, []):
+    for messages in (SYSTEM_USER, [], ["x"]):
         with pytest.raises(ValueError, match="assistant"):
             chat.encode_chat(messages, tiny)
 

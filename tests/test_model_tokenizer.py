@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import load_tokenizer
+from model.tokenizer import _sentencepiece_bytes
 from tests.model_tiny import data_folder
 from tests.model_tokenizers import CHATML_ADDED, chatml_folder, forged_texts, llama_folder, sentencepiece_folder
 
@@ -141,6 +142,11 @@ def test_a_vocabulary_that_skips_merges_cannot_smuggle_a_control_token(tmp_path)
     for text in tokenizer._controls:
         assert not set(tokenizer.encode(text)) & set(tokenizer._controls.values())
         assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_only_hexadecimal_names_are_byte_tokens():
+    assert [_sentencepiece_bytes(piece) for piece in ("<0xE6>", "<0xZZ>", "<0x+1>", "▁a")] == [
+        b"\xe6", b"<0xZZ>", b"<0x+1>", b" a"]
 
 
 def test_sentencepiece_wins_where_both_files_are(tmp_path):
