@@ -28,8 +28,8 @@ PROBE = ("The probe asks the same {examples} labelled examples before and after 
          "Section 4.3 of the paper expects rounds to raise the model's confidence: agreement and log-probability "
          "rise. Where the share of right votes does not rise with them, the confidence is empty.")
 PAPER = ("The paper's numbers are BFCL accuracies of Llama-3.1-8B-Instruct (Tables 1 and 3); this run's are exact "
-         "matches on its own test items, with the model and the sizes named above. The settings are not comparable, "
-         "only the direction of the differences is.")
+         "matches on its own test items, with the model and the sizes named on this page. The settings are not "
+         "comparable, only the direction of the differences is.")
 
 
 def contents(report: dict[str, Any], dates: str = "") -> list[Block]:
@@ -51,9 +51,9 @@ def contents(report: dict[str, Any], dates: str = "") -> list[Block]:
 
 def head(report: dict[str, Any], dates: str) -> list[Block]:
     run, done = report["run"], report["progress"]
-    commit = f"commit {run['git_commit']}" if run["git_commit"] else ""
-    what = [f"model {run['model']}", f"seed {run['seed']}", f"preset {run['preset']}", commit, dates]
-    blocks: list[Block] = [("p", " · ".join(part for part in what if part)), ("lead", in_short(report))]
+    known = {"model": run["model"], "seed": run["seed"], "preset": run["preset"], "commit": run["git_commit"]}
+    what = [*(f"{name} {value}" for name, value in known.items() if value is not None), *([dates] if dates else [])]
+    blocks: list[Block] = [("p", " · ".join(what)), ("lead", in_short(report))]
     if done["missing"]:
         why = f"It stopped: {done['stop']}." if done["stop"] else "The command that began the run goes on from here."
         here = f"{len(done['complete'])} of {len(done['asked'])} steps are complete"
@@ -282,8 +282,9 @@ def record(report: dict[str, Any]) -> list[Block]:
     facts += [[f"rows of {name}", number(value)] for name, value in run["rows"].items()]
     facts += [[f"sha256 of {name}", digest[:16]]
               for kind in ("model", "data") for name, digest in run[f"{kind}_sha256"].items()]
-    return [("h", "Settings"), ("table", "This run beside the paper", ["setting", "here", "paper"], rows),
-            ("fold", "Versions, data and hashes", [("table", "What a repetition needs", ["what", "here"], facts)])]
+    blocks: list[Block] = [("h", "Settings"), ("table", "This run beside the paper", ["setting", "here", "paper"], rows)]
+    more = ("fold", "Versions, data and hashes", [("table", "What a repetition needs", ["what", "here"], facts)])
+    return [*blocks, more] if facts else blocks
 
 
 # ------------------------------------------------------------------------------------------------------- values as text
