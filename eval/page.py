@@ -282,7 +282,8 @@ def record(report: dict[str, Any]) -> list[Block]:
     facts += [[f"rows of {name}", number(value)] for name, value in run["rows"].items()]
     facts += [[f"sha256 of {name}", digest[:16]]
               for kind in ("model", "data") for name, digest in run[f"{kind}_sha256"].items()]
-    blocks: list[Block] = [("h", "Settings"), ("table", "This run beside the paper", ["setting", "here", "paper"], rows)]
+    blocks: list[Block] = [("h", "Settings"),
+                           ("table", "This run beside the paper", ["setting", "here", "paper"], rows)]
     more = ("fold", "Versions, data and hashes", [("table", "What a repetition needs", ["what", "here"], facts)])
     return [*blocks, more] if facts else blocks
 

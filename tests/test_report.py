@@ -1,4 +1,4 @@
-"""The report of a run: what it counts, that it repeats, and that its page is well-formed, escaped and self-contained."""
+"""The report of a run: what it counts, that it repeats, and that its page is sound, escaped and self-contained."""
 
 import json
 import re
