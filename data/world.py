@@ -144,7 +144,7 @@ def _schema(field: Field) -> dict:
     return schema
 
 
-def _tool_name(verb: str, obj: str, domain: str, style: int) -> str:
+def tool_name(verb: str, obj: str, domain: str, style: int) -> str:
     words = [verb, *obj.split()]
     if style == 0:
         return verb + "".join(w.capitalize() for w in words[1:])
@@ -169,7 +169,7 @@ def make_tool(domain: str, verb: str, object_phrases: tuple[str, ...], version: 
     description = f"{lexicon.VERBS[verb][0].capitalize()} {article(obj)}."
     parameters = {"type": "dict", "properties": {f.name: _schema(f) for f in fields},
                   "required": [f.name for f in fields if f.required]}
-    name = _tool_name(verb, obj, domain, rng.randrange(6))
+    name = tool_name(verb, obj, domain, rng.randrange(6))
     return WorldTool(domain, verb, object_phrases, tuple(fields), Tool(name, description, parameters))
 
 
@@ -343,7 +343,7 @@ def request(tools: list[WorldTool], rng: random.Random, test: bool) -> Request:
         if part[1] not in [call for _, call in parts]:                 # the same call twice would be one call
             parts.append(part)
     query = frame(parts[0][0], tools[0].domain, rng)
-    for tool, (text, _) in zip(tools[1:], parts[1:]):
+    for text, _ in parts[1:]:
         query = rng.choice(lexicon.JOINS).format(a=query, b=text + ".")
     return Request(query, tuple(call for _, call in parts), tuple(dict.fromkeys(tools)))
 

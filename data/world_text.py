@@ -12,37 +12,58 @@ import json
 import random
 import re
 from collections.abc import Iterator
+from functools import cache
 
 from data import prompts, world
 from data import world_lexicon as lexicon
+from data.schema import Tool
 
 SYSTEM = "You are a helpful assistant."
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")          # special
 TEMPLATE_TAGS = ("<tool_call>", "</tool_call>", "<tools>", "</tools>")    # added, but shown when decoded, as in Qwen2.5
 VOCAB_SIZE = 3072
+MADE_UP = 0.7
 
 
 # ---------------------------------------------------------------------------------------------------------------- tasks
 
-def _tool(rng: random.Random) -> world.WorldTool:
-    return rng.choice(_pool())
+class Writer:
+    """Draws the tools that the tasks are about. With share `made_up`, a tool's object, its name and its description are made up:
+    a model that has only ever met known names learns to recall them, and cannot copy the name of a tool it never met."""
+
+    def __init__(self, rng: random.Random, made_up: float) -> None:
+        self.rng, self.made_up = rng, made_up
+
+    def tool(self) -> world.WorldTool:
+        return self.vary(self.rng.choice(_pool()))
+
+    def vary(self, tool: world.WorldTool) -> world.WorldTool:
+        return made_up_tool(tool, self.rng) if self.rng.random() < self.made_up else tool
+
+    def others(self, used: list[world.WorldTool], n: int) -> list[world.WorldTool]:
+        """`n` tools that cannot serve a request for those in `used`."""
+        return [self.vary(tool) for tool in world.distractors(used, _pool(), n, self.rng)]
 
 
+@cache
 def _pool() -> list[world.WorldTool]:
-    if not _POOL:
-        _POOL.extend(world.world_tools("labelled", "train"))
-        plain = (_plain(t) for t in world.world_tools("unlabelled", "train"))
-        _POOL.extend(t for t in plain if t.fields)
-    return _POOL
-
-
-_POOL: list[world.WorldTool] = []
+    plain = (_plain(tool) for tool in world.world_tools("unlabelled", "train"))
+    return [*world.world_tools("labelled", "train"), *(tool for tool in plain if tool.fields)]
 
 
 def _plain(tool: world.WorldTool) -> world.WorldTool:
     """A tool of an unlabelled domain without the fields that only this domain has."""
     fields = tuple(f for f in tool.fields if f.kind not in ("code", "choice", "switch"))
     return world.WorldTool("travel", tool.verb, tool.object_phrases, fields, tool.tool)      # `travel`: plain frames only
+
+
+def made_up_tool(tool: world.WorldTool, rng: random.Random) -> world.WorldTool:
+    """The same tool for a thing that does not exist."""
+    old, new = tool.object_phrases[0], " ".join(nonsense(rng).lower() for _ in range(rng.choice((1, 2))))
+    fields = tuple(world.Field(**{**f.__dict__, "description": f.description.replace(old, new)}) for f in tool.fields)
+    description = f"{lexicon.VERBS[tool.verb][0].capitalize()} {world.article(new)}."
+    name = world.tool_name(tool.verb, new, tool.domain, rng.randrange(6))
+    return world.WorldTool(tool.domain, tool.verb, (new,), fields, Tool(name, description, tool.tool.parameters))
 
 
 def _sentence(tools: list[world.WorldTool], rng: random.Random) -> world.Request:
@@ -68,14 +89,15 @@ def _form_line(field: world.Field, rng: random.Random) -> str:
     return f"- {field.name}{hint}: {field.description}{choice}{parts}"
 
 
-def task_form(rng: random.Random) -> tuple[str, str]:
+def task_form(writer: Writer) -> tuple[str, str]:
     """Fill in a form from one, two or three sentences; lines of the form that the text does not answer stay out."""
-    tool = _tool(rng)
+    rng = writer.rng
+    tool = writer.tool()
     times = 1 if world.few_values(tool) else rng.choice((1, 1, 1, 2, 2, 3))
     made = _sentence([tool] * times, rng)
     fields = list(tool.fields)
     if rng.random() < 0.3:
-        fields += [f for f in _tool(rng).fields if all(f.kind != g.kind and f.name != g.name for g in fields)][:1]
+        fields += [f for f in writer.tool().fields if all(f.kind != g.kind and f.name != g.name for g in fields)][:1]
     lines = "\n".join(_form_line(f, rng) for f in fields)
     answer = "\n".join(json.dumps(call.arguments, ensure_ascii=False) for call in made.calls)
     if rng.random() < 0.5:
@@ -83,12 +105,13 @@ def task_form(rng: random.Random) -> tuple[str, str]:
     return f"{made.query}\nGive these details as JSON:\n{lines}", answer
 
 
-def task_choose(rng: random.Random) -> tuple[str, str]:
+def task_choose(writer: Writer) -> tuple[str, str]:
     """Choose the line or lines that fit; sometimes none does."""
-    wanted = [_tool(rng) for _ in range(rng.choice((1, 1, 2)))]
+    rng = writer.rng
+    wanted = [writer.tool() for _ in range(rng.choice((1, 1, 2)))]
     wanted = world.distinct(wanted)
     made = _sentence(wanted, rng)
-    others = world.distractors(wanted, _pool(), rng.randint(1, 3), rng)
+    others = writer.others(wanted, rng.randint(1, 3))
     fits = wanted if rng.random() < 0.85 else []
     named = rng.random() < 0.6
     lines = [(f"{t.tool.name}: " if named else "") + t.tool.description for t in [*fits, *others]]
@@ -98,13 +121,14 @@ def task_choose(rng: random.Random) -> tuple[str, str]:
     return f"Which lines fit the request?\n{options}\nRequest: {made.query}", answer
 
 
-def task_forms(rng: random.Random) -> tuple[str, str]:
+def task_forms(writer: Writer) -> tuple[str, str]:
     """Choose the right form and fill it in, once for each thing that is asked."""
-    first = _tool(rng)
+    rng = writer.rng
+    first = writer.tool()
     times = 1 if world.few_values(first) else rng.choice((1, 1, 1, 2, 3))
-    wanted = [first] * times if rng.random() < 0.8 else world.distinct([first, _tool(rng)])
+    wanted = [first] * times if rng.random() < 0.8 else world.distinct([first, writer.tool()])
     made = _sentence(wanted, rng)
-    others = world.distractors(list(made.used), _pool(), rng.choice((0, 1, 1, 2)), rng)
+    others = writer.others(list(made.used), rng.choice((0, 1, 1, 2)))
     fits = list(made.used) if not others or rng.random() < 0.88 else []
     offered = fits + others
     rng.shuffle(offered)
@@ -113,8 +137,9 @@ def task_forms(rng: random.Random) -> tuple[str, str]:
     return f"Choose the form and fill it in.\n{forms}\nRequest: {made.query}", answer
 
 
-def task_copy(rng: random.Random) -> tuple[str, str]:
+def task_copy(writer: Writer) -> tuple[str, str]:
     """Copy made-up words and numbers, as they are or as JSON."""
+    rng = writer.rng
     items = [rng.choice((nonsense(rng), nonsense(rng), str(world.number_in(rng, 1, 9999, False)))) for _ in range(rng.randint(2, 6))]
     style = rng.randrange(4)
     if style == 0:
@@ -124,14 +149,15 @@ def task_copy(rng: random.Random) -> tuple[str, str]:
     if style == 2:
         values = {nonsense(rng).lower(): (int(i) if i.isdigit() else i) for i in items}
         return "Write as JSON: " + "; ".join(f"{k} is {v}" for k, v in values.items()), json.dumps(values)
-    field = rng.choice([f for f in _tool(rng).fields if f.kind not in ("switch", "choice")] or [world.Field("city", "city", "", ("{v}",))])
+    field = rng.choice([f for f in writer.tool().fields if f.kind not in ("switch", "choice")] or [world.Field("city", "city", "", ("{v}",))])
     value, surface = world.draw_value(field, rng, False)
     return f"Write this {field.name} as JSON: {surface}", json.dumps(value)
 
 
-def task_words(rng: random.Random) -> tuple[str, str]:
+def task_words(writer: Writer) -> tuple[str, str]:
     """Names, descriptions, and the same thing in other words."""
-    tool = _tool(rng)
+    rng = writer.rng
+    tool = writer.tool()
     phrase = f"{rng.choice(lexicon.VERBS[tool.verb])} {world.article(rng.choice(tool.object_phrases))}"
     style = rng.randrange(4)
     if style == 0:
@@ -143,25 +169,28 @@ def task_words(rng: random.Random) -> tuple[str, str]:
     return f"Write a short name for: {phrase}", tool.tool.name
 
 
-def task_outline(rng: random.Random) -> tuple[str, str]:
+def task_outline(writer: Writer) -> tuple[str, str]:
     """Write the form that a sentence answers."""
-    tool = _tool(rng)
+    rng = writer.rng
+    tool = writer.tool()
     made = _sentence([tool], rng)
     given = [f for f in tool.fields if f.name in made.calls[0].arguments]
     lines = "\n".join(f"- {f.name} ({world.JSON_TYPES[f.kind]}): {f.description}" for f in given)
     return f"Write a form for this request: {made.query}", f"{tool.tool.description}\n{lines}"
 
 
-def task_call(rng: random.Random) -> list[dict]:
+def task_call(writer: Writer) -> list[dict]:
     """A real tool call, one at a time and in labelled domains only: a little of it, as an instruct model has seen."""
+    rng = writer.rng
     category = rng.choice(("simple", "multiple"))
     made, offered = world.draw(rng, _labelled(), category, False)
     messages = prompts.invocation_messages(made.query, [t.tool for t in offered])
     return [*messages, {"role": "assistant", "content": prompts.calls_answer(made.calls)}]
 
 
-def task_define(rng: random.Random) -> list[dict]:
+def task_define(writer: Writer) -> list[dict]:
     """A real tool definition, labelled domains only."""
+    rng = writer.rng
     tool = rng.choice(_labelled()).tool
     return [*prompts.adaption_messages(tool.description), {"role": "assistant", "content": prompts.tools_answer([tool])}]
 
@@ -174,26 +203,32 @@ TASKS = ((task_forms, 0.26), (task_form, 0.24), (task_choose, 0.18), (task_copy,
          (task_call, 0.04), (task_define, 0.02))
 
 
-def conversations(seed: int) -> Iterator[list[dict]]:
-    """Endless pre-training conversations, each a list of messages that ends with the assistant's turn."""
-    rng = random.Random(f"general/{seed}")
+def conversation(rng: random.Random, made_up: float = 0.0) -> list[dict]:
+    """One pre-training conversation, a list of messages that ends with the assistant's turn.
+
+    `made_up` is the share of tools for things that do not exist, and of conversations whose names, titles and places are made up.
+    """
     tasks, weights = zip(*TASKS)
+    made = rng.choices(tasks, weights)[0](Writer(rng, made_up))
+    if isinstance(made, tuple):
+        user, answer = made
+        made = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}, {"role": "assistant", "content": answer}]
+    return with_made_up_values(made, rng) if rng.random() < made_up else made
+
+
+def conversations(seed: int) -> Iterator[list[dict]]:
+    """Endless conversations without anything made up."""
+    rng = random.Random(f"general/{seed}")
     while True:
-        task = rng.choices(tasks, weights)[0]
-        made = task(rng)
-        if isinstance(made, tuple):
-            user, answer = made
-            made = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}, {"role": "assistant", "content": answer}]
-        yield made
+        yield conversation(rng)
 
 
 def curriculum(seed: int, order: list[int], plain_rows: int) -> Iterator[list[dict]]:
     """One conversation per entry of `order`, which says when each is seen (order[0] first): after the first `plain_rows`, most
     have their names, titles and places made up, so that copying is learnt as copying and not as a choice among known values."""
     place = {row: position for position, row in enumerate(order)}
-    for row, messages in zip(range(len(order)), conversations(seed)):
-        rng = random.Random(f"made-up/{seed}/{row}")
-        yield with_made_up_values(messages, rng) if place[row] >= plain_rows and rng.random() < 0.75 else messages
+    for row in range(len(order)):
+        yield conversation(random.Random(f"general/{seed}/{row}"), MADE_UP if place[row] >= plain_rows else 0.0)
 
 
 def _value_pattern() -> re.Pattern:
