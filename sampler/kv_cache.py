@@ -191,13 +191,15 @@ class LayerCache:
         used, t, s = slice(cache.first, cache.last), cache.prefix_used, cache.suffix_used
         self.suffix_k[slot, :, place, cache.written] = k[:, :, 0]
         self.suffix_v[slot, :, place, cache.written] = v[:, :, 0]
-        # Scaled before the product, so that fp16 scores stay in range. Places without a row keep zeros.
-        queries = q.new_zeros(P, K, W, q.shape[1] // K, D)
-        queries[slot - cache.first, :, place] = (q * scale).view(R, K, -1, D)
+        # Scores in float32: Qwen2.5's are in the hundreds and thousands, where a half type's steps are 1 and more.
+        # Places without a row keep zeros.
+        wide = torch.promote_types(q.dtype, torch.float32)
+        queries = q.new_zeros(P, K, W, q.shape[1] // K, D, dtype=wide)
+        queries[slot - cache.first, :, place] = (q.to(wide) * scale).view(R, K, -1, D)
         scores = torch.cat([
-            (queries.flatten(2, 3) @ self.prefix_k[used, :, :, :t]).view(P, K, W, -1, t),
-            queries @ self.suffix_k[used, :, :, :s].transpose(-1, -2)], dim=-1)          # (P, K, W, G, t + s)
-        share = torch.softmax(scores.add_(cache.decode_mask(window, q.dtype)), dim=-1)  # in float32 inside
+            (queries.flatten(2, 3) @ self.prefix_k[used, :, :, :t].to(wide)).view(P, K, W, -1, t),
+            queries @ self.suffix_k[used, :, :, :s].transpose(-1, -2).to(wide)], dim=-1)             # (P, K, W, G, t + s)
+        share = torch.softmax(scores.add_(cache.decode_mask(window, wide)), dim=-1).to(q.dtype)
         y = (share[..., :t].flatten(2, 3) @ self.prefix_v[used, :, :t]).view(queries.shape)
         y += share[..., t:] @ self.suffix_v[used, :, :, :s]
         return y[slot - cache.first, :, place].reshape(R, -1, 1, D)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from model import transformer
 from model.monitor import OverflowMonitor
 from model.transformer import Pack, apply_rope, attend, rope_angles
+from sampler.kv_cache import KVCache, Piece
 from tests.model_tiny import CONFIGS, next_token_loss, tiny_model, token_ids
 
 ATOL = 1e-5                                         # float32, sums in another order, logits of standard deviation 1
@@ -148,6 +149,23 @@ def test_scores_beyond_the_largest_float16_are_survived(dtype, window):
     for pack in (None, Pack([32], torch.device("cpu"))):
         y = attend(q, k, v, 0.25, window, pack)
         torch.testing.assert_close(y.float(), exact, rtol=0, atol=4 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("window", [None, 8])
+def test_decoding_over_large_scores_is_as_exact_as_one_pass(dtype, window):
+    """Keys and queries share a direction, as large biases make them: all scores lie around 2,800, 1 or so apart."""
+    generator, heads = torch.Generator().manual_seed(0), SimpleNamespace(num_key_value_heads=2, head_dim=64, num_hidden_layers=1)
+    q, k, v = (torch.randn(1, n, 40, 64, generator=generator) for n in (4, 2, 2))
+    q, k, v = (q + 150 / 8).to(dtype), (k + 150 / 8).to(dtype), v.to(dtype)
+    exact = attend(q.double(), k.double(), v.double(), 0.125, window)[:, :, -1:]
+    cache = KVCache(heads, slots=1, width=1, prefix_length=39, suffix_length=1, dtype=dtype, device=torch.device("cpu"))
+    cache.begin_prefill([Piece(0, 0, 39)])
+    cache.layers[0].attend(q[:, :, :39], k[:, :, :39], v[:, :, :39], 0.125, window)
+    cache.set_rows([(0, 0)])
+    cache.begin_decode(torch.zeros(1, dtype=torch.int64), 0)
+    decoded = cache.layers[0].attend(q[:, :, 39:], k[:, :, 39:], v[:, :, 39:], 0.125, window)
+    torch.testing.assert_close(decoded.double(), exact, rtol=0, atol=4 * torch.finfo(dtype).eps)
 
 
 def test_biases_as_large_as_qwens_in_float16_give_what_float32_attention_gives(monkeypatch):
