@@ -205,6 +205,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=12, help="rows of the uneven batch")
     parser.add_argument("--examples", default="", help="JSONL of examples whose row lengths the uneven batch is drawn from")
     parser.add_argument("--tokenizer", default="model/tiny", help="folder of the tokenizer that measures them")
+    parser.add_argument("--cases", nargs="+", choices=("equal", "uneven"), default=["equal", "uneven"])
     parser.add_argument("--lengths", default="", help=argparse.SUPPRESS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--case", help=argparse.SUPPRESS)
@@ -224,7 +225,7 @@ def main() -> None:
           f"bf16, rank 16, {time.strftime('%Y-%m-%d')}\n")
     print("| lengths | side | s / step | rows / s | tokens / s | share of matmul peak | peak GiB | speed | memory |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for case in ("equal", "uneven"):
+    for case in arguments.cases:
         rows = equal_rows() if case == "equal" else uneven_rows(arguments.lengths, arguments.rows)
         tokens = sum(length for length, _ in rows)
         runs: dict[str, list[dict]] = {"reference": [], "ours": [], "ours, checkpointing off": []}
