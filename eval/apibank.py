@@ -35,6 +35,7 @@ from eval.stats import proportion, weighted_interval
 LEVELS = {1: ("level-1-api.json", "level-1-given-desc"), 2: ("level-2-api.json", "level-2-toolsearcher")}
 SIZES = {1: 399, 2: 135}
 CALL_OPENING = re.compile(r"\[(\w+)\(")
+QUOTE = re.compile("['\"]")
 OPTIONAL = {"ModifyRegistration": ("new_appointment_date", "new_appointment_doctor"), "RecordHealthData": ("health_data",),
             "ForgotPassword": ("username", "email", "verification_code", "new_password"),
             "Translate": ("src_lang", "tgt_lang")}
@@ -205,8 +206,8 @@ def _value_after(text: str, start: int, last_bracket: int) -> tuple[str, int] | 
     while start < len(text) and text[start].isspace():
         start += 1
     if text[start:start + 1] in ("'", '"') and start < len(text):
-        closes = [i for i in (text.find("'", start + 2), text.find('"', start + 2)) if i >= 0]
-        return (text[start + 1:min(closes)], min(closes) + 1) if closes else None
+        close = QUOTE.search(text, start + 2)
+        return (text[start + 1:close.start()], close.end()) if close else None
     if text.startswith("[", start):
         return (text[start:last_bracket + 1], last_bracket + 1) if last_bracket > start else None
     end = start

@@ -17,7 +17,7 @@ from data.schema import read_json
 SAME = object()                     # the constant output of a success, equal to the recorded one by construction
 MOMENT = "%Y-%m-%d %H:%M:%S"
 DAY = "%Y-%m-%d"
-EMAIL = re.compile(r"[a-z0-9]+[._]?[a-z0-9]+@\w+[.]\w{2,3}$")
+EMAIL = re.compile(r"(?:[a-z0-9]{2,}|[a-z0-9]+[._][a-z0-9]+)@\w+[.]\w{2,3}$")
 FORMULA = re.compile(r"[\d+\-*/().\s]+$")
 
 

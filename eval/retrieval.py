@@ -45,8 +45,9 @@ def bm25_top(query: str, documents: Sequence[Sequence[str]], n: int, *, k1: floa
     weights = {word: math.log(len(counts) - m + 0.5) - math.log(m + 0.5) for word, m in present.items()}
     floor = epsilon * sum(weights.values()) / max(1, len(weights))
     weights = {word: w if w >= 0 else floor for word, w in weights.items()}
+    asked = Counter(word for word in _TOKEN.findall(query) if word in weights)
     scores = []
     for c, document in zip(counts, documents):
         norm = k1 * (1 - b + b * len(document) / mean_length) if mean_length else 1.0
-        scores.append(sum(weights.get(word, 0.0) * c[word] * (k1 + 1) / (c[word] + norm) for word in _TOKEN.findall(query)))
+        scores.append(sum(times * weights[word] * c[word] * (k1 + 1) / (c[word] + norm) for word, times in asked.items()))
     return sorted(range(len(scores)), key=lambda i: -scores[i])[:n]

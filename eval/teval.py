@@ -36,7 +36,7 @@ ABILITIES = {"plan": (("plan_str", "f1_score"), ("plan_json", "f1_score")),
 FILE_NAMES = {"plan_str": "plan_str", "plan_json": "plan_json", "retrieve_str": "retrieve_str",
               "understand_str": "understand_str", "reason_retrieve_understand_json": "rru_json"}
 CUTS = ("<eoa>", "<TOKENS_UNUSED_1>", "<|im_end|>", "\nuser", "\nassistant", "\nUSER", "[INST]", "<|user|>")
-DOTTED = re.compile(r"\w+\.\w+")
+DOTTED = re.compile(r"(?<!\w)\w+\.\w+")            # from the start of a run of word characters only: linear time
 FINISH = "FinishAction"
 
 

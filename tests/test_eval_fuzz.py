@@ -7,7 +7,7 @@ import time
 import pytest
 from eval_fixtures import PLAN, apibank_folder, bfcl_folder, call_text, teval_folder
 
-from eval import apibank, bfcl, teval
+from eval import apibank, apibank_services, bfcl, retrieval, teval
 from eval.answers import Answer, read_answer
 from eval.gold import bfcl_calls
 
@@ -100,3 +100,17 @@ def test_mutated_answers_never_raise(tmp_path):
 @pytest.mark.slow
 def test_two_hundred_thousand_mutated_answers_never_raise(tmp_path):
     run_fuzz(tmp_path, 200_000, seed=1)
+
+
+def _search_engine(reply: str) -> None:
+    retrieval.bm25_top(reply, [["best", "inn"], ["river", "boat"]], 1)
+
+
+@pytest.mark.parametrize(("read", "unit"), [
+    (apibank.read_arguments, "a='x'"), (apibank.read_arguments, "a='"), (apibank.find_call, "[a(\n"), (_search_engine, "best "),
+    (apibank_services.EMAIL.match, "a"), (lambda reply: teval._named("a.b " + reply, "a.b"), "a")])
+def test_long_replies_are_read_in_linear_time(read, unit):
+    """Each of these once took seconds to hours for a reply of a megabyte."""
+    start = time.process_time()
+    read(unit * (1_000_000 // len(unit)))
+    assert time.process_time() - start < 5
