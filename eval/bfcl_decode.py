@@ -11,6 +11,7 @@ from typing import Any
 
 from data.parse import Reason, parse_calls
 from data.prompts import NO_CALL_TEXT
+from eval.bfcl_decode_foreign import decode_foreign
 from eval.python_text import FAILURES, MAX_CHARS, compute, parse_expression
 
 FAILED = "ast_decoder:decoder_failed"
@@ -53,9 +54,11 @@ def decode_text(text: str, language: str = "python", *, decoder: str = "auto", r
     if len(text) > MAX_CHARS:
         return Undecodable(FAILED, "answer_too_long")
     try:
+        source = _in_brackets(_drop_space(text) if rules == "2024" else _strip_2026(text))
         if language == "python":
-            return _decode_python(_trim_2024(text) if rules == "2024" else _trim_2026(text))
-        return Undecodable(FAILED, f"{language}_text_not_read")
+            return _decode_python(source.strip("[]'") if rules == "2024" else source.strip().strip("'"))
+        calls = decode_foreign(source[1:-1], language)
+        return Undecodable(WRONG_FORMAT, "no_call_found") if calls is None else calls
     except FAILURES as error:
         return Undecodable(FAILED, f"not_calls ({type(error).__name__})")
 
@@ -83,14 +86,6 @@ def _in_brackets(text: str) -> str:
     if not text.startswith("["):
         text = "[" + text
     return text if text.endswith("]") else text + "]"
-
-
-def _trim_2024(text: str) -> str:
-    return _in_brackets(_drop_space(text)).strip("[]'")
-
-
-def _trim_2026(text: str) -> str:
-    return _in_brackets(_strip_2026(text)).strip().strip("'")
 
 
 def _decode_python(source: str) -> list[dict]:
