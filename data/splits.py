@@ -78,7 +78,8 @@ def split(config: SplitConfig, out: Path) -> dict[str, Any]:
     if config.examples:
         picks, dropped = _gather(config.examples, _example_key, config)
         held = _stratified(picks, config.num_held_out) if config.num_held_out else []
-        rest = [pick for pick in picks if pick not in set(held)]
+        apart = set(held)
+        rest = [pick for pick in picks if pick not in apart]
         chosen = _mixed(rest, config)
         wanted = sum(number for _, number in config.mix) or config.num_examples
         if held:

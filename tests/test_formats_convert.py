@@ -106,7 +106,7 @@ def test_toolace_replies_in_words_are_no_calls(tmp_path):
     assert example.calls == () and example.provenance["notes"] == ["answer_in_words"]
     row["conversations"][1]["value"] = "[tide_table(harbour=Leith)]"
     manifest, examples, queries, *_ = run(tmp_path / "b" if (tmp_path / "b").mkdir() is None else tmp_path, [row])
-    assert manifest["rejected"] == {"bad_calls": 1} and len(queries) + len(examples) == 0
+    assert manifest["rejected"] == {"bad_calls": 1} and len(queries) == 1 and not examples
 
 
 def test_hermes_reads_python_literals_and_tags_inside_strings(tmp_path):

@@ -23,8 +23,11 @@ from data.formats.source import MAX_RECORD_BYTES, Broken, Record, records
 from data.formats.tooldocs import ToolDoc, read_tool
 from data.schema import dump_json, json_fault, sha256_file, write_json
 
+NOT_SERVED_ROWS = 20  # so many rows at the start of a file that no reader serves mean: no reader serves the file
 TEXT_KEPT = 4000   # characters of a rejected row's text in rejected.jsonl
-_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".txt")
+_SUFFIXES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".txt")
+_IDS = ("id", "query_id", "test_id", "serial_num", "dialog_num", "function_num")
+_PROSE = (".md", ".rst")   # descriptions beside the data, not listed
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,15 @@ class Tally:
     rejected: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
+    formats: Counter[str] = field(default_factory=Counter)
+    not_read: Counter[str] = field(default_factory=Counter)
     broken_off: str | None = None
 
     def report(self) -> dict[str, Any]:
         out = {"rows": self.rows, "rows_converted": self.converted, "rows_unreadable": self.unreadable, "tools": self.tools,
                "repeated_tools": self.repeated_tools, "examples": self.examples, "queries": self.queries,
                "rejected": dict(sorted(self.rejected.items())), "left_out": dict(sorted(self.left_out.items())),
-               "notes": dict(sorted(self.notes.items()))}
+               "notes": dict(sorted(self.notes.items())), "columns_not_read": dict(sorted(self.not_read.items()))}
         return out if self.broken_off is None else {**out, "broken_off": self.broken_off}
 
 
@@ -77,7 +82,7 @@ def convert(inputs: list[Path], out: Path, options: Options) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: no such file; an unknown format; other settings than those `out` was made with.
     """
-    files = _files(inputs)
+    files = _files(inputs, out)
     settings = {key: value for key, value in vars(options).items()}
     _refuse_other_settings(out, settings)
     names = _names(files)
@@ -95,13 +100,31 @@ def convert(inputs: list[Path], out: Path, options: Options) -> dict[str, Any]:
     return manifest
 
 
-def _files(inputs: list[Path]) -> list[Path]:
-    """The files to read, in a fixed order; a folder stands for its data files."""
+class _Row(dict):  # type: ignore[type-arg]
+    """A row that remembers which of its columns a reader has asked for."""
+
+    def __init__(self, value: dict[str, Any]) -> None:
+        super().__init__(value)
+        self.asked: set[Any] = set()
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: Any) -> Any:
+        self.asked.add(key)
+        return super().__getitem__(key)
+
+
+def _files(inputs: list[Path], outputs: Path) -> list[Path]:
+    """The files to read, in a fixed order; a folder stands for the files in it, but prose, hidden ones and outputs."""
     out: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.is_file() and p.name.removesuffix(".gz").endswith(_SUFFIXES))
-            if not found:
+            own = outputs.resolve()
+            found = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() not in _PROSE and own not in p.resolve().parents
+                           and not any(part.startswith(".") for part in p.relative_to(path).parts))
+            if not any(_has_suffix(p) for p in found):
                 raise FileNotFoundError(f"{path}: a folder without {', '.join(_SUFFIXES)} files (gzipped or not)")
             out.extend(found)
         elif path.is_file():
@@ -109,6 +132,10 @@ def _files(inputs: list[Path]) -> list[Path]:
         else:
             raise FileNotFoundError(f"{path}: no such file or folder; give --in an existing one")
     return list(dict.fromkeys(out))
+
+
+def _has_suffix(path: Path) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith(_SUFFIXES)
 
 
 def _names(files: list[Path]) -> dict[Path, str]:
@@ -158,40 +185,58 @@ class _FileJob:
         self.identity = self.text = ""
         self.value: Any = None
         self.written = 0
+        self.contexts: dict[str, Context] = {}
+        self.first_fault = ""
         self._use(None if options.format == "auto" else FORMATS[options.format])
 
     def run(self) -> dict[str, Any]:
         """Read the file to its end and return its report."""
         if not self.explicit and not self.path.stat().st_size:
             return {"file": self.name, "not_served": "an empty file"}
+        if not self.explicit and not _has_suffix(self.path):
+            return {"file": self.name, "not_served": f"its name ends in none of {', '.join(_SUFFIXES)} (gzipped or not)"}
         report: dict[str, Any] = {"file": self.name, "bytes": self.path.stat().st_size, "sha256": sha256_file(self.path)}
-        for line, value, text in self._rows():
-            self.tally.rows += 1
-            if isinstance(value, Broken):
-                self._unreadable(value)
+        why, waiting = None, []     # rows at the start of the file that no reader serves; a later one may show them to be the exception
+        for row in self._rows():
+            why = not_served(row[1]) if self.format is None and not self.tally.rows else None
+            if why is not None:
+                waiting.append(row)
+                if len(waiting) == NOT_SERVED_ROWS:
+                    break
                 continue
-            why = not_served(value) if self.format is None else None
-            if why is None:
-                self._row(line, value, text)
-            elif self.explicit:
-                raise ValueError(f"{self.path}: {why}; nothing in it to convert")
-            else:
-                return {**report, "not_served": why}
+            for each in (*waiting, row):
+                self._take(*each)
+            waiting = []
+        if waiting and self.explicit:
+            raise ValueError(f"{self.path}: {not_served(waiting[0][1])}; nothing in it to convert")
+        if waiting:
+            return {**report, "not_served": not_served(waiting[0][1])}
+        if self.tally.unreadable == self.tally.rows and self.explicit and self.options.format == "auto":
+            raise ValueError(f"{self.path}: not one row could be read; the first: {self.first_fault}")
         if self.format is None and self.explicit and not self.tally.converted:
             raise ValueError(f"{self.path}: no format recognises its rows; name one with --from ({', '.join(FORMATS)})")
-        return {**report, "format": self.format.name if self.format else None, **self.tally.report()}
+        formats = [name for name, _ in self.tally.formats.most_common()] or [self.format.name if self.format else None]
+        return {**report, "format": formats[0], **({"formats": dict(self.tally.formats)} if len(formats) > 1 else {}), **self.tally.report()}
+
+    def _take(self, line: int, value: Any, text: str) -> None:
+        self.tally.rows += 1
+        if isinstance(value, Broken):
+            self._unreadable(value)
+        else:
+            self._row(line, value, text)
 
     # ---------------------------------------------------------------------------------------------------- rows in
 
     def _rows(self) -> Iterator[tuple[int, Any, str]]:
         """(line, value, text) for every row; documents are split, raw dialogues joined, broken records passed on."""
         lines: list[Any] = []
-        for record in records(self.path, max_record_bytes=self.options.max_record_bytes):
+        auto = self.options.format == "auto"
+        for record in records(self.path, plain=self.options.format == "queries", max_record_bytes=self.options.max_record_bytes):
             if isinstance(record, Broken):
                 yield record.line, record, record.text
                 continue
-            if self.format is None:
-                self._use(guess(record.value))
+            if auto and not (isinstance(record.value, dict) and len(lines)):
+                self._use(guess(record.value) or self.format)
             fmt = self.format
             if fmt is not None and fmt.is_line(record.value):
                 lines.append(record.value)
@@ -206,10 +251,14 @@ class _FileJob:
             yield 1, {"dialogue": lines}, ""
 
     def _use(self, fmt: Format | None) -> None:
-        """Settle the format, on the first row that one recognises, and find the companion files."""
+        """Settle the format, that of the row at hand or of the last row that one recognised, and find its companion files."""
+        if fmt is self.format:
+            return
         self.format = fmt
         if fmt is not None:
-            self.context = Context(self.options.turns, *self._companions(fmt.name))
+            if fmt.name not in self.contexts:
+                self.contexts[fmt.name] = Context(self.options.turns, *self._companions(fmt.name))
+            self.context = self.contexts[fmt.name]
 
     def _companions(self, name: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         """Answers by id and tools by name, from the options or from where the corpora put them."""
@@ -225,6 +274,7 @@ class _FileJob:
 
     def _unreadable(self, broken: Broken) -> None:
         self.tally.unreadable += 1
+        self.first_fault = self.first_fault or f"line {broken.line}: {broken.detail} ({broken.reason})"
         self._start(broken.line, None, broken.text)
         self._reject(RowError(broken.reason, f"line {broken.line}: {broken.detail}"), "")
         if broken.fatal:
@@ -233,8 +283,8 @@ class _FileJob:
     def _start(self, line: int, value: Any, text: str) -> None:
         row = self.tally.rows
         self.where = {"file": self.name, "line": line, "row": row}
-        own = next((value[key] for key in ("id", "query_id", "test_id", "serial_num") if key in value), None) if isinstance(value, dict) else None
-        if isinstance(own, (str, int)):
+        own = next((value[key] for key in _IDS if isinstance(value.get(key), (str, int))), None) if isinstance(value, dict) else None
+        if own is not None:
             self.where["row_id"] = own
         if self.format is not None:
             self.where["format"] = self.format.name
@@ -243,13 +293,18 @@ class _FileJob:
     def _row(self, line: int, value: Any, text: str) -> None:
         self._start(line, value, text)
         before = self.outputs.lines["rejected.jsonl"]
+        row, whole = _Row(value) if isinstance(value, dict) else value, False
         try:
             if self.format is None:
                 raise RowError("unknown_format", "no format recognises the row; name one with --from")
-            for item in self._items(value):
+            self.tally.formats[self.format.name] += 1
+            for item in self._items(row):
+                whole = whole or isinstance(item, Document)  # a tool names by itself what is not read of it
                 self._item(item)
         except RowError as error:
             self._reject(error, "")
+        if isinstance(row, _Row) and self.written and not whole:
+            self.tally.not_read.update(str(key)[:80] for key in row if key not in row.asked and key not in _IDS)
         if not self.written and self.outputs.lines["rejected.jsonl"] == before:
             self._reject(RowError("nothing_found", "the reader found neither a tool nor a query in the row"), "")
         self.tally.converted += self.written > 0
@@ -296,7 +351,7 @@ class _FileJob:
             line = self._example_line(identity, item.query, texts, calls, provenance)
         except RowError as error:
             self._reject(error, item.part)
-            self._ask(Ask(item.query, part=item.part, notes=("answer_rejected",)))
+            self._ask(Ask(item.query, item.tools if error.stage == "calls" else [], item.part, ("answer_rejected",)))
             return
         self._put("examples.jsonl", line)
         self.tally.examples += 1
@@ -318,7 +373,9 @@ class _FileJob:
         documents = []
         for tool in item.tools:
             try:
-                documents.append(read_tool(tool))
+                document = read_tool(tool)
+                self._check([document], None)
+                documents.append(document)
             except RowError as error:
                 self._reject(error, item.part)
         self._put_tools(documents, [_line(doc.record) for doc in documents], item.part)

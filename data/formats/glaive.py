@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from data.formats import sharegpt
-from data.formats.dialogue import Turn, samples
+from data.formats.dialogue import Turn, calling, samples
 from data.formats.items import Context, Format, Item, RowError, json_inside, need_text
 from data.formats.literals import LiteralError, parse_literal
 from data.schema import JsonError, decode_json_at, strict_json_loads
@@ -32,7 +32,7 @@ def read(row: Any, context: Context) -> Iterator[Item]:
         said = said.replace("<|endoftext|>", "").strip()
         before, tag, call = said.partition("<functioncall>")
         if _ROLES[mark] == "assistant" and tag:
-            turns.append(Turn("assistant", before.strip(), [read_functioncall(call.strip())]))
+            turns.append(calling("assistant", said, lambda call=call: [read_functioncall(call.strip())], before.strip()))
         else:
             turns.append(Turn(_ROLES[mark], said))
     yield from samples(turns, tools_of(row.get("system") or ""), context)

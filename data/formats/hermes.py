@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats.dialogue import Turn, head_of, samples
-from data.formats.items import Context, Format, Item, need_list
-from data.formats.tagged import after_thinking, values_between, without_block
+from data.formats.dialogue import Turn, calling, head_of, samples
+from data.formats.items import Context, Format, Item, LeftOut, need_list
+from data.formats.tagged import after_thinking, values_between, words_around
 
 
 def read(row: Any, context: Context) -> Iterator[Item]:
@@ -19,10 +19,13 @@ def read(row: Any, context: Context) -> Iterator[Item]:
         if role == "system" and "<tools>" in text:
             tools = tools or values_between(text, "tools", "tools")
             text = ""
-        if role == "assistant":
-            text = after_thinking(text)
-        calls = values_between(text, "tool_call") if role == "assistant" and "<tool_call>" in text else []
-        turns.append(Turn(role, without_block(text, "tool_call") if calls else text, calls))
+        said = after_thinking(text) if role == "assistant" else text
+        if said != text:
+            yield LeftOut("reasoning")
+        if role == "assistant" and "<tool_call>" in said:
+            turns.append(calling(role, said, lambda said=said: values_between(said, "tool_call"), words_around(said, "tool_call")))
+        else:
+            turns.append(Turn(role, said))
     yield from samples(turns, tools, context)
 
 

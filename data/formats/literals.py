@@ -63,11 +63,9 @@ def parse_calls(text: str, parameters: dict[str, Sequence[str]] | None = None) -
 def looks_like_calls(text: str, names: Iterable[str] = ()) -> bool:
     """Is the text meant as a list of calls? A true answer does not promise that it parses."""
     body = text.strip()
-    if not body.startswith("["):
-        return False
-    inner = body[1:].lstrip()
+    inner = body.removeprefix("[").lstrip()
     return any(inner.startswith(name) and inner[len(name):].lstrip().startswith("(") for name in names) or (
-        _CALL_NAME.match(inner) is not None)
+        body.startswith("[") and _CALL_NAME.match(inner) is not None)
 
 
 class _Parser:

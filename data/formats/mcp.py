@@ -38,7 +38,7 @@ def looks_like_tool(row: Any) -> bool:
         return False
     tool = row.get("tool") if isinstance(row.get("tool"), dict) else row.get("function", row)
     return isinstance(tool, dict) and isinstance(tool.get("name"), str) and any(
-        isinstance(tool.get(key), dict) for key in ("parameters", "arguments", "inputSchema", "input_schema", "query_parameters"))
+        isinstance(tool.get(key), dict) for key in ("parameters", "arguments", "inputSchema", "input_schema", "query_parameters", "path_parameters"))
 
 
 TOOLS = Format("tools", "one function schema per row (OpenAI, MCP, ToolDev's own)", read_tool, looks_like_tool)

@@ -23,25 +23,30 @@ FORMAT = Format("openai", "OpenAI messages with tools and tool_calls", read, loo
 
 def read_functionchat(row: Any, context: Context) -> Iterator[Item]:
     if "input_messages" in row:
-        yield _decision(row["input_messages"], row.get("input_tools"), row.get("ground_truth"), "")
+        yield from _decision(row["input_messages"], row.get("input_tools"), row.get("ground_truth"), "")
         yield LeftOut("accepted_alternatives", int(bool(row.get("acceptable_arguments"))))
     elif "turns" in row:
         for turn in need_list(row["turns"], "`turns`", "query"):
-            yield _decision(turn["query"], row.get("tools"), turn.get("ground_truth"), f"turn{turn.get('turn_num')}")
+            yield from _decision(turn["query"], row.get("tools"), turn.get("ground_truth"), f"turn{turn.get('turn_num')}")
     else:
         yield from _single_calls(row)
 
 
-def _decision(messages: Any, tools: Any, truth: Any, part: str) -> Item:
+def _decision(messages: Any, tools: Any, truth: Any, part: str) -> Iterator[Item]:
     """One dialogue up to the assistant's turn, and the turn that is right there (a call, or words)."""
     try:
-        query = transcript(turns_of(messages))
+        turns = turns_of(messages)
+        query = transcript(turns)
+        if any(turn.role == "system" and turn.text.strip() for turn in turns):
+            yield LeftOut("system_prompt")
         if not isinstance(truth, dict):
-            return Ask(query, need_list(tools, "`tools`"), part)
+            yield Ask(query, need_list(tools, "`tools`"), part)
+            return
         calls = truth.get("tool_calls") or []
-        return Sample(query, need_list(tools, "`tools`"), calls, part, () if calls else ("answer_in_words",))
+        notes = (*(("dialogue",) if sum(turn.role != "system" for turn in turns) > 1 else ()), *(() if calls else ("answer_in_words",)))
+        yield Sample(query, need_list(tools, "`tools`"), calls, part, notes)
     except RowError as error:
-        return Refused(error, part)
+        yield Refused(error, part)
 
 
 def _single_calls(row: Any) -> Iterator[Item]:

@@ -28,8 +28,9 @@ def read_toolrl(row: Any, context: Context) -> Iterator[Item]:
     output = after_thinking(need_text(row, "output"))
     calls = values_between(output, "tool_call") if "<tool_call>" in output else []
     notes = (*(("dialogue",) if len(turns) > 1 else ()), *(() if calls else ("answer_in_words",)))
-    if "<think>" in row["output"]:
-        yield LeftOut("reasoning")
+    thoughts = row["output"].count("</think>") + row["input"].count("</think>")
+    if thoughts:
+        yield LeftOut("reasoning", thoughts)
     if calls and "<response>" in output:
         yield LeftOut("words_beside_calls")
     yield Sample(transcript(turns), tools, calls, notes=notes)

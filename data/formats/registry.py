@@ -34,6 +34,10 @@ NOT_SERVED = (
 )
 
 
+# Columns of text that somebody says: a row of them is no dictionary of descriptions, though no reader may take it.
+_SAID = {"query", "user_request", "instruction", "input", "output", "prompt", "response", "question", "answer", "text", "completion"}
+
+
 def guess(row: Any) -> Format | None:
     """The first format that recognises the row, or None."""
     return next((fmt for fmt in FORMATS.values() if fmt.looks_like(row)), None)
@@ -49,7 +53,7 @@ def not_served(row: Any) -> str | None:
         if key in row:
             return why
     values = list(row.values())
-    if len(row) > 1 and all(isinstance(value, str) for value in values) and not {"query", "user_request"} & set(row):
+    if len(row) > 1 and all(isinstance(value, str) for value in values) and not _SAID & set(row):
         return "a dictionary of names and descriptions: no parameters, no queries"
     if all(isinstance(value, list) and all(isinstance(part, str) for part in value) for value in values):
         return "lists of names: no parameters, no queries"

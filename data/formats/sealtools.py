@@ -22,7 +22,7 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     elif "calling" in row:
         yield from _query(row, context)
     else:
-        yield Document(row, about={"field": row["field"]} if row.get("field") else {})
+        yield Document({key: row[key] for key in row if key != "field"}, about={"field": row["field"]} if row.get("field") else {})
 
 
 def _query(row: Any, context: Context) -> Iterator[Item]:

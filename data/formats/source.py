@@ -7,14 +7,15 @@ is not what it should be raises ValueError. What this module leaves out: any ide
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
-import io
 import json
 import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,6 +49,8 @@ class Broken:
 
 
 _LOOSE = json.JSONDecoder()
+_CUT_SHORT = (EOFError, zlib.error, gzip.BadGzipFile)
+_JSON_START = re.compile(r'\{\s*(?:"|\})|\[\s*\{\s*"')
 
 
 def open_binary(path: Path) -> BinaryIO:
@@ -57,13 +60,14 @@ def open_binary(path: Path) -> BinaryIO:
     return gzip.open(path, "rb") if magic == b"\x1f\x8b" else open(path, "rb")  # type: ignore[return-value]
 
 
-def records(path: str | Path, *, kind: str | None = None,
+def records(path: str | Path, *, kind: str | None = None, plain: bool = False,
             max_record_bytes: int = MAX_RECORD_BYTES) -> Iterator[Record | Broken]:
     """Yield the records of a file, in order.
 
     Args:
         path: a .jsonl, .json, .csv, .tsv or .txt file, gzipped or not.
         kind: "lines", "array", "document", "csv" or "text"; found from the content (and the name) if None.
+        plain: take a file that looks like nothing else for plain text, one query per line, whatever its name.
         max_record_bytes: longer records are yielded as `Broken`, without being held in memory.
 
     Raises:
@@ -73,7 +77,7 @@ def records(path: str | Path, *, kind: str | None = None,
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; --in takes files that exist")
-    kind = kind or sniff(path)
+    kind = kind or sniff(path, plain=plain)
     reader = {"lines": _lines, "array": _array, "document": _document, "csv": _csv, "text": _text}[kind]
     with open_binary(path) as stream:
         line = 0
@@ -81,17 +85,34 @@ def records(path: str | Path, *, kind: str | None = None,
             for item in reader(path, stream, max_record_bytes):
                 line = item.line
                 yield item
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except _CUT_SHORT as error:
             yield Broken(line + 1, "file_ends_early", f"{path.name}: the gzip data break off after line {line}: {error}",
                          fatal=True)
 
 
-def sniff(path: Path) -> str:
+def _read(stream: BinaryIO, size: int) -> bytes:
+    """Up to `size` bytes. Gzip data that break off give what stood before, and the error when asked again."""
+    pieces: list[bytes] = []
+    while size > 0:
+        try:
+            piece = stream.read1(size)  # type: ignore[attr-defined]
+        except _CUT_SHORT:
+            if pieces:
+                break
+            raise
+        if not piece:
+            break
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def sniff(path: Path, *, plain: bool = False) -> str:
     """Say which kind of file this is, from its first 64 KiB and its name. Raises ValueError as `records` does."""
     try:
         with open_binary(path) as stream:
-            head = stream.read(SNIFF)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            head = _read(stream, SNIFF)
+    except _CUT_SHORT as error:
         raise ValueError(f"{path}: broken gzip data at the very start ({error}); get the file again") from None
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise ValueError(f"{path}: UTF-16 text, expected UTF-8; convert it first, e.g. iconv -f UTF-16 -t UTF-8")
@@ -99,14 +120,15 @@ def sniff(path: Path) -> str:
     if not text:
         raise ValueError(f"{path}: the file is empty, expected records; nothing was converted")
     name = path.name.removesuffix(".gz").lower()
-    if name.endswith((".csv", ".tsv")):
-        return "csv"
-    if name.endswith(".txt"):
-        return "text"
+    first = text.partition("\n")[0]
+    if name.endswith((".csv", ".tsv", ".txt")) and not (_JSON_START.match(text) and (_parses(first) or len(first) < 3 or len(head) == SNIFF)):
+        return "text" if name.endswith(".txt") else "csv"
     if text[0] == "[":
         return "array"
     if text[0] != "{":
-        return "csv" if re.match(r"[^\n{]*\bquery\b[^\n{]*,|[^\n{]*,\s*query\b", text, re.IGNORECASE) else "lines"
+        if re.match(r"[^\n{]*\bquery\b[^\n{]*,|[^\n{]*,\s*query\b", text, re.IGNORECASE):
+            return "csv"
+        return "text" if plain and not _parses(first) else "lines"
     return "lines" if _starts_with_lines(text, len(head) < SNIFF) else "document"
 
 
@@ -153,7 +175,7 @@ def _lines(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record | Broken
 
 def _line(number: int, raw: bytes) -> Record | Broken | None:
     try:
-        text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        text = raw.decode("utf-8").lstrip("\ufeff").strip()    # files put one after another have a mark inside
     except UnicodeDecodeError as error:
         return Broken(number, "not_utf8", f"byte {error.start} of the line is not UTF-8", raw[:200].decode("latin-1"))
     if not text:
@@ -169,16 +191,17 @@ class _Window:
 
     def __init__(self, stream: BinaryIO) -> None:
         # Bytes that are not UTF-8 become lone surrogates here, so that one bad string costs one record and not the file.
-        self.reader = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
+        self.stream, self.decoder = stream, codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
         self.text, self.at, self.line, self.ended = "", 0, 1, False
 
-    def more(self) -> bool:
-        """Drop what has been read and append at least as much as is left, so that retries stay linear in all."""
+    def more(self, most: int = CHUNK) -> bool:
+        """Drop what has been read and append as much as is left, so that retries stay linear in all; `most` bytes at most."""
         rest = self.text[self.at:]
-        piece = self.reader.read(max(CHUNK, len(rest)))
+        data = _read(self.stream, min(max(CHUNK, len(rest)), most))
+        piece = self.decoder.decode(data, final=not data)
         self.text, self.at = rest + piece, 0
-        self.ended = not piece
-        return bool(piece)
+        self.ended = not data
+        return bool(data or piece)
 
     def move(self, end: int) -> None:
         self.line += self.text.count("\n", self.at, end)
@@ -205,7 +228,14 @@ def _array(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record | Broken
     while True:
         letter = window.skip(separators)
         if letter == "]":
-            return
+            window.move(window.at + 1)
+            letter = window.skip(" \t\r\n\ufeff")
+            if letter and letter != "[":    # another array may follow, as in files put one after another
+                yield Broken(window.line, "not_json", f"{path.name}: {letter!r} after the end of the array; nothing after it was read", fatal=True)
+            if letter != "[":
+                return
+            window.move(window.at + 1)
+            continue
         if not letter:
             yield Broken(window.line, "file_ends_early", f"{path.name}: the array is not closed; the file is cut short", fatal=True)
             return
@@ -240,9 +270,11 @@ def _element(window: _Window, limit: int) -> Record | Broken:
         if len(window.text) - window.at > limit:
             return Broken(line, "record_too_long", f"an element has over {limit:,} characters; nothing after it was read",
                           window.text[window.at:window.at + 200], fatal=True)
-        window.more()
+        window.more(max(limit + 1 - (len(window.text) - window.at), CHUNK))
     text = window.text[window.at:end]
     window.move(end)
+    if len(text) > limit:
+        return Broken(line, "record_too_long", f"the element has {len(text):,} characters, the limit is {limit:,}", text[:200])
     return _strict(line, text)
 
 
@@ -299,7 +331,11 @@ def _text(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record | Broken]
 
 
 def _csv(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record | Broken]:
-    """CSV with a header line; a quoted field may run over lines. The delimiter is a tab in .tsv, else a comma."""
+    """CSV with a header line; a quoted field may run over lines.
+
+    The delimiter is a tab in .tsv, else the first of comma, tab and semicolon that the header line has. A quote that is
+    never closed would swallow the rest of the file: what stands from its line on is given up, and said to be.
+    """
     broken: list[int] = []
 
     def good_lines() -> Iterator[str]:
@@ -310,23 +346,33 @@ def _csv(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record | Broken]:
 
     tab = path.name.removesuffix(".gz").lower().endswith(".tsv")
     csv.field_size_limit(min(limit, 2**31 - 1))
-    reader = csv.reader(good_lines(), delimiter="\t" if tab else ",")
+    lines = good_lines()
+    first = next(lines, "")
+    delimiter = "\t" if tab else next((mark for mark in ",\t;" if mark in first), ",")
+    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     header: list[str] | None = None
-    line = 1
-    try:
-        for row in reader:
-            while broken:
-                yield Broken(broken.pop(0), "not_utf8", "the line is not UTF-8, or too long")
-            start, line = line, reader.line_num + 1
-            if not any(field.strip() for field in row):
-                continue
-            if header is None:
-                header = [field.strip() for field in row]
-            elif len(row) != len(header):
-                yield Broken(start, "wrong_columns", f"{len(row)} fields, the header has {len(header)}", ",".join(row))
-            else:
-                yield Record(start, dict(zip(header, row, strict=True)), ",".join(row))
-    except csv.Error as error:
-        yield Broken(line, "bad_csv", f"{error}; nothing after it was read", fatal=True)
-    for number in broken:
-        yield Broken(number, "not_utf8", "the line is not UTF-8, or too long")
+    line, row, ended = 1, [], False
+    while not ended:
+        fault = ""
+        try:
+            row = next(reader)
+        except StopIteration:
+            ended = True
+        except csv.Error as error:
+            fault = str(error)
+            ended = "delimiter" not in fault and "expected after" not in fault
+        while broken:
+            yield Broken(broken.pop(0), "not_utf8", "the line is not UTF-8, or too long")
+        start, line = line, reader.line_num + 1
+        if fault:
+            yield Broken(start, "bad_csv", f"{fault}; nothing after it was read" if ended else fault, fatal=ended)
+        elif ended or not any(field.strip() for field in row):
+            continue
+        elif header is None:
+            header = [field.strip() for field in row]
+            if len(set(header)) < len(header):
+                raise ValueError(f"{path}: the header names a column twice ({', '.join(header)[:200]}); rename one")
+        elif len(row) != len(header):
+            yield Broken(start, "wrong_columns", f"{len(row)} fields, the header has {len(header)}", delimiter.join(row))
+        else:
+            yield Record(start, dict(zip(header, row, strict=True)), delimiter.join(row))

@@ -62,13 +62,19 @@ def _skip(text: str, at: int) -> int:
     return at
 
 
-def without_block(text: str, tag: str) -> str:
-    """The text before the first `<tag>`."""
-    return text.partition(f"<{tag}>")[0].strip()
+def words_around(text: str, tag: str) -> str:
+    """The text before the first `<tag>` and after the last `</tag>`."""
+    before, opening, rest = text.partition(f"<{tag}>")
+    after = rest.rpartition(f"</{tag}>")[2] if f"</{tag}>" in rest else ""
+    return f"{before.strip()} {after.strip()}".strip()
 
 
 def tool_list(text: str) -> list[Any] | None:
-    """The first balanced JSON list of objects inside running text (ToolACE's system prompt), or None if there is none."""
+    """The first balanced JSON list of objects inside running text (ToolACE's system prompt), or None if there is none.
+
+    An empty list counts only where no other follows: prose may say "return []".
+    """
+    empty: list[Any] | None = None
     at = text.find("[")
     while at >= 0:
         if text[at + 1:at + 40].lstrip()[:1] in ("{", "]"):
@@ -79,6 +85,8 @@ def tool_list(text: str) -> list[Any] | None:
                     raise RowError("bad_tools", f"the tool list in the system text: {error.detail}", stage="tools") from None
             else:
                 if isinstance(value, list) and all(isinstance(item, dict) for item in value):
-                    return value
+                    if value:
+                        return value
+                    empty = value
         at = text.find("[", at + 1)
-    return None
+    return empty

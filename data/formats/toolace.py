@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats.dialogue import Turn, head_of, samples
+from data.formats.dialogue import Turn, calling, head_of, samples
 from data.formats.items import Context, Format, Item, RowError, need_list
 from data.formats.literals import LiteralError, looks_like_calls, parse_calls
 from data.formats.tagged import tool_list
@@ -18,7 +18,7 @@ def parameter_names(tools: list[Any]) -> dict[str, list[str]]:
         if isinstance(tool, dict) and isinstance(tool.get("name"), str):
             parameters = tool.get("parameters") or tool.get("arguments") or {}
             properties = parameters.get("properties", parameters) if isinstance(parameters, dict) else {}
-            out[tool["name"].strip()] = list(properties) if isinstance(properties, dict) else []
+            out[tool["name"]] = list(properties) if isinstance(properties, dict) else []
     return out
 
 
@@ -38,8 +38,12 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     turns = [Turn("system", "" if found is not None else system)]
     for message in need_list(row.get("conversations"), "`conversations`", "query"):
         role, text = head_of(message)
-        calls = pythonic(text, names) if role == "assistant" and looks_like_calls(text, names) else []
-        turns.append(Turn(role, "" if calls else text, calls))
+        if role in ("assistant", "call") and looks_like_calls(text, names):
+            turns.append(calling(role, text, lambda text=text: pythonic(text, names)))
+        elif role == "call":
+            turns.append(calling(role, text, lambda text=text: need_list(text, "the call turn", "calls")))
+        else:
+            turns.append(Turn(role, text))
     yield from samples(turns, tools, context)
 
 

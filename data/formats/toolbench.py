@@ -25,11 +25,16 @@ def _with_results(api: dict[str, Any]) -> dict[str, Any]:
     """The API with its reply as `results`: a JSON Schema where one was recorded, else the template of a reply."""
     schema = api.get("schema")
     if isinstance(schema, dict) and isinstance(schema.get("properties"), dict):
-        return {**api, "results": schema}
+        return {**_without(api, "schema"), "results": schema}
     template = api.get("template_response")
     if isinstance(template, dict) and template:
-        return {**api, "results": {"type": "object", "properties": {name: _of_template(value) for name, value in template.items()}}}
+        fields = {name: _of_template(value) for name, value in template.items()}
+        return {**_without(api, "template_response"), "results": {"type": "object", "properties": fields}}
     return api
+
+
+def _without(api: dict[str, Any], read: str) -> dict[str, Any]:
+    return {key: value for key, value in api.items() if key != read}
 
 
 def _of_template(value: Any, depth: int = 0) -> dict[str, Any]:
@@ -41,7 +46,7 @@ def _of_template(value: Any, depth: int = 0) -> dict[str, Any]:
         return {"type": "array", "items": _of_template(first, depth + 1)} if first is not None and depth < 8 else {"type": "array"}
     if value == "empty list":
         return {"type": "array"}
-    return {"type": value if isinstance(value, str) and value else "any"}
+    return {"type": value if isinstance(value, str) and value not in ("", "NoneType") else "any"}
 
 
 def looks_like(row: Any) -> bool:

@@ -19,13 +19,16 @@ from data.schema import MAX_JSON_DEPTH
 
 _NAMES = ("name", "api_name", "tool_name", "id")
 _DESCRIPTIONS = ("description", "api_description", "desc")
-_PARAMETERS = ("parameters", "arguments", "input_schema", "inputSchema", "input_parameters", "query_parameters")
+_PARAMETERS = ("parameters", "arguments", "input_schema", "inputSchema", "input_parameters", "query_parameters", "path_parameters")
 _RESULTS = ("results", "responses", "output_parameters", "result_parameters", "return", "output_schema", "outputSchema")
 _KEPT = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems", "minLength", "maxLength",
          "format", "examples")
-_READ = {*_KEPT, "name", "type", "description", "desc", "enum", "allowed_values", "possible_values", "default", "default_value",
-         "required", "items", "properties", "optional"}
+_READ = {*_KEPT, "name", "type", "description", "desc", "enum", "allowed_values", "possible_values", "const", "default",
+         "default_value", "required", "items", "properties", "optional"}
+_DEFAULTS = ("default", "default_value")
 _UNIONS = ("anyOf", "oneOf", "allOf")
+_PLAIN = {"name", "description", "parameters"}
+_BESIDE = {"required", "required_parameters", "optional_parameters", "path_parameters"}
 MAX_REFERENCES = 200        # per tool: a schema may refer to itself, and in several places
 MAX_REFERENCE_DEPTH = 4     # below this many levels of fields a reference becomes `any`
 
@@ -54,6 +57,8 @@ def read_tool(raw: Any) -> ToolDoc:
     try:
         record = {"name": name, "description": text_of(first(raw, _DESCRIPTIONS)), "arguments": reader.arguments(raw)}
         results = reader.results(raw)
+        if raw.keys() - _PLAIN:
+            reader.beside(raw)
     except (TypeError, AttributeError, RecursionError) as error:
         raise RowError("bad_tool", f"tool {name!r}: a schema of no known shape ({error})", stage="tools") from None
     if results:
@@ -92,6 +97,11 @@ class _Reader:
         found = {"types": self.types, "values": self.values, "dropped": sorted(self.dropped)}
         return {key: value for key, value in found.items() if value}
 
+    def beside(self, raw: dict[str, Any]) -> None:
+        """Note what stands in a tool document beside the name, description, arguments and results that were read."""
+        read = {next((key for key in keys if raw.get(key) is not None), "") for keys in (_NAMES, _DESCRIPTIONS, _PARAMETERS, _RESULTS)}
+        self.drop({key: value for key, value in raw.items() if value is not None}, read | _BESIDE)
+
     # ------------------------------------------------------------------------------------------- the four spellings
 
     def arguments(self, raw: dict[str, Any]) -> dict[str, Any]:
@@ -100,13 +110,20 @@ class _Reader:
             return self.flat([*needed, *_as_pairs(raw.get("optional_parameters"))], [name for name, _ in needed])
         given = first(raw, _PARAMETERS)
         beside = raw.get("required") if isinstance(raw.get("required"), list) else None
-        if _is_schema(given):
+        if _is_indirect(given):
             self.root = given
+            given = {"type": "object", **self.resolve(given, "")}
+        elif _is_schema(given):
+            self.root = given
+        if _is_schema(given):
             out = self.object(given, "")
             if beside and not out["required"]:
                 out["required"] = _names(beside)
             return out
-        return self.flat(_as_pairs(given), beside)
+        pairs = _as_pairs(given)
+        if given is not raw.get("path_parameters"):     # NESTFUL: those in the path of a URL beside those of its query
+            pairs = [*_as_pairs(raw.get("path_parameters")), *pairs]
+        return self.flat(pairs, beside)
 
     def results(self, raw: dict[str, Any]) -> dict[str, Any] | None:
         given = first(raw, _RESULTS)
@@ -136,7 +153,7 @@ class _Reader:
             elif flags:
                 wanted = spec.get("required") is True
             else:
-                wanted = not optional and first(spec, ("default", "default_value")) is None
+                wanted = not optional and not any(key in spec for key in _DEFAULTS)
             if wanted:
                 needed.append(name)
         return {"type": "dict", "properties": properties, "required": needed}
@@ -225,11 +242,8 @@ class _Reader:
         solid = [member for member in members if member.get("type") != "null"]
         if len(solid) == 1:
             return {**solid[0], **rest}
-        if key == "allOf":
-            merged: dict[str, Any] = {}
-            for member in solid:
-                merged.update(member)
-            return {**merged, **rest}
+        if key == "allOf" or path == "":
+            return _merged([*solid, rest], every=key == "allOf")
         words = [member.get("type") if isinstance(member.get("type"), str) else _guess(member) for member in solid]
         joint = union_of(words).schema if words else {"type": "any"}
         if solid and all(isinstance(member.get("enum"), list) for member in solid):
@@ -241,18 +255,23 @@ class _Reader:
     def values_of(self, spec: dict[str, Any], info: TypeInfo, out: dict[str, Any], path: str) -> None:
         kind = out["type"]
         enum = first(spec, ("enum", "allowed_values", "possible_values")) or info.schema.get("enum")
+        if enum is None and "const" in spec:
+            enum = [spec["const"]]
         if isinstance(enum, dict):
             enum = list(enum.values()) if all(isinstance(v, str) for v in enum.values()) else list(enum)
         if isinstance(enum, list) and enum and not (len(enum) == 1 and enum[0] in ("", None)):
-            typed = [value if has_type(value, kind) else value_of_type(value, kind) for value in enum]
-            if all(value is not None for value in typed):
+            typed = [value if has_type(value, kind) else value_of_type(value, kind) for value in enum
+                     if value is not None or kind in ("any", "null")]
+            if typed and (kind in ("any", "null") or all(value is not None for value in typed)):
                 out["enum"] = typed
             if typed != enum or "enum" not in out:
                 self.values[path + ".enum"] = enum
         elif enum is not None and enum != []:
             self.values[path + ".enum"] = enum
-        default = first(spec, ("default", "default_value"))
+        default = first(spec, _DEFAULTS)
         if default is None:
+            if any(key in spec for key in _DEFAULTS):
+                self.values[path + ".default"] = None
             return
         typed_default = default if has_type(default, kind) else value_of_type(default, kind)
         if typed_default is not None:
@@ -275,6 +294,8 @@ def _is_schema(given: Any) -> bool:
     """JSON Schema for an object, as opposed to a flat dictionary whose arguments may be called `type` or `properties`."""
     if not isinstance(given, dict):
         return False
+    if isinstance(given.get("$schema"), str) and "properties" not in given:
+        return True
     if isinstance(given.get("properties"), dict):
         return isinstance(given.get("type"), str) or all(isinstance(spec, dict) for spec in given["properties"].values())
     return isinstance(given.get("type"), str) and read_type(given["type"]).schema["type"] == "dict" and not any(
@@ -316,10 +337,29 @@ def _guess(spec: dict[str, Any]) -> str:
         return "dict"
     if isinstance(spec.get("items"), dict):
         return "array"
-    samples = spec.get("enum") or spec.get("allowed_values") or [first(spec, ("default", "default_value"))]
+    samples = spec.get("enum") or spec.get("allowed_values") or [first(spec, ("const", *_DEFAULTS))]
     if isinstance(samples, list) and samples and all(isinstance(value, str) for value in samples):
         return "string"
     return "any"
+
+
+def _is_indirect(given: Any) -> bool:
+    """A schema of all arguments that says by a reference or a union what they are, not by `properties` of its own."""
+    return isinstance(given, dict) and not isinstance(given.get("properties"), dict) and (
+        isinstance(given.get("$ref"), str) or any(isinstance(given.get(key), list) for key in _UNIONS))
+
+
+def _merged(members: list[dict[str, Any]], *, every: bool) -> dict[str, Any]:
+    """Several schemas as one, their fields together; required is what each member requires, or (`every`) any of them."""
+    out: dict[str, Any] = {}
+    for member in members:
+        out |= member
+    fields = [member["properties"] for member in members if isinstance(member.get("properties"), dict)]
+    if fields:
+        out["properties"] = {name: spec for part in fields for name, spec in part.items()}
+        lists = [_names(member.get("required")) for member in members if every or isinstance(member.get("properties"), dict)]
+        out["required"] = [name for name in out["properties"] if (any if every else all)(name in names for names in lists)]
+    return out
 
 
 def _lookup(root: dict[str, Any], reference: Any) -> Any:

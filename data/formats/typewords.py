@@ -11,6 +11,7 @@ import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from data.formats.literals import LiteralError, parse_literal
 from data.schema import CANONICAL_TYPES, TYPE_WORDS
 
 # Words of web forms, documents and program libraries, beyond those that data/schema.py knows.
@@ -18,16 +19,19 @@ _MORE_WORDS = {word: kept for kept, words in {
     "string": "strings credentials select binary datepicker date time datetime date-time timestamp geopoint file url uri "
               "link email password path enum image audio video html json xml base64 uuid id phone color regex bytes "
               "textarea option choice unicode varchar year month day duration timedelta currency address country city",
-    "integer": "integers ints counter int8 int16 uint uint8 uint16 uint32 uint64",
-    "number": "numbers floats numeric real complex percentage range latitude longitude",
+    "integer": "integers ints counter int8 int16 uint uint8 uint16 uint32 uint64 biginteger",
+    "number": "numbers floats numeric real complex percentage range latitude longitude bigdecimal",
     "boolean": "booleans bools checkbox flag switch",
-    "array": "arrays lists sequence iterable collection vector frozenset series ndarray queue multiselect vec",
-    "dict": "objects dicts mapping ordereddict defaultdict record struct dictionaries maps",
-    "any": "nonetype unknown mixed variant callable function generic undefined void",
+    "array": "arrays lists sequence iterable collection vector frozenset series ndarray queue multiselect vec "
+             "linkedlist hashset treeset linkedhashset stack deque",
+    "dict": "objects dicts mapping ordereddict defaultdict record struct dictionaries maps linkedhashmap treemap concurrenthashmap",
+    "null": "nonetype",
+    "any": "unknown mixed variant callable function generic undefined void",
 }.items() for word in words.split()}
 _WORDS = {**_MORE_WORDS, **TYPE_WORDS}
 _CONTAINER = re.compile(r"(?P<head>[\w.\- ]+?)\s*(?P<open>[\[(<])(?P<body>.*)[\])>]$", re.DOTALL)
 _OPTIONAL = re.compile(r"\s*(?:[,;|]\s*optional\b.*|\(\s*optional\s*\)|\s+or\s+(?:none|null))\s*$", re.IGNORECASE | re.DOTALL)
+_TOLD = re.compile(r"\s*,\s*(?:required\b|(?P<default>default)\b).*$", re.IGNORECASE | re.DOTALL)
 _LIST_OF = re.compile(r"(?:array|list|set)s?\s+of\s+(?P<item>.+?)(?:\s+with length \d+)?$", re.IGNORECASE)
 _UNIONS = ("union", "optional", "literal", "either", "oneof")
 
@@ -51,13 +55,21 @@ def read_type(word: str) -> TypeInfo:
         return read_type(shorter)._replace(optional=True)
     if text.lower().startswith("optional ") or text.endswith("?"):
         return read_type(text[9:] if text[-1] != "?" else text[:-1])._replace(optional=True)
+    told = _TOLD.search(text)
+    if told and told.start():
+        info = read_type(text[:told.start()])
+        return info._replace(optional=info.optional or told["default"] is not None)
+    members = _split(text, "|")
+    if len(members) > 1:
+        return _union([read_type(part) for part in members])
     if text.endswith("[]"):
         return _array_of([text[:-2]])
-    if "|" in text and "[" not in text:
-        return _union([read_type(part) for part in text.split("|")])
     match = _LIST_OF.match(text)
     if match:
         return _array_of([match["item"].rstrip()])
+    members = re.split(r"\s+or\s+", text, flags=re.IGNORECASE)
+    if len(members) > 1 and all(read_type(member).known for member in members):
+        return _union([read_type(member) for member in members])
     match = _CONTAINER.match(text)
     if match:
         return _container(match["head"].strip().lower().rpartition(".")[2], match["body"])
@@ -68,8 +80,7 @@ def read_type(word: str) -> TypeInfo:
 def _container(head: str, body: str) -> TypeInfo:
     parts = _split(body)
     if head == "literal":
-        values = [part.strip("'\" ") for part in parts]
-        return TypeInfo({"type": "string", "enum": values})
+        return _literal(body, parts)
     if head in _UNIONS:
         info = _union([read_type(part) for part in parts])
         return info._replace(optional=info.optional or head == "optional")
@@ -77,6 +88,17 @@ def _container(head: str, body: str) -> TypeInfo:
     if kind == "array":
         return _array_of(parts)
     return TypeInfo({"type": kind or "any"}, known=kind is not None)
+
+
+def _literal(body: str, parts: list[str]) -> TypeInfo:
+    """`Literal['a', 2]`: the values, None among them meaning optional, and the type that they share."""
+    try:
+        values = parse_literal(f"[{body}]")
+    except LiteralError:
+        values = [part.strip("'\" ") for part in parts]
+    solid = [value for value in values if value is not None]
+    kind = next((kind for kind in ("string", "boolean", "integer", "number") if all(has_type(value, kind) for value in solid)), "any")
+    return TypeInfo({"type": kind, "enum": solid} if solid else {"type": "null"}, len(solid) < len(values))
 
 
 def _array_of(parts: list[str]) -> TypeInfo:
@@ -112,12 +134,12 @@ def union_of(words: list[str]) -> TypeInfo:
     return _union([read_type(word) for word in words])
 
 
-def _split(body: str) -> list[str]:
-    """Split at the commas outside brackets."""
+def _split(body: str, mark: str = ",") -> list[str]:
+    """Split at the commas, or at another mark, outside brackets."""
     parts, depth, start = [], 0, 0
     for at, letter in enumerate(body):
         depth += (letter in "[(<{") - (letter in "])>}")
-        if letter == "," and depth == 0:
+        if letter == mark and depth == 0:
             parts.append(body[start:at].strip())
             start = at + 1
     return [part for part in [*parts, body[start:].strip()] if part]

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats.items import Context, Format, Item, Sample, need_list, need_text
+from data.formats.items import Ask, Context, Format, Item, Refused, RowError, Sample, need_list, need_text
 
 
 def read(row: Any, context: Context) -> Iterator[Item]:
     tools = need_list(row.get("tools"), "`tools`")
-    yield Sample(need_text(row, "query"), tools, need_list(row.get("answers"), "`answers`", "calls"))
+    query = need_text(row, "query")
+    try:
+        calls = need_list(row["answers"], "`answers`", "calls")
+    except RowError as error:
+        yield Refused(error)
+        yield Ask(query, tools, notes=("answer_rejected",))
+    else:
+        yield Sample(query, tools, calls)
 
 
 def looks_like(row: Any) -> bool:
