@@ -2,7 +2,8 @@
 
 Tools are de-duplicated by signature (name and argument names), examples and queries by their normalised text; queries
 that a chosen or held-out example already asks are left out. A row is drawn by the hash of (seed, its key), so a subset
-depends neither on the order of the files nor on what else they hold, and a smaller subset is the head of a larger one.
+depends neither on the order of the files nor on what else they hold (of rows with one key the first stands for all), and
+a smaller subset is the head of a larger one.
 Examples are stratified by their number of calls. The manifest counts what went where, with hashes and licences.
 """
 

@@ -88,11 +88,18 @@ def tokens(kind: str, records: list[Any], tokenizer: Any, encode_chat: EncodeCha
         report[objective] = _lengths([row for row in rows if row.objective == objective], max_length)
     fitting = [len(row.ids) for row in rows if len(row.ids) <= max_length]
     if fitting:
-        from data.batching import packing_efficiency  # needs torch
-
-        report["packing"] = {"tokens_per_pack": pack_tokens, "packed": round(packing_efficiency(fitting, pack_tokens), 4),
-                             "padded": round(packing_efficiency(fitting, pack_tokens, packed=False), 4)}
+        report["packing"] = _packing(fitting, pack_tokens)
     return report
+
+
+def _packing(lengths: list[int], capacity: int) -> dict[str, Any]:
+    """How many packs, and how many batches of padded rows, of `capacity` tokens the rows fill, and to what share."""
+    from data.batching import bins, padded_groups  # needs torch
+
+    capacity = max(capacity, *lengths)
+    packs, batches = (len(group(lengths, capacity, len(lengths))) for group in (bins, padded_groups))
+    return {"tokens_per_pack": capacity, "packs": packs, "packed": round(sum(lengths) / (packs * capacity), 4),
+            "padded_batches": batches, "padded": round(sum(lengths) / (batches * capacity), 4)}
 
 
 def _prompt_row(query: Query, tokenizer: Any, encode_chat: EncodeChat) -> Row:

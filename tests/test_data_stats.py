@@ -53,7 +53,7 @@ def test_examples_make_two_rows_and_queries_a_prompt(tmp_path, capsys):
     (tmp_path / "q.jsonl").write_text(json.dumps({"id": "1", "query": "How deep?"}) + "\n")
     found = report(tmp_path / "e.jsonl", "--model", folder, capsys=capsys)
     assert (found["generation"]["rows"], found["invocation"]["rows"], found["refused"]) == (1, 2, {"no_call": 1})
-    assert found["packing"]["packed"] <= 1
+    assert found["packing"]["padded"] <= found["packing"]["packed"] <= 1 and found["packing"]["packs"] <= found["packing"]["padded_batches"]
     assert report(tmp_path / "q.jsonl", "--model", folder, capsys=capsys)["generation prompt"]["supervised_share"] == 0
 
 

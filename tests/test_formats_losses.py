@@ -175,6 +175,8 @@ def test_parts_of_a_message_that_are_no_text_refuse_the_row(tmp_path):
 
 def test_columns_that_no_reader_asks_for_are_counted(tmp_path):
     assert run(tmp_path, [XLAM | {"difficulty": "hard", "id": 3}])[0]["columns_not_read"] == {"difficulty": 1}
+    many = [XLAM | {f"column {number}": number} for number in range(600)]
+    assert run(tmp_path, many, "c.jsonl")[0]["columns_not_read"]["(others)"] == 100
     assert run(tmp_path, [{"instruction": "Translate", "input": "how deep"}], "b.jsonl")[0]["columns_not_read"] == {"input": 1}
 
 

@@ -24,6 +24,7 @@ from data.formats.tooldocs import ToolDoc, read_tool
 from data.schema import dump_json, json_fault, sha256_file, write_json
 
 NOT_SERVED_ROWS = 20  # so many rows at the start of a file that no reader serves mean: no reader serves the file
+COLUMNS_COUNTED = 500  # of the columns not read by name; the rest together
 TEXT_KEPT = 4000   # characters of a rejected row's text in rejected.jsonl
 _SUFFIXES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".txt")
 _IDS = ("id", "query_id", "test_id", "serial_num", "dialog_num", "function_num")
@@ -304,7 +305,9 @@ class _FileJob:
         except RowError as error:
             self._reject(error, "")
         if isinstance(row, _Row) and self.written and not whole:
-            self.tally.not_read.update(str(key)[:80] for key in row if key not in row.asked and key not in _IDS)
+            for key in row.keys() - row.asked - set(_IDS):
+                known = key in self.tally.not_read or len(self.tally.not_read) < COLUMNS_COUNTED
+                self.tally.not_read[key[:80] if known else "(others)"] += 1
         if not self.written and self.outputs.lines["rejected.jsonl"] == before:
             self._reject(RowError("nothing_found", "the reader found neither a tool nor a query in the row"), "")
         self.tally.converted += self.written > 0

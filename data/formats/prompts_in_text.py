@@ -87,6 +87,9 @@ def read_mtu(row: Any, context: Context) -> Iterator[Item]:
         raise RowError("bad_prompt", "no tool list in `question`", stage="tools")
     value, at = value_at(text, mark.end(), "tools")
     said = _MTU_TURN.split("\n" + text[at:].lstrip("}] \n"))
+    thoughts = sum(bool(words.strip()) for who, words in zip(said[1::2], said[2::2]) if who.lower() not in _MTU_ROLES)
+    if thoughts:
+        yield LeftOut("reasoning", thoughts)
     turns = [Turn(_MTU_ROLES[who.lower()], words.strip()) for who, words in zip(said[1::2], said[2::2])
              if who.lower() in _MTU_ROLES and words.strip()]
     if not any(turn.role == "user" for turn in turns):
