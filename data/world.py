@@ -20,7 +20,7 @@ import hashlib
 import json
 import random
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -144,6 +144,11 @@ def _schema(field: Field) -> dict:
     return schema
 
 
+def parameters_of(fields: Sequence[Field]) -> dict:
+    """The `parameters` of a tool with these fields."""
+    return {"type": "dict", "properties": {f.name: _schema(f) for f in fields}, "required": [f.name for f in fields if f.required]}
+
+
 def tool_name(verb: str, obj: str, domain: str, style: int) -> str:
     words = [verb, *obj.split()]
     if style == 0:
@@ -167,10 +172,8 @@ def make_tool(domain: str, verb: str, object_phrases: tuple[str, ...], version: 
         kinds.add(field.kind)
         fields.append(Field(**{**field.__dict__, "required": not fields or rng.random() < 0.7}))
     description = f"{lexicon.VERBS[verb][0].capitalize()} {article(obj)}."
-    parameters = {"type": "dict", "properties": {f.name: _schema(f) for f in fields},
-                  "required": [f.name for f in fields if f.required]}
     name = tool_name(verb, obj, domain, rng.randrange(6))
-    return WorldTool(domain, verb, object_phrases, tuple(fields), Tool(name, description, parameters))
+    return WorldTool(domain, verb, object_phrases, tuple(fields), Tool(name, description, parameters_of(fields)))
 
 
 def world_tools(group: str, split: str) -> list[WorldTool]:

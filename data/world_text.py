@@ -63,7 +63,7 @@ def made_up_tool(tool: world.WorldTool, rng: random.Random) -> world.WorldTool:
     fields = tuple(world.Field(**{**f.__dict__, "description": f.description.replace(old, new)}) for f in tool.fields)
     description = f"{lexicon.VERBS[tool.verb][0].capitalize()} {world.article(new)}."
     name = world.tool_name(tool.verb, new, tool.domain, rng.randrange(6))
-    return world.WorldTool(tool.domain, tool.verb, (new,), fields, Tool(name, description, tool.tool.parameters))
+    return world.WorldTool(tool.domain, tool.verb, (new,), fields, Tool(name, description, world.parameters_of(fields)))
 
 
 def _sentence(tools: list[world.WorldTool], rng: random.Random) -> world.Request:
@@ -183,7 +183,8 @@ def task_call(writer: Writer) -> list[dict]:
     """A real tool call, one at a time and in labelled domains only: a little of it, as an instruct model has seen."""
     rng = writer.rng
     category = rng.choice(("simple", "multiple"))
-    made, offered = world.draw(rng, _labelled(), category, False)
+    pool = [writer.vary(tool) for tool in rng.sample(_labelled(), 12)]     # made-up tools too, or names are recalled, not copied
+    made, offered = world.draw(rng, pool, category, False)
     messages = prompts.invocation_messages(made.query, [t.tool for t in offered])
     return [*messages, {"role": "assistant", "content": prompts.calls_answer(made.calls)}]
 
