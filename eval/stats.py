@@ -56,7 +56,7 @@ class Comparison:
         return record
 
 
-def wilson_interval(k: int, n: int, z: float = Z95) -> tuple[float, float]:
+def wilson_interval(k: float, n: float, z: float = Z95) -> tuple[float, float]:
     """(low, high) of Wilson's score interval for k successes of n (Wilson 1927); (0, 1) when n is 0.
 
     Raises:
@@ -94,15 +94,19 @@ def weighted_interval(parts: Sequence[tuple[float, int, int]]) -> Interval:
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Mean of per-entry scores with a normal 95 % interval; an empty list gives 0 with the interval (0, 1)."""
+    """Mean of per-entry scores within 0..1 with a 95 % interval; an empty list gives 0 with the interval (0, 1).
+
+    Wilson's interval with the effective number of right/wrong entries that has the scores' variance, so it is
+    `proportion` for scores of 0 and 1, never leaves 0..1, and keeps a width when all scores are equal.
+    """
     n = len(values)
     if n == 0:
         return Interval(0.0, 0.0, 1.0)
-    mean = math.fsum(values) / n
-    if n == 1:
-        return Interval(mean, 0.0, 1.0)
-    half = Z95 * math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n)
-    return Interval(mean, mean - half, mean + half)
+    mean = min(1.0, max(0.0, math.fsum(values) / n))
+    variance = math.fsum((v - mean) ** 2 for v in values) / n
+    effective = n * max(1.0, mean * (1 - mean) / variance) if variance > 1e-12 else n
+    low, high = wilson_interval(mean * effective, effective)
+    return Interval(mean, min(low, mean), max(high, mean))
 
 
 def weighted_means(parts: Sequence[tuple[float, Sequence[float]]]) -> Interval:

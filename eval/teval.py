@@ -149,20 +149,21 @@ def score_reply(item: Item, reply: Any, *, similarity: str = "exact", version: s
         own_similarity: a function of two texts, for instance the released sentence encoder, instead of `similarity`.
     """
     if isinstance(reply, str):
-        reply = clean_reply(reply) if len(reply) <= MAX_CHARS else ""
+        reply = clean_reply(reply) if len(reply) <= MAX_CHARS else None
     compare = own_similarity or SIMILARITIES.get(similarity)
     if item.task in PLANS:
         return _score_plan(item, reply, compare, THRESHOLDS[version])
     if item.task == "rru_json":
         return _score_call(item, reply, compare or SIMILARITIES["exact"], version)
     truth = _load_call(item.truth) or {"name": "", "args": {}}
-    text = reply if isinstance(reply, str) else ""
+    if not isinstance(reply, str):
+        return {MAIN_KEY[item.task]: 0.0, "parse_rate": 1.0}
     if item.task == "retrieve_str":
-        return {"name": _named(text, truth["name"]), "parse_rate": 1.0}
+        return {"name": _named(reply, truth["name"]), "parse_rate": 1.0}
     wanted = _args_text(item.truth)
     if version == "v1":
-        return {"args": max(0.0, (compare or SIMILARITIES["exact"])(text, wanted)), "parse_rate": 1.0}
-    return {"args": float(text.strip("'").strip('"') == wanted), "parse_rate": 1.0}
+        return {"args": max(0.0, (compare or SIMILARITIES["exact"])(reply, wanted)), "parse_rate": 1.0}
+    return {"args": float(reply.strip("'").strip('"') == wanted), "parse_rate": 1.0}
 
 
 def _args_text(truth: Any) -> str:
@@ -232,13 +233,15 @@ def score_answers(benchmark: Benchmark, answers: Iterable[Answer], *, similarity
         if item is None:
             verdicts.append(line | {"score": 0.0, "outcome": "unknown_entry"})
             continue
-        reply = "" if answer.fault else answer.record.get("reply")
+        reply = None if answer.fault else answer.record.get("reply")
         line["score"] = {key: round(value, 6) for key, value in score_reply(
             item, reply, similarity=similarity, version=version, own_similarity=own_similarity).items()}
         undecodable = bool(answer.fault) or reply is None or not line["score"]["parse_rate"]
         line["outcome"] = "undecodable" if undecodable else "right" if main_score(line) >= 0.9999 else "wrong"
         if answer.fault:
             line["reason"] = answer.fault
+        elif item.task in PLANS and line["score"]["parse_rate"] and not line["score"]["f1_score"]:
+            line["reason"] = "only_finish_action"             # the released code stops here; scored 0
         tools_written += wrote_tools(answer)
         verdicts.append(line)
         if first.setdefault((item.task, item.id), line) is line and item.task == "plan_json":

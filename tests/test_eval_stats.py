@@ -11,6 +11,7 @@ from eval.stats import (
     mean_interval,
     over_seeds,
     paired_bootstrap,
+    proportion,
     weighted_interval,
     wilson_interval,
 )
@@ -74,6 +75,10 @@ def test_seeds_and_means():
     assert seeds["mean"] == 82.0 and seeds["std"] == 2.0
     assert seeds["high"] - 82.0 == pytest.approx(4.3027 * 2 / 3 ** 0.5)
     assert over_seeds([80.0])["low"] is None
-    assert mean_interval([0.5] * 9).low == 0.5
+    for values in ([0.0] * 9, [1.0] * 9, [0, 0, 1, 1, 1], [1] + [0] * 552):                 # right or wrong: as a proportion
+        assert mean_interval(values).to_dict() == proportion(round(sum(values)), len(values)).to_dict()
+    graded, whole = mean_interval([0.4, 0.6] * 20), mean_interval([0.0, 1.0] * 20)
+    assert whole.low < graded.low < graded.value == 0.5 < graded.high < whole.high and graded.high - graded.low == pytest.approx(0.062, abs=0.001)
+    assert 0 < mean_interval([0.5] * 9).low < 0.5 and mean_interval([0.99999] * 50).high <= 1
     with pytest.raises(ValueError, match="no values"):
         over_seeds([])

@@ -7,8 +7,8 @@ import random
 import pytest
 from eval_fixtures import PLAN, real, teval_folder
 
-from eval.answers import Answer, read_answers
-from eval.teval import Item, clean_reply, load_benchmark, load_structure, score_answers, score_reply
+from eval.answers import Answer, main_score, read_answers
+from eval.teval import Benchmark, Item, clean_reply, load_benchmark, load_structure, score_answers, score_reply
 from eval.teval_plan import _longest_increasing, _match, plan_score, read_lines, read_steps
 
 CALL = {"name": "Map.find", "args": {"place": "Ulm", "size": 3}}
@@ -125,3 +125,17 @@ def test_gold_plans_score_one():
     answers = [Answer({"id": i.id, "task": i.task, "reply": i.truth}) for i in benchmark.items.values() if i.task == "plan_json"]
     verdicts, _ = score_answers(benchmark, answers)
     assert len(verdicts) == 553 and all(v["score"]["f1_score"] == 1.0 for v in verdicts)
+
+
+def test_no_reply_is_never_right():
+    board = Benchmark("", {}, {})
+    for task, truth in (("understand_str", {"args": ""}), ("retrieve_str", {"name": ""}), ("rru_json", {"name": "", "args": {}})):
+        record = {"id": "x", "task": task, "ground_truth": truth}
+        for answer in (Answer(record), Answer(record | {"reply": "x" * 1_000_001}), Answer(record | {"reply": ""}, "not_json")):
+            assert main_score(score_answers(board, [answer])[0][0]) == 0.0
+
+
+def test_a_plan_of_nothing_but_the_end_scores_zero_and_says_so():
+    record = {"id": "x", "task": "plan_json", "ground_truth": PLAN, "reply": '[{"id": 0, "name": "FinishAction", "args": {}}]'}
+    verdicts, _ = score_answers(Benchmark("", {}, {}), [Answer(record)])
+    assert verdicts[0]["score"]["f1_score"] == 0.0 and verdicts[0]["reason"] == "only_finish_action"
