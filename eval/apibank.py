@@ -34,6 +34,7 @@ from eval.stats import proportion, weighted_interval
 
 LEVELS = {1: ("level-1-api.json", "level-1-given-desc"), 2: ("level-2-api.json", "level-2-toolsearcher")}
 SIZES = {1: 399, 2: 135}
+MAX_CHARS = 1_000_000               # of a reply; a complete one is some hundred characters
 CALL_OPENING = re.compile(r"\[(\w+)\(")
 QUOTE = re.compile("['\"]")
 OPTIONAL = {"ModifyRegistration": ("new_appointment_date", "new_appointment_doctor"), "RecordHealthData": ("health_data",),
@@ -371,8 +372,9 @@ def score_answers(benchmark: Benchmark, answers: Iterable[Answer]) -> tuple[list
             verdicts.append({"id": printable(answer.record.get("id")), "score": 0, "outcome": "unknown_entry"})
             continue
         reply = answer.text("reply")
-        if answer.fault or reply is None:
-            line = judge(benchmark, row, "") | {"outcome": "undecodable", "reason": answer.fault or "no_reply"}
+        if answer.fault or reply is None or len(reply) > MAX_CHARS:
+            reason = answer.fault or ("no_reply" if reply is None else "answer_too_long")
+            line = judge(benchmark, row, "") | {"outcome": "undecodable", "reason": reason}
         else:
             line = judge(benchmark, row, reply)
         tools_written += wrote_tools(answer)

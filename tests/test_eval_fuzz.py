@@ -102,6 +102,13 @@ def test_two_hundred_thousand_mutated_answers_never_raise(tmp_path):
     run_fuzz(tmp_path, 200_000, seed=1)
 
 
+def test_a_reply_of_ten_megabytes_is_undecodable(tmp_path):
+    bank = apibank.load_benchmark(apibank_folder(tmp_path))
+    row = next(iter(bank.rows.values()))
+    verdicts, _ = apibank.score_answers(bank, [Answer({"id": row.id, "reply": f"[{row.api}({'=' * 10_000_000})]"})])
+    assert (verdicts[0]["outcome"], verdicts[0]["reason"], verdicts[0]["score"]) == ("undecodable", "answer_too_long", 0)
+
+
 def _search_engine(reply: str) -> None:
     retrieval.bm25_top(reply, [["best", "inn"], ["river", "boat"]], 1)
 
