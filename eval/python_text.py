@@ -13,12 +13,14 @@ from typing import Any
 
 MAX_CHARS = 100_000             # a complete answer is some thousand characters
 MAX_BITS = 100_000              # of a computed integer
-MAX_ITEMS = 100_000             # of a computed string or list
+MAX_ITEMS = 10_000              # of a computed string or list; an answer may hold ten thousand of them
 
 BINARY = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
           ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow, ast.LShift: operator.lshift,
           ast.RShift: operator.rshift, ast.BitOr: operator.or_, ast.BitXor: operator.xor, ast.BitAnd: operator.and_}
 UNARY = {ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Invert: operator.invert, ast.Not: operator.not_}
+COMPARE = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
+           ast.GtE: operator.ge}
 PURE = {"abs": abs, "bool": bool, "float": float, "int": int, "len": len, "max": max, "min": min, "round": round,
         "str": str, "sum": sum}
 # What parsing or computing may raise on somebody's text; each means "this has no value".
@@ -69,11 +71,35 @@ def compute(node: ast.expr) -> Any:
         return compute(node.value)[compute(node.slice)]
     if isinstance(node, ast.Slice):
         return slice(*(None if part is None else compute(part) for part in (node.lower, node.upper, node.step)))
+    if isinstance(node, ast.BoolOp):
+        for part in node.values:
+            value = compute(part)
+            if bool(value) is isinstance(node.op, ast.Or):
+                break
+        return value
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in COMPARE:
+        return COMPARE[type(node.ops[0])](compute(node.left), compute(node.comparators[0]))
+    if isinstance(node, ast.JoinedStr):
+        return _format(node.values)
     if isinstance(node, ast.IfExp):
         return compute(node.body if compute(node.test) else node.orelse)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
         return PURE[node.func.id](*(compute(argument) for argument in node.args))
     raise ValueError(f"{type(node).__name__} is not computed")
+
+
+def _format(parts: list[ast.expr]) -> str:
+    """An f-string without format specifications or conversions."""
+    text = ""
+    for part in parts:
+        if isinstance(part, ast.FormattedValue):
+            if part.format_spec is not None or part.conversion != -1:
+                raise ValueError("a format specification is not computed")
+            part = part.value
+        text += str(compute(part))
+        if len(text) > MAX_ITEMS:
+            raise ValueError("the result would be too large")
+    return text
 
 
 def _check_size(op: ast.operator, left: Any, right: Any) -> None:

@@ -27,6 +27,7 @@ NO_CALL = "None of the given tools can be used to answer this query."
     ("f(a=g( 1 ))", [{"f": {"a": "g(1)"}}]), ("f(a=g(b=2))", [{"f": {"a": {"g": {"b": 2}}}}]), ("f(a=x[0])", [{"f": {"a": "x[0]"}}]),
     ("f(a=1e3, b=0x1F, c=1_0)", [{"f": {"a": 1000.0, "b": 31, "c": 10}}]), ("f(a={'k': true})", [{"f": {"a": {"k": "true"}}}]),
     ("[f(a=1)\n,\ng()]", None), ("f(a=--5)", None), ("f(a=x.y)", None), ("f(a=f'{x}')", None), ("f(a={1})", None), ("", None),
+    ("f(a='x' + f'{1 + 1}y', b=(1 < 2) + 1, c=(0 or 3) * 2)", [{"f": {"a": "x2y", "b": 2, "c": 6}}]), ("f(a='x' + f'{1:9999999}')", None),
     ("[]", None), ("[f()]\n", None), ("  f()", None), ("f(class=1)", None), ("sorry", None), ("```\nf()\n```", None),
     ("f(a=9**9**9)", None), ("f(a='x' * 10**9)", None), ("f(a='%99999999d' % 1)", None), ("f(a=1 << 10**9)", None),
     ("f(a=1/0)", None), ("f(a=open('x') + 1)", None), ("f(a=__import__('os') + 1)", None), ("f(a=lambda: 0)", None)])
