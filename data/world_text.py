@@ -1,7 +1,7 @@
 """The *general* text of the tool world: what the embedded model is pre-trained on, so that it stands in for an instruct model.
 
 Chat turns that teach copying, JSON, filling a form from a sentence, choosing the line that fits, names, descriptions and paraphrases,
-plus a small share of real tool calls and tool definitions from the labelled domains. Only training tools, training values and the
+plus a share of real single tool calls and tool definitions from the labelled domains. Only training tools, training values and the
 labelled and unlabelled domains occur, never the unlabelled domains' own fields and frames: those a model meets first in the tool
 documents of stage 1 and in the new queries of stage 3. The byte-level BPE tokenizer is trained on the same text.
 """
@@ -180,7 +180,8 @@ def task_outline(writer: Writer) -> tuple[str, str]:
 
 
 def task_call(writer: Writer) -> list[dict]:
-    """A real tool call, one at a time and in labelled domains only: a little of it, as an instruct model has seen."""
+    """A real tool call, in labelled domains only and always exactly one: an instruct model knows the format, not when to call twice
+    or not at all."""
     rng = writer.rng
     category = rng.choice(("simple", "multiple"))
     pool = [writer.vary(tool) for tool in rng.sample(_labelled(), 12)]     # made-up tools too, or names are recalled, not copied
@@ -190,18 +191,24 @@ def task_call(writer: Writer) -> list[dict]:
 
 
 def task_define(writer: Writer) -> list[dict]:
-    """A real tool definition, labelled domains only."""
-    rng = writer.rng
-    tool = rng.choice(_labelled()).tool
+    """A real tool definition from its description, labelled domains only."""
+    tool = writer.vary(writer.rng.choice(_labelled())).tool
     return [*prompts.adaption_messages(tool.description), {"role": "assistant", "content": prompts.tools_answer([tool])}]
+
+
+def task_generate(writer: Writer) -> list[dict]:
+    """A real tool definition from the request that it serves, labelled domains only."""
+    tool = writer.vary(writer.rng.choice(_labelled()))
+    made = _sentence([tool], writer.rng)
+    return [*prompts.generation_messages(made.query), {"role": "assistant", "content": prompts.tools_answer([tool.tool])}]
 
 
 def _labelled() -> list[world.WorldTool]:
     return world.world_tools("labelled", "train")
 
 
-TASKS = ((task_forms, 0.26), (task_form, 0.24), (task_choose, 0.18), (task_copy, 0.11), (task_words, 0.07), (task_outline, 0.08),
-         (task_call, 0.04), (task_define, 0.02))
+TASKS = ((task_call, 0.25), (task_forms, 0.18), (task_form, 0.14), (task_choose, 0.12), (task_copy, 0.10), (task_generate, 0.07),
+         (task_words, 0.05), (task_define, 0.05), (task_outline, 0.04))
 
 
 def conversation(rng: random.Random, made_up: float = 0.0) -> list[dict]:

@@ -20,14 +20,14 @@ from data.tasks import Row
 from pipeline.settings import writable
 
 BATCH_ROWS = 36
-PLAIN_STEPS = 2000          # then most rows have made-up names and titles: without them the model chose among known values (LOG.md)
+PLAIN_STEPS = 600          # then most rows have made-up names and titles: without them the model chose among known values (LOG.md)
 SHAPE = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 5, "num_attention_heads": 8, "num_key_value_heads": 8}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="runs/base", help="folder of the run")
-    parser.add_argument("--rows", type=int, default=160_000, help="conversations of general text; each is seen about once")
-    parser.add_argument("--steps", type=int, default=4400, help=f"optimizer steps of {BATCH_ROWS} rows")
+    parser.add_argument("--rows", type=int, default=180_000, help="conversations of general text; each is seen about once")
+    parser.add_argument("--steps", type=int, default=5000, help=f"optimizer steps of {BATCH_ROWS} rows")
     parser.add_argument("--seed", type=int, default=0, help="seed of the text, the tokenizer's sample and the fresh weights")
     parser.add_argument("--threads", type=int, default=1, help="threads of each process")
 

@@ -167,13 +167,19 @@ HOSTILE = {
 def test_hostile_schema_costs_milliseconds_and_never_raises(name):
     tool = HOSTILE[name]
     values = ["a" * 30_000 + "!", ["a"] * 8_000, {f"k{i}": "a" for i in range(3_000)}, nested(20)]
-    start = time.process_time()
-    check_tool(tool)
-    assert time.process_time() - start < 0.05
+    assert cpu_seconds(check_tool, tool) < 0.05
     for value in values:
+        assert cpu_seconds(check_calls, [ToolCall("convert", {"x": value})], [tool]) < 0.05
+
+
+def cpu_seconds(function, *arguments) -> float:
+    """CPU seconds of the fastest of three calls: a full garbage collection of a long test session may fall into one of them."""
+    spent = []
+    for _ in range(3):
         start = time.process_time()
-        check_calls([ToolCall("convert", {"x": value})], [tool])
-        assert time.process_time() - start < 0.05
+        function(*arguments)
+        spent.append(time.process_time() - start)
+    return min(spent)
 
 
 def test_self_containing_objects_are_rejected():
