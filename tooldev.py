@@ -88,6 +88,7 @@ COMMANDS = {
     "demo": ("pipeline.demo", "the whole method on the embedded model and the generated tool world"),
     "run": ("pipeline.run", "the method on your own model, tools, examples and queries; the same command resumes"),
     "ablate": ("pipeline.ablation", "the five variants of Table 3 and the rounds after them, over seeds"),
+    "controls": ("pipeline.controls", "a round with one part left out, over the seeds of an ablation: what each part gives"),
     "report": ("eval.report", "rebuild the report of a run"),
     "eval": ("eval.run", "generate answers to a benchmark with a model, and score them"),
     "score": ("eval.score", "score saved answers; needs no torch"),

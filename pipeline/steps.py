@@ -95,27 +95,29 @@ class Run:
         run_training(TrainConfig(stage=step.stage, model=self.settings.model, adapter=adapter, data=str(source),
                                  out=str(self.out / step.name), **self.settings.training(step.stage)))
 
-    def measure(self, name: str, model: Any) -> dict[str, Any]:
-        """Answer the test items with the model of a step; kept in its eval folder."""
+    def measure(self, name: str, model: Any, home: Path | None = None) -> dict[str, Any]:
+        """Answer the test items with the model of a step; kept in its eval folder under `home` (default: the run's)."""
         from eval.exact import evaluate
         from sampler import generate
 
         if not self.test:
             return {}
         model = model if model is not None else self.model("" if name == "raw" else name)
-        summary = evaluate(self.test, model, self.tokenizer, generate, self.out / name / "eval",
+        summary = evaluate(self.test, model, self.tokenizer, generate, (home or self.out) / name / "eval",
                            max_new_tokens=self.settings.max_calls_tokens)
         shares = " | ".join(f"{part} {100 * cell['value']:.1f}%" for part, cell in summary["sets"].items())
         say(f"  {name}: exact match {100 * summary['all']['value']:.1f}% of {summary['items']} ({shares})")
         return summary
 
-    def evolve(self, step: Step) -> None:
+    def evolve(self, step: Step, home: Path | None = None, **changes: Any) -> dict[str, Any]:
+        """Run one round in `home` (default: this run's folder) with the run's settings and these changes; its ledger."""
         from evolution.config import RoundConfig
         from evolve import run_round
 
-        config = RoundConfig.from_dict({**round_settings(self.settings, self.data), "run": str(self.out), "round": step.round})
-        run_round(config, None, self.tokenizer, judge=self.judge if self.truth else None,
-                  evaluate=lambda model, _: self.measure(step.name, model.eval()))
+        where = {"run": str(home or self.out), "round": step.round}
+        config = RoundConfig.from_dict({**round_settings(self.settings, self.data), **changes, **where})
+        return run_round(config, None, self.tokenizer, judge=self.judge if self.truth else None,
+                         evaluate=lambda model, _: self.measure(step.name, model.eval(), home))
 
     def judge(self, example: Example) -> dict[str, int] | None:
         """How many values of an accepted answer are those that the query named (the embedded world knows)."""

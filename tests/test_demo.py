@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import tooldev
+from pipeline import controls
 from pipeline.demo import WorldSizes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,3 +100,25 @@ def test_an_unwritable_folder_is_refused_before_any_work(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     assert tooldev.main(["demo", "--quick", "--out", str(tmp_path / "file" / "run")]) == 2
     assert "cannot write there" in capsys.readouterr().err
+
+
+def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "ablation"
+    shutil.copytree(uninterrupted, out / "seed-0")
+    ledger = out / "seed-0" / "round-1" / "ledger.json"
+    record = json.loads(ledger.read_text())
+    record["training"]["steps"] = 2                                    # a model of no talent may accept nothing from six queries
+    ledger.write_text(json.dumps(record))
+    monkeypatch.setattr(controls, "LEFT_OUT", ["labelled_only", "one_sample"])
+    for control in controls.LEFT_OUT:
+        controls.run_control(out / "seed-0", control, 1)
+    labelled = json.loads((out / "seed-0/controls/labelled_only/round-1/ledger.json").read_text())
+    assert labelled["training"]["steps"] == 2 and labelled["examples"]["labelled"] == SMALL.examples
+    one = [json.loads(line) for line in (out / "seed-0/controls/one_sample/round-1/calls.jsonl").read_text().splitlines()]
+    assert all(len(line["samples"]) == 1 for line in one)
+    assert tooldev.main(["controls", "--out", str(out), "--rounds", "2"]) == 2
+    assert "round-2/DONE.json" in capsys.readouterr().err
+    table = controls.collect(out, [out / "seed-0"], 1)
+    assert table == (out / "controls.md").read_text()
+    assert all(f"| {name} |" in table for name in ("joint", "the method", "labelled_only", "one_sample"))
+    assert json.loads((out / "controls.json").read_text())["scores"]["joint"]["all"]["items"] == sum(SMALL.test)

@@ -1,0 +1,166 @@
+"""`tooldev.py controls`: what each part of a round gives, by leaving it out.
+
+    python tooldev.py ablate --seeds 5 --jobs 2
+    python tooldev.py controls --jobs 2                # on what `ablate` left
+
+Every seed's rounds are run again from the same joint training, on the same queries and for the same number of optimizer steps, with one
+part left out: the new data (`labelled_only`: further steps on the labelled examples), the vote (`one_sample`), the rule checker
+(`no_rules`), the choice of tools (`random_tool`). The table goes to DIR/controls.md and .json; the same command resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from data.schema import read_json, read_jsonl, write_json, write_text
+from eval.exact import verdicts_of
+from eval.stats import describe, paired_bootstrap, proportion
+from evolution.config import CONTROLS
+from pipeline.settings import RunSettings, versions
+from pipeline.steps import Run, Step, say
+from tooldev import home
+
+LEFT_OUT = [name for name in CONTROLS if name != "none"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="runs/ablation", help="folder of a finished `ablate`; the same command resumes")
+    parser.add_argument("--rounds", type=int, default=1, help="rounds of each control")
+    parser.add_argument("--jobs", type=int, default=1, help="controls at a time, each with its share of the cores")
+    parser.add_argument("--one", nargs=2, metavar=("SEED_FOLDER", "CONTROL"), default=None, help="only this one, without the table (what --jobs starts)")
+
+
+def main(args: argparse.Namespace) -> int:
+    out = Path(args.out)
+    if args.one:
+        run_control(Path(args.one[0]), args.one[1], args.rounds)
+        return 0
+    seeds = sorted(path.parent for path in out.glob("seed-*/run.json"))
+    if not seeds:
+        raise ValueError(f"{out}: no seed-*/run.json; first run `tooldev.py ablate --out {out}`")
+    for seed in seeds:
+        last = seed / f"round-{args.rounds}" / "DONE.json"
+        if not last.is_file():
+            raise ValueError(f"{last}: not found, so there is nothing to compare with; finish `tooldev.py ablate`, or lower --rounds")
+    if args.rounds < 1 or args.jobs < 1:
+        raise ValueError(f"--rounds {args.rounds} and --jobs {args.jobs} must be 1 or more")
+    run_jobs(args, [(seed, control) for seed in seeds for control in LEFT_OUT])
+    print(collect(out, seeds, args.rounds))
+    return 0
+
+
+def run_control(seed: Path, control: str, rounds: int) -> None:
+    """The rounds of one control, in SEED/controls/CONTROL, beside a copy of the joint training that they start from."""
+    truth = {row["id"]: row["calls"] for _, row in read_jsonl(seed / "data" / "truth.jsonl")}
+    settings = RunSettings(**read_json(seed / "run.json")["settings"])
+    run, folder = Run(settings, seed, truth), seed / "controls" / control
+    if not (folder / "joint" / "DONE.json").is_file():
+        shutil.copytree(seed / "joint", folder / "joint", dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint*", "eval"))
+    for number in range(1, rounds + 1):
+        steps = read_json(seed / f"round-{number}" / "ledger.json")["training"]["steps"]
+        if steps == 0:
+            raise ValueError(f"{seed / f'round-{number}'}: trained on nothing, so no control can take as many steps")
+        run.evolve(Step(f"round-{number}", "evolve", "", number), folder, control=control, min_votes=1 if control == "one_sample" else
+                   settings.evolve.get("min_votes", 1), train={**settings.training("evolve"), "max_steps": steps})
+
+
+def run_jobs(args: argparse.Namespace, todo: list[tuple[Path, str]]) -> None:
+    """One process a control, `jobs` at a time; the first failure stops the rest from starting."""
+    threads = max(1, (os.cpu_count() or 1) // args.jobs)
+    waiting, running, total = list(todo), {}, len(todo)
+    while running or waiting:
+        while waiting and len(running) < args.jobs:
+            seed, control = waiting.pop(0)
+            (seed / "controls").mkdir(exist_ok=True)
+            log = (seed / "controls" / f"{control}.log").open("a")
+            command = [sys.executable, str(home("tooldev.py")), "controls", "--rounds", str(args.rounds), "--one", str(seed), control]
+            running[seed, control] = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+        time.sleep(0.5)
+        for (seed, control), job in list(running.items()):
+            if job.poll() is not None:
+                del running[seed, control]
+                if job.returncode:
+                    raise ValueError(f"{control} of {seed.name} failed; see the end of {seed / 'controls' / control}.log, then type the same command again")
+                say(f"[{total - len(waiting) - len(running)}/{total}] {seed.name} {control}")
+
+
+# ------------------------------------------------------------------------------------------------------------ the table
+
+def collect(out: Path, seeds: list[Path], rounds: int) -> str:
+    """Pool verdicts and ledgers of all seeds; write controls.{json,md}; return the Markdown."""
+    last = f"round-{rounds}"
+    places = {"joint": "joint", "the method": last} | {name: f"controls/{name}/{last}" for name in LEFT_OUT}
+    verdicts = {name: [v for seed in seeds for v in verdicts_of(seed / place / "eval")] for name, place in places.items()}
+    ledgers = {name: [read_json(seed / Path(place).parent / f"round-{n}" / "ledger.json") for seed in seeds for n in range(1, rounds + 1)]
+               for name, place in places.items() if name != "joint"}
+    parts = ["all", *dict.fromkeys(v["set"] for v in verdicts["joint"])]
+    right = {name: {part: [v["outcome"] == "right" for v in found if part in ("all", v["set"])] for part in parts} for name, found in verdicts.items()}
+    record: dict[str, Any] = {"seeds": [seed.name for seed in seeds], "rounds": rounds, "versions": versions(), "scores": {}, "funnel": {}, "comparisons": {}}
+    for name in places:
+        record["scores"][name] = {part: proportion(sum(found), len(found)).to_dict() | {"items": len(found)} for part, found in right[name].items()}
+    for name, found in ledgers.items():
+        record["funnel"][name] = funnel(found)
+        for part in parts:
+            if name != "the method":
+                record["comparisons"][f"{name} -> the method, {part}"] = paired_bootstrap(right[name][part], right["the method"][part]).to_dict()
+    record["by votes"] = by_votes(ledgers["the method"])
+    write_json(out / "controls.json", record)
+    text = _markdown(record, parts, right)
+    write_text(out / "controls.md", text)
+    return text
+
+
+def funnel(ledgers: list[dict]) -> dict[str, Any]:
+    """Sums over rounds and seeds: queries, accepted, optimizer steps, precision and recall of accepted values."""
+    sums: Counter = Counter()
+    for ledger in ledgers:
+        sums.update(queries=ledger["queries"]["in"], accepted=ledger["queries"]["accepted"], steps=ledger["training"]["steps"])
+        for cell in ledger["judged"].values():
+            sums.update({key: cell[key] for key in ("right", "made", "said")})
+    return {**sums, "precision": _share(sums["right"], sums["made"]), "recall": _share(sums["right"], sums["said"])}
+
+
+def by_votes(ledgers: list[dict]) -> dict[str, dict[str, Any]]:
+    """Precision and recall of the values of accepted answers, by the votes of the winner."""
+    sums: dict[str, Counter] = {}
+    for ledger in ledgers:
+        for votes, cell in ledger["judged"].items():
+            sums.setdefault(votes, Counter()).update({key: cell[key] for key in ("examples", "right", "made", "said")})
+    return {votes: {**cell, "precision": _share(cell["right"], cell["made"]), "recall": _share(cell["right"], cell["said"])}
+            for votes, cell in sorted(sums.items())}
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}"
+
+
+def _markdown(record: dict[str, Any], parts: list[str], right: dict[str, dict[str, list[bool]]]) -> str:
+    scores, rounds = record["scores"], record["rounds"]
+    lines = [f"Exact match in % after {rounds} round{'s' * (rounds > 1)} over {len(record['seeds'])} seeds, pooled test items, 95% intervals (Wilson); "
+             "all rows but the first take the same number of optimizer steps.", "",
+             "| | queries | accepted | precision of values | recall | " + " | ".join(f"{part} ({scores['joint'][part]['items']})" for part in parts) + " |",
+             "|---|" + "---|" * (4 + len(parts))]
+    for name, cells in scores.items():
+        found = record["funnel"].get(name)
+        head = [f"{found['queries']}", f"{found['accepted']}", _percent(found["precision"]), _percent(found["recall"])] if found else [""] * 4
+        shown = [f"{100 * c['value']:.1f} [{100 * c['low']:.1f}, {100 * c['high']:.1f}]" for c in cells.values()]
+        lines.append(f"| {name} | " + " | ".join([*head, *shown]) + " |")
+    lines += ["", "Paired over the same items (bootstrap interval, McNemar's exact p):", ""]
+    for name in ("joint", *LEFT_OUT):
+        for part in parts:
+            lines.append(f"- {part}: " + describe(paired_bootstrap(right[name][part], right["the method"][part]), name, "the method"))
+    lines += ["", "Values of accepted answers by the winner's votes:", "", "| votes of 5 | examples | precision | recall |", "|---|---|---|---|"]
+    lines += [f"| {votes} | {c['examples']} | {_percent(c['precision'])} | {_percent(c['recall'])} |" for votes, c in record["by votes"].items()]
+    return "\n".join(lines) + "\n"
