@@ -276,17 +276,3 @@ def _quota(text: str) -> tuple[str, int]:
     if not equals or not source or not number.isdigit():
         raise ValueError(f"--mix {text}: expected SOURCE=N, e.g. xlam=8000")
     return source, int(number)
-
-
-def _run() -> int:
-    parser = argparse.ArgumentParser(prog="python -m data.splits", description=__doc__)
-    add_arguments(parser)
-    try:
-        return main(parser.parse_args())
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(_run())

@@ -7,6 +7,7 @@ that loads and does nothing is the failure users meet most.
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import torch
@@ -85,6 +86,7 @@ def save_adapter(model: nn.Module, path: str | Path, *, base_model: str = "") ->
     tensors = {key: weight.detach().cpu().contiguous() for key, weight in lora_parameters(model).items()}
     save_file(tensors, path / (WEIGHTS + ".tmp"), metadata={"format": "pt"})
     (path / (CONFIG + ".tmp")).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    shutil.copymode(path / (CONFIG + ".tmp"), path / (WEIGHTS + ".tmp"))      # safetensors writes for the owner's eyes only
     for name in (WEIGHTS, CONFIG):
         with open(path / (name + ".tmp"), "rb+") as file:
             os.fsync(file.fileno())

@@ -103,7 +103,7 @@ def test_broken_input_names_its_line(tmp_path):
 
 
 def test_the_command_line_warns_of_too_few_rows(corpus, tmp_path):
-    done = subprocess.run([sys.executable, "-m", "data.splits", "--tools", corpus["tools"][0], "--out", tmp_path / "out"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "tooldev.py", "split", "--tools", corpus["tools"][0], "--out", tmp_path / "out"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "| tools.jsonl | 200 | 26,522 | 200 | duplicate 2 |" in done.stdout
     assert done.stderr == "warning: tools: 26,522 wanted, only 200 available\n"
     assert Counter(path.name for path in (tmp_path / "out").iterdir()) == {"tools.jsonl": 1, "manifest.json": 1}

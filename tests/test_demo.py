@@ -74,7 +74,7 @@ def test_the_same_seed_gives_the_same_report(uninterrupted, tmp_path):
 
 def test_killed_anywhere_the_same_command_goes_on_to_the_same_end(uninterrupted, tmp_path):
     out, delays = tmp_path / "c", iter((3.0, 4.5, 6.0))
-    for attempt in range(6):
+    for attempt in range(6):  # noqa: B007
         job = small_demo(out)
         delay = next(delays, 240)
         deadline = time.monotonic() + delay

@@ -244,7 +244,7 @@ def test_repeated_tools_are_written_once_and_counted(tmp_path):
 
 
 def command(*arguments):
-    return subprocess.run([sys.executable, "-m", "data.formats.convert", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "tooldev.py", "convert", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
 
 
 def test_the_command_line(tmp_path):

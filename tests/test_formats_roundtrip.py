@@ -1,8 +1,8 @@
 """Round trips: random examples, spelled in a corpus format, converted, put into the prompt of a family, and parsed back."""
 
 import json
-import unicodedata
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest

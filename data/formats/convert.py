@@ -507,17 +507,3 @@ def summary(manifest: dict[str, Any]) -> str:
         lines.append(f"| {report['file']} | {report['format']} | {report['rows']:,} | {report['rows_converted']:,} | {report['tools']:,} | "
                      f"{report['examples']:,} | {report['queries']:,} | {reasons} | {left} |")
     return "\n".join(lines)
-
-
-def _run() -> int:
-    parser = argparse.ArgumentParser(prog="python -m data.formats.convert", description=__doc__)
-    add_arguments(parser)
-    try:
-        return main(parser.parse_args())
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(_run())
