@@ -3,16 +3,13 @@
     python train.py --stage joint --model ckpt/qwen2.5-0.5b --data examples.jsonl --out runs/a/joint
     torchrun --nproc-per-node 8 train.py ...              # same flags, same global batch, same update
 
-The same command typed again resumes from the newest checkpoint. One step, from batch to update, is `train_step`, and
-all it needs is in this file, lora/ and data/batching.py. Around it, in training/: where rows come from (rows.py), the
-processes (processes.py), files that survive a kill (checkpoints.py), the plan before work (plan.py).
+The same command typed again resumes. `train_step` is one step, from batch to update; all it needs is in this file, lora/
+and data/batching.py. Around it, a file each in training/: config, base, rows, processes, checkpoints, resume, plan.
 """
 
-import argparse
 import dataclasses
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,97 +23,15 @@ from torch import Tensor, nn
 from data.batching import MicroBatch, pack, share, step_rows
 from data.tasks import IGNORE_INDEX, OBJECTIVES, Row
 from lora import apply_lora, copy_companions, load_adapter, lora_layers, lora_parameters, read_config, save_adapter
-from tooldev import Lora, Sft
-from training.checkpoints import Checkpoints, append_from, fault, mark_done, write_json
-from training.plan import make_plan
-from training.processes import LostProcess, Processes
-from training.resume import restore, snapshot, synchronise
-from training.rows import fingerprint, load_rows
+from training.base import compute_dtype, load_model_for, model_config, place
+from training.checkpoints import Checkpoints, append_from, mark_done, write_json
+from training.config import TrainConfig, TrainResult, parse_config
+from training.plan import make_plan, peak_memory_gb
+from training.processes import LostProcess, Processes, hush, progress_line, tell, tell_first
+from training.resume import finished, refuse_other_settings, restore, snapshot, synchronise
+from training.rows import fingerprint, load_rows, supervised_in
 
-STAGES = ("pretrain", "adaption", "invocation", "joint", "evolve")
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
 MAX_SKIPS_IN_A_ROW = 20         # 2**16 halved that often is below 0.1: the numbers are broken, not the scale
-TINY_MODEL = "model/tiny"
-# With no --data: settings that suit a model of a few million weights, not the paper's backbones (reason in LOG.md).
-TINY_SETTINGS = {"learning_rate": 1e-3, "global_batch_size": 16, "epochs": 2.0, "max_length": 1024}
-
-
-def option(default: Any, help: str, **more: Any) -> Any:
-    """A dataclass field whose help text is also the flag's. `free=True`: may differ when a run is resumed."""
-    return dataclasses.field(default=default, metadata={"help": help, **more})
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """One run. Defaults marked (paper) are those of section 4.1; the paper does not state the others, so they are ours."""
-
-    stage: str = option("joint", "what the rows teach", choices=STAGES)
-    model: str = option(TINY_MODEL, "folder of the base: config.json, tokenizer, safetensors (pretrain: fresh without)")
-    adapter: str = option("", "adapter to go on from, in PEFT's layout; empty: a fresh one")
-    data: str = option("", "JSONL of tools (adaption), examples (invocation, joint, evolve), {messages} or {text} "
-                           "(pretrain); empty: the generated tool world")
-    validation: str = option("", "JSONL like --data, whose loss is measured every --eval-steps")
-    out: str = option("runs/train", "folder of the run; the same command resumes it", free=True)
-    learning_rate: float = option(Sft.learning_rate, "peak rate, reached after warmup (paper)")
-    final_learning_rate: float = option(0.0, "rate at the end of the cosine")
-    warmup_ratio: float = option(Sft.warmup_ratio, "share of the steps in warmup (paper)")
-    epochs: float = option(1.0, "passes over the rows")
-    max_steps: int = option(0, "this many steps instead of --epochs; 0: epochs decide")
-    global_batch_size: int = option(Sft.global_batch_size, "rows per optimizer step, over all processes (paper)")
-    micro_batch_tokens: int = option(4096, "most tokens in one forward pass; lower it if memory runs out")
-    micro_batch_size: int = option(0, "most rows in one forward pass; 0: as many as the tokens allow")
-    packing: bool = option(True, "rows end to end in one row without padding; off: padded rows of similar length")
-    max_length: int = option(2048, "longest row in tokens")
-    too_long: str = option("refuse", "a longer row is left out, or cut at its end", choices=("refuse", "truncate"))
-    precision: str = option("auto", "compute type of the base; auto: bf16 where the device multiplies it natively, else "
-                                    "fp16 on a GPU, fp32 on a CPU", choices=("auto", *DTYPES))
-    rank: int = option(Lora.rank, "LoRA rank (paper)")
-    alpha: float = option(Lora.alpha, "LoRA alpha: the update is scaled by alpha / rank (paper)")
-    dropout: float = option(0.0, "LoRA dropout")
-    balance: str = option("token", "weigh every token alike, or add the objectives' token means (Eq. 6)",
-                          choices=("token", "objective"))
-    weight_decay: float = option(0.0, "AdamW weight decay, on matrices only")
-    beta2: float = option(0.999, "AdamW second decay rate")
-    clip: float = option(1.0, "largest norm of the gradient; 0: no clipping")
-    seed: int = option(0, "order of the rows, fresh weights, dropout")
-    train_on: str = option("last", "pretrain: supervise the last assistant turn, every one, or all tokens",
-                           choices=("last", "assistant", "all"))
-    gradient_checkpointing: int = option(0, "recompute activations: 0 off, 1 every block, k every k-th block")
-    loss_chunk: int = option(1024, "supervised tokens whose logits exist at one time")
-    eval_steps: int = option(50, "steps between measurements of the validation loss")
-    checkpoint_steps: int = option(100, "steps between checkpoints; 0: by minutes only", free=True)
-    checkpoint_minutes: float = option(10.0, "minutes between checkpoints; 0: by steps only", free=True)
-    keep_checkpoints: int = option(2, "checkpoints to keep", free=True)
-    timeout_minutes: float = option(30.0, "a process that waits this long reports who is missing", free=True)
-    threads: int = option(0, "CPU threads of each process; 0: torch's own choice", free=True)
-    plan_only: bool = option(False, "print the plan and stop", free=True)
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, flag = getattr(self, field.name), "--" + field.name.replace("_", "-")
-            allowed = field.metadata.get("choices")
-            if allowed and value not in allowed:
-                raise ValueError(f"{flag} is {value!r}; expected one of {', '.join(allowed)}")
-            if isinstance(value, (int, float)) and (not math.isfinite(value) or value < 0):
-                raise ValueError(f"{flag} is {value}; it must be 0 or more")
-        for name in ("learning_rate", "epochs", "global_batch_size", "micro_batch_tokens", "max_length", "loss_chunk",
-                     "eval_steps", "keep_checkpoints", "timeout_minutes", "rank", "alpha"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be above 0")
-        for name in ("warmup_ratio", "dropout", "beta2"):
-            if getattr(self, name) >= 1:
-                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be below 1")
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a run left in `out`: adapter/ (pretrain: model/), metrics.jsonl, config.json, DONE.json."""
-
-    out: Path
-    steps: int
-    final_loss: float | None        # of the last step; None where that was not finite
-    skipped: int
-    tokens: int
 
 
 # --- the loss --------------------------------------------------------------------------------------------------------
@@ -385,7 +300,7 @@ def skip_step(trainer: Trainer, batches: Sequence[MicroBatch]) -> None:
     report = f"step {trainer.step + 1} skipped at loss scale {trainer.loss_scale.scale:g}: {overflow}"
     trainer.say(report)
     if dist_rank > 0 and overflow.startswith("forward pass"):       # only this process saw it
-        _say(f"process {dist_rank}: {report}")
+        tell(f"process {dist_rank}: {report}")
     if trainer.skips_in_a_row >= MAX_SKIPS_IN_A_ROW:
         raise ValueError(f"{report}; {MAX_SKIPS_IN_A_ROW} steps in a row were skipped; try --precision bf16 or fp32, or a "
                          "lower --learning-rate")
@@ -440,7 +355,7 @@ def run_training(config: TrainConfig, rows: Sequence[Row] | Callable[[], Sequenc
     if config.threads:
         torch.set_num_threads(config.threads)
     processes = Processes(60 * config.timeout_minutes)
-    say = _say if progress and processes.dist_rank == 0 else _hush
+    say = tell if progress and processes.dist_rank == 0 else hush
     try:
         refuse_other_settings(config)
         done = finished(config)
@@ -471,7 +386,7 @@ def prepare(config: TrainConfig, processes: Processes, rows: Any, validation: Se
         raise ValueError("no rows to train on")
     steps = config.max_steps or max(1, round(config.epochs * -(-len(rows) // config.global_batch_size)))
     dtype = compute_dtype(config.precision, processes.device, model)
-    shape = model.config if model is not None else _model_config(config.model)
+    shape = model.config if model is not None else model_config(config.model)
     plan = make_plan(config, shape, [len(row.ids) for row in rows], sum(supervised_in(row) for row in rows), steps, dtype,
                      processes.device, processes.world_size)
     for line in plan.lines():
@@ -562,140 +477,21 @@ def finish(trainer: Trainer, final_loss: float | None) -> TrainResult:
     return TrainResult(out, trainer.step, final_loss, trainer.skipped, trainer.tokens)
 
 
-# --- model and dtype -------------------------------------------------------------------------------------------------
-
-
-def compute_dtype(precision: str, device: torch.device, model: nn.Module | None = None) -> torch.dtype:
-    """The dtype of the base: as named; for "auto" that of a given model, else the fastest that the device does natively."""
-    if precision != "auto":
-        return DTYPES[precision]
-    if model is not None:
-        return model.lm_head.weight.dtype
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native else torch.float32
-
-
-def place(model: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """Move to the device and cast the base; adapter weights keep their float32."""
-    adapter = {id(p) for p in lora_parameters(model).values()}
-    for p in model.parameters():
-        p.data = p.data.to(device=device, dtype=p.dtype if id(p) in adapter else dtype)
-    return model
-
-
-def load_model_for(config: TrainConfig, dtype: torch.dtype) -> nn.Module:
-    """The base of `config.model`; for pretrain a fresh one where the folder holds no weights."""
-    from model import Transformer, load_model
-    folder = Path(config.model)
-    if config.stage == "pretrain" and folder.is_dir() and not any(folder.glob("*.safetensors")):
-        return Transformer(_model_config(config.model)).init_weights(config.seed)
-    return load_model(folder, dtype=torch.float32 if config.stage == "pretrain" or dtype == torch.float64 else dtype)
-
-
-def _model_config(folder: str) -> Any:
-    from model import ModelConfig
-    return ModelConfig.load(folder)
-
-
-def supervised_in(row: Row) -> int:
-    """Number of supervised tokens of a row."""
-    return sum(label != IGNORE_INDEX for label in row.labels[1:])
-
-
-# --- a run's folder, and what is printed -----------------------------------------------------------------------------------------------
-
-
-def refuse_other_settings(config: TrainConfig) -> None:
-    """ValueError by name if `config.out` was begun with other settings (those marked free may differ)."""
-    file = Path(config.out) / "config.json"
-    if not file.exists():
-        return
-    old = json.loads(file.read_text(encoding="utf-8"))
-    changed = [f"--{field.name.replace('_', '-')} was {old[field.name]!r}, now {getattr(config, field.name)!r}"
-               for field in dataclasses.fields(config) if not field.metadata.get("free")
-               and field.name in old and old[field.name] != getattr(config, field.name)]
-    if changed:
-        raise ValueError(f"{config.out} was begun with other settings: {'; '.join(changed)}; use a new --out or those settings")
-
-
-def finished(config: TrainConfig) -> TrainResult | None:
-    """The result of a complete run whose files match its marker."""
-    out = Path(config.out)
-    if not (out / "DONE.json").exists():
-        return None
-    reason = fault(out)
-    if reason:
-        raise ValueError(f"{out} says it is complete, but {reason}; remove {out / 'DONE.json'} to train on, or use a new --out")
-    marker = json.loads((out / "DONE.json").read_text(encoding="utf-8"))
-    return TrainResult(out, *(marker[name] for name in ("steps", "final_loss", "skipped", "tokens")))
-
-
-def peak_memory_gb(device: torch.device) -> float:
-    """Largest memory so far in 2**30 bytes: the allocator's on a GPU, the resident set on a CPU."""
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
-    import resource
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
-
-
-def progress_line(record: dict, total_steps: int, tok_per_s: float, seconds_per_step: float) -> str:
-    """One step in fixed fields; the rate is a mean since the start of this process."""
-    left = int((total_steps - record["step"]) * seconds_per_step)
-    loss, grad = (format(record[k], ".4f") if record[k] is not None else "n/a" for k in ("loss", "grad_norm"))
-    line = (f"step {record['step']:05d}/{total_steps:05d} | loss {loss} | lr {record['lr']:.2e} | grad {grad} | "
-            f"{tok_per_s:,.0f} tok/s | mem {record['peak_mem_gb']:.1f} GB | "
-            f"eta {left // 3600:02d}:{left // 60 % 60:02d}:{left % 60:02d}")
-    line += f" | scale {record['loss_scale']:g} | skipped {record['skipped']}" if record["loss_scale"] != 1.0 else ""
-    return line + (f" | validation {record['validation_loss']:.4f}" if "validation_loss" in record else "")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _hush(line: str) -> None:
-    """Progress is off, or this is not the first process."""
-
-
 # --- command line ----------------------------------------------------------------------------------------------------
-
-
-def parse_config(argv: Sequence[str] | None = None) -> TrainConfig:
-    """Flags from the fields of TrainConfig. With no --data and no --model, TINY_SETTINGS are the defaults."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    for field in dataclasses.fields(TrainConfig):
-        kind = {"action": argparse.BooleanOptionalAction} if field.type is bool else {
-            "type": field.type, "choices": field.metadata.get("choices")}
-        parser.add_argument("--" + field.name.replace("_", "-"), default=argparse.SUPPRESS,
-                            help=f"{field.metadata['help']} (default: {field.default!r})".replace("%", "%%"), **kind)
-    given = vars(parser.parse_args(argv))
-    if "data" not in given and "model" not in given:
-        given = {**TINY_SETTINGS, **given}
-        _say_first("no --model and no --data: the embedded model on the generated tool world, with settings for its size: "
-                   + ", ".join(f"{name} {value}" for name, value in TINY_SETTINGS.items()))
-    return TrainConfig(**given)
-
-
-def _say_first(line: str) -> None:
-    if os.environ.get("RANK", "0") == "0":
-        _say(line)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `python train.py` and `torchrun train.py`; exit code 2 for what the user can mend, 1 for a lost process."""
     try:
-        run_training(parse_config(argv))
+        run_training(parse_config(argv, __doc__.splitlines()[0]))
     except (ValueError, FileNotFoundError) as error:
-        _say_first(f"error: {error}")
+        tell_first(f"error: {error}")
         return 2
     except LostProcess as error:
-        _say(f"error: {error}; the same command resumes")
+        tell(f"error: {error}; the same command resumes")
         return 1
     except KeyboardInterrupt:
-        _say_first("interrupted; the same command goes on from the newest checkpoint")
+        tell_first("interrupted; the same command goes on from the newest checkpoint")
         return 130
     return 0
 

@@ -91,7 +91,7 @@ def ask(args: argparse.Namespace, messages: Sequence[Message], samples: int) -> 
     from model import load_model
     from model.chat import render
     from sampler import generate
-    from train import compute_dtype
+    from training.base import compute_dtype
 
     adapter = adapter_folder(args.adapter) if args.adapter else None
     tokenizer = check_model(args.model)

@@ -98,7 +98,7 @@ def main(args: argparse.Namespace) -> int:
 
 def run_settings(args: argparse.Namespace, inputs: Inputs) -> RunSettings:
     """The settings of the run, each checked by those who use it; ValueError names the option."""
-    from train import TrainConfig
+    from training.config import TrainConfig
 
     preset = args.preset or ("tiny" if Path(args.model).resolve() == EMBEDDED else "paper")
     given = dict.fromkeys(EPOCHS, args.epochs) if args.epochs is not None else {}

@@ -52,7 +52,7 @@ class Run:
         import torch
 
         from model import load_tokenizer
-        from train import compute_dtype
+        from training.base import compute_dtype
 
         self.settings, self.out, self.data, self.truth = settings, out, out / "data", truth
         self.device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")

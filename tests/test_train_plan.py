@@ -68,7 +68,7 @@ def test_every_remedy_is_named_and_where_nothing_helps_that_is_said():
 def test_the_plan_is_printed_before_any_work_and_nothing_is_written_when_refused(tmp_path, monkeypatch):
     import train
     lines: list[str] = []
-    monkeypatch.setattr(train, "_say", lines.append)
+    monkeypatch.setattr(train, "tell", lines.append)
     monkeypatch.setattr("training.plan.available_memory", lambda device: 1000)
     with pytest.raises(ValueError, match="needs about"):
         train.run_training(TrainConfig(out=str(tmp_path / "run")), rows=toy_rows(), model=toy_model())

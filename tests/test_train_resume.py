@@ -94,12 +94,12 @@ def train(out, steps_to_stop: int = 0, say=None, **changes):
         return record
 
     module.train_step = stop_after
-    said = module._say
-    module._say = say or module._hush
+    said = module.tell
+    module.tell = say or module.hush
     try:
         return run_training(config, rows=toy_rows(48), model=toy_model())
     finally:
-        module.train_step, module._say = original, said
+        module.train_step, module.tell = original, said
 
 
 def adapter_bytes(out) -> bytes:

@@ -1,1 +1,1 @@
-"""Around the training step of train.py: where rows come from, the processes, checkpoints, and the plan before work."""
+"""Around the training step of train.py: settings, the base, rows, the processes, checkpoints, and the plan before work."""

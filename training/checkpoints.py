@@ -1,6 +1,6 @@
 """How a run survives a kill: files written aside, flushed, renamed; a marker with hashes, last; safetensors and JSON only.
 
-Leaves out: what is in a checkpoint (train.snapshot).
+Leaves out: what is in a checkpoint (resume.snapshot).
 """
 
 import hashlib

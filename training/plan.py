@@ -54,7 +54,7 @@ class Plan:
 
 def make_plan(config: Any, shape: Any, lengths: Sequence[int], supervised: int, steps: int, dtype: torch.dtype,
               device: torch.device, world_size: int, available: int | None = None) -> Plan:
-    """Plan a run of train.TrainConfig over a model.ModelConfig.
+    """Plan a run of config.TrainConfig over a model.ModelConfig.
 
     Args:
         lengths: tokens of every row; `supervised`: supervised tokens of all rows together.
@@ -182,6 +182,14 @@ def available_memory(device: torch.device) -> int:
     with open("/proc/meminfo", encoding="ascii") as file:
         fields = dict(line.split(":") for line in file)
     return int(fields["MemAvailable"].split()[0]) * 1024 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """Largest memory so far in 2**30 bytes: the allocator's on a GPU, the resident set on a CPU."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
+    import resource
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
 
 
 _rates: dict[tuple[str, torch.dtype], float] = {}

@@ -1,4 +1,4 @@
-"""The processes of a run: torchrun's environment, the device, and collectives that say which process is missing."""
+"""The processes of a run: torchrun's environment, the device, collectives that say which is missing, and the printing."""
 
 import datetime
 import os
@@ -127,3 +127,32 @@ def check_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> None
     hint = "; for a V100 or T4 install a CUDA 12.6 build: pip install torch --index-url " \
            "https://download.pytorch.org/whl/cu126" if major <= 7 else "; install a build of torch that lists it"
     raise ValueError(f"this torch has no kernels for sm_{major}{minor}: it was built for {', '.join(built_for) or 'none'}{hint}")
+
+
+# --- what they print ---------------------------------------------------------------------------------------------------
+
+
+def tell(line: str) -> None:
+    """One line to stderr, at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def tell_first(line: str) -> None:
+    """The same from the first process alone, wherever the run stands: torchrun's environment says which one that is."""
+    if os.environ.get("RANK", "0") == "0":
+        tell(line)
+
+
+def hush(line: str) -> None:
+    """Progress is off, or this is not the first process."""
+
+
+def progress_line(record: dict, total_steps: int, tok_per_s: float, seconds_per_step: float) -> str:
+    """One step in fixed fields; the rate is a mean since the start of this process."""
+    left = int((total_steps - record["step"]) * seconds_per_step)
+    loss, grad = (format(record[k], ".4f") if record[k] is not None else "n/a" for k in ("loss", "grad_norm"))
+    line = (f"step {record['step']:05d}/{total_steps:05d} | loss {loss} | lr {record['lr']:.2e} | grad {grad} | "
+            f"{tok_per_s:,.0f} tok/s | mem {record['peak_mem_gb']:.1f} GB | "
+            f"eta {left // 3600:02d}:{left // 60 % 60:02d}:{left % 60:02d}")
+    line += f" | scale {record['loss_scale']:g} | skipped {record['skipped']}" if record["loss_scale"] != 1.0 else ""
+    return line + (f" | validation {record['validation_loss']:.4f}" if "validation_loss" in record else "")

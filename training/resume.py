@@ -1,12 +1,19 @@
-"""What a run carries from step to step: out of the trainer, back into it, and to every process.
+"""What the same command typed again finds: other settings, a finished run, or a state to go on from.
 
-`trainer` is train.Trainer. Files are checkpoints.py's.
+That state is what a run carries from step to step: out of the trainer, back into it, and to every process. `trainer` is
+train.Trainer. How files survive a kill: checkpoints.py.
 """
 
+import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from training.checkpoints import fault
+from training.config import TrainConfig, TrainResult
 
 
 def snapshot(trainer: Any) -> tuple[dict[str, Tensor], dict]:
@@ -63,3 +70,28 @@ def synchronise(trainer: Any) -> None:
                 value = state.get(name, torch.zeros(()) if name == "step" else torch.zeros_like(vector))
                 state[name] = processes.broadcast(value.to(processes.device), f"start, {name}")
     flat.publish()
+
+
+def refuse_other_settings(config: TrainConfig) -> None:
+    """ValueError by name if `config.out` was begun with other settings (those marked free may differ)."""
+    file = Path(config.out) / "config.json"
+    if not file.exists():
+        return
+    old = json.loads(file.read_text(encoding="utf-8"))
+    changed = [f"--{field.name.replace('_', '-')} was {old[field.name]!r}, now {getattr(config, field.name)!r}"
+               for field in dataclasses.fields(config) if not field.metadata.get("free")
+               and field.name in old and old[field.name] != getattr(config, field.name)]
+    if changed:
+        raise ValueError(f"{config.out} was begun with other settings: {'; '.join(changed)}; use a new --out or those settings")
+
+
+def finished(config: TrainConfig) -> TrainResult | None:
+    """The result of a complete run whose files match its marker."""
+    out = Path(config.out)
+    if not (out / "DONE.json").exists():
+        return None
+    reason = fault(out)
+    if reason:
+        raise ValueError(f"{out} says it is complete, but {reason}; remove {out / 'DONE.json'} to train on, or use a new --out")
+    marker = json.loads((out / "DONE.json").read_text(encoding="utf-8"))
+    return TrainResult(out, *(marker[name] for name in ("steps", "final_loss", "skipped", "tokens")))

@@ -114,3 +114,8 @@ def fingerprint(rows: Sequence[Row]) -> str:
         digest.update(array("q", itertools.chain((len(row.ids),), row.ids, row.labels)).tobytes())
         digest.update(row.objective.encode())
     return digest.hexdigest()
+
+
+def supervised_in(row: Row) -> int:
+    """Number of supervised tokens of a row."""
+    return sum(label != IGNORE_INDEX for label in row.labels[1:])

@@ -1,0 +1,116 @@
+"""The settings of a run: one default and one help text per option, read from the command line; and what a run leaves.
+
+Imports no torch: a caller can check settings without waiting for it.
+"""
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tooldev import Lora, Sft
+
+STAGES = ("pretrain", "adaption", "invocation", "joint", "evolve")
+PRECISIONS = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}     # torch's names of them
+TINY_MODEL = "model/tiny"
+# With no --data: settings that suit a model of a few million weights, not the paper's backbones (reason in LOG.md).
+TINY_SETTINGS = {"learning_rate": 1e-3, "global_batch_size": 16, "epochs": 2.0, "max_length": 1024}
+
+
+def option(default: Any, help: str, **more: Any) -> Any:
+    """A dataclass field whose help text is also the flag's. `free=True`: may differ when a run is resumed."""
+    return dataclasses.field(default=default, metadata={"help": help, **more})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run. Defaults marked (paper) are those of section 4.1; the paper does not state the others, so they are ours."""
+
+    stage: str = option("joint", "what the rows teach", choices=STAGES)
+    model: str = option(TINY_MODEL, "folder of the base: config.json, tokenizer, safetensors (pretrain: fresh without)")
+    adapter: str = option("", "adapter to go on from, in PEFT's layout; empty: a fresh one")
+    data: str = option("", "JSONL of tools (adaption), examples (invocation, joint, evolve), {messages} or {text} "
+                           "(pretrain); empty: the generated tool world")
+    validation: str = option("", "JSONL like --data, whose loss is measured every --eval-steps")
+    out: str = option("runs/train", "folder of the run; the same command resumes it", free=True)
+    learning_rate: float = option(Sft.learning_rate, "peak rate, reached after warmup (paper)")
+    final_learning_rate: float = option(0.0, "rate at the end of the cosine")
+    warmup_ratio: float = option(Sft.warmup_ratio, "share of the steps in warmup (paper)")
+    epochs: float = option(1.0, "passes over the rows")
+    max_steps: int = option(0, "this many steps instead of --epochs; 0: epochs decide")
+    global_batch_size: int = option(Sft.global_batch_size, "rows per optimizer step, over all processes (paper)")
+    micro_batch_tokens: int = option(4096, "most tokens in one forward pass; lower it if memory runs out")
+    micro_batch_size: int = option(0, "most rows in one forward pass; 0: as many as the tokens allow")
+    packing: bool = option(True, "rows end to end in one row without padding; off: padded rows of similar length")
+    max_length: int = option(2048, "longest row in tokens")
+    too_long: str = option("refuse", "a longer row is left out, or cut at its end", choices=("refuse", "truncate"))
+    precision: str = option("auto", "compute type of the base; auto: bf16 where the device multiplies it natively, else "
+                                    "fp16 on a GPU, fp32 on a CPU", choices=("auto", *PRECISIONS))
+    rank: int = option(Lora.rank, "LoRA rank (paper)")
+    alpha: float = option(Lora.alpha, "LoRA alpha: the update is scaled by alpha / rank (paper)")
+    dropout: float = option(0.0, "LoRA dropout")
+    balance: str = option("token", "weigh every token alike, or add the objectives' token means (Eq. 6)",
+                          choices=("token", "objective"))
+    weight_decay: float = option(0.0, "AdamW weight decay, on matrices only")
+    beta2: float = option(0.999, "AdamW second decay rate")
+    clip: float = option(1.0, "largest norm of the gradient; 0: no clipping")
+    seed: int = option(0, "order of the rows, fresh weights, dropout")
+    train_on: str = option("last", "pretrain: supervise the last assistant turn, every one, or all tokens",
+                           choices=("last", "assistant", "all"))
+    gradient_checkpointing: int = option(0, "recompute activations: 0 off, 1 every block, k every k-th block")
+    loss_chunk: int = option(1024, "supervised tokens whose logits exist at one time")
+    eval_steps: int = option(50, "steps between measurements of the validation loss")
+    checkpoint_steps: int = option(100, "steps between checkpoints; 0: by minutes only", free=True)
+    checkpoint_minutes: float = option(10.0, "minutes between checkpoints; 0: by steps only", free=True)
+    keep_checkpoints: int = option(2, "checkpoints to keep", free=True)
+    timeout_minutes: float = option(30.0, "a process that waits this long reports who is missing", free=True)
+    threads: int = option(0, "CPU threads of each process; 0: torch's own choice", free=True)
+    plan_only: bool = option(False, "print the plan and stop", free=True)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, flag = getattr(self, field.name), "--" + field.name.replace("_", "-")
+            allowed = field.metadata.get("choices")
+            if allowed and value not in allowed:
+                raise ValueError(f"{flag} is {value!r}; expected one of {', '.join(allowed)}")
+            if isinstance(value, (int, float)) and (not math.isfinite(value) or value < 0):
+                raise ValueError(f"{flag} is {value}; it must be 0 or more")
+        for name in ("learning_rate", "epochs", "global_batch_size", "micro_batch_tokens", "max_length", "loss_chunk",
+                     "eval_steps", "keep_checkpoints", "timeout_minutes", "rank", "alpha"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be above 0")
+        for name in ("warmup_ratio", "dropout", "beta2"):
+            if getattr(self, name) >= 1:
+                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be below 1")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run left in `out`: adapter/ (pretrain: model/), metrics.jsonl, config.json, DONE.json."""
+
+    out: Path
+    steps: int
+    final_loss: float | None        # of the last step; None where that was not finite
+    skipped: int
+    tokens: int
+
+
+def parse_config(argv: Sequence[str] | None = None, description: str | None = None) -> TrainConfig:
+    """Flags from the fields of TrainConfig. With no --data and no --model, TINY_SETTINGS are the defaults."""
+    from training.processes import tell_first
+    parser = argparse.ArgumentParser(description=description,
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    for field in dataclasses.fields(TrainConfig):
+        kind = {"action": argparse.BooleanOptionalAction} if field.type is bool else {
+            "type": field.type, "choices": field.metadata.get("choices")}
+        parser.add_argument("--" + field.name.replace("_", "-"), default=argparse.SUPPRESS,
+                            help=f"{field.metadata['help']} (default: {field.default!r})".replace("%", "%%"), **kind)
+    given = vars(parser.parse_args(argv))
+    if "data" not in given and "model" not in given:
+        given = {**TINY_SETTINGS, **given}
+        tell_first("no --model and no --data: the embedded model on the generated tool world, with settings for its size: "
+                   + ", ".join(f"{name} {value}" for name, value in TINY_SETTINGS.items()))
+    return TrainConfig(**given)
