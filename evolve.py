@@ -8,10 +8,9 @@
 
 A query is settled on its own, from (seed, round, id): not from its neighbours, their order, a restart or the number of
 processes. Every one ends in accepted.jsonl or in rejected.jsonl with a stage and a reason. `run_round` is the whole
-story; `Round` holds its steps in order. Settings, files and measurements: evolution/.
+story; `Round` holds its steps in order. Settings and flags, files, decisions and measurements: evolution/.
 """
 
-import argparse
 import dataclasses
 import json
 import os
@@ -34,14 +33,12 @@ from data.schema import (
     load_examples,
     load_queries,
     read_json,
-    read_jsonl,
     sha256_text,
     write_json,
     write_jsonl,
 )
 from data.tasks import Row, rows_for_stage
-from evolution import ledger as measure
-from evolution.config import RoundConfig, flag
+from evolution.config import RoundConfig
 from evolution.decide import (
     by_hash,
     candidates_for,
@@ -53,12 +50,15 @@ from evolution.decide import (
     settle,
     stage_seed,
 )
-from evolution.probe import probe, validate
+from evolution.flags import make_parser, round_config
+from evolution.ledger import make_ledger, stop_reason, summary
+from evolution.probe import measured_before, probe, validate
 from evolution.state import (
     Progress,
     claim,
     clear_progress,
     content_sha,
+    earlier_examples,
     held,
     mark_round,
     model_sha,
@@ -67,12 +67,12 @@ from evolution.state import (
     wait_until,
 )
 from sampler.consistency import early_decision
-from training.processes import LostProcess
+from training.base import load_base
+from training.config import TrainConfig
+from training.processes import LostProcess, hush, tell
 
 ROUND_FILES = ("round.json", "tools.jsonl", "calls.jsonl", "accepted.jsonl", "rejected.jsonl", "refused_rows.jsonl",
                "overlaps.jsonl", "ledger.json")
-TRAIN_FLAGS = ("balance", "learning_rate", "epochs", "max_steps", "global_batch_size", "micro_batch_tokens", "max_length",
-               "precision", "threads")      # of train.TrainConfig, by their own names; the others through --train NAME=VALUE
 
 
 # ------------------------------------------------------------------------------------------------------------- the round
@@ -100,7 +100,7 @@ class Round:
 
     @property
     def max_length(self) -> int:
-        return self.config.train.get("max_length", _train_defaults()["max_length"])
+        return self.config.train.get("max_length", TrainConfig.max_length)
 
     def share(self) -> list[Query]:
         """This process's queries: by index, none twice, none padded."""
@@ -287,10 +287,9 @@ class Round:
             write_jsonl(self.folder / "refused_rows.jsonl", [dataclasses.asdict(row) for row in refused])
         return rows
 
-    def training_settings(self) -> Any:
+    def training_settings(self) -> TrainConfig:
         """The settings of the joint training: the run's, over the start adapter's shape and a seed of the round."""
         from lora.adapter import read_config
-        from train import TrainConfig
 
         config, shape = self.config, read_config(self.start)
         start = {"previous": self.start, "joint": self.folder.parent / "joint" / "adapter", "base": ""}[config.init]
@@ -322,7 +321,7 @@ class Round:
         if config.init == "base":
             reset_adapter(lora_layers(self.model), settings.seed)
         result = run_training(settings, rows=rows, model=self.model, tokenizer=self.tokenizer,
-                              progress=self.say is not _hush)
+                              progress=self.say is not hush)
         load_adapter(self.model, self.folder / "adapter")
         self.model.eval()
         self.seconds["train"] = time.monotonic() - began
@@ -341,21 +340,6 @@ def reset_adapter(layers: dict[str, Any], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for layer in layers.values():
         layer.reset_parameters(generator)
-
-
-def earlier_examples(run: Path, number: int) -> list[Example]:
-    """The accepted examples of the rounds before this one."""
-    return [e for n in range(1, number) for e in load_examples(run / f"round-{n}" / "accepted.jsonl")]
-
-
-def _train_config() -> Any:
-    from train import TrainConfig
-
-    return TrainConfig()
-
-
-def _train_defaults() -> dict[str, Any]:
-    return dataclasses.asdict(_train_config())
 
 
 # ------------------------------------------------------------------------------------------------------- run one round
@@ -387,7 +371,7 @@ def run_round(config: RoundConfig, model: Any = None, tokenizer: Any = None, *, 
             clear_progress(work.folder)
             return read_json(work.folder / "ledger.json")
         seat_model(work)
-        if work.say is not _hush:
+        if work.say is not hush:
             work.say("\n".join(work.plan()))
         return {} if plan_only else finish_round(work, evaluate, judge)
 
@@ -415,7 +399,7 @@ def finish_round(work: Round, evaluate: Callable[[Any, Any], dict[str, Any]] | N
     ledger = make_ledger(work, data, before, training, sources, rows, judge)
     ledger["probe"]["after"], ledger["validation"] = work.probe(), validate(work.write, validation, config)
     ledger["evaluation"] = evaluate(work.model, work.tokenizer) if evaluate else None
-    ledger["stop"] = measure.stop_reason([*earlier, ledger])
+    ledger["stop"] = stop_reason([*earlier, ledger])
     ledger["seconds"] = {name: round(value, 2) for name, value in work.seconds.items()}
     write_json(work.folder / "ledger.json", ledger)
     mark_round(work.folder, ROUND_FILES, round=config.round)
@@ -438,9 +422,9 @@ def open_round(config: RoundConfig, model: Any, tokenizer: Any, generate: Any, p
     clean = [example for example, what in found if what is None or config.overlaps == "list"]
     if generate is None:
         from sampler import generate
-    work = Round(config, folder, start, model, tokenizer, generate, _say if progress and rank == 0 else _hush, rank, size,
+    work = Round(config, folder, start, model, tokenizer, generate, tell if progress and rank == 0 else hush, rank, size,
                  model_sha(config.model, start), guard, kept, screened, clean, overlaps)
-    free = {spec.name for spec in dataclasses.fields(_train_config()) if spec.metadata.get("free")}
+    free = {spec.name for spec in dataclasses.fields(TrainConfig) if spec.metadata.get("free")}
     settings = {key: value for key, value in config.train.items() if key not in free}
     claim(folder, {**config.identity(), "train": settings, "model_sha": work.sha,
                    "queries_sha": content_sha(query.to_dict() for query in queries),
@@ -458,159 +442,16 @@ def seat_model(work: Round) -> None:
         from model import load_tokenizer
         work.tokenizer = load_tokenizer(work.config.model)
     if work.model is None:
-        work.model = load_base(work.config)
+        work.model = load_base(work.config.model, work.config.train.get("precision", "auto"))
     load_adapter(work.model, work.start)
     work.model.eval()
 
 
-def load_base(config: RoundConfig) -> Any:
-    """The base in the dtype and on the device that training will use."""
-    import torch
-
-    from model import load_model
-    from train import compute_dtype
-
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
-    return load_model(config.model, dtype=compute_dtype(config.train.get("precision", "auto"), device), device=device)
-
-
-def measured_before(work: Round, earlier: list[dict[str, Any]], validation: Sequence[Example]) -> dict[str, Any]:
-    """Probe and validation of Theta_i: what the round before found, or measured now and kept for a restart."""
-    if work.dist_rank != 0:
-        return {}
-    if earlier:
-        return {"probe": earlier[-1]["probe"]["after"], "validation": earlier[-1]["validation"]}
-    kept = work.folder / "progress" / "before.json"
-    if not kept.exists():
-        write_json(kept, {"probe": work.probe(), "validation": validate(work.write, validation, work.config)})
-    return read_json(kept)
-
-
-def make_ledger(work: Round, data: dict[str, list], before: dict[str, Any], training: dict[str, Any],
-                sources: dict[str, int], rows: Sequence[Row], judge: Callable | None) -> dict[str, Any]:
-    """Everything counted in this round. Apart from `seconds`, the same for every restart and order of the queries."""
-    config, accepted, rejected = work.config, data["accepted"], data["rejected"]
-    codes = [sample["reason"] for line in data["calls"] for sample in line["samples"] if sample["reason"]]
-    ids = {example.id for example in accepted}
-    num_queries = len(accepted) + len(rejected)
-    assert num_queries == len(work.queries) + len(work.screened), f"{num_queries} settled, {len(work.queries)} asked"
-    verdicts = [(e.provenance["votes"], judge(e)) for e in accepted] if judge else []
-    refused = [row["reason"] for _, row in read_jsonl(work.folder / "refused_rows.jsonl")]
-    overlaps = [f"{row['in']}: {row['reason']}" for _, row in read_jsonl(work.folder / "overlaps.jsonl")]
-    return {
-        "round": config.round, "control": config.control, "seed": config.seed, "model_sha": work.sha,
-        "queries": {"in": num_queries, "accepted": len(accepted), "rejected": len(rejected)},
-        "stages": measure.funnel(num_queries, rejected),
-        "attempts": _attempts(data["tools"]),
-        "votes": measure.vote_table(data["calls"], ids, "votes"),
-        "margins": measure.vote_table(data["calls"], ids, "margin"),
-        "ties": _counts(line["tie"] for line in data["calls"]),
-        "samples": {"drawn": sum(len(line["samples"]) for line in data["calls"]), "unparsed": _counts(codes),
-                    "decided_early": sum(line["decided_early"] for line in data["calls"])},
-        "wrote_tools_instead": codes.count("wrote_tools_instead"),
-        "tokens_written": sum(line["tokens"] for line in data["tools"])
-        + sum(sample["tokens"] for line in data["calls"] for sample in line["samples"]),
-        "diversity": measure.diversity(accepted),
-        "similarity": measure.similarity(accepted, earlier_examples(work.folder.parent, config.round)),
-        "contamination": _counts(overlaps),
-        "judged": measure.judged_by_votes([(votes, found) for votes, found in verdicts if found is not None]),
-        "examples": sources, "rows": {**_counts(row.objective for row in rows), "refused": _counts(refused)},
-        "training": training, "probe": {"before": before.get("probe")}, "validation_before": before.get("validation"),
-    }
-
-
-def _attempts(lines: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    table: dict[str, dict[str, int]] = {}
-    for line in lines:
-        cell = table.setdefault(str(line["attempt"]), {"tried": 0, "passed": 0})
-        cell["tried"] += 1
-        cell["passed"] += line["reason"] is None
-    return table
-
-
-def _counts(names: Any) -> dict[str, int]:
-    names = list(names)
-    return {name: names.count(name) for name in sorted(set(names))}
-
-
-def summary(ledger: dict[str, Any]) -> str:
-    """One paragraph for the console."""
-    queries, stages = ledger["queries"], ledger["stages"]
-    lines = [f"round {ledger['round']}: {queries['in']} queries = {queries['accepted']} accepted + {queries['rejected']} rejected"]
-    for stage, cell in stages.items():
-        reasons = ", ".join(f"{code} {count}" for code, count in sorted(cell["rejected"].items(), key=lambda kv: -kv[1]))
-        lines.append(f"  {stage:6} {cell['in']:6} in, {cell['passed']:6} passed" + (f" | {reasons}" if reasons else ""))
-    if ledger.get("stop"):
-        lines.append(f"  stop: {ledger['stop']}")
-    return "\n".join(lines)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _hush(line: str) -> None:
-    """Say nothing: not the first process, or progress is off."""
-
-
 # ---------------------------------------------------------------------------------------------------------- command line
-
-def newest_run(root: Path = Path("runs")) -> Path:
-    """The folder under `root` whose run.json is the newest."""
-    found = sorted(root.glob("*/run.json"), key=lambda path: (path.stat().st_mtime, path.parent.name))
-    if not found:
-        raise FileNotFoundError(f"{root.resolve()}: no run with a run.json; begin one with `python tooldev.py demo`, or "
-                                "name one with --run")
-    return found[-1].parent
-
-
-def round_config(args: argparse.Namespace) -> RoundConfig:
-    """Flags over what run.json says under "evolve", over the defaults."""
-    run = Path(args.run) if args.run else newest_run()
-    if not args.run:
-        _say(f"run: {run} (the newest)")
-    if not (run / "run.json").is_file():
-        raise FileNotFoundError(f"{run / 'run.json'}: not found; --run wants the folder of a run")
-    record = read_json(run / "run.json")
-    settings = {key: record[key] for key in ("model", "queries") if isinstance(record.get(key), str)}
-    settings |= record.get("evolve", {})
-    given = {key: value for key, value in vars(args).items() if value is not None and key not in ("train", "plan", *TRAIN_FLAGS)}
-    texts = [f"{name}={getattr(args, name)}" for name in TRAIN_FLAGS if getattr(args, name) is not None] + (args.train or [])
-    train = {**settings.get("train", {}), **dict(_train_setting(text) for text in texts)}
-    return RoundConfig.from_dict({**settings, **given, "run": str(run), "train": train})
-
-
-def _train_setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    defaults = _train_defaults()
-    if not equals or name not in defaults:
-        raise ValueError(f"--train {text}: expected NAME=VALUE with NAME one of {', '.join(sorted(defaults))}")
-    return name, type(defaults[name])(value)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Flags from the fields of RoundConfig; what is not given comes from the run."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for spec in dataclasses.fields(RoundConfig):
-        text = spec.metadata["help"].replace("%", "%%")
-        if spec.name == "train":
-            parser.add_argument("--train", action="append", metavar="NAME=VALUE", help=text + " (repeatable)")
-        elif spec.name == "guard":
-            parser.add_argument("--guard", nargs="*", default=None, help=text)
-        elif isinstance(spec.default, bool):
-            parser.add_argument(f"--{flag(spec.name)}", action=argparse.BooleanOptionalAction, default=None, help=text)
-        else:
-            parser.add_argument(f"--{flag(spec.name)}", type=type(spec.default), default=None, help=text,
-                                choices=spec.metadata.get("choices"), required=spec.name == "round")
-    for name in TRAIN_FLAGS:
-        parser.add_argument(f"--{flag(name)}", help=f"the training setting {name}; see train.py --help")
-    parser.add_argument("--plan", action="store_true", help="print what the round would cost, and stop")
-    return parser
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `python evolve.py` and `torchrun evolve.py`."""
-    args = make_parser().parse_args(argv)
+    args = make_parser(__doc__.splitlines()[0]).parse_args(argv)
     try:
         run_round(round_config(args), plan_only=args.plan)
     except KeyboardInterrupt:

@@ -1,1 +1,1 @@
-"""Around one round of self-evolution (evolve.py): its settings, its files and how it resumes, its ledger."""
+"""Around one round of self-evolution (evolve.py): its settings and flags, its files and how it resumes, its ledger."""

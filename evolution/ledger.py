@@ -1,19 +1,68 @@
 """What a round is measured by: the funnel, the votes, instruments that see a collapse coming, and the rule that stops.
 
-Pure functions over records; no torch, no files.
+`make_ledger` puts them together for an evolve.Round, and reads what that wrote; `summary` says the main ones. The others
+are pure functions over records; no torch, no files.
 """
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from data.contamination import ngrams, tool_signature, words
-from data.schema import Example
-from data.tasks import made_tools
+from data.schema import Example, read_jsonl
+from data.tasks import Row, made_tools
+from evolution.state import earlier_examples
 
 STAGES = ("query", "tools", "vote", "calls")        # in this order a query passes them
 DIVERSITY_FLOOR = 0.5                               # of the first round's distinct tool names per tool
+
+
+def make_ledger(work: Any, data: dict[str, list], before: dict[str, Any], training: dict[str, Any],
+                sources: dict[str, int], rows: Sequence[Row], judge: Callable | None) -> dict[str, Any]:
+    """Everything counted in this round. Apart from `seconds`, the same for every restart and order of the queries."""
+    config, accepted, rejected = work.config, data["accepted"], data["rejected"]
+    codes = [sample["reason"] for line in data["calls"] for sample in line["samples"] if sample["reason"]]
+    ids = {example.id for example in accepted}
+    num_queries = len(accepted) + len(rejected)
+    assert num_queries == len(work.queries) + len(work.screened), f"{num_queries} settled, {len(work.queries)} asked"
+    verdicts = [(e.provenance["votes"], judge(e)) for e in accepted] if judge else []
+    refused = [row["reason"] for _, row in read_jsonl(work.folder / "refused_rows.jsonl")]
+    overlaps = [f"{row['in']}: {row['reason']}" for _, row in read_jsonl(work.folder / "overlaps.jsonl")]
+    return {
+        "round": config.round, "control": config.control, "seed": config.seed, "model_sha": work.sha,
+        "queries": {"in": num_queries, "accepted": len(accepted), "rejected": len(rejected)},
+        "stages": funnel(num_queries, rejected),
+        "attempts": _attempts(data["tools"]),
+        "votes": vote_table(data["calls"], ids, "votes"),
+        "margins": vote_table(data["calls"], ids, "margin"),
+        "ties": _counts(line["tie"] for line in data["calls"]),
+        "samples": {"drawn": sum(len(line["samples"]) for line in data["calls"]), "unparsed": _counts(codes),
+                    "decided_early": sum(line["decided_early"] for line in data["calls"])},
+        "wrote_tools_instead": codes.count("wrote_tools_instead"),
+        "tokens_written": sum(line["tokens"] for line in data["tools"])
+        + sum(sample["tokens"] for line in data["calls"] for sample in line["samples"]),
+        "diversity": diversity(accepted),
+        "similarity": similarity(accepted, earlier_examples(work.folder.parent, config.round)),
+        "contamination": _counts(overlaps),
+        "judged": judged_by_votes([(votes, found) for votes, found in verdicts if found is not None]),
+        "examples": sources, "rows": {**_counts(row.objective for row in rows), "refused": _counts(refused)},
+        "training": training, "probe": {"before": before.get("probe")}, "validation_before": before.get("validation"),
+    }
+
+
+def _attempts(lines: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    table: dict[str, dict[str, int]] = {}
+    for line in lines:
+        cell = table.setdefault(str(line["attempt"]), {"tried": 0, "passed": 0})
+        cell["tried"] += 1
+        cell["passed"] += line["reason"] is None
+    return table
+
+
+def _counts(names: Any) -> dict[str, int]:
+    names = list(names)
+    return {name: names.count(name) for name in sorted(set(names))}
 
 
 def funnel(num_queries: int, rejected: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -132,3 +181,15 @@ def best_round(ledgers: Sequence[dict[str, Any]]) -> int | None:
     """The number of the round with the best validation, the earlier one if equal; None if none was validated."""
     scored = [ledger for ledger in ledgers if ledger.get("validation") is not None]
     return max(scored, key=lambda ledger: (ledger["validation"], -ledger["round"]))["round"] if scored else None
+
+
+def summary(ledger: dict[str, Any]) -> str:
+    """One paragraph for the console."""
+    queries, stages = ledger["queries"], ledger["stages"]
+    lines = [f"round {ledger['round']}: {queries['in']} queries = {queries['accepted']} accepted + {queries['rejected']} rejected"]
+    for stage, cell in stages.items():
+        reasons = ", ".join(f"{code} {count}" for code, count in sorted(cell["rejected"].items(), key=lambda kv: -kv[1]))
+        lines.append(f"  {stage:6} {cell['in']:6} in, {cell['passed']:6} passed" + (f" | {reasons}" if reasons else ""))
+    if ledger.get("stop"):
+        lines.append(f"  stop: {ledger['stop']}")
+    return "\n".join(lines)

@@ -1,6 +1,7 @@
 """How sure and how right is the model on labelled examples? A fixed set, the same draws in every round.
 
 The paper (section 4.3) says that rounds raise the model's confidence: the probe follows agreement and log-probability.
+Validation is the share of greedy answers that are right. `work` is evolve.Round.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 from data.canonical import canonical_answer
 from data.parse import Reason
 from data.prompts import invocation_messages
-from data.schema import Example, ToolCall
+from data.schema import Example, ToolCall, read_json, write_json
 from evolution.config import RoundConfig
 from evolution.decide import read_answer, stage_seed
 from evolution.state import content_sha
@@ -62,3 +63,15 @@ def validate(write: Write, examples: Sequence[Example], config: RoundConfig) -> 
     answers = {name: read_answer(samples[0]["text"], samples[0]["finish_reason"]) for name, samples in found.items()}
     right = sum(not isinstance(answers[e.id], Reason) and same_answer(answers[e.id], e) for e in examples)
     return round(right / len(examples), 4)
+
+
+def measured_before(work: Any, earlier: list[dict[str, Any]], validation: Sequence[Example]) -> dict[str, Any]:
+    """Probe and validation of Theta_i: what the round before found, or measured now and kept for a restart."""
+    if work.dist_rank != 0:
+        return {}
+    if earlier:
+        return {"probe": earlier[-1]["probe"]["after"], "validation": earlier[-1]["validation"]}
+    kept = work.folder / "progress" / "before.json"
+    if not kept.exists():
+        write_json(kept, {"probe": work.probe(), "validation": validate(work.write, validation, work.config)})
+    return read_json(kept)

@@ -14,7 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data.schema import dump_json, read_json, sha256_file, sha256_text, strict_json_loads, write_json
+from data.schema import (
+    Example,
+    dump_json,
+    load_examples,
+    read_json,
+    sha256_file,
+    sha256_text,
+    strict_json_loads,
+    write_json,
+)
 
 POLL_SECONDS = 0.1
 
@@ -150,6 +159,11 @@ def require_start(run: Path, number: int) -> Path:
         raise ValueError(f"{before}/DONE.json: the marker of the step before round {number} is missing; finish "
                          f"{'the joint stage' if number == 1 else f'round {number - 1}'} first")
     return before / "adapter"
+
+
+def earlier_examples(run: Path, number: int) -> list[Example]:
+    """The accepted examples of the rounds before this one."""
+    return [e for n in range(1, number) for e in load_examples(run / f"round-{n}" / "accepted.jsonl")]
 
 
 def clear_progress(folder: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from data.prompts import NO_CALL_TEXT
 from data.schema import load_examples, read_json, read_jsonl, write_json, write_jsonl
 from evolution.config import RoundConfig
-from evolve import main, make_parser, round_config, run_round
+from evolution.flags import make_parser, round_config
+from evolve import main, run_round
 from model import load_tokenizer
 from tests.evolve_run import Scripted, calls, make_run, tool, tools
 

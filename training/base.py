@@ -1,5 +1,6 @@
 """The base of a run: the dtype it is computed in, its weights (fresh ones for pre-training), and onto the device."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,14 @@ def compute_dtype(precision: str, device: torch.device, model: nn.Module | None 
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if native else torch.float32
+
+
+def load_base(folder: str, precision: str = "auto") -> nn.Module:
+    """The base in the dtype and on the device that training will use."""
+    from model import load_model
+
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
+    return load_model(folder, dtype=compute_dtype(precision, device), device=device)
 
 
 def place(model: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
