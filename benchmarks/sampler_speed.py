@@ -2,6 +2,7 @@
 
     python benchmarks/sampler_speed.py                                   # workloads (a) and (b), about 15 minutes
     python benchmarks/sampler_speed.py --data FOLDER                     # (b) with prompts made of BFCL's questions
+    python benchmarks/sampler_speed.py --llama                           # llama.cpp, too (llama-cpp-python must be installed)
     python benchmarks/sampler_speed.py --shape toy --repeats 1           # a minute: does it work?
 
 The model has the shape of Qwen2.5-0.5B and random bf16 weights, the same on both sides. Both decode the same fixed list
@@ -220,6 +221,13 @@ def run_side(args: argparse.Namespace) -> dict:
     model, side = make_model(args.shape), args.side
     if side.startswith("ours"):
         result = run_ours(model, prompts, lengths, pack=side == "ours, packed weights")
+    elif side.startswith("llama.cpp"):
+        from benchmarks.llama_cpp_side import check_weights, run_llama
+
+        off = check_weights(model, args.threads) if args.shape == "toy" else 0.0
+        assert off < 0.1, f"llama.cpp's logits are off by {off:.3f} of their spread"
+        result = run_llama(model, prompts, lengths, slots=int(side.split()[1]), unified="unified" in side, top_k=TOP_K,
+                           threads=args.threads)
     else:
         result = run_transformers(model, prompts, lengths, batch=int(side.rsplit(" ", 1)[1]))
     return result | {"rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
@@ -271,6 +279,8 @@ def main() -> None:
     parser.add_argument("--workload", choices=("a", "b"), help="only this one")
     parser.add_argument("--data", help="folder with bench/bfcl and models/qwen2.5, for (b)")
     parser.add_argument("--batches", default="1,2,4,8", help="batch sizes, in prompts, that transformers is tried at")
+    parser.add_argument("--llama", action="store_true", help="llama.cpp, too")
+    parser.add_argument("--slots", default="4,16", help="prompts at once that llama.cpp is tried with")
     parser.add_argument("--repeats", type=int, default=2, help="runs of each side; the fastest counts")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of both sides")
     parser.add_argument("--side", help=argparse.SUPPRESS)
@@ -285,7 +295,7 @@ def main() -> None:
         f"shape {args.shape}, bf16; peaks: {peaks[0] / 1e9:.0f} GFLOP/s, {peaks[1] / 1e9:.0f} GB/s\n"
     )
     print(
-        "| workload | side | seconds | items/s | ours is faster by | prefill, of matmul peak | decode, of matmul peak "
+        "| workload | side | seconds | items/s | against transformers | prefill, of matmul peak | decode, of matmul peak "
         "| decode, of bandwidth peak | peak memory GB |\n|---|---|---|---|---|---|---|---|---|",
         flush=True,
     )
@@ -295,6 +305,8 @@ def main() -> None:
             "ours",
             "ours, packed weights",
             *(f"transformers, batch {b}" for b in args.batches.split(",") if int(b) <= len(prompts)),
+            *(f"llama.cpp, {n} slots{kind}" for n in args.slots.split(",") if args.llama and int(n) <= len(prompts)
+              for kind in ("", ", unified cache")),
         ]
         best: dict[str, dict] = {}
         for _ in range(args.repeats):
@@ -306,7 +318,8 @@ def main() -> None:
         theirs = min(
             (side for side in sides if side.startswith("transformers")), key=lambda side: best[side]["seconds"]
         )
-        for side in (*sides[:2], theirs):
+        llama = sorted((side for side in sides if side.startswith("llama")), key=lambda side: best[side]["seconds"])[:1]
+        for side in (*sides[:2], theirs, *llama):
             result = best[side]
             cells = [
                 f"({workload}) {len(prompts)} prompts x {NUM_SAMPLES}",
@@ -314,8 +327,8 @@ def main() -> None:
                 f"{result['seconds']:.2f}",
                 f"{len(prompts) / result['seconds']:.3f}",
             ]
-            if side == theirs:
-                cells += ["1"] + ["-"] * 3
+            if side in (theirs, *llama):
+                cells += [f"{best[theirs]['seconds'] / result['seconds']:.2f}x"] + ["-"] * 3
             else:
                 share = shares(result, prompts, lengths, args.shape, peaks)
                 cells += [
