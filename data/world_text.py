@@ -154,59 +154,6 @@ def task_copy(writer: Writer) -> tuple[str, str]:
     return f"Write this {field.name} as JSON: {surface}", json.dumps(value)
 
 
-def task_repeat(writer: Writer) -> tuple[str, str]:
-    """Copy many made-up names, numbers and addresses, all of them or those that are asked for: the densest lesson in copying."""
-    rng = writer.rng
-    items = [_made_up_item(rng) for _ in range(rng.randint(5, 14))]
-    style = rng.randrange(4)
-    if style == 0:
-        return "Repeat, one per line: " + ", ".join(items), "\n".join(items)
-    if style == 1:
-        return f"Write as a JSON list: {world.listing(items)}", json.dumps(items)
-    keys = list(dict.fromkeys(_made_up_name(rng) for _ in items))
-    pairs = dict(zip(keys, items))
-    wanted = keys if style == 2 else rng.sample(keys, max(1, len(keys) // 2))
-    question = "; ".join(f"{key} is {value}" for key, value in pairs.items())
-    asked = "" if style == 2 else f"\nOnly: {', '.join(wanted)}"
-    return f"Write as JSON: {question}{asked}", json.dumps({key: pairs[key] for key in wanted})
-
-
-def _made_up_name(rng: random.Random) -> str:
-    words = [nonsense(rng).lower() for _ in range(rng.choice((1, 2, 2, 3)))]
-    style = rng.randrange(3)
-    return "_".join(words) if style else words[0] + "".join(word.capitalize() for word in words[1:])
-
-
-def _made_up_item(rng: random.Random) -> str:
-    kind = rng.randrange(6)
-    if kind == 0:
-        return _made_up_name(rng)
-    if kind == 1:
-        return f"{nonsense(rng).lower()}.{nonsense(rng).lower()}@{nonsense(rng).lower()}.{rng.choice(('com', 'org', 'net', 'io'))}"
-    if kind == 2:
-        return f"{rng.choice('ABCDEFGHKLMPRST')}{rng.choice('ABCDEFGHKLMPRST')}-{world.number_in(rng, 1000, 9999, False)}"
-    if kind == 3:
-        return f"{world.number_in(rng, 1, 199, False)} {nonsense(rng).capitalize()} Street, {world.number_in(rng, 10000, 99999, False)}"
-    if kind == 4:
-        return f"{nonsense(rng).capitalize()} {nonsense(rng).capitalize()}"
-    return nonsense(rng)
-
-
-def task_read(writer: Writer) -> list[dict]:
-    """Read the tools of a real prompt back: their names, or the arguments of one. Labelled domains only."""
-    rng = writer.rng
-    tools = [writer.vary(tool).tool for tool in rng.sample(_labelled(), rng.randint(1, 4))]
-    one = rng.choice(tools)
-    style = rng.randrange(3)
-    if style == 0:
-        question, answer = "What are the tools called?", "\n".join(tool.name for tool in tools)
-    elif style == 1:
-        question, answer = f"Which arguments does {one.name} take?", ", ".join(one.parameters["properties"])
-    else:
-        question, answer = f"Which tool does this: {one.description}", one.name
-    return [*prompts.invocation_messages(question, tools), {"role": "assistant", "content": answer}]
-
-
 def task_words(writer: Writer) -> tuple[str, str]:
     """Names, descriptions, and the same thing in other words."""
     rng = writer.rng
@@ -281,9 +228,6 @@ class Part:
 
 FIRST = Part(((task_call, 0.25), (task_forms, 0.18), (task_form, 0.14), (task_choose, 0.12), (task_copy, 0.10), (task_generate, 0.07),
               (task_words, 0.05), (task_define, 0.05), (task_outline, 0.04)), made_up=0.7, plain_rows=21_600)
-SECOND = Part(((task_call, 0.30), (task_repeat, 0.22), (task_read, 0.10), (task_forms, 0.10), (task_form, 0.08), (task_choose, 0.08),
-               (task_generate, 0.06), (task_words, 0.02), (task_define, 0.03), (task_outline, 0.01)), made_up=0.9)
-
 
 def conversations(seed: int) -> Iterator[list[dict]]:
     """Endless conversations of the first part without anything made up."""

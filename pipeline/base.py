@@ -21,7 +21,7 @@ from data.tasks import Row
 from pipeline.settings import writable
 
 BATCH_ROWS = 36
-PARTS = ((world_text.FIRST, 5000, 2e-3), (world_text.SECOND, 1800, 1.2e-3))      # text, optimizer steps, peak rate of the cosine
+PARTS = ((world_text.FIRST, 5000, 2e-3),)      # text, optimizer steps, peak rate of the cosine
 SHAPE = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 5, "num_attention_heads": 8, "num_key_value_heads": 8}
 
 

@@ -16,8 +16,8 @@ FROZEN = "66467da85ebd3ab47bdfde964683aad6274831088030db033ad9908e5caf40f6"
 @pytest.fixture(scope="module")
 def training_text() -> str:
     """All kinds of text that training ever sees, as one string."""
-    first, second = (dataclasses.replace(part, made_up=0.0) for part in (world_text.FIRST, world_text.SECOND))      # nothing hidden by made-up words
-    texts = [world_text.curriculum(part, "0", list(range(2500))) for part in (first, second, world_text.FIRST, world_text.SECOND)]
+    plain = dataclasses.replace(world_text.FIRST, made_up=0.0)              # nothing hidden by made-up words
+    texts = [world_text.curriculum(part, "0", list(range(4000))) for part in (plain, world_text.FIRST)]
     parts = [prompts.pieces_text(m["content"]) for messages in chain(*texts) for m in messages]
     parts += [json.dumps(tool.to_dict()) for tool in world.tool_documents(10_000, seed=0)]
     parts += [json.dumps(e.to_dict()) for e in world.examples(3000, group="labelled", split="train", seed=0)]
