@@ -308,7 +308,7 @@ class Round:
 
     def train(self, rows: list[Row]) -> dict[str, Any]:
         """Joint training from Theta_i (or --init) -> Theta_{i+1} in the folder `adapter`."""
-        from lora import load_adapter, lora_layers
+        from lora import load_adapter, reset_adapter
         from train import run_training
 
         config, began = self.config, time.monotonic()
@@ -319,7 +319,7 @@ class Round:
             return {"steps": 0, "final_loss": None, "skipped": 0, "tokens": 0}
         settings = self.training_settings()
         if config.init == "base":
-            reset_adapter(lora_layers(self.model), settings.seed)
+            reset_adapter(self.model, settings.seed)
         result = run_training(settings, rows=rows, model=self.model, tokenizer=self.tokenizer,
                               progress=self.say is not hush)
         load_adapter(self.model, self.folder / "adapter")
@@ -331,15 +331,6 @@ class Round:
     def probe(self) -> dict[str, Any] | None:
         """The fixed probe set under the weights that the model has now."""
         return probe(self.write, by_hash(self.labelled, "probe")[:self.config.probe], self.config)
-
-
-def reset_adapter(layers: dict[str, Any], seed: int) -> None:
-    """A fresh adapter on a model that carries one already (--init base), as `apply_lora` would make it."""
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    for layer in layers.values():
-        layer.reset_parameters(generator)
 
 
 # ------------------------------------------------------------------------------------------------------- run one round

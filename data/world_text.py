@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cache
 
 from data import prompts, world
@@ -23,6 +22,7 @@ SYSTEM = "You are a helpful assistant."
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")          # special
 TEMPLATE_TAGS = ("<tool_call>", "</tool_call>", "<tools>", "</tools>")    # added, but shown when decoded, as in Qwen2.5
 VOCAB_SIZE = 3072
+MADE_UP = 0.7
 
 
 # ---------------------------------------------------------------------------------------------------------------- tasks
@@ -207,40 +207,36 @@ def _labelled() -> list[world.WorldTool]:
     return world.world_tools("labelled", "train")
 
 
-@dataclass(frozen=True)
-class Part:
-    """A part of the pre-training text: the tasks with their shares, and the share of made-up tools and of made-up values."""
-
-    shares: tuple[tuple[Callable, float], ...]
-    made_up: float
-    plain_rows: int = 0          # at the part's beginning nothing is made up
-
-    def conversation(self, rng: random.Random, position: int) -> list[dict]:
-        """The conversation at this place of the part: a list of messages that ends with the assistant's turn."""
-        made_up = self.made_up if position >= self.plain_rows else 0.0
-        tasks, weights = zip(*self.shares)
-        made = rng.choices(tasks, weights)[0](Writer(rng, made_up))
-        if isinstance(made, tuple):
-            user, answer = made
-            made = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}, {"role": "assistant", "content": answer}]
-        return with_made_up_values(made, rng) if rng.random() < made_up else made
+TASKS = ((task_call, 0.25), (task_forms, 0.18), (task_form, 0.14), (task_choose, 0.12), (task_copy, 0.10), (task_generate, 0.07),
+         (task_words, 0.05), (task_define, 0.05), (task_outline, 0.04))
 
 
-FIRST = Part(((task_call, 0.25), (task_forms, 0.18), (task_form, 0.14), (task_choose, 0.12), (task_copy, 0.10), (task_generate, 0.07),
-              (task_words, 0.05), (task_define, 0.05), (task_outline, 0.04)), made_up=0.7, plain_rows=21_600)
+def conversation(rng: random.Random, made_up: float = 0.0) -> list[dict]:
+    """One pre-training conversation, a list of messages that ends with the assistant's turn.
+
+    `made_up` is the share of tools for things that do not exist, and of conversations whose names, titles and places are made up.
+    """
+    tasks, weights = zip(*TASKS)
+    made = rng.choices(tasks, weights)[0](Writer(rng, made_up))
+    if isinstance(made, tuple):
+        user, answer = made
+        made = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}, {"role": "assistant", "content": answer}]
+    return with_made_up_values(made, rng) if rng.random() < made_up else made
+
 
 def conversations(seed: int) -> Iterator[list[dict]]:
-    """Endless conversations of the first part without anything made up."""
+    """Endless conversations without anything made up."""
     rng = random.Random(f"general/{seed}")
     while True:
-        yield FIRST.conversation(rng, 0)
+        yield conversation(rng)
 
 
-def curriculum(part: Part, seed: str, order: list[int]) -> Iterator[list[dict]]:
-    """One conversation per entry of `order`, which says when each is seen (order[0] first)."""
+def curriculum(seed: int, order: list[int], plain_rows: int) -> Iterator[list[dict]]:
+    """One conversation per entry of `order`, which says when each is seen (order[0] first): after the first `plain_rows`, most
+    have their names, titles and places made up, so that copying is learnt as copying and not as a choice among known values."""
     place = {row: position for position, row in enumerate(order)}
     for row in range(len(order)):
-        yield part.conversation(random.Random(f"general/{seed}/{row}"), place[row])
+        yield conversation(random.Random(f"general/{seed}/{row}"), MADE_UP if place[row] >= plain_rows else 0.0)
 
 
 def _value_pattern() -> re.Pattern:

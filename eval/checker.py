@@ -21,8 +21,7 @@ CONVERTERS = {"java": (convert_java, "type_error:java"), "javascript": (convert_
 WITH_ELEMENTS = {"python": ("array", "tuple"), "java": ("Array", "ArrayList"), "javascript": ("array",)}
 IGNORED = " ,./-_*^"
 # What the official code would raise on strange output: wrong classes, unknown keys, numbers or nesting out of range.
-CRASHES = (TypeError, AttributeError, KeyError, IndexError, ValueError, OverflowError, RecursionError,
-           NotImplementedError)
+CRASHES = (TypeError, AttributeError, KeyError, IndexError, ValueError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from lora.adapter import (
            lora_parameters,
            merge,
            read_config,
+           reset_adapter,
            save_adapter,
 )
 from lora.export import Drift, copy_companions, export
 from lora.layer import LoRALinear
 
 __all__ = ["TARGETS", "Drift", "LoRALinear", "apply_lora", "copy_companions", "export", "load_adapter", "lora_layers",
-           "lora_parameters", "merge", "read_config", "save_adapter"]
+           "lora_parameters", "merge", "read_config", "reset_adapter", "save_adapter"]

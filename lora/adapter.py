@@ -54,6 +54,13 @@ def apply_lora(model: nn.Module, rank: int = 16, alpha: float = 32, dropout: flo
     return names
 
 
+def reset_adapter(model: nn.Module, seed: int) -> None:
+    """Make the adapter that the model carries a fresh one, as `apply_lora` would make it."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in lora_layers(model).values():
+        layer.reset_parameters(generator)
+
+
 def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
     """Every LoRALinear by its name in the model."""
     return {name: module for name, module in model.named_modules() if isinstance(module, LoRALinear)}

@@ -7,20 +7,17 @@ of its own under OUT/seed-K and resumes on its own; `--jobs` runs several at a t
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data.schema import read_json, write_json, write_text
 from eval.exact import verdicts_of
-from eval.stats import describe, over_seeds, paired_bootstrap, proportion
+from eval.stats import Comparison, describe, over_seeds, paired_bootstrap, proportion
 from pipeline.demo import FULL, QUICK, WorldSizes, world_settings, write_world
+from pipeline.jobs import Job, run_jobs
 from pipeline.settings import versions, writable
-from pipeline.steps import run_pipeline, say
+from pipeline.steps import run_pipeline
 from tooldev import PAPER_EVOLVED, VARIANTS, home
 
 PAIRS = (("raw", "adaption"), ("raw", "invocation"), ("invocation", "invocation-adapted"), ("invocation-adapted", "joint"), ("joint", "last"))
@@ -49,7 +46,9 @@ def main(args: argparse.Namespace) -> int:
         for seed in seeds:
             run_seed(out, model, sizes, seed)
     else:
-        run_jobs(args, seeds)
+        more = ("--out", args.out, *["--quick"] * args.quick, *(("--model", args.model) if args.model else ()))
+        run_jobs([Job(f"seed {seed}", ("ablate", "--one-seed", "--first-seed", str(seed), *more), out / f"seed-{seed}.log") for seed in seeds],
+                 args.jobs)
     table = collect(out, seeds, sizes)
     print(table)
     return 0
@@ -60,27 +59,6 @@ def run_seed(out: Path, model: str, sizes: WorldSizes, seed: int) -> None:
     run_pipeline(settings, out / f"seed-{seed}", lambda data: write_world(data, sizes, seed))
 
 
-def run_jobs(args: argparse.Namespace, seeds: Sequence[int]) -> None:
-    """One process a seed, `jobs` at a time; a seed that fails stops the rest from starting."""
-    threads = max(1, (os.cpu_count() or 1) // args.jobs)
-    waiting, running, failed = list(seeds), {}, []
-    while running or (waiting and not failed):
-        while waiting and len(running) < args.jobs and not failed:
-            seed = waiting.pop(0)
-            log = (Path(args.out) / f"seed-{seed}.log").open("a")
-            command = [sys.executable, str(home("tooldev.py")), "ablate", "--one-seed", "--first-seed", str(seed), "--out", args.out]
-            command += ["--quick"] * args.quick + (["--model", args.model] if args.model else [])
-            running[seed] = subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
-            say(f"seed {seed} started; its progress is in {log.name}")
-        time.sleep(0.5)
-        for seed in [seed for seed, job in running.items() if job.poll() is not None]:
-            code = running.pop(seed).returncode
-            say(f"seed {seed} {'finished' if code == 0 else f'failed with exit code {code}'}")
-            failed += [seed] if code else []
-    if failed:
-        raise ValueError(f"seed {failed[0]} failed; see the end of {Path(args.out) / f'seed-{failed[0]}.log'}, then type the same command again")
-
-
 # ------------------------------------------------------------------------------------------------------------ the table
 
 def collect(out: Path, seeds: Sequence[int], sizes: WorldSizes) -> str:
@@ -89,12 +67,13 @@ def collect(out: Path, seeds: Sequence[int], sizes: WorldSizes) -> str:
     pooled = {step: [v for seed in seeds for v in verdicts_of(out / f"seed-{seed}" / step / "eval")] for step in steps}
     pooled["last"] = pooled[steps[-1]]
     parts = ["all", *dict.fromkeys(v["set"] for v in pooled["raw"])]
+    compared = {(a, b, part): paired_bootstrap(right(pooled[a], part), right(pooled[b], part)) for a, b in _pairs(steps) for part in parts}
     record = {"seeds": list(seeds), "sizes": sizes.__dict__, "versions": versions(),
               "settings": read_json(out / f"seed-{seeds[0]}" / "run.json")["settings"],
-              "scores": {step: {part: _score(pooled[step], part) | {"over_seeds": _per_seed(out, seeds, step, part)} for part in parts} for step in steps},
-              "comparisons": {f"{a} -> {b}": {part: _compare(pooled, a, b, part).to_dict() for part in parts} for a, b in _pairs(steps)}}
+              "scores": {step: {part: score(right(pooled[step], part)) | {"over_seeds": _per_seed(out, seeds, step, part)} for part in parts} for step in steps},
+              "comparisons": {f"{a} -> {b}": {part: compared[a, b, part].to_dict() for part in parts} for a, b in _pairs(steps)}}
     write_json(out / "ablation.json", record)
-    text = _markdown(record, steps, parts, pooled)
+    text = _markdown(record, steps, parts, compared)
     write_text(out / "ablation.md", text)
     return text
 
@@ -104,40 +83,41 @@ def _pairs(steps: Sequence[str]) -> list[tuple[str, str]]:
     return [*PAIRS, *zip(["joint", *rounds[:-1]], rounds)]
 
 
-def _right(verdicts: Sequence[dict], part: str) -> list[bool]:
+def right(verdicts: Sequence[dict], part: str) -> list[bool]:
+    """Item by item whether the answer was right; `part` is a part of the test, or "all"."""
     return [v["outcome"] == "right" for v in verdicts if part in ("all", v["set"])]
 
 
-def _score(verdicts: Sequence[dict], part: str) -> dict:
-    right = _right(verdicts, part)
-    return proportion(sum(right), len(right)).to_dict() | {"items": len(right)}
+def score(found: Sequence[bool]) -> dict:
+    """Share of right items with its interval."""
+    return proportion(sum(found), len(found)).to_dict() | {"items": len(found)}
+
+
+def shown(cell: dict) -> str:
+    """A share in % with its interval."""
+    return f"{100 * cell['value']:.1f} [{100 * cell['low']:.1f}, {100 * cell['high']:.1f}]"
 
 
 def _per_seed(out: Path, seeds: Sequence[int], step: str, part: str) -> dict:
     shares = []
     for seed in seeds:
-        right = _right(verdicts_of(out / f"seed-{seed}" / step / "eval"), part)
-        shares.append(sum(right) / max(len(right), 1))
+        found = right(verdicts_of(out / f"seed-{seed}" / step / "eval"), part)
+        shares.append(sum(found) / max(len(found), 1))
     return over_seeds(shares)
 
 
-def _compare(pooled: dict[str, list[dict]], a: str, b: str, part: str):
-    return paired_bootstrap(_right(pooled[a], part), _right(pooled[b], part))
-
-
-def _markdown(record: dict[str, Any], steps: Sequence[str], parts: Sequence[str], pooled: dict[str, list[dict]]) -> str:
+def _markdown(record: dict[str, Any], steps: Sequence[str], parts: Sequence[str], compared: dict[tuple[str, str, str], Comparison]) -> str:
     lines = [f"Exact match in % over {len(record['seeds'])} seeds, pooled test items, 95% intervals (Wilson).", "",
              "| variant | " + " | ".join(f"{part} ({record['scores']['raw'][part]['items']})" for part in parts) + " | paper, BFCL overall |",
              "|---|" + "---|" * (len(parts) + 1)]
     for step in steps:
         cells = [record["scores"][step][part] for part in parts]
-        shown = " | ".join(f"{100 * c['value']:.1f} [{100 * c['low']:.1f}, {100 * c['high']:.1f}]" for c in cells)
         title = VARIANTS[step].title if step in VARIANTS else step.replace("-", " ")
         paper = f"{VARIANTS[step].paper[2]:.2f}" if step in VARIANTS else f"{PAPER_EVOLVED[2]:.2f} (best)" if step == steps[-1] else ""
-        lines.append(f"| {title} | {shown} | {paper} |")
+        lines.append(f"| {title} | {' | '.join(map(shown, cells))} | {paper} |")
     lines += ["", "The paper's column is another model on another benchmark: the order of the rows can be compared, the numbers cannot.", "",
               "Paired over the same items (bootstrap interval, McNemar's exact p):", ""]
     for a, b in _pairs(steps):
         for part in parts:
-            lines.append(f"- {part}: " + describe(_compare(pooled, a, b, part), a, steps[-1] if b == "last" else b))
+            lines.append(f"- {part}: " + describe(compared[a, b, part], a, steps[-1] if b == "last" else b))
     return "\n".join(lines) + "\n"

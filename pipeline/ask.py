@@ -85,18 +85,14 @@ class Sample:
 
 def ask(args: argparse.Namespace, messages: Sequence[Message], samples: int) -> list[Sample]:
     """Let the model answer the messages, as often as there are samples."""
-    import torch
-
     from lora import load_adapter
-    from model import load_model
     from model.chat import render
     from sampler import generate
-    from training.base import compute_dtype
+    from training.base import load_base
 
     adapter = adapter_folder(args.adapter) if args.adapter else None
     tokenizer = check_model(args.model)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_model(args.model, dtype=compute_dtype(args.precision, device), device=device)
+    model = load_base(args.model, args.precision)
     if adapter:
         load_adapter(model, adapter)
     prompt = render(messages, tokenizer)[0]

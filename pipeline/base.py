@@ -13,7 +13,6 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 from data import world_text
 from data.schema import write_json
@@ -21,19 +20,22 @@ from data.tasks import Row
 from pipeline.settings import writable
 
 BATCH_ROWS = 36
-PARTS = ((world_text.FIRST, 5000, 2e-3),)      # text, optimizer steps, peak rate of the cosine
+STEPS, PLAIN_STEPS = 5000, 600          # after the plain ones most rows have made-up tools, names and titles: else values were recalled (LOG.md)
 SHAPE = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 5, "num_attention_heads": 8, "num_key_value_heads": 8}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="runs/base", help="folder of the run")
-    parser.add_argument("--share", type=float, default=1.0, help="part of the steps, to try the command out")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"optimizer steps of {BATCH_ROWS} rows, each row seen once")
     parser.add_argument("--seed", type=int, default=0, help="seed of the text, the tokenizer's sample and the fresh weights")
     parser.add_argument("--threads", type=int, default=1, help="threads of each process")
 
 
 def main(args: argparse.Namespace) -> int:
+    from data.batching import epoch_order
     from model import load_tokenizer
+    from model.chat import encode_chat
+    from train import TrainConfig, run_training
 
     out, rank = Path(args.out), int(os.environ.get("RANK", "0"))
     writable(out)
@@ -42,30 +44,19 @@ def main(args: argparse.Namespace) -> int:
         write_base(base, args.seed)
     while not (base / "config.json").is_file():
         time.sleep(0.2)
-    tokenizer, model = load_tokenizer(base), base
-    for number, (part, steps, rate) in enumerate(PARTS, start=1):
-        model = train_part(out / f"part-{number}", model, part, max(1, round(args.share * steps)), rate, args, tokenizer)
-    if rank == 0:
-        shutil.copytree(model, out / "model", dirs_exist_ok=True)
-        print(f"{out / 'model'}: config.json, tokenizer.json, model.safetensors")
-    return 0
-
-
-def train_part(out: Path, model: Path, part: world_text.Part, steps: int, rate: float, args: argparse.Namespace, tokenizer: Any) -> Path:
-    """Pre-train on one part of the text, every row once; the folder of the model that comes out."""
-    from data.batching import epoch_order
-    from model.chat import encode_chat
-    from train import TrainConfig, run_training
+    tokenizer = load_tokenizer(base)
 
     def rows() -> list[Row]:
-        name = f"{args.seed}" if part is world_text.FIRST else f"{args.seed}/{out.name}"
-        texts = world_text.curriculum(part, name, epoch_order(steps * BATCH_ROWS, 0, args.seed))
+        texts = world_text.curriculum(args.seed, epoch_order(args.steps * BATCH_ROWS, 0, args.seed), PLAIN_STEPS * BATCH_ROWS)
         return [Row(str(number), "text", *encode_chat(messages, tokenizer)) for number, messages in enumerate(texts)]
 
-    run_training(TrainConfig(stage="pretrain", model=str(model), out=str(out), learning_rate=rate, global_batch_size=BATCH_ROWS,
-                             micro_batch_tokens=700, precision="bf16", weight_decay=0.1, beta2=0.95, warmup_ratio=0.04, max_steps=steps,
-                             checkpoint_steps=400, seed=args.seed, threads=args.threads), rows=rows, tokenizer=tokenizer)
-    return out / "model"
+    run_training(TrainConfig(stage="pretrain", model=str(base), out=str(out / "run"), learning_rate=2e-3, global_batch_size=BATCH_ROWS,
+                             micro_batch_tokens=700, precision="bf16", weight_decay=0.1, beta2=0.95, warmup_ratio=0.04,
+                             max_steps=args.steps, checkpoint_steps=400, seed=args.seed, threads=args.threads), rows=rows, tokenizer=tokenizer)
+    if rank == 0:
+        shutil.copytree(out / "run" / "model", out / "model", dirs_exist_ok=True)
+        print(f"{out / 'model'}: config.json, tokenizer.json, model.safetensors")
+    return 0
 
 
 def write_base(base: Path, seed: int) -> None:

@@ -11,22 +11,19 @@ part left out: the new data (`labelled_only`: further steps on the labelled exam
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from data.schema import read_json, read_jsonl, write_json, write_text
 from eval.exact import verdicts_of
-from eval.stats import describe, paired_bootstrap, proportion
+from eval.stats import Comparison, describe, paired_bootstrap
 from evolution.config import CONTROLS
+from pipeline.ablation import right, score, shown
+from pipeline.jobs import Job, run_jobs
 from pipeline.settings import RunSettings, versions
-from pipeline.steps import Run, Step, say
-from tooldev import home
+from pipeline.steps import Run, Step
 
 LEFT_OUT = [name for name in CONTROLS if name != "none"]
 
@@ -52,7 +49,8 @@ def main(args: argparse.Namespace) -> int:
             raise ValueError(f"{last}: not found, so there is nothing to compare with; finish `tooldev.py ablate`, or lower --rounds")
     if args.rounds < 1 or args.jobs < 1:
         raise ValueError(f"--rounds {args.rounds} and --jobs {args.jobs} must be 1 or more")
-    run_jobs(args, [(seed, control) for seed in seeds for control in LEFT_OUT])
+    run_jobs([Job(f"{seed.name} {control}", ("controls", "--rounds", str(args.rounds), "--one", str(seed), control), seed / "controls" / f"{control}.log")
+              for seed in seeds for control in LEFT_OUT], args.jobs)
     print(collect(out, seeds, args.rounds))
     return 0
 
@@ -72,26 +70,6 @@ def run_control(seed: Path, control: str, rounds: int) -> None:
                    settings.evolve.get("min_votes", 1), train={**settings.training("evolve"), "max_steps": steps})
 
 
-def run_jobs(args: argparse.Namespace, todo: list[tuple[Path, str]]) -> None:
-    """One process a control, `jobs` at a time; the first failure stops the rest from starting."""
-    threads = max(1, (os.cpu_count() or 1) // args.jobs)
-    waiting, running, total = list(todo), {}, len(todo)
-    while running or waiting:
-        while waiting and len(running) < args.jobs:
-            seed, control = waiting.pop(0)
-            (seed / "controls").mkdir(exist_ok=True)
-            log = (seed / "controls" / f"{control}.log").open("a")
-            command = [sys.executable, str(home("tooldev.py")), "controls", "--rounds", str(args.rounds), "--one", str(seed), control]
-            running[seed, control] = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
-        time.sleep(0.5)
-        for (seed, control), job in list(running.items()):
-            if job.poll() is not None:
-                del running[seed, control]
-                if job.returncode:
-                    raise ValueError(f"{control} of {seed.name} failed; see the end of {seed / 'controls' / control}.log, then type the same command again")
-                say(f"[{total - len(waiting) - len(running)}/{total}] {seed.name} {control}")
-
-
 # ------------------------------------------------------------------------------------------------------------ the table
 
 def collect(out: Path, seeds: list[Path], rounds: int) -> str:
@@ -102,18 +80,17 @@ def collect(out: Path, seeds: list[Path], rounds: int) -> str:
     ledgers = {name: [read_json(seed / Path(place).parent / f"round-{n}" / "ledger.json") for seed in seeds for n in range(1, rounds + 1)]
                for name, place in places.items() if name != "joint"}
     parts = ["all", *dict.fromkeys(v["set"] for v in verdicts["joint"])]
-    right = {name: {part: [v["outcome"] == "right" for v in found if part in ("all", v["set"])] for part in parts} for name, found in verdicts.items()}
-    record: dict[str, Any] = {"seeds": [seed.name for seed in seeds], "rounds": rounds, "versions": versions(), "scores": {}, "funnel": {}, "comparisons": {}}
-    for name in places:
-        record["scores"][name] = {part: proportion(sum(found), len(found)).to_dict() | {"items": len(found)} for part, found in right[name].items()}
-    for name, found in ledgers.items():
-        record["funnel"][name] = funnel(found)
-        for part in parts:
-            if name != "the method":
-                record["comparisons"][f"{name} -> the method, {part}"] = paired_bootstrap(right[name][part], right["the method"][part]).to_dict()
+    found = {name: {part: right(rows, part) for part in parts} for name, rows in verdicts.items()}
+    compared = {(name, part): paired_bootstrap(found[name][part], found["the method"][part]) for name in ("joint", *LEFT_OUT) for part in parts}
+    record: dict[str, Any] = {
+        "seeds": [seed.name for seed in seeds], "rounds": rounds, "versions": versions(),
+        "scores": {name: {part: score(items) for part, items in cells.items()} for name, cells in found.items()},
+        "funnel": {name: funnel(rows) for name, rows in ledgers.items()},
+        "comparisons": {f"{name} -> the method, {part}": result.to_dict() for (name, part), result in compared.items()},
+    }
     record["by votes"] = by_votes(ledgers["the method"])
     write_json(out / "controls.json", record)
-    text = _markdown(record, parts, right)
+    text = _markdown(record, parts, compared)
     write_text(out / "controls.md", text)
     return text
 
@@ -146,7 +123,7 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f}"
 
 
-def _markdown(record: dict[str, Any], parts: list[str], right: dict[str, dict[str, list[bool]]]) -> str:
+def _markdown(record: dict[str, Any], parts: list[str], compared: dict[tuple[str, str], Comparison]) -> str:
     scores, rounds = record["scores"], record["rounds"]
     lines = [f"Exact match in % after {rounds} round{'s' * (rounds > 1)} over {len(record['seeds'])} seeds, pooled test items, 95% intervals (Wilson); "
              "all rows but the first take the same number of optimizer steps.", "",
@@ -155,12 +132,9 @@ def _markdown(record: dict[str, Any], parts: list[str], right: dict[str, dict[st
     for name, cells in scores.items():
         found = record["funnel"].get(name)
         head = [f"{found['queries']}", f"{found['accepted']}", _percent(found["precision"]), _percent(found["recall"])] if found else [""] * 4
-        shown = [f"{100 * c['value']:.1f} [{100 * c['low']:.1f}, {100 * c['high']:.1f}]" for c in cells.values()]
-        lines.append(f"| {name} | " + " | ".join([*head, *shown]) + " |")
+        lines.append(f"| {name} | " + " | ".join([*head, *map(shown, cells.values())]) + " |")
     lines += ["", "Paired over the same items (bootstrap interval, McNemar's exact p):", ""]
-    for name in ("joint", *LEFT_OUT):
-        for part in parts:
-            lines.append(f"- {part}: " + describe(paired_bootstrap(right[name][part], right["the method"][part]), name, "the method"))
+    lines += [f"- {part}: " + describe(result, name, "the method") for (name, part), result in compared.items()]
     lines += ["", "Values of accepted answers by the winner's votes:", "", "| votes of 5 | examples | precision | recall |", "|---|---|---|---|"]
     lines += [f"| {votes} | {c['examples']} | {_percent(c['precision'])} | {_percent(c['recall'])} |" for votes, c in record["by votes"].items()]
     return "\n".join(lines) + "\n"

@@ -98,7 +98,7 @@ def _tokens_per_second(run: Any, length: int) -> tuple[float, float]:
     model = run.model()
     apply_lora(model, run.settings.rank, run.settings.alpha)
     rows = max(1, min(run.settings.micro_batch_tokens, 2048) // max(length, 1))
-    ids = torch.randint(0, run.tokenizer.vocab_size, (1, rows * length), device=run.device)
+    ids = torch.randint(0, run.tokenizer.vocab_size, (1, rows * length), device=model.lm_head.weight.device)
     speeds = []
     for train in (False, True):
         model.train(train)
@@ -108,7 +108,7 @@ def _tokens_per_second(run: Any, length: int) -> tuple[float, float]:
                 hidden = model.hidden_states(ids, lengths=[length] * rows)
                 if train:
                     hidden.float().square().mean().backward()
-            if run.device.type == "cuda":
+            if ids.device.type == "cuda":
                 torch.cuda.synchronize()
             spent = time.perf_counter() - began
         speeds.append(ids.numel() / spent)

@@ -49,14 +49,9 @@ class Run:
     """A run at work: its folder, settings, data, and the model under training."""
 
     def __init__(self, settings: RunSettings, out: Path, truth: dict[str, list[dict]] | None = None) -> None:
-        import torch
-
         from model import load_tokenizer
-        from training.base import compute_dtype
 
         self.settings, self.out, self.data, self.truth = settings, out, out / "data", truth
-        self.device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-        self.dtype = compute_dtype(settings.precision, self.device)
         self.tokenizer = load_tokenizer(settings.model)
         test = self.data / "test.jsonl"
         self.test: list[Example] = load_examples(test) if test.is_file() else []
@@ -65,9 +60,9 @@ class Run:
     def model(self, start: str = "") -> Any:
         """A fresh copy of the base, with the adapter of a step on it."""
         from lora import load_adapter
-        from model import load_model
+        from training.base import load_base
 
-        model = load_model(self.settings.model, dtype=self.dtype, device=self.device)
+        model = load_base(self.settings.model, self.settings.precision)
         if start:
             load_adapter(model, self.out / start / "adapter")
         return model.eval()

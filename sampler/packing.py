@@ -25,7 +25,7 @@ def packed_linears(model: nn.Module) -> Iterator[int]:
             if type(layer) is nn.Linear and layer.weight.dtype == torch.bfloat16 and layer.weight.device.type == "cpu":
                 try:
                     weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
-                except (RuntimeError, AttributeError, NotImplementedError):
+                except (RuntimeError, AttributeError):
                     continue                                            # this build or processor has no such layout
                 layer.forward = partial(_linear, weight, layer.bias)
                 packed.append(layer)
