@@ -40,6 +40,8 @@ def main(args: argparse.Namespace) -> int:
     if args.one:
         run_control(Path(args.one[0]), args.one[1], args.rounds)
         return 0
+    if args.rounds < 1 or args.jobs < 1:
+        raise ValueError(f"--rounds {args.rounds} and --jobs {args.jobs} must be 1 or more")
     seeds = sorted(path.parent for path in out.glob("seed-*/run.json"))
     if not seeds:
         raise ValueError(f"{out}: no seed-*/run.json; first run `tooldev.py ablate --out {out}`")
@@ -47,8 +49,8 @@ def main(args: argparse.Namespace) -> int:
         last = seed / f"round-{args.rounds}" / "DONE.json"
         if not last.is_file():
             raise ValueError(f"{last}: not found, so there is nothing to compare with; finish `tooldev.py ablate`, or lower --rounds")
-    if args.rounds < 1 or args.jobs < 1:
-        raise ValueError(f"--rounds {args.rounds} and --jobs {args.jobs} must be 1 or more")
+        for number in range(1, args.rounds + 1):
+            steps_of(seed, number)
     run_jobs([Job(f"{seed.name} {control}", ("controls", "--rounds", str(args.rounds), "--one", str(seed), control), seed / "controls" / f"{control}.log")
               for seed in seeds for control in LEFT_OUT], args.jobs)
     print(collect(out, seeds, args.rounds))
@@ -63,11 +65,18 @@ def run_control(seed: Path, control: str, rounds: int) -> None:
     if not (folder / "joint" / "DONE.json").is_file():
         shutil.copytree(seed / "joint", folder / "joint", dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint*", "eval"))
     for number in range(1, rounds + 1):
-        steps = read_json(seed / f"round-{number}" / "ledger.json")["training"]["steps"]
-        if steps == 0:
-            raise ValueError(f"{seed / f'round-{number}'}: trained on nothing, so no control can take as many steps")
+        steps = steps_of(seed, number)
         run.evolve(Step(f"round-{number}", "evolve", "", number), folder, control=control, min_votes=1 if control == "one_sample" else
                    settings.evolve.get("min_votes", 1), train={**settings.training("evolve"), "max_steps": steps})
+
+
+def steps_of(seed: Path, number: int) -> int:
+    """Optimizer steps of the method's own round; ValueError where it took none."""
+    steps = read_json(seed / f"round-{number}" / "ledger.json")["training"]["steps"]
+    if steps == 0:
+        raise ValueError(f"{seed / f'round-{number}'}: accepted no query and trained on nothing, so no control can take as many steps; "
+                         "ablate with more queries or another model")
+    return steps
 
 
 # ------------------------------------------------------------------------------------------------------------ the table
@@ -126,12 +135,12 @@ def _percent(share: float | None) -> str:
 def _markdown(record: dict[str, Any], parts: list[str], compared: dict[tuple[str, str], Comparison]) -> str:
     scores, rounds = record["scores"], record["rounds"]
     lines = [f"Exact match in % after {rounds} round{'s' * (rounds > 1)} over {len(record['seeds'])} seeds, pooled test items, 95% intervals (Wilson); "
-             "all rows but the first take the same number of optimizer steps.", "",
-             "| | queries | accepted | precision of values | recall | " + " | ".join(f"{part} ({scores['joint'][part]['items']})" for part in parts) + " |",
-             "|---|" + "---|" * (4 + len(parts))]
+             "a control takes the optimizer steps of the method's own rounds, and none where it accepted nothing.", "",
+             "| | queries | accepted | steps | precision of values | recall | " + " | ".join(f"{part} ({scores['joint'][part]['items']})" for part in parts) + " |",
+             "|---|" + "---|" * (5 + len(parts))]
     for name, cells in scores.items():
         found = record["funnel"].get(name)
-        head = [f"{found['queries']}", f"{found['accepted']}", _percent(found["precision"]), _percent(found["recall"])] if found else [""] * 4
+        head = [f"{found['queries']}", f"{found['accepted']}", f"{found['steps']}", _percent(found["precision"]), _percent(found["recall"])] if found else [""] * 5
         lines.append(f"| {name} | " + " | ".join([*head, *map(shown, cells.values())]) + " |")
     lines += ["", "Paired over the same items (bootstrap interval, McNemar's exact p):", ""]
     lines += [f"- {part}: " + describe(result, name, "the method") for (name, part), result in compared.items()]

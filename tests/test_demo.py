@@ -107,6 +107,9 @@ def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, 
     shutil.copytree(uninterrupted, out / "seed-0")
     ledger = out / "seed-0" / "round-1" / "ledger.json"
     record = json.loads(ledger.read_text())
+    ledger.write_text(json.dumps(record | {"training": record["training"] | {"steps": 0}}))
+    assert tooldev.main(["controls", "--out", str(out)]) == 2 and not (out / "seed-0/controls").exists()      # said before any work
+    assert "trained on nothing" in capsys.readouterr().err
     record["training"]["steps"] = 2                                    # a model of no talent may accept nothing from six queries
     ledger.write_text(json.dumps(record))
     monkeypatch.setattr(controls, "LEFT_OUT", ["labelled_only", "one_sample"])
