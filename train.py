@@ -8,6 +8,7 @@ and data/batching.py. Around it, a file each in training/: config, base, rows, p
 """
 
 import dataclasses
+import itertools
 import json
 import math
 import sys
@@ -26,6 +27,7 @@ from lora import apply_lora, copy_companions, load_adapter, lora_layers, lora_pa
 from training.base import compute_dtype, load_model_for, model_config, place
 from training.checkpoints import Checkpoints, append_from, mark_done, write_json
 from training.config import TrainConfig, TrainResult, parse_config
+from training.muon import Muon
 from training.plan import make_plan, peak_memory_gb
 from training.processes import LostProcess, Processes, hush, progress_line, tell, tell_first
 from training.resume import finished, refuse_other_settings, restore, snapshot, synchronise
@@ -123,7 +125,8 @@ class FlatWeights:
     """
 
     def __init__(self, named: dict[str, nn.Parameter]) -> None:
-        self.names = sorted(named, key=lambda name: named[name].dim() < 2)      # matrices first: only they decay
+        kind = lambda name: (named[name].dim() < 2) * 2 + (named[name].dim() == 2 and "layers" not in name)
+        self.names = sorted(named, key=kind)                                    # hidden matrices, embeddings, vectors
         self.params = [named[name] for name in self.names]
         dtypes = {p.dtype for p in self.params}
         assert len(dtypes) == 1, f"trained weights of several dtypes: {dtypes}"
@@ -133,7 +136,8 @@ class FlatWeights:
         self.has_master = dtypes <= {torch.float16, torch.bfloat16}
         self.master = self.compute.float() if self.has_master else self.compute
         self.grad = torch.zeros_like(self.master) if self.has_master else self.compute_grad
-        self.num_decayed = sum(size for p, size in zip(self.params, self.sizes, strict=True) if p.dim() >= 2)
+        self.num_hidden, self.num_decayed = (sum(size for name, size in zip(self.names, self.sizes, strict=True) if kind(name) <= last)
+                                             for last in (0, 1))
         for p, data, grad in zip(self.params, self.compute.split(self.sizes), self.compute_grad.split(self.sizes),
                                  strict=True):
             p.data, p.grad = data.view(p.shape), grad.view(p.shape)
@@ -154,14 +158,21 @@ class FlatWeights:
         if self.has_master:
             self.compute.copy_(self.master)
 
-    def optimizer(self, config: TrainConfig) -> torch.optim.AdamW:
-        """Fused AdamW on the vector, in two groups: matrices, which decay, and the rest."""
-        groups = []
-        for part, decay in ((slice(0, self.num_decayed), config.weight_decay), (slice(self.num_decayed, None), 0.0)):
-            vector = nn.Parameter(self.master[part])
-            vector.grad = self.grad[part]
-            groups += [{"params": [vector], "weight_decay": decay}] if vector.numel() else []
-        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2), eps=1e-8, fused=True)
+    def optimizer(self, config: TrainConfig) -> torch.optim.AdamW | Muon:
+        """Fused AdamW on the vector, in two groups: matrices, which decay, and the rest; or Muon for the hidden matrices."""
+        def part(start: int, end: int | None) -> nn.Parameter:
+            vector = nn.Parameter(self.master[start:end])
+            vector.grad = self.grad[start:end]
+            return vector
+
+        hidden = self.num_hidden if config.optimizer == "muon" else 0
+        groups = [{"params": [vector], "weight_decay": decay}
+                  for vector, decay in ((part(hidden, self.num_decayed), config.weight_decay), (part(self.num_decayed, None), 0.0)) if vector.numel()]
+        adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2), eps=1e-8, fused=True)
+        if not hidden:
+            return adamw
+        shapes = [p.shape for p, size_so_far in zip(self.params, itertools.accumulate(self.sizes)) if size_so_far <= hidden]
+        return Muon(part(0, hidden), shapes, config.weight_decay, adamw)
 
     def not_finite(self, limit: int = 3) -> list[str]:
         """The first weights whose gradient is not finite."""
@@ -209,7 +220,7 @@ class Trainer:
     rows: Sequence[Row]
     validation: Sequence[Row]
     flat: FlatWeights
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.AdamW | Muon
     loss_scale: LossScale
     total_steps: int
     say: Callable[[str], None]

@@ -54,7 +54,8 @@ class TrainConfig:
     dropout: float = option(0.0, "LoRA dropout")
     balance: str = option("token", "weigh every token alike, or add the objectives' token means (Eq. 6)",
                           choices=("token", "objective"))
-    weight_decay: float = option(0.0, "AdamW weight decay, on matrices only")
+    optimizer: str = option("adamw", "muon: for the hidden matrices of a model trained from scratch (pretrain only)", choices=("adamw", "muon"))
+    weight_decay: float = option(0.0, "weight decay, on matrices only")
     beta2: float = option(0.999, "AdamW second decay rate")
     clip: float = option(1.0, "largest norm of the gradient; 0: no clipping")
     seed: int = option(0, "order of the rows, fresh weights, dropout")
@@ -82,6 +83,8 @@ class TrainConfig:
                      "eval_steps", "keep_checkpoints", "timeout_minutes", "rank", "alpha"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be above 0")
+        if self.optimizer == "muon" and self.stage != "pretrain":
+            raise ValueError(f"--optimizer muon is for --stage pretrain, not for the adapters of {self.stage}; leave it at adamw")
         for name in ("warmup_ratio", "dropout", "beta2"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be below 1")

@@ -66,7 +66,7 @@ def synchronise(trainer: Any) -> None:
         for group in trainer.optimizer.param_groups:
             vector = group["params"][0]
             state = trainer.optimizer.state[vector]
-            for name in ("step", "exp_avg", "exp_avg_sq"):
+            for name in group.get("kept", ("step", "exp_avg", "exp_avg_sq")):
                 value = state.get(name, torch.zeros(()) if name == "step" else torch.zeros_like(vector))
                 state[name] = processes.broadcast(value.to(processes.device), f"start, {name}")
     flat.publish()
