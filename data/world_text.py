@@ -12,9 +12,10 @@ import json
 import random
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
-from data import prompts, world
+from data import prompts, world, world_words
 from data import world_lexicon as lexicon
 from data.schema import Tool
 
@@ -22,7 +23,7 @@ SYSTEM = "You are a helpful assistant."
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")          # special
 TEMPLATE_TAGS = ("<tool_call>", "</tool_call>", "<tools>", "</tools>")    # added, but shown when decoded, as in Qwen2.5
 VOCAB_SIZE = 3072
-MADE_UP = 0.7
+MADE_UP = 0.75
 
 
 # ---------------------------------------------------------------------------------------------------------------- tasks
@@ -37,8 +38,8 @@ class Writer:
     def tool(self) -> world.WorldTool:
         return self.vary(self.rng.choice(_pool()))
 
-    def vary(self, tool: world.WorldTool) -> world.WorldTool:
-        return made_up_tool(tool, self.rng) if self.rng.random() < self.made_up else tool
+    def vary(self, tool: world.WorldTool, fields: bool = True) -> world.WorldTool:
+        return made_up_tool(tool, self.rng, fields) if self.rng.random() < self.made_up else tool
 
     def others(self, used: list[world.WorldTool], n: int) -> list[world.WorldTool]:
         """`n` tools that cannot serve a request for those in `used`."""
@@ -57,10 +58,15 @@ def _plain(tool: world.WorldTool) -> world.WorldTool:
     return world.WorldTool("travel", tool.verb, tool.object_phrases, fields, tool.tool)      # `travel`: plain frames only
 
 
-def made_up_tool(tool: world.WorldTool, rng: random.Random) -> world.WorldTool:
-    """The same tool for a thing that does not exist."""
-    old, new = tool.object_phrases[0], " ".join(nonsense(rng).lower() for _ in range(rng.choice((1, 2))))
-    fields = tuple(world.Field(**{**f.__dict__, "description": f.description.replace(old, new)}) for f in tool.fields)
+def made_up_tool(tool: world.WorldTool, rng: random.Random, new_fields: bool = True) -> world.WorldTool:
+    """The same tool for a thing that does not exist; half of its fields made up, too, where `new_fields`."""
+    old, new = tool.object_phrases[0], world_words.thing(rng)
+    fields: dict[str, world.Field] = {}
+    for f in tool.fields:
+        made = world_words.made_up_field(rng) if new_fields and rng.random() < 0.5 else replace(f, description=f.description.replace(old, new))
+        if made.kind in ("choice", "switch") or all(made.kind != g.kind for g in fields.values()):
+            fields.setdefault(made.name, made)
+    fields = tuple(fields.values())
     description = f"{lexicon.VERBS[tool.verb][0].capitalize()} {world.article(new)}."
     name = world.tool_name(tool.verb, new, tool.domain, rng.randrange(6))
     return world.WorldTool(tool.domain, tool.verb, (new,), fields, Tool(name, description, world.parameters_of(fields)))
@@ -68,17 +74,6 @@ def made_up_tool(tool: world.WorldTool, rng: random.Random) -> world.WorldTool:
 
 def _sentence(tools: list[world.WorldTool], rng: random.Random) -> world.Request:
     return world.request(tools, rng, test=False)
-
-
-ONSETS = "b bl br c ch cl cr d dr f fl fr g gl gr h j k kl kn l m n p pl pr qu r s sc sh sk sl sm sn sp st str sw t th tr v w wh y z".split()
-VOWELS = "a a e e i i o o u ai ea ee oo ou y ie".split()
-CODAS = ["", "", "", *"n r s l t d k m p ck lk nd nt rk rt st th ld lm rm mp ft x ss ll ng rg by gh ve".split()]
-
-
-def nonsense(rng: random.Random) -> str:
-    """A made-up word of one to three syllables, so that copying is learnt as copying, over all letters and their clusters."""
-    word = "".join(rng.choice(ONSETS) + rng.choice(VOWELS) + rng.choice(CODAS) for _ in range(rng.choice((1, 2, 2, 3))))
-    return word.capitalize() if rng.random() < 0.6 else word
 
 
 def _form_line(field: world.Field, rng: random.Random) -> str:
@@ -122,36 +117,66 @@ def task_choose(writer: Writer) -> tuple[str, str]:
 
 
 def task_forms(writer: Writer) -> tuple[str, str]:
-    """Choose the right form and fill it in, once for each thing that is asked."""
+    """Choose the right form and fill it in, for each of several requests and once for each thing that is asked."""
     rng = writer.rng
-    first = writer.tool()
-    times = 1 if world.few_values(first) else rng.choice((1, 1, 1, 2, 3))
-    wanted = [first] * times if rng.random() < 0.8 else world.distinct([first, writer.tool()])
-    made = _sentence(wanted, rng)
-    others = writer.others(list(made.used), rng.choice((0, 1, 1, 2)))
-    fits = list(made.used) if not others or rng.random() < 0.88 else []
-    offered = fits + others
+    wanted = world.distinct([writer.tool() for _ in range(rng.choice((1, 2, 2, 3)))])
+    offered = [*wanted, *writer.others(wanted, rng.choice((0, 1, 1, 2)))]
     rng.shuffle(offered)
+    requests, answers = [], []
+    for _ in range(rng.choice((1, 2, 3, 4))):
+        kind = rng.random()
+        if kind < 0.10:
+            requests.append(_sentence(writer.others(offered, 1), rng).query)
+            answers.append("No form fits.")
+            continue
+        first = rng.choice(wanted)
+        asked = [first] if kind < 0.75 or len(wanted) == 1 and world.few_values(first) else rng.sample(wanted, 2) if len(wanted) > 1 else [first] * 2
+        made = _sentence(asked, rng)
+        requests.append(made.query)
+        answers.append("; ".join(f"{c.name}: {json.dumps(c.arguments, ensure_ascii=False)}" for c in made.calls))
     forms = "\n".join("\n".join([f"{t.tool.name}: {t.tool.description}", *(_form_line(f, rng) for f in t.fields)]) for t in offered)
-    answer = "\n".join(f"{c.name}: {json.dumps(c.arguments, ensure_ascii=False)}" for c in made.calls) if fits else "No form fits."
-    return f"Choose the form and fill it in.\n{forms}\nRequest: {made.query}", answer
+    return f"Choose the form and fill it in.\n{forms}\n" + "\n".join(f"Request: {r}" for r in requests), "\n".join(answers)
+
+
+def _item(rng: random.Random) -> str:
+    """A word, a capitalised word, a phrase or a number."""
+    style = rng.randrange(5)
+    if style == 4:
+        return str(world.number_in(rng, 1, 9999, False))
+    if style == 3:
+        return world_words.thing(rng)
+    return world_words.word(rng).capitalize() if style else world_words.word(rng)
 
 
 def task_copy(writer: Writer) -> tuple[str, str]:
-    """Copy made-up words and numbers, as they are or as JSON."""
+    """Copy words, phrases and numbers, as they are or as JSON."""
     rng = writer.rng
-    items = [rng.choice((nonsense(rng), nonsense(rng), str(world.number_in(rng, 1, 9999, False)))) for _ in range(rng.randint(2, 6))]
-    style = rng.randrange(4)
+    items = [_item(rng) for _ in range(rng.randint(2, 12))]
+    style = rng.randrange(5)
     if style == 0:
         return f"Repeat: {' '.join(items)}", " ".join(items)
     if style == 1:
         return f"Write as a JSON list: {world.listing(items)}", json.dumps(items)
     if style == 2:
-        values = {nonsense(rng).lower(): (int(i) if i.isdigit() else i) for i in items}
+        values = {_item(rng).lower().replace(" ", "_"): (int(i) if i.isdigit() else i) for i in items}
         return "Write as JSON: " + "; ".join(f"{k} is {v}" for k, v in values.items()), json.dumps(values)
-    field = rng.choice([f for f in writer.tool().fields if f.kind not in ("switch", "choice")] or [world.Field("city", "city", "", ("{v}",))])
-    value, surface = world.draw_value(field, rng, False)
-    return f"Write this {field.name} as JSON: {surface}", json.dumps(value)
+    if style == 3:
+        return f"Write each as a name: {'; '.join(items)}", "\n".join("_".join(item.split()) for item in items)
+    fields = [f for f in (world_words.made_up_field(rng) for _ in range(4)) if f.kind not in ("switch", "choice")]
+    drawn = [(f, *world.draw_value(f, rng, False)) for f in fields or [world.Field("city", "city", "", ("{v}",))]]
+    return "Write each as JSON:\n" + "\n".join(f"{f.name}: {surface}" for f, _, surface in drawn), "\n".join(json.dumps(v) for _, v, _ in drawn)
+
+
+def task_lookup(writer: Writer) -> tuple[str, str]:
+    """Look keys up in a table: the answer is the text beside each."""
+    rng = writer.rng
+    table = {_item(rng): _item(rng) for _ in range(rng.randint(3, 10))}
+    keys = rng.sample(list(table), rng.randint(1, len(table)))
+    rows = list(table.items())
+    if rng.random() < 0.3:
+        rows, keys = [(v, k) for k, v in rows], keys
+        return ("Find what each belongs to.\n" + "\n".join(f"- {a}: {b}" for a, b in rows) + "\nOf: " + "; ".join(keys), "\n".join(table[k] for k in keys))
+    return "Look up.\n" + "\n".join(f"- {k}: {v}" for k, v in rows) + "\nKeys: " + "; ".join(keys), "\n".join(table[k] for k in keys)
 
 
 def task_words(writer: Writer) -> tuple[str, str]:
@@ -192,7 +217,7 @@ def task_call(writer: Writer) -> list[dict]:
 
 def task_define(writer: Writer) -> list[dict]:
     """A real tool definition from its description, labelled domains only."""
-    tool = writer.vary(writer.rng.choice(_labelled())).tool
+    tool = writer.vary(writer.rng.choice(_labelled()), fields=False).tool
     return [*prompts.adaption_messages(tool.description), {"role": "assistant", "content": prompts.tools_answer([tool])}]
 
 
@@ -207,8 +232,8 @@ def _labelled() -> list[world.WorldTool]:
     return world.world_tools("labelled", "train")
 
 
-TASKS = ((task_call, 0.25), (task_forms, 0.18), (task_form, 0.14), (task_choose, 0.12), (task_copy, 0.10), (task_generate, 0.07),
-         (task_words, 0.05), (task_define, 0.05), (task_outline, 0.04))
+TASKS = ((task_forms, 0.28), (task_call, 0.16), (task_lookup, 0.12), (task_copy, 0.10), (task_choose, 0.09), (task_form, 0.08),
+         (task_generate, 0.05), (task_words, 0.05), (task_define, 0.04), (task_outline, 0.03))
 
 
 def conversation(rng: random.Random, made_up: float = 0.0) -> list[dict]:
@@ -222,13 +247,6 @@ def conversation(rng: random.Random, made_up: float = 0.0) -> list[dict]:
         user, answer = made
         made = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}, {"role": "assistant", "content": answer}]
     return with_made_up_values(made, rng) if rng.random() < made_up else made
-
-
-def conversations(seed: int) -> Iterator[list[dict]]:
-    """Endless conversations without anything made up."""
-    rng = random.Random(f"general/{seed}")
-    while True:
-        yield conversation(rng)
 
 
 def curriculum(seed: int, order: list[int], plain_rows: int) -> Iterator[list[dict]]:
@@ -262,7 +280,7 @@ def with_made_up_values(messages: list[dict], rng: random.Random) -> list[dict]:
     def made_up(match: re.Match) -> str:
         word = match.group()
         if word.lower() not in swap:
-            swap[word.lower()] = nonsense(rng).lower()
+            swap[word.lower()] = world_words.word(rng)
         return swap[word.lower()].capitalize() if word[0].isupper() else swap[word.lower()]
 
     def rewrite(text: str) -> str:
@@ -318,7 +336,8 @@ def train_tokenizer(seed: int, rows: int = 20_000):
 
 
 def _tokenizer_text(seed: int, rows: int) -> Iterator[str]:
-    for _, messages in zip(range(rows), conversations(seed)):
+    rng = random.Random(f"tokenizer/{seed}")
+    for messages in (conversation(rng, 0.4) for _ in range(rows)):
         for message in messages:
             content = message["content"]
             yield from [content] if isinstance(content, str) else [text for kind, text in content if kind == "text"]

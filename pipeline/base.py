@@ -19,13 +19,14 @@ from data.schema import write_json
 from data.tasks import Row
 from pipeline.settings import writable
 
-BATCH_ROWS = 36
+BATCH_ROWS = 32
 STEPS, PLAIN_STEPS = 5000, 600          # after the plain ones most rows have made-up tools, names and titles: else values were recalled (LOG.md)
 SHAPE = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 5, "num_attention_heads": 8, "num_key_value_heads": 8}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="runs/base", help="folder of the run")
+    parser.add_argument("--model", default=None, help="go on from this model's weights and tokenizer instead of fresh ones")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"optimizer steps of {BATCH_ROWS} rows, each row seen once")
     parser.add_argument("--seed", type=int, default=0, help="seed of the text, the tokenizer's sample and the fresh weights")
     parser.add_argument("--threads", type=int, default=1, help="threads of each process")
@@ -41,29 +42,34 @@ def main(args: argparse.Namespace) -> int:
     writable(out)
     base = out / "base"
     if rank == 0:
-        write_base(base, args.seed)
+        write_base(base, args.seed, args.model)
     while not (base / "config.json").is_file():
         time.sleep(0.2)
     tokenizer = load_tokenizer(base)
 
     def rows() -> list[Row]:
-        texts = world_text.curriculum(args.seed, epoch_order(args.steps * BATCH_ROWS, 0, args.seed), PLAIN_STEPS * BATCH_ROWS)
+        texts = world_text.curriculum(args.seed, epoch_order(args.steps * BATCH_ROWS, 0, args.seed), 0 if args.model else PLAIN_STEPS * BATCH_ROWS)
         return [Row(str(number), "text", *encode_chat(messages, tokenizer)) for number, messages in enumerate(texts)]
 
-    run_training(TrainConfig(stage="pretrain", model=str(base), out=str(out / "run"), learning_rate=2e-3, global_batch_size=BATCH_ROWS,
-                             micro_batch_tokens=700, precision="bf16", weight_decay=0.1, beta2=0.95, warmup_ratio=0.04,
-                             max_steps=args.steps, checkpoint_steps=400, seed=args.seed, threads=args.threads), rows=rows, tokenizer=tokenizer)
+    run_training(TrainConfig(stage="pretrain", model=str(base), out=str(out / "run"), optimizer="muon", learning_rate=1.4e-3,
+                             global_batch_size=BATCH_ROWS, micro_batch_tokens=1300, weight_decay=0.1, beta2=0.95, warmup_ratio=0.04,
+                             max_steps=args.steps, checkpoint_steps=200, seed=args.seed, threads=args.threads), rows=rows, tokenizer=tokenizer)
     if rank == 0:
         shutil.copytree(out / "run" / "model", out / "model", dirs_exist_ok=True)
         print(f"{out / 'model'}: config.json, tokenizer.json, model.safetensors")
     return 0
 
 
-def write_base(base: Path, seed: int) -> None:
-    """Train the tokenizer and write it with the config; config.json comes last."""
+def write_base(base: Path, seed: int, start: str | None = None) -> None:
+    """Train the tokenizer and write it with the config, or copy those of `start` with its weights; config.json comes last."""
     if (base / "config.json").is_file():
         return
     base.mkdir(parents=True, exist_ok=True)
+    if start:
+        for name in ("tokenizer.json", "model.safetensors", "config.json"):
+            shutil.copyfile(Path(start) / name, base / f"{name}.tmp")
+            (base / f"{name}.tmp").rename(base / name)
+        return
     tokenizer = world_text.train_tokenizer(seed)
     tokenizer.save(str(base / "tokenizer.json"))
     write_json(base / "config.json", {
