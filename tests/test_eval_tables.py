@@ -55,6 +55,7 @@ def test_our_rows_stand_beside_the_papers_with_intervals_and_warnings(summary, t
     assert any("ours: overall 100.00 [" in note for note in table.notes) and table.markdown().count("|") > 200
     other = summary | {"edition": "v4", "counts": {"missing": 3}}
     assert "other data (v4), not every entry" in eval.tables.comparable(other)
+    assert "3 prompts were too long" in eval.tables.comparable(summary | {"undecodable_reasons": {"refused": 3}})
     third = table_3({"raw": [summary, summary], "joint": [summary]}, {"raw": ("Raw", (72.06, 56.93, 64.50))})
     assert third.rows[0][:5] == ("Raw", 2, "100.00 ± 0.00", 72.06, pytest.approx(27.94)) and third.rows[1][3] is None
     second = table_2({"ours": {"apibank": {"scores": {"overall": {"value": 50.0, "low": 40.0, "high": 60.0}}}}})
