@@ -30,6 +30,7 @@ PLACES = ("", "bfcl", "data", "bfcl_eval/data", "berkeley-function-call-leaderbo
           "berkeley-function-call-leaderboard/bfcl_eval/data")
 CALLED = "irrelevance_error:decoder_success"
 UNKNOWN = "unknown_entry"
+REFUSED = "refused"                     # finish_reason of a prompt that the model had no room for: it answered nothing
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def judge(entry: Entry, answer: Answer, *, decoder: str = "auto", rules: str = "
     calls = decode(entry, answer, decoder=decoder, rules=rules)
     failure = calls if isinstance(calls, Undecodable) else check_shape(calls, rules)
     underscore_names = bool(answer.record.get("underscore_names", underscore_names))
-    if entry.category in IRRELEVANCE:
+    if entry.category in IRRELEVANCE and not (failure and failure.reason == REFUSED):
         verdict = Verdict(True) if failure or not any(calls) else Verdict(False, CALLED)
     elif failure:
         verdict = Verdict(False, failure.error_type)
@@ -156,6 +157,8 @@ def decode(entry: Entry, answer: Answer, *, decoder: str = "auto", rules: str = 
     """The calls of an answer, native (`output`) or text, or Undecodable."""
     if answer.fault:
         return Undecodable(FAILED, f"json:{answer.fault}")
+    if answer.record.get("finish_reason") == REFUSED:
+        return Undecodable(FAILED, REFUSED)
     if "text" in answer.record and answer.record.get("output") is None:
         return decode_text(answer.record["text"], entry.language, decoder=decoder, rules=rules)
     return answer.record.get("output")

@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the sampling, where the temperature is not 0")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the model's weights")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-    parser.add_argument("--max-rows", type=int, default=256, help="answers decoded at once")
+    parser.add_argument("--max-rows", type=int, help="answers decoded at once (default: 64 on a CPU, where prompts of uneven "
+                                                     "length waste attention; 256 on a GPU)")
     parser.add_argument("--cache-gb", type=float, help="key-value cache, 10^9 bytes (default: half of the free memory)")
     parser.add_argument("--threads", type=int, help="CPU threads of this process")
     parser.add_argument("--no-language-note", action="store_true", help="bfcl: do not say which language's syntax is wanted")
@@ -139,7 +140,8 @@ def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[st
                    max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=args.seed,
                    eos_ids=tokenizer.eos_ids, vocab_size=tokenizer.vocab_size,
                    banned_ids=sorted(set(tokenizer.special_ids) - set(tokenizer.eos_ids)),
-                   max_rows=args.max_rows, cache_gb=args.cache_gb, progress=rank == 0)
+                   max_rows=args.max_rows or (64 if args.device == "cpu" else 256), cache_gb=args.cache_gb,
+                   progress=rank == 0)
     return {key: value for key, value in read_shares(folder).items() if key in set(item_ids)}
 
 

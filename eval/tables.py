@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.schema import read_json, write_json, write_text
-from eval.bfcl import LIVE, SIZES_2024
+from eval.bfcl import LIVE, REFUSED, SIZES_2024
 from eval.charts import STYLE, interval_panel
 from eval.paper import TABLE_1, TABLE_1_COLUMNS, TABLE_2
 from eval.score import run_module
@@ -135,6 +135,8 @@ def comparable(summary: Mapping) -> str:
         reasons.append(f"other data ({summary.get('edition')})")
     if not summary.get("complete", False) or summary.get("limited_to") or summary.get("counts", {}).get("missing"):
         reasons.append("not every entry was answered")
+    if refused := summary.get("undecodable_reasons", {}).get(REFUSED):
+        reasons.append(f"{refused} prompts were too long for the model")
     return "not comparable with the paper: " + ", ".join(reasons) if reasons else "same data and rules as the paper"
 
 

@@ -1,7 +1,8 @@
 """`tooldev.py ablate`: the five variants of Table 3 and the rounds after them, over seeds, with paired tests.
 
 Every seed draws its own labelled examples, queries and test items, so test items pool over seeds as independent ones. A seed is a run
-of its own under OUT/seed-K and resumes on its own; `--jobs` runs several at a time. The table goes to OUT/ablation.md and .json.
+of its own under OUT/seed-K and resumes on its own; `--jobs` runs several at a time. The table goes to OUT/ablation.md and .json. Several
+bases (`--model A B`) are as many ablations, each under OUT/ and the name of its folder.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--first-seed", type=int, default=0, help="the first of them")
     parser.add_argument("--jobs", type=int, default=1, help="seeds at a time, each with its share of the cores")
     parser.add_argument("--out", default="runs/ablation", help="folder; the same command resumes")
-    parser.add_argument("--model", default=None, help="base to use instead of the embedded one, model/tiny")
+    parser.add_argument("--model", nargs="+", help="bases to use instead of the embedded one, model/tiny")
     parser.add_argument("--quick", action="store_true", help="little data, to try the command out")
     parser.add_argument("--one-seed", action="store_true", help="only run --first-seed, without the table (what --jobs starts)")
 
@@ -38,19 +39,23 @@ def main(args: argparse.Namespace) -> int:
     writable(out)
     if args.seeds < 1 or args.jobs < 1:
         raise ValueError(f"--seeds {args.seeds} and --jobs {args.jobs} must be 1 or more")
-    model, seeds = args.model or str(home("model", "tiny")), range(args.first_seed, args.first_seed + args.seeds)
+    models, seeds = args.model or [str(home("model", "tiny"))], range(args.first_seed, args.first_seed + args.seeds)
+    places = [out] if len(models) == 1 else [out / Path(model).resolve().name for model in models]
+    if len(set(places)) < len(places):
+        raise ValueError(f"--model {' '.join(models)}: two folders of one name would share a place under {out}; rename one")
     if args.one_seed:
-        run_seed(out, model, sizes, args.first_seed)
+        run_seed(out, models[0], sizes, args.first_seed)
         return 0
+    runs = [(place, model, seed) for place, model in zip(places, models) for seed in seeds]
     if args.jobs == 1:
-        for seed in seeds:
-            run_seed(out, model, sizes, seed)
+        for place, model, seed in runs:
+            run_seed(place, model, sizes, seed)
     else:
-        more = ("--out", args.out, *["--quick"] * args.quick, *(("--model", args.model) if args.model else ()))
-        run_jobs([Job(f"seed {seed}", ("ablate", "--one-seed", "--first-seed", str(seed), *more), out / f"seed-{seed}.log") for seed in seeds],
-                 args.jobs)
-    table = collect(out, seeds, sizes)
-    print(table)
+        jobs = [(place, seed, ("ablate", "--one-seed", "--first-seed", str(seed), "--out", str(place), "--model", model, *["--quick"] * args.quick))
+                for place, model, seed in runs]
+        run_jobs([Job(f"{place.name}, seed {seed}", command, place / f"seed-{seed}.log") for place, seed, command in jobs], args.jobs)
+    for place, model in zip(places, models):
+        print(f"{model}:", collect(place, seeds, sizes), sep="\n\n")
     return 0
 
 

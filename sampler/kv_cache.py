@@ -182,6 +182,8 @@ class LayerCache:
                 values = self.prefix_v[piece.slot, :, :end][None]
             if groups > 1:
                 keys, values = keys.repeat_interleave(groups, dim=1), values.repeat_interleave(groups, dim=1)
+            else:
+                keys = keys.contiguous()               # keys that lie (D, T) would get the slow kernel
             parts.append(F.scaled_dot_product_attention(q[:, :, new], keys, values, mask, is_causal=mask is None,
                                                         scale=scale))
         return torch.cat(parts, dim=2)                                                   # (1, H, S, D)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import tooldev
-from pipeline import controls
+from pipeline import ablation, controls
 from pipeline.demo import WorldSizes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,6 +100,25 @@ def test_an_unwritable_folder_is_refused_before_any_work(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     assert tooldev.main(["demo", "--quick", "--out", str(tmp_path / "file" / "run")]) == 2
     assert "cannot write there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_ablation_takes_several_bases_each_in_a_folder_of_its_own(jobs, tmp_path, monkeypatch, capsys):
+    began = []
+
+    def started(waiting, at_once):
+        for job in waiting:
+            assert tooldev.main(list(job.arguments)) == 0
+
+    monkeypatch.setattr(ablation, "run_seed", lambda out, model, sizes, seed: began.append((out.name, model, seed)))
+    monkeypatch.setattr(ablation, "run_jobs", started)
+    monkeypatch.setattr(ablation, "collect", lambda out, seeds, sizes: f"table of {out.name}")
+    command = ["ablate", "--seeds", "2", "--jobs", jobs, "--out", str(tmp_path / "three"), "--model"]
+    assert tooldev.main([*command, "ckpt/a", "ckpt/b"]) == 0
+    assert began == [("a", "ckpt/a", 0), ("a", "ckpt/a", 1), ("b", "ckpt/b", 0), ("b", "ckpt/b", 1)]
+    assert "ckpt/b:\n\ntable of b" in capsys.readouterr().out
+    assert tooldev.main([*command, "ckpt/a"]) == 0 and began[-1] == ("three", "ckpt/a", 1)
+    assert tooldev.main([*command, "x/a", "y/a"]) == 2 and "one name" in capsys.readouterr().err
 
 
 def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, tmp_path, monkeypatch, capsys):

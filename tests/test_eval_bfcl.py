@@ -144,6 +144,14 @@ def test_calls_where_nothing_fits_are_counted(tmp_path):
     assert summary["wrote_tools_instead"] == 1
 
 
+def test_a_prompt_too_long_for_the_model_is_not_a_right_refusal_to_call(tmp_path):
+    benchmark = load_benchmark(bfcl_folder(tmp_path, irrelevance=2))
+    rows = [{"id": "irrelevance_0", "text": "", "finish_reason": "refused"}, {"id": "irrelevance_1", "text": NO_CALL}]
+    verdicts, summary = score_answers(benchmark, map(Answer, rows))
+    assert [(v["valid"], v["outcome"]) for v in verdicts] == [(False, "undecodable"), (True, "right")]
+    assert verdicts[0]["reason"] == "refused" and summary["irrelevance"]["n"] == 1
+
+
 @pytest.mark.parametrize(("line", "reason"), [
     (b'{"id": "simple_0", "output": [{"lamp.set": {"level": 1e400}}]}', "json:number_too_large"),
     (b'{"id": "simple_0", "output": [{"lamp.set": {"level": NaN}}]}', "json:value_not_json"),

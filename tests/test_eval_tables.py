@@ -1,7 +1,12 @@
 """Tables and figures, the download command, and the generating command with a tiny model."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 import zipfile
+from pathlib import Path
 
 import pytest
 from eval_fixtures import apibank_folder, bfcl_folder, call_text, real, records, teval_folder
@@ -19,6 +24,8 @@ from eval.paper import TABLE_1
 from eval.prompting import Display, apibank_reply, bfcl_messages, teval_reply
 from eval.score import run_module
 from eval.tables import figure, leaderboard_row, read_leaderboard, recompute_table_1, table_1, table_2, table_3
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -48,6 +55,7 @@ def test_our_rows_stand_beside_the_papers_with_intervals_and_warnings(summary, t
     assert any("ours: overall 100.00 [" in note for note in table.notes) and table.markdown().count("|") > 200
     other = summary | {"edition": "v4", "counts": {"missing": 3}}
     assert "other data (v4), not every entry" in eval.tables.comparable(other)
+    assert "3 prompts were too long" in eval.tables.comparable(summary | {"undecodable_reasons": {"refused": 3}})
     third = table_3({"raw": [summary, summary], "joint": [summary]}, {"raw": ("Raw", (72.06, 56.93, 64.50))})
     assert third.rows[0][:5] == ("Raw", 2, "100.00 ± 0.00", 72.06, pytest.approx(27.94)) and third.rows[1][3] is None
     second = table_2({"ours": {"apibank": {"scores": {"overall": {"value": 50.0, "low": 40.0, "high": 60.0}}}}})
@@ -140,3 +148,20 @@ def test_eval_generates_scores_and_resumes_to_the_same_files(tmp_path, tiny_fold
     for name in ("answers.jsonl", "verdicts.jsonl", "summary.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     assert run_module(eval.run, [*command, str(tmp_path / "a"), "--temperature", "1"]) == 2 and "temperature" in capsys.readouterr().err
+
+
+def test_eval_killed_and_typed_again_ends_with_the_same_files(tmp_path, tiny_folder):
+    data = bfcl_folder(tmp_path / "data")
+    command = ["--bench", "bfcl", "--data", str(data), "--model", str(tiny_folder), "--max-new-tokens", "400", "--max-rows", "2",
+               "--threads", "1", "--out"]
+    assert run_module(eval.run, [*command, str(tmp_path / "whole")]) == 0
+    file = tmp_path / "killed" / "generation" / "completions-0.jsonl"
+    process = subprocess.Popen([sys.executable, str(ROOT / "tooldev.py"), "eval", *command, str(tmp_path / "killed")])
+    while not (file.exists() and file.read_bytes().count(b"\n") >= 3):                       # the settings and two answers
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL and len(records(file)) < 15 and not (tmp_path / "killed" / "answers.jsonl").exists()
+    assert run_module(eval.run, [*command, str(tmp_path / "killed")]) == 0
+    for name in ("answers.jsonl", "verdicts.jsonl", "summary.json"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name

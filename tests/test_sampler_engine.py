@@ -296,6 +296,21 @@ def test_a_prompt_too_long_for_the_budget_is_refused_and_the_others_go_on(model,
         generate(model, [[1]], max_new_tokens=400, cache_gb=1e-5)
 
 
+def test_prefill_hands_the_fused_attention_kernel_rows_it_can_read(monkeypatch):
+    """Keys whose last dimension is strided take a kernel five times as slow."""
+    attend, strides = sampler.kv_cache.F.scaled_dot_product_attention, set()
+
+    def spy(q, k, v, *args, **kwargs):
+        strides.update((k.stride(-1), v.stride(-1)))
+        return attend(q, k, v, *args, **kwargs)
+
+    monkeypatch.setattr(sampler.kv_cache.F, "scaled_dot_product_attention", spy)
+    shared = [[7] * 40 + p for p in make_prompts(6, seed=8)]
+    for config in ("llama-mha", "qwen2.5-tied"):
+        generate(tiny_model(CONFIGS[config]), shared, max_new_tokens=2, prefill_chunk=16)
+    assert strides == {1}
+
+
 def test_shared_text_is_prefilled_once(model):
     shared = [[7] * 40 + p for p in make_prompts(10, seed=8)] + [[8] * 30 + p for p in make_prompts(10, seed=9)]
     stats = {}
