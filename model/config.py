@@ -217,6 +217,8 @@ def _rope_of(rope: dict, outer_theta: float | None) -> tuple[float, RopeScaling 
     if not isinstance(rope, dict):
         raise ValueError(f"rope_parameters / rope_scaling must be an object, found {rope!r}")
     kind = rope.get("rope_type", rope.get("type", "default"))
+    if rope.get("type") not in (None, kind):       # older versions of the reference read `type`, newer ones `rope_type`
+        raise ValueError(f"rope_type is {kind!r}, but type {rope['type']!r}; keep the right one")
     if kind not in ROPE_TYPES or any(isinstance(value, dict) for value in rope.values()):
         raise ValueError(f"rope type {kind!r} with {rope!r} is not supported; supported: {', '.join(ROPE_TYPES)}")
     if rope.get("partial_rotary_factor") not in (None, 1):
@@ -240,20 +242,21 @@ def _window(raw: dict, family: str) -> tuple[int | None, int]:
     layers = raw["num_hidden_layers"]
     if family == "llama":
         return None, 0
+    window = raw.get("sliding_window", 4096)       # absent means 4096, as in the reference; Mistral v0.3 says null
     if family == "mistral":
-        return raw.get("sliding_window", 4096), 0  # absent means 4096 for Mistral; v0.3 says null
+        return window, 0
     kinds = raw.get("layer_types")
-    if not _flag(raw, "use_sliding_window") or raw.get("sliding_window") is None:
+    if not _flag(raw, "use_sliding_window") or window is None:
         return None, 0
     if kinds is None:
         first = raw.get("max_window_layers", 28)
         if isinstance(first, bool) or not isinstance(first, int) or first < 0:
             raise ValueError(f"max_window_layers must be 0 or more, found {first!r}")
-        return raw["sliding_window"], first
+        return window, first
     first = kinds.count("full_attention") if isinstance(kinds, list) else 0
     if kinds != ["full_attention"] * first + ["sliding_attention"] * (layers - first):
         raise ValueError(f"layer_types {kinds!r} is not supported: only full attention first, then sliding attention")
-    return raw["sliding_window"], first
+    return window, first
 
 
 def _flag(raw: dict, key: str) -> bool:
@@ -269,5 +272,5 @@ def _check_positive_int(name: str, value: object) -> None:
 
 
 def _check_positive_number(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e30:
-        raise ValueError(f"{name} must be a positive number, found {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 2**63:
+        raise ValueError(f"{name} must be a positive number below 2**63, found {value!r}")

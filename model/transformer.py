@@ -97,6 +97,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, pa
     The one place where the kernel is chosen. PyTorch's scaled_dot_product_attention takes its fused kernel on a CPU,
     and on a GPU flash (sm_80 up) or memory-efficient (V100, T4) attention: all keep scores and softmax in float32, so
     fp16 survives logits beyond 65504. Key/value heads are repeated because the memory-efficient kernel knows no groups.
+    With a cache, the cache attends (sampler/kv_cache.py): prefill by the same kernels, decoding by matmuls, scores in float32.
     A window is a boolean mask, and only where it is shorter than the row. A pack is split by `Pack`. `memo` is that of
     `fused.CausalAttention`.
     """

@@ -69,6 +69,29 @@ def test_cached_equals_uncached(name, prefill):
         torch.testing.assert_close(cached, model(ids), rtol=0, atol=ATOL)
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_samplers_cache_equals_no_cache(name):
+    """Three prompts prefilled as one row, one of them in two pieces, then decoded together for 40 steps."""
+    model, ids, lengths = tiny_model(CONFIGS[name]), token_ids(3, 96), torch.tensor([50, 7, 33])
+    cache = KVCache(model.config, slots=3, width=2, prefix_length=50, suffix_length=40, dtype=torch.float32,
+                    device=torch.device("cpu"))
+    with torch.no_grad():
+        whole = model(ids)
+        for pieces in ([Piece(0, 0, 20), Piece(1, 0, 7), Piece(2, 0, 33)], [Piece(0, 20, 30)]):
+            slots = torch.cat([torch.full((piece.length,), piece.slot) for piece in pieces])
+            positions = torch.cat([torch.arange(piece.start, piece.start + piece.length) for piece in pieces])
+            cache.begin_prefill(pieces)
+            prefilled = model(ids[slots, positions][None], position_ids=positions[None], cache=cache)
+            torch.testing.assert_close(prefilled[0], whole[slots, positions], rtol=0, atol=ATOL)
+        cache.set_rows([(0, 1), (1, 0), (2, 1)])
+        rows = torch.arange(3)
+        for step in range(40):
+            positions = lengths + step
+            cache.begin_decode(torch.full((3,), step), step)
+            decoded = model(ids[rows, positions][:, None], position_ids=positions[:, None], cache=cache)
+            torch.testing.assert_close(decoded[:, 0], whole[rows, positions], rtol=0, atol=ATOL)
+
+
 def test_the_layouts_agree_to_the_last_digits_in_float64():
     """So the differences in float32 are rounding and nothing else."""
     model, ids, lengths = tiny_model(CONFIGS["qwen2-window"]).double(), token_ids(1, 96), [50, 6, 40]

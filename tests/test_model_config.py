@@ -64,6 +64,14 @@ def test_qwens_window_counts_only_where_it_is_switched_on():
     assert [on.window(layer) for layer in range(3)] == [None, None, 8]
 
 
+@pytest.mark.parametrize("raw", [MISTRAL, QWEN | {"use_sliding_window": True, "max_window_layers": 0}])
+def test_a_window_that_is_not_given_is_the_references_default(raw):
+    """4096, which no key says; null is no window."""
+    absent = {key: value for key, value in raw.items() if key != "sliding_window"}
+    assert ModelConfig.from_dict(absent).window(0) == 4096
+    assert ModelConfig.from_dict(raw | {"sliding_window": None}).window(0) is None
+
+
 @pytest.mark.parametrize(("raw", "words"), [
     (LLAMA | {"architectures": ["GemmaForCausalLM"], "model_type": "gemma"}, "GemmaForCausalLM.*Qwen2ForCausalLM"),
     (LLAMA | {"architectures": ["Qwen2ForCausalLM"]}, "Qwen2ForCausalLM.*llama"),
@@ -92,6 +100,8 @@ def test_qwens_window_counts_only_where_it_is_switched_on():
     (LLAMA | {"rope_scaling": LLAMA3_ROPE, "rope_parameters": {"rope_type": "default"}}, "rope_parameters.*disagree"),
     (LLAMA | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, "rope_theta is 500000.0, but 10000.0"),
     (LLAMA | {"rope_theta": [1e4]}, "rope_theta"),
+    (LLAMA | {"rope_theta": 10**20}, "rope_theta must be"),
+    (LLAMA | {"rope_scaling": {"rope_type": "default", "type": "yarn", "factor": 4.0}}, "rope_type is 'default'.*yarn"),
     (LLAMA | {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor 0.5"),
     (LLAMA | {"tie_word_embeddings": "false"}, "tie_word_embeddings must be true or false"),
     (LLAMA | {"attention_bias": 1}, "attention_bias must be true or false"),
