@@ -284,7 +284,7 @@ def accumulate_gradients(trainer: Trainer, batches: Sequence[MicroBatch]) -> tup
     loss = torch.zeros((), dtype=torch.float64, device=processes.device)
     for index, batch in share(batches, processes.dist_rank, processes.world_size):
         if config.dropout > 0.0:                            # a seed per pass: no random state to carry over a restart
-            torch.manual_seed((config.seed * 1_000_003 + trainer.step) * 1_000_003 + index)
+            torch.manual_seed(((config.seed * 1_000_003 + trainer.step) * 1_000_003 + index) % 2**63)
         loss_sum = batch_loss(trainer.model, batch.to(processes.device), weights, config.loss_chunk)
         (loss_sum * (trainer.loss_scale.scale / sum(counts))).backward()
         flat.collect()
