@@ -294,7 +294,7 @@ class Round:
         config, shape = self.config, read_config(self.start)
         start = {"previous": self.start, "joint": self.folder.parent / "joint" / "adapter", "base": ""}[config.init]
         ours = {"seed": stage_seed(config.seed, config.round, "train") % 2**31, "rank": shape["r"],
-                "alpha": float(shape["lora_alpha"])}
+                "alpha": float(shape["lora_alpha"]), "targets": ",".join(shape["target_modules"])}
         return TrainConfig(stage="evolve", model=config.model, adapter=str(start), out=str(self.folder),
                            data=str(self.folder / "accepted.jsonl"), **{**ours, **config.train})
 

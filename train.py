@@ -418,9 +418,12 @@ def prepare(config: TrainConfig, processes: Processes, rows: Any, validation: Se
             if (stored["r"], stored["lora_alpha"]) != (config.rank, config.alpha):
                 raise ValueError(f"--adapter {config.adapter} has rank {stored['r']} and alpha {stored['lora_alpha']}, not "
                                  f"{config.rank} and {config.alpha}; pass its own --rank and --alpha")
+            if set(stored["target_modules"]) != set(config.target_modules):
+                raise ValueError(f"--adapter {config.adapter} adapts {', '.join(stored['target_modules'])}, not "
+                                 f"{', '.join(config.target_modules)}; pass its own --targets")
             load_adapter(model, config.adapter, dropout=config.dropout)
         elif not lora_layers(model):
-            apply_lora(model, config.rank, config.alpha, config.dropout, seed=config.seed)
+            apply_lora(model, config.rank, config.alpha, config.dropout, config.target_modules, seed=config.seed)
         named = lora_parameters(model)
     model.checkpoint_every = config.gradient_checkpointing
     flat = FlatWeights(named)

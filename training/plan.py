@@ -107,7 +107,7 @@ def trained_weights(config: Any, shape: Any) -> int:
     """Weights that train: LoRA's, or all (pretrain)."""
     if config.stage == "pretrain":
         return base_weights(shape)
-    return shape.num_hidden_layers * config.rank * sum(i + o for i, o in linears(shape).values())
+    return shape.num_hidden_layers * config.rank * sum(sum(linears(shape)[name]) for name in config.target_modules)
 
 
 def flops(config: Any, shape: Any, tokens: float, share: float) -> float:
@@ -117,27 +117,28 @@ def flops(config: Any, shape: Any, tokens: float, share: float) -> float:
     return tokens * (passes * body_weights(shape) + head)
 
 
-def block_bytes(shape: Any, rank: int, size: int, on_cpu: bool) -> int:
-    """Bytes that a token leaves in one block, not checkpointed, for its backward pass; `size` bytes a value.
+def block_bytes(shape: Any, ranks: int, size: int, on_cpu: bool) -> int:
+    """Bytes that a token leaves in one block, not checkpointed, for its backward pass; `size` bytes a value, `ranks` of its adapters.
 
     Norms keep their input and give one; attention keeps q, k, v (key/value heads repeated), its result twice and a number
     per head; the MLP keeps gate, up and their product. On a GPU the plain expressions keep more (model/fused.py).
     """
     E, F, Q = shape.hidden_size, shape.intermediate_size, shape.num_attention_heads * shape.head_dim
     norms = 2 * (2 * E * size + 4) + (0 if on_cpu else 2 * 4 * E)
-    return norms + 5 * Q * size + 4 * shape.num_attention_heads + (3 if on_cpu else 4) * F * size + 7 * rank * size
+    return norms + 5 * Q * size + 4 * shape.num_attention_heads + (3 if on_cpu else 4) * F * size + ranks * size
 
 
 def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
     """Bytes by part on one process. One block's work and the loss are never there at one time: the larger counts."""
     size, wide, on_cpu = dtype.itemsize, max(dtype.itemsize, 4), device.type == "cpu"
-    full, trained, rank = config.stage == "pretrain", trained_weights(config, shape), config.rank
+    full, trained = config.stage == "pretrain", trained_weights(config, shape)
+    ranks = config.rank * len(config.target_modules)
     E, F, V, Q = (shape.hidden_size, shape.intermediate_size, shape.vocab_size, shape.num_attention_heads * shape.head_dim)
     tokens = max(longest, min(config.micro_batch_tokens, config.global_batch_size * longest))
     every, layers = config.gradient_checkpointing, shape.num_hidden_layers
     checkpointed = -(-layers // every) if every else 0
     memo = (Q * size + 4 * shape.num_attention_heads) * (on_cpu and dtype == torch.bfloat16)
-    kept = checkpointed * (2 * E * size + 7 * rank * size + memo) + (layers - checkpointed) * block_bytes(shape, rank, size, on_cpu)
+    kept = checkpointed * (2 * E * size + ranks * size + memo) + (layers - checkpointed) * block_bytes(shape, ranks, size, on_cpu)
     work = (3 + 3 * bool(checkpointed)) * F * size + 3 * E * size       # gate, up, product and their gradients
     scored = int(tokens * min(1.0, share))
     chunk = min(config.loss_chunk, max(scored, 1))
