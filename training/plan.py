@@ -1,9 +1,10 @@
 """The plan of a run, before any work: memory by part, rows, tokens, steps, hours; what cannot fit is refused.
 
-Memory is arithmetic over the shapes; tests/training/test_plan.py and benchmarks/train_memory.py hold it against measured
+Memory is arithmetic over the shapes; tests/test_train_plan.py and benchmarks/train_memory.py hold it against measured
 peaks. Hours are an estimate from a matmul timed on the spot.
 """
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -63,11 +64,12 @@ def make_plan(config: Any, shape: Any, lengths: Sequence[int], supervised: int, 
     available = available_memory(device) if available is None else available
     share = supervised / sum(lengths)
     trained = trained_weights(config, shape)
-    tokens = sum(lengths) * steps * config.global_batch_size / len(lengths)
+    epochs = steps / -(-len(lengths) // config.global_batch_size)           # an epoch's last step may be short
+    tokens = sum(lengths) * epochs
     accum = -(-config.global_batch_size * sum(lengths) // len(lengths) // config.micro_batch_tokens // world_size)
     memory = memory_parts(config, shape, max(lengths), share, dtype, device)
     facts = (f"global batch {config.global_batch_size} rows, about {max(1, accum)} x {config.micro_batch_tokens:,} tokens x "
-             f"{world_size} processes | {steps:,} steps | {steps * config.global_batch_size / len(lengths):.2f} epochs | "
+             f"{world_size} processes | {steps:,} steps | {epochs:.2f} epochs | "
              f"{trained / 1e6:.2f} M of {(base_weights(shape) + (0 if config.stage == 'pretrain' else trained)) / 1e6:,.1f} M "
              f"weights train | {str(dtype).removeprefix('torch.')}")
     sample = lengths[:config.global_batch_size]
@@ -156,8 +158,8 @@ def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: tor
 
 def remedy(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype, device: torch.device, available: int) -> str:
     """The first option that would make a run fit."""
-    def fits(**changes: Any) -> bool:
-        return sum(memory_parts(replace(config, **changes), shape, longest, share, dtype, device).values()) <= available
+    def fits(precision: torch.dtype = dtype, **changes: Any) -> bool:
+        return sum(memory_parts(replace(config, **changes), shape, longest, share, precision, device).values()) <= available
 
     tried: dict[str, Any] = {}
     for name, value in (("gradient_checkpointing", 1), ("loss_chunk", 256),
@@ -168,7 +170,10 @@ def remedy(config: Any, shape: Any, longest: int, share: float, dtype: torch.dty
         if fits(**tried):
             return "use " + " ".join(f"--{key.replace('_', '-')} {setting}" for key, setting in tried.items())
     if dtype.itemsize > 2:
-        return "use --precision bf16 (or fp16 on a GPU before sm_80)"
+        for changes in ({}, tried):
+            if fits(torch.bfloat16, **changes):
+                return " ".join(["use --precision bf16 (or fp16 on a GPU before sm_80)",
+                                 *(f"--{key.replace('_', '-')} {setting}" for key, setting in changes.items())])
     return f"rows of {longest:,} tokens do not fit with any option; use a shorter --max-length, a smaller model or a larger device"
 
 
@@ -179,10 +184,13 @@ def available_memory(device: torch.device) -> int:
     """Bytes that a process may take: free memory of the GPU, or MemAvailable shared by the processes of this machine."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    import os
-    with open("/proc/meminfo", encoding="ascii") as file:
-        fields = dict(line.split(":") for line in file)
-    return int(fields["MemAvailable"].split()[0]) * 1024 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":") for line in file)
+    except OSError:                                         # not Linux: half of what is built in
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 // sharing
+    return int(fields["MemAvailable"].split()[0]) * 1024 // sharing
 
 
 def peak_memory_gb(device: torch.device) -> float:
