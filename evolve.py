@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ class Round:
     labelled: list[Example] = field(default_factory=list)
     overlaps: list[dict[str, str]] = field(default_factory=list)      # what repeats the benchmark
     seconds: dict[str, float] = field(default_factory=dict)
+    passed: list[bool] = field(default_factory=list)                  # of this phase's items so far, for the progress line
 
     @property
     def max_length(self) -> int:
@@ -116,10 +118,11 @@ class Round:
 
     def write(self, items: Sequence[tuple[str, list[Message]]], *, num_samples: int, max_new_tokens: int,
               temperature: float, top_k: int, seed: int, done: Callable[[str, list[dict[str, Any]]], None],
-              decided: Callable[[str, int, str, str], bool] | None = None) -> None:
+              decided: Callable[[str, int, str, str], bool] | None = None, words: Callable[[], str] | None = None) -> None:
         """Let the model answer the messages of every item; `done(id, samples)` as soon as one is complete.
 
         `decided(id, sample index, text, finish_reason)`, called when a sample ends, may cancel the item's others.
+        `words` adds to the progress line.
         """
         from model.chat import render
 
@@ -141,7 +144,14 @@ class Round:
                           temperature=temperature, top_k=top_k, seed=seed, eos_ids=self.tokenizer.eos_ids,
                           item_ids=[name for name, _ in items], vocab_size=self.tokenizer.vocab_size,
                           banned_ids=special, on_item=item_ended, max_prompt_tokens=self.max_length,
-                          cache_gb=self.config.cache_gb or None, max_rows=self.config.max_rows, **early)
+                          cache_gb=self.config.cache_gb or None, max_rows=self.config.max_rows,
+                          compile_decode=self.config.compile_decode,
+                          progress=self.say is not hush and (words or True), **early)
+
+    def words(self, part: int, parts: int) -> str:
+        """What the progress line says of a phase: which call of the sampler, and the share that passed so far."""
+        share = f"accepted {sum(self.passed) / len(self.passed):.0%}" if self.passed else ""
+        return " | ".join(filter(None, [f"part {part} of {parts}" if parts > 1 else "", share]))
 
     # -- candidate tools (Eq. 4) --
 
@@ -159,11 +169,19 @@ class Round:
                       if n == attempt - 1 and isinstance(self.read(record), Reason)}
             wanted = [query for query in self.share() if attempt == 0 or query.id in failed]
             self.say(f"tools, try {attempt + 1}: {len(wanted)} queries")
-            for part in self.parts(wanted, {name for name, n in records if n == attempt}):
+            self.passed = []
+
+            def done(name: str, samples: list[dict[str, Any]], attempt: int = attempt) -> None:
+                record = {"id": name, "attempt": attempt, **samples[0]}
+                progress.append(record)
+                self.passed.append(not isinstance(self.read(record), Reason))
+
+            parts = self.parts(wanted, {name for name, n in records if n == attempt})
+            for number, part in enumerate(parts, start=1):
                 self.write([(query.id, generation_messages(query.query)) for query in part], num_samples=1,
                            max_new_tokens=config.max_tools_tokens, temperature=config.tools_temperature,
                            top_k=config.tools_top_k, seed=stage_seed(config.seed, config.round, "tools", attempt),
-                           done=lambda name, samples, n=attempt: progress.append({"id": name, "attempt": n, **samples[0]}))
+                           done=done, words=partial(self.words, number, len(parts)))
         progress.finish()
         return progress.records()
 
@@ -176,6 +194,7 @@ class Round:
         wanted = [query for query in self.share() if query.id in candidates]
         self.say(f"calls: {len(wanted)} queries x {config.samples} samples")
         ended: dict[str, dict[int, list[ToolCall] | None]] = {}
+        queries, self.passed = {query.id: query for query in wanted}, []
 
         def prefix(name: str) -> int | None:
             """Length of the shortest deciding prefix of the samples that have ended without a gap."""
@@ -192,13 +211,17 @@ class Round:
         def done(name: str, samples: list[dict[str, Any]]) -> None:
             length = (prefix(name) if config.early else None) or len(samples)
             ended.pop(name, None)
-            progress.append({"id": name, "samples": samples[:length], "decided_early": length < len(samples)})
+            record = {"id": name, "samples": samples[:length], "decided_early": length < len(samples)}
+            progress.append(record)
+            self.passed.append(settle(queries[name], candidates[name], record, config).rejected is None)
 
-        for part in self.parts(wanted, set(progress.records())):
+        parts = self.parts(wanted, set(progress.records()))
+        for number, part in enumerate(parts, start=1):
             self.write([(query.id, invocation_messages(query.query, candidates[query.id])) for query in part],
                        num_samples=config.samples, max_new_tokens=config.max_calls_tokens,
                        temperature=config.calls_temperature, top_k=config.calls_top_k, done=done,
-                       seed=stage_seed(config.seed, config.round, "calls"), decided=decided if config.early else None)
+                       seed=stage_seed(config.seed, config.round, "calls"), decided=decided if config.early else None,
+                       words=partial(self.words, number, len(parts)))
         progress.finish()
         return progress.records()
 
@@ -294,7 +317,7 @@ class Round:
         config, shape = self.config, read_config(self.start)
         start = {"previous": self.start, "joint": self.folder.parent / "joint" / "adapter", "base": ""}[config.init]
         ours = {"seed": stage_seed(config.seed, config.round, "train") % 2**31, "rank": shape["r"],
-                "alpha": float(shape["lora_alpha"])}
+                "alpha": float(shape["lora_alpha"]), "targets": ",".join(shape["target_modules"])}
         return TrainConfig(stage="evolve", model=config.model, adapter=str(start), out=str(self.folder),
                            data=str(self.folder / "accepted.jsonl"), **{**ours, **config.train})
 

@@ -26,6 +26,7 @@ class Lora:
 
     rank: int = 16                      # section 4.1
     alpha: float = 32.0                 # section 4.1
+    targets: str = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"   # section 4.1: all of them
 
 
 @dataclass(frozen=True)

@@ -284,7 +284,7 @@ def accumulate_gradients(trainer: Trainer, batches: Sequence[MicroBatch]) -> tup
     loss = torch.zeros((), dtype=torch.float64, device=processes.device)
     for index, batch in share(batches, processes.dist_rank, processes.world_size):
         if config.dropout > 0.0:                            # a seed per pass: no random state to carry over a restart
-            torch.manual_seed((config.seed * 1_000_003 + trainer.step) * 1_000_003 + index)
+            torch.manual_seed(((config.seed * 1_000_003 + trainer.step) * 1_000_003 + index) % 2**63)
         loss_sum = batch_loss(trainer.model, batch.to(processes.device), weights, config.loss_chunk)
         (loss_sum * (trainer.loss_scale.scale / sum(counts))).backward()
         flat.collect()
@@ -418,9 +418,12 @@ def prepare(config: TrainConfig, processes: Processes, rows: Any, validation: Se
             if (stored["r"], stored["lora_alpha"]) != (config.rank, config.alpha):
                 raise ValueError(f"--adapter {config.adapter} has rank {stored['r']} and alpha {stored['lora_alpha']}, not "
                                  f"{config.rank} and {config.alpha}; pass its own --rank and --alpha")
+            if set(stored["target_modules"]) != set(config.target_modules):
+                raise ValueError(f"--adapter {config.adapter} adapts {', '.join(stored['target_modules'])}, not "
+                                 f"{', '.join(config.target_modules)}; pass its own --targets")
             load_adapter(model, config.adapter, dropout=config.dropout)
         elif not lora_layers(model):
-            apply_lora(model, config.rank, config.alpha, config.dropout, seed=config.seed)
+            apply_lora(model, config.rank, config.alpha, config.dropout, config.target_modules, seed=config.seed)
         named = lora_parameters(model)
     model.checkpoint_every = config.gradient_checkpointing
     flat = FlatWeights(named)

@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.machine import describe
 from data.schema import read_json, read_jsonl
 from pipeline.settings import RunSettings
 from pipeline.steps import Run, Step
@@ -34,6 +35,7 @@ def main() -> int:
     wrong = [name for name, line in full["lines"].items() if winner(line) != winner(early["lines"][name])]
     decided = sum(line["decided_early"] for line in early["lines"].values())
     drawn = [sum(len(line["samples"]) for line in side["lines"].values()) for side in (full, early)]
+    print(describe())
     print(f"{len(full['lines'])} votes of {args.run}, round {args.round}, float32, 5 samples at most; seconds for the round's data: "
           f"{full['seconds']:.0f} full, {early['seconds']:.0f} early\n")
     print("| | full draw | early |\n|---|---|---|")

@@ -14,7 +14,6 @@ float32 and bf16. The random numbers are the same; a sample differs from its fir
 
 import argparse
 import math
-import platform
 import random
 import sys
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.machine import describe
 from model.config import ModelConfig
 from model.transformer import Transformer
 from sampler import Completion, generate
@@ -207,9 +207,7 @@ def main() -> None:
     parser.add_argument("--exactness", action="store_true", help="measure what the batch plan changes instead")
     parser.add_argument("--quick", action="store_true", help="a toy-sized run")
     args = parser.parse_args()
-    print(
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n"
-    )
+    print(describe())
     if args.exactness:
         print(exactness(args.quick))
         return

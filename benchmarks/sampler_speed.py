@@ -17,7 +17,6 @@ the same machine just before: needed arithmetic and needed bytes over the time t
 
 import argparse
 import json
-import platform
 import random
 import resource
 import subprocess
@@ -28,6 +27,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.machine import describe
 from model.config import ModelConfig
 from model.transformer import Transformer
 from sampler.engine import Engine, Options
@@ -278,7 +278,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="0.5b", help="size of the model")
     parser.add_argument("--workload", choices=("a", "b"), help="only this one")
     parser.add_argument("--data", help="folder with bench/bfcl and models/qwen2.5, for (b)")
-    parser.add_argument("--batches", default="1,2,4,8", help="batch sizes, in prompts, that transformers is tried at")
+    parser.add_argument("--batches", default="1,2,4,8,16", help="batch sizes, in prompts, that transformers is tried at")
     parser.add_argument("--llama", action="store_true", help="llama.cpp, too")
     parser.add_argument("--slots", default="4,16", help="prompts at once that llama.cpp is tried with")
     parser.add_argument("--repeats", type=int, default=2, help="runs of each side; the fastest counts")
@@ -290,10 +290,10 @@ def main() -> None:
         print(json.dumps(run_side(args)))
         return
     peaks = machine_peaks()
-    print(
-        f"{platform.processor() or platform.machine()}, {args.threads} threads, torch {torch.__version__}, "
-        f"shape {args.shape}, bf16; peaks: {peaks[0] / 1e9:.0f} GFLOP/s, {peaks[1] / 1e9:.0f} GB/s\n"
-    )
+    print(describe("transformers", *(["llama-cpp-python"] if args.llama else [])))
+    print(f"Shape {args.shape}, bf16; measured peaks: {peaks[0] / 1e9:.0f} GFLOP/s (matmul), {peaks[1] / 1e9:.0f} GB/s (copy). "
+          f"Fastest of {args.repeats}; transformers at the best of batch sizes {args.batches}. "
+          f"(b): {'BFCL prompts' if args.data else 'random tokens, not BFCL (see --data)'}.\n")
     print(
         "| workload | side | seconds | items/s | against transformers | prefill, of matmul peak | decode, of matmul peak "
         "| decode, of bandwidth peak | peak memory GB |\n|---|---|---|---|---|---|---|---|---|",

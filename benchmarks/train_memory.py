@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.machine import describe
 from data.tasks import IGNORE_INDEX, Row
 from model import ModelConfig, Transformer
 from train import TrainConfig, prepare, train_step
@@ -98,6 +99,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--larger", action="store_true", help="shapes of 0.1 to 1.5 billion weights, packs of 2,048 tokens")
     arguments = parser.parse_args()
+    print(describe(device=arguments.device))
     print("| shape | weights train | dtype | checkpointing | planned MiB | measured MiB | error |\n|---|---|---|---|---|---|---|")
     for name, shape in (LARGER if arguments.larger else SHAPES).items():
         for stage in ("joint", "pretrain"):

@@ -12,7 +12,6 @@ tokens. Needs requirements-dev.txt (transformers, peft).
 
 import argparse
 import json
-import platform
 import random
 import subprocess
 import sys
@@ -213,7 +212,8 @@ def main() -> None:
     if arguments.child:
         return run_child(arguments)
 
-    import torch
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.machine import describe
     if arguments.examples:
         arguments.lengths = str(Path(tempfile.mkdtemp()) / "lengths.jsonl")
         measure_lengths(arguments.examples, arguments.tokenizer, Path(arguments.lengths))
@@ -221,8 +221,9 @@ def main() -> None:
     E, F, D = shape["hidden_size"], shape["intermediate_size"], shape["hidden_size"] // shape["num_attention_heads"]
     body = shape["num_hidden_layers"] * (2 * E * E + 2 * E * D * shape["num_key_value_heads"] + 3 * E * F)
     peaks = [matmul_peak(arguments.threads)]
-    print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}, {arguments.shape} shape, "
-          f"bf16, rank 16, {time.strftime('%Y-%m-%d')}\n")
+    print(describe("transformers", "peft", threads=arguments.threads))
+    lengths = f"of {arguments.examples}" if arguments.examples else "drawn from a log-normal, not from a corpus (see --examples)"
+    print(f"Shape {arguments.shape}, bf16, rank 16, gradient checkpointing unless it says off. Uneven lengths {lengths}.\n")
     print("| lengths | side | s / step | rows / s | tokens / s | share of matmul peak | peak GiB | speed | memory |")
     print("|---|---|---|---|---|---|---|---|---|")
     for case in arguments.cases:

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 INITS = ("previous", "joint", "base")
 CONTROLS = ("none", "labelled_only", "one_sample", "no_rules", "random_tool")
-FREE = ("run", "model", "queries", "labelled", "validation", "guard", "stop_when", "cache_gb", "max_rows")   # paths (their contents count), pace
+FREE = ("run", "model", "queries", "labelled", "validation", "guard", "stop_when", "cache_gb", "max_rows", "compile_decode")   # paths (their contents count), pace
 
 
 def option(default: Any, help: str, **more: Any) -> Any:
@@ -55,6 +55,7 @@ class RoundConfig:
                              "that was killed begins anew, so that restarts end the same; in fp32 every query is kept")
     cache_gb: float = option(0.0, "memory for keys and values while sampling; 0: half of what is free")
     max_rows: int = option(256, "samples decoded at once")
+    compile_decode: bool = option(False, "torch.compile the decode pass: faster on a GPU, after a minute of compiling")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "guard", tuple(self.guard))

@@ -37,7 +37,8 @@ def make_ledger(work: Any, data: dict[str, list], before: dict[str, Any], traini
         "votes": vote_table(data["calls"], ids, "votes"),
         "margins": vote_table(data["calls"], ids, "margin"),
         "ties": _counts(line["tie"] for line in data["calls"]),
-        "samples": {"drawn": sum(len(line["samples"]) for line in data["calls"]), "unparsed": _counts(codes),
+        "samples": {"asked": config.samples * len(data["calls"]),
+                    "drawn": sum(len(line["samples"]) for line in data["calls"]), "unparsed": _counts(codes),
                     "decided_early": sum(line["decided_early"] for line in data["calls"])},
         "wrote_tools_instead": codes.count("wrote_tools_instead"),
         "tokens_written": sum(line["tokens"] for line in data["tools"])
@@ -190,6 +191,10 @@ def summary(ledger: dict[str, Any]) -> str:
     for stage, cell in stages.items():
         reasons = ", ".join(f"{code} {count}" for code, count in sorted(cell["rejected"].items(), key=lambda kv: -kv[1]))
         lines.append(f"  {stage:6} {cell['in']:6} in, {cell['passed']:6} passed" + (f" | {reasons}" if reasons else ""))
+    samples = ledger["samples"]
+    if samples["decided_early"]:
+        lines.append(f"  {samples['decided_early']} votes were decided early: {samples['drawn']} samples of {samples['asked']} counted, "
+                     f"{1 - samples['drawn'] / samples['asked']:.0%} saved")
     if ledger.get("stop"):
         lines.append(f"  stop: {ledger['stop']}")
     return "\n".join(lines)

@@ -57,8 +57,9 @@ def plan_round(config: RoundConfig, train: Any, queries: Sequence[Query], labell
     rows = 2 * n + round(config.mix * n) * 2
     steps = train.max_steps or max(1, round(train.epochs * -(-rows // train.global_batch_size)))
     row = (make + tools_tokens + call + call_tokens) / 2
+    batch = rows / -(-rows // train.global_batch_size) if rows else train.global_batch_size     # an epoch's last step may be short
     return RoundPlan(n, round(n * (make + call)), round(n * tools_tokens), round(n * config.samples * call_tokens),
-                     round(row * train.global_batch_size * steps), rows, steps, round(max(tools_tokens, call_tokens)),
+                     round(row * batch * steps), rows, steps, round(max(tools_tokens, call_tokens)),
                      f"of {len(known)} labelled examples" if known else "assumed a quarter of what is allowed")
 
 

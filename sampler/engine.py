@@ -281,7 +281,8 @@ class Engine:
 
     def _recut(self) -> None:
         """Cut the cache into more, shorter slots where the prompts left are short, or into fewer where few are left."""
-        residents = {item.slot: item for item in [*(row.item for row in self.rows), *self.prefilling, *self.starting]}
+        present = [*(row.item for row in self.rows), *self.prefilling, *self.starting]
+        residents = {item.slot: item for item in present if item.live or item.waiting}       # not one just decided
         lengths = [len(item.prompt) for item in (*residents.values(), *list(self.queue)[:1])]
         slots = self._slots(max(lengths), len(residents)) if lengths else 0
         if slots > self.cache.slots or 0 < 2 * slots <= self.cache.slots:

@@ -11,7 +11,7 @@ class Progress:
     def __init__(self, show: bool | Callable[[], str], total: int) -> None:
         self.text = show if callable(show) else (lambda: "") if show else None
         self.total, self.done, self.began, self.shown = total, 0, time.monotonic(), 0.0
-        self.end, self.pause = ("\r", 1.0) if sys.stderr.isatty() else ("\n", 10.0)
+        self.end, self.pause = ("\x1b[K\r", 1.0) if sys.stderr.isatty() else ("\n", 10.0)
 
     def show(self, rows: int, tokens: int, last: bool = False) -> None:
         now = time.monotonic()
@@ -22,4 +22,4 @@ class Progress:
         eta = "--:--:--" if left is None else f"{int(left) // 3600:02}:{int(left) // 60 % 60:02}:{int(left) % 60:02}"
         fields = [f"sampled {self.done:,}/{self.total:,} items", f"{rows} rows", f"{tokens / elapsed:,.0f} tok/s",
                   self.text(), f"eta {eta}"]
-        print(" | ".join(filter(None, fields)), end="\n" if last else self.end, file=sys.stderr, flush=True)
+        print(" | ".join(filter(None, fields)), end=self.end.replace("\r", "\n") if last else self.end, file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ from evolution.config import RoundConfig
 from evolution.flags import make_parser, round_config
 from evolve import main, run_round
 from model import load_tokenizer
-from tests.evolve_run import Scripted, calls, make_run, tool, tools
+from tests.evolve_run import Dice, Scripted, calls, make_run, tool, tools
 
 QUERIES = {
     "q01": "Double seven and tell me.", "q02": "Nothing good is made for this.", "q03": "Bad tools first, then good.",
@@ -321,3 +321,18 @@ def test_training_starts_where_init_says(config, init, tmp_path):
     assert told["adapter"] == (f"{config.run}/joint/adapter" if init == "joint" else "")
     assert (told["rank"], told["alpha"]) == (4, 8)
     assert second["model_sha"] != first["model_sha"]                    # what wrote the answers is Theta_2 either way
+
+
+def test_while_it_samples_a_round_says_how_far_it_is_and_what_passes(tmp_path):
+    config = make_run(tmp_path, [{"id": f"q{i}", "query": f"Please add {i}."} for i in range(4)])
+    tokenizer, said = load_tokenizer(config.model), []
+    dice = Dice(tokenizer)
+
+    def generate(model, prompts, *, progress, compile_decode, **options):
+        assert compile_decode is False
+        dice.generate(model, prompts, **options)
+        said.append(progress() if callable(progress) else progress)
+
+    run_round(config, tokenizer=tokenizer, generate=generate)
+    assert any(text.startswith("accepted ") and text.endswith("%") for text in said if isinstance(text, str))
+    assert False not in said

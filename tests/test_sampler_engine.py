@@ -10,6 +10,7 @@ import torch
 import sampler.kv_cache
 from model import save_model
 from sampler import Completion, generate
+from sampler.engine import Engine, Options
 from sampler.leads import shared_leads
 from sampler.packing import packed_linears
 from sampler.sampling import stream_key, uniforms
@@ -381,6 +382,35 @@ def test_an_early_decision_cancels_the_rest_and_never_changes_the_winner(model, 
     )
     if first_samples:
         assert sum(c == Completion([], 0.0, "cancelled") for completions in early for c in completions) > 0
+
+
+@pytest.mark.parametrize("seed", [3, 52, 53])
+def test_slots_of_items_that_were_decided_while_samples_waited_are_free_again(model, seed):
+    rng, ended = random.Random(seed), {}
+    count = rng.choice((3, 8, 20))
+    prompts = [[rng.randrange(96) for _ in range(rng.choice((1, 5, 40, 150)))] for _ in range(count)]
+    per_token = sampler.kv_cache.KVCache.bytes_per_token(model.config, torch.float32)
+
+    def second_one_decides(index, number, ids):
+        ended.setdefault(index, set()).add(number)
+        return len(ended[index]) >= 2
+
+    class Uneven(Engine):
+        def most_tokens(self, row):
+            return 1 + (row.item.index * 7 + row.sample * 3) % 6
+
+    engine = Uneven(model, prompts, Options(
+        max_new_tokens=6,
+        num_samples=rng.choice((2, 5)),
+        temperature=1.0,
+        on_sample=second_one_decides,
+        first_samples=rng.choice((None, 1, 3)),
+        sync_every=rng.choice((1, 3)),
+        cache_gb=rng.choice((1, per_token * 4 / 3 * rng.choice((180, 400, 900)) / 1e9)),
+        max_rows=rng.choice((2, 7, 64)),
+    ))
+    assert all(c is not None for completions in engine.run() for c in completions)
+    assert sorted(engine.free_slots) == list(range(engine.cache.slots))
 
 
 def test_every_item_is_told_once_when_it_is_complete(model):

@@ -11,6 +11,8 @@ from train_toys import ROOT, run_processes, toy_model, toy_rows
 
 import train
 from data.tasks import IGNORE_INDEX, Row
+from lora import TARGETS, save_adapter
+from tooldev import Lora
 from train import (
     FlatWeights,
     LossScale,
@@ -21,6 +23,7 @@ from train import (
     run_training,
 )
 from training.config import TINY_SETTINGS, parse_config
+from training.plan import trained_weights
 from training.processes import Processes, check_kernels
 from training.rows import chat_labels, fit, pretrain_rows
 
@@ -243,10 +246,26 @@ def test_a_broken_pretraining_line_is_named(tmp_path):
 
 @pytest.mark.parametrize(("settings", "message"), [
     ({"stage": "sft"}, "--stage is 'sft'; expected one of pretrain"), ({"learning_rate": 0.0}, "--learning-rate is 0.0"),
-    ({"warmup_ratio": 1.0}, "--warmup-ratio"), ({"clip": -1.0}, "--clip"), ({"learning_rate": float("nan")}, "--learning-rate")])
+    ({"targets": "q_proj,lm_head"}, "--targets is 'q_proj,lm_head'; expected some of q_proj"), ({"warmup_ratio": 1.0}, "--warmup-ratio"), ({"clip": -1.0}, "--clip"), ({"learning_rate": float("nan")}, "--learning-rate")])
 def test_settings_out_of_range_are_refused_by_name(settings, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig(**settings)
+
+
+def test_targets_decide_which_layers_are_adapted_and_must_be_the_adapters_own(tmp_path):
+    assert Lora.targets == ",".join(TARGETS)
+    trainer, _ = trainer_for(targets="v_proj, q_proj")
+    assert {name.split(".")[-3] for name in trainer.flat.names} == {"q_proj", "v_proj"}
+    assert sum(p.numel() for p in trainer.flat.params) == trained_weights(trainer.config, trainer.model.config)
+    save_adapter(trainer.model, tmp_path / "adapter")
+    assert trainer_for(adapter=str(tmp_path / "adapter"), targets="q_proj,v_proj")[0].flat.names == trainer.flat.names
+    with pytest.raises(ValueError, match="adapts q_proj, v_proj, not q_proj, k_proj, .*--targets"):
+        trainer_for(adapter=str(tmp_path / "adapter"))
+
+
+def test_dropout_works_with_the_largest_seed_of_a_round():
+    trainer, _ = trainer_for(dropout=0.1, seed=2**31 - 1)
+    assert train.train_step(trainer)["loss"] > 0
 
 
 def test_flags_are_the_fields_and_nothing_given_means_the_tiny_model(capsys):

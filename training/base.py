@@ -18,8 +18,12 @@ def compute_dtype(precision: str, device: torch.device, model: nn.Module | None 
         return model.lm_head.weight.dtype
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if native_bf16() else torch.float32
+
+
+def native_bf16() -> bool:
+    """Whether this CPU multiplies bf16 itself; others emulate it, slower than float32."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def load_base(folder: str, precision: str = "auto") -> nn.Module:

@@ -104,12 +104,13 @@ class Checkpoints:
 
     def newest(self, say: Callable[[str], None]) -> tuple[dict[str, Tensor], dict] | None:
         """The newest checkpoint that its hashes vouch for; a damaged one is named and passed over."""
-        for path in reversed(self.steps()):
+        paths = self.steps()
+        for path in reversed(paths):
             reason = fault(path)
             if reason is None:
                 return (load_file(path / "state.safetensors"),
                         json.loads((path / "state.json").read_text(encoding="utf-8")))
-            say(f"checkpoint {path} is damaged ({reason}); using the one before it")
+            say(f"checkpoint {path} is damaged ({reason}); " + ("using the one before it" if path != paths[0] else "there is none before it: the run begins anew"))
         return None
 
     def clear(self) -> None:

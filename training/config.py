@@ -52,6 +52,7 @@ class TrainConfig:
     rank: int = option(Lora.rank, "LoRA rank (paper)")
     alpha: float = option(Lora.alpha, "LoRA alpha: the update is scaled by alpha / rank (paper)")
     dropout: float = option(0.0, "LoRA dropout")
+    targets: str = option(Lora.targets, "linear layers that LoRA adapts, with commas (paper: all)")
     balance: str = option("token", "weigh every token alike, or add the objectives' token means (Eq. 6)",
                           choices=("token", "objective"))
     optimizer: str = option("adamw", "muon: for the hidden matrices of a model trained from scratch (pretrain only)", choices=("adamw", "muon"))
@@ -85,9 +86,18 @@ class TrainConfig:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be above 0")
         if self.optimizer == "muon" and self.stage != "pretrain":
             raise ValueError(f"--optimizer muon is for --stage pretrain, not for the adapters of {self.stage}; leave it at adamw")
+        every, named = Lora.targets.split(","), [name.strip() for name in self.targets.split(",")]
+        if not set(named) <= set(every):
+            raise ValueError(f"--targets is {self.targets!r}; expected some of {Lora.targets}")
+        object.__setattr__(self, "targets", ",".join(name for name in every if name in named))      # in one order
         for name in ("warmup_ratio", "dropout", "beta2"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be below 1")
+
+    @property
+    def target_modules(self) -> tuple[str, ...]:
+        """`targets`, a name each."""
+        return tuple(self.targets.split(","))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """The plan of a run, before any work: memory by part, rows, tokens, steps, hours; what cannot fit is refused.
 
-Memory is arithmetic over the shapes; tests/training/test_plan.py and benchmarks/train_memory.py hold it against measured
+Memory is arithmetic over the shapes; tests/test_train_plan.py and benchmarks/train_memory.py hold it against measured
 peaks. Hours are an estimate from a matmul timed on the spot.
 """
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -63,11 +64,12 @@ def make_plan(config: Any, shape: Any, lengths: Sequence[int], supervised: int, 
     available = available_memory(device) if available is None else available
     share = supervised / sum(lengths)
     trained = trained_weights(config, shape)
-    tokens = sum(lengths) * steps * config.global_batch_size / len(lengths)
+    epochs = steps / -(-len(lengths) // config.global_batch_size)           # an epoch's last step may be short
+    tokens = sum(lengths) * epochs
     accum = -(-config.global_batch_size * sum(lengths) // len(lengths) // config.micro_batch_tokens // world_size)
     memory = memory_parts(config, shape, max(lengths), share, dtype, device)
     facts = (f"global batch {config.global_batch_size} rows, about {max(1, accum)} x {config.micro_batch_tokens:,} tokens x "
-             f"{world_size} processes | {steps:,} steps | {steps * config.global_batch_size / len(lengths):.2f} epochs | "
+             f"{world_size} processes | {steps:,} steps | {epochs:.2f} epochs | "
              f"{trained / 1e6:.2f} M of {(base_weights(shape) + (0 if config.stage == 'pretrain' else trained)) / 1e6:,.1f} M "
              f"weights train | {str(dtype).removeprefix('torch.')}")
     sample = lengths[:config.global_batch_size]
@@ -107,7 +109,7 @@ def trained_weights(config: Any, shape: Any) -> int:
     """Weights that train: LoRA's, or all (pretrain)."""
     if config.stage == "pretrain":
         return base_weights(shape)
-    return shape.num_hidden_layers * config.rank * sum(i + o for i, o in linears(shape).values())
+    return shape.num_hidden_layers * config.rank * sum(sum(linears(shape)[name]) for name in config.target_modules)
 
 
 def flops(config: Any, shape: Any, tokens: float, share: float) -> float:
@@ -117,27 +119,28 @@ def flops(config: Any, shape: Any, tokens: float, share: float) -> float:
     return tokens * (passes * body_weights(shape) + head)
 
 
-def block_bytes(shape: Any, rank: int, size: int, on_cpu: bool) -> int:
-    """Bytes that a token leaves in one block, not checkpointed, for its backward pass; `size` bytes a value.
+def block_bytes(shape: Any, ranks: int, size: int, on_cpu: bool) -> int:
+    """Bytes that a token leaves in one block, not checkpointed, for its backward pass; `size` bytes a value, `ranks` of its adapters.
 
     Norms keep their input and give one; attention keeps q, k, v (key/value heads repeated), its result twice and a number
     per head; the MLP keeps gate, up and their product. On a GPU the plain expressions keep more (model/fused.py).
     """
     E, F, Q = shape.hidden_size, shape.intermediate_size, shape.num_attention_heads * shape.head_dim
     norms = 2 * (2 * E * size + 4) + (0 if on_cpu else 2 * 4 * E)
-    return norms + 5 * Q * size + 4 * shape.num_attention_heads + (3 if on_cpu else 4) * F * size + 7 * rank * size
+    return norms + 5 * Q * size + 4 * shape.num_attention_heads + (3 if on_cpu else 4) * F * size + ranks * size
 
 
 def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
     """Bytes by part on one process. One block's work and the loss are never there at one time: the larger counts."""
     size, wide, on_cpu = dtype.itemsize, max(dtype.itemsize, 4), device.type == "cpu"
-    full, trained, rank = config.stage == "pretrain", trained_weights(config, shape), config.rank
+    full, trained = config.stage == "pretrain", trained_weights(config, shape)
+    ranks = config.rank * len(config.target_modules)
     E, F, V, Q = (shape.hidden_size, shape.intermediate_size, shape.vocab_size, shape.num_attention_heads * shape.head_dim)
     tokens = max(longest, min(config.micro_batch_tokens, config.global_batch_size * longest))
     every, layers = config.gradient_checkpointing, shape.num_hidden_layers
     checkpointed = -(-layers // every) if every else 0
     memo = (Q * size + 4 * shape.num_attention_heads) * (on_cpu and dtype == torch.bfloat16)
-    kept = checkpointed * (2 * E * size + 7 * rank * size + memo) + (layers - checkpointed) * block_bytes(shape, rank, size, on_cpu)
+    kept = checkpointed * (2 * E * size + ranks * size + memo) + (layers - checkpointed) * block_bytes(shape, ranks, size, on_cpu)
     work = (3 + 3 * bool(checkpointed)) * F * size + 3 * E * size       # gate, up, product and their gradients
     scored = int(tokens * min(1.0, share))
     chunk = min(config.loss_chunk, max(scored, 1))
@@ -155,8 +158,8 @@ def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: tor
 
 def remedy(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype, device: torch.device, available: int) -> str:
     """The first option that would make a run fit."""
-    def fits(**changes: Any) -> bool:
-        return sum(memory_parts(replace(config, **changes), shape, longest, share, dtype, device).values()) <= available
+    def fits(precision: torch.dtype = dtype, **changes: Any) -> bool:
+        return sum(memory_parts(replace(config, **changes), shape, longest, share, precision, device).values()) <= available
 
     tried: dict[str, Any] = {}
     for name, value in (("gradient_checkpointing", 1), ("loss_chunk", 256),
@@ -167,7 +170,10 @@ def remedy(config: Any, shape: Any, longest: int, share: float, dtype: torch.dty
         if fits(**tried):
             return "use " + " ".join(f"--{key.replace('_', '-')} {setting}" for key, setting in tried.items())
     if dtype.itemsize > 2:
-        return "use --precision bf16 (or fp16 on a GPU before sm_80)"
+        for changes in ({}, tried):
+            if fits(torch.bfloat16, **changes):
+                return " ".join(["use --precision bf16 (or fp16 on a GPU before sm_80)",
+                                 *(f"--{key.replace('_', '-')} {setting}" for key, setting in changes.items())])
     return f"rows of {longest:,} tokens do not fit with any option; use a shorter --max-length, a smaller model or a larger device"
 
 
@@ -178,10 +184,13 @@ def available_memory(device: torch.device) -> int:
     """Bytes that a process may take: free memory of the GPU, or MemAvailable shared by the processes of this machine."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    import os
-    with open("/proc/meminfo", encoding="ascii") as file:
-        fields = dict(line.split(":") for line in file)
-    return int(fields["MemAvailable"].split()[0]) * 1024 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":") for line in file)
+    except OSError:                                         # not Linux: half of what is built in
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 // sharing
+    return int(fields["MemAvailable"].split()[0]) * 1024 // sharing
 
 
 def peak_memory_gb(device: torch.device) -> float:
