@@ -1,6 +1,11 @@
-"""`tooldev.py make-base`: pre-train the embedded model from scratch, with this repository's own loop, on the world's general text.
+r"""`tooldev.py make-base`: pre-train the embedded model, with this repository's own loop, on the world's general text.
 
     torchrun --nproc-per-node 2 tooldev.py make-base --out runs/base     # two processes of one thread suit two cores
+
+model/tiny was made in two parts; the first is that of commit 5f1f01c (its provenance is in LOG.md):
+
+    git worktree add ../first 5f1f01c && (cd ../first && torchrun --nproc-per-node 2 tooldev.py make-base) && \
+    torchrun --nproc-per-node 2 tooldev.py make-base --out runs/base --model ../first/runs/base/model --steps 1600
 
 The result, `OUT/model`, is what stands in model/tiny: config.json, tokenizer.json and model.safetensors. The same command goes on
 after an interruption. What the general text is, and what it leaves out, is in data/world_text.py.
@@ -33,9 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    import torch
+
     from data.batching import epoch_order
-    from model import load_tokenizer
+    from lora import copy_companions
+    from model import load_model, load_tokenizer
     from model.chat import encode_chat
+    from model.weights import save_model
     from train import TrainConfig, run_training
 
     out, rank = Path(args.out), int(os.environ.get("RANK", "0"))
@@ -55,7 +64,8 @@ def main(args: argparse.Namespace) -> int:
                              global_batch_size=BATCH_ROWS, micro_batch_tokens=1300, weight_decay=0.1, beta2=0.95, warmup_ratio=0.04,
                              max_steps=args.steps, checkpoint_steps=200, seed=args.seed, threads=args.threads), rows=rows, tokenizer=tokenizer)
     if rank == 0:
-        shutil.copytree(out / "run" / "model", out / "model", dirs_exist_ok=True)
+        save_model(load_model(out / "run" / "model", dtype=torch.bfloat16), out / "model")       # half the bytes in the repository
+        copy_companions(base, out / "model")
         print(f"{out / 'model'}: config.json, tokenizer.json, model.safetensors")
     return 0
 
