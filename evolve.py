@@ -305,7 +305,8 @@ class Round:
         """Training rows of the examples; what is too long is listed in refused_rows.jsonl."""
         from model.chat import encode_chat
 
-        rows, refused = rows_for_stage("evolve", examples, self.tokenizer, encode_chat, self.max_length)
+        only_called = self.config.train.get("only_called", TrainConfig.only_called)
+        rows, refused = rows_for_stage("evolve", examples, self.tokenizer, encode_chat, self.max_length, only_called)
         if self.dist_rank == 0:
             write_jsonl(self.folder / "refused_rows.jsonl", [dataclasses.asdict(row) for row in refused])
         return rows

@@ -388,7 +388,7 @@ def prepare(config: TrainConfig, processes: Processes, rows: Any, validation: Se
 
     def read(path: str) -> list[Row]:
         return load_rows(config.stage, path, tokenizer, max_length=config.max_length, train_on=config.train_on,
-                         too_long=config.too_long, seed=config.seed, say=say)
+                         too_long=config.too_long, seed=config.seed, say=say, only_called=config.only_called)
 
     rows = read(config.data) if rows is None else rows() if callable(rows) else rows
     if validation is None:

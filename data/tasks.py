@@ -78,13 +78,19 @@ def made_tools(example: Example) -> list[Tool]:
     return [tool for tool in example.tools if tool.name not in distractors]
 
 
-def generation_row(example: Example, tokenizer: Any, encode_chat: EncodeChat, max_length: int) -> Row:
-    """Equation 3: the query asks for its candidate tools. RowError where there is no such pair to learn from."""
+def generation_row(example: Example, tokenizer: Any, encode_chat: EncodeChat, max_length: int, only_called: bool = False) -> Row:
+    """Equation 3: the query asks for its candidate tools, or for those of them that its answer calls, where `only_called`.
+
+    RowError where there is no such pair to learn from.
+    """
     tools = made_tools(example)
     if not tools:
         raise RowError("no_tools", "the example has no candidate tools")
     if not example.calls:
         raise RowError("no_call", "no candidate tool serves this query, so they are not the tools to make for it")
+    if only_called:
+        called = {call.name for call in example.calls}
+        tools = [tool for tool in tools if tool.name in called] or tools
     return _row(f"{example.id}/generation", "generation", generation_messages(example.query), tools_answer(tools),
                 tokenizer, encode_chat, max_length)
 
@@ -96,17 +102,18 @@ def invocation_row(example: Example, tokenizer: Any, encode_chat: EncodeChat, ma
 
 
 def rows_for_stage(stage: str, data: Sequence[Tool] | Sequence[Example], tokenizer: Any, encode_chat: EncodeChat,
-                   max_length: int) -> tuple[list[Row], list[Refused]]:
+                   max_length: int, only_called: bool = False) -> tuple[list[Row], list[Refused]]:
     """All rows of a stage in the order of the data, and the ones left out with their reasons.
 
     `adaption` takes tools; `invocation` examples; `joint` and `evolve` examples, a generation and an invocation row each.
+    `only_called`: see `generation_row`.
     """
     if stage not in STAGES:
         raise ValueError(f"stage {stage!r} has no rows of tools or examples; expected one of {', '.join(STAGES)}")
     rows: list[Row] = []
     refused: list[Refused] = []
 
-    def add(objective: str, item_id: str, build: Callable[..., Row], item: Any, **extra: str) -> None:
+    def add(objective: str, item_id: str, build: Callable[..., Row], item: Any, **extra: Any) -> None:
         try:
             rows.append(build(item, tokenizer, encode_chat, max_length, **extra))
         except RowError as err:
@@ -117,6 +124,6 @@ def rows_for_stage(stage: str, data: Sequence[Tool] | Sequence[Example], tokeniz
             add("adaption", item.name, adaption_row, item, row_id=f"{item.name}#{index}")
             continue
         if stage != "invocation":
-            add("generation", item.id, generation_row, item)
+            add("generation", item.id, generation_row, item, only_called=only_called)
         add("invocation", item.id, invocation_row, item)
     return rows, refused

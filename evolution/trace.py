@@ -136,7 +136,7 @@ def _training_story(folder: Path, example: Example, loss: bool) -> list[str]:
     if not settings:
         return ["The round has not begun to train."]
     tokenizer = load_tokenizer(settings["model"])
-    rows, refused = rows_for_stage("evolve", [example], tokenizer, encode_chat, settings["max_length"])
+    rows, refused = rows_for_stage("evolve", [example], tokenizer, encode_chat, settings["max_length"], settings.get("only_called", False))
     losses: dict[str, list[float]] = {}
     if loss and rows and (folder / "adapter" / "adapter_config.json").is_file():
         print("measuring the loss before and after the round", file=sys.stderr)

@@ -34,11 +34,12 @@ class Preset:
     max_tools_tokens: int
     max_calls_tokens: int
     micro_batch_tokens: int = 4096
+    only_called: bool = False
 
 
 # Epochs and lengths are not stated in the paper: one pass, and lengths that hold its prompts (LOG.md).
 PAPER_PRESET = Preset(Sft.learning_rate, Sft.global_batch_size, 1.0, 1.0, 1.0, 4096, 1024, 512)
-TINY_PRESET = Preset(1e-3, 16, 1.0, 2.0, 1.0, 1024, 320, 192)
+TINY_PRESET = Preset(1e-3, 16, 1.0, 1.0, 1.0, 1024, 320, 192, only_called=True)      # the world draws distractors at random (LOG.md)
 PRESETS = {"paper": PAPER_PRESET, "tiny": TINY_PRESET}
 
 
@@ -61,6 +62,7 @@ class RunSettings:
     max_tools_tokens: int = 1024
     max_calls_tokens: int = 512
     micro_batch_tokens: int = 4096
+    only_called: bool = False
     rank: int = Lora.rank
     alpha: float = Lora.alpha
     precision: str = "auto"
@@ -85,7 +87,7 @@ class RunSettings:
         """The settings of train.TrainConfig for one stage."""
         epochs = {"adaption": self.adaption_epochs, "evolve": self.evolve_epochs}.get(stage, self.labelled_epochs)
         return {"learning_rate": self.learning_rate, "global_batch_size": self.global_batch_size, "epochs": epochs,
-                "max_length": self.max_length, "micro_batch_tokens": self.micro_batch_tokens, "rank": self.rank,
+                "max_length": self.max_length, "micro_batch_tokens": self.micro_batch_tokens, "only_called": self.only_called, "rank": self.rank,
                 "alpha": self.alpha, "precision": self.precision, "seed": self.seed, "checkpoint_steps": 50, **self.train}
 
 

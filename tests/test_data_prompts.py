@@ -115,6 +115,9 @@ def test_a_tool_without_description_and_distractors_make_no_target():
         adaption_row(silent, None, encode_chat, 9999)
     mixed = Example("m", "q", (silent, DIVISION), EXAMPLE.calls, provenance={"distractors": ["x"]})
     assert supervised(generation_row(mixed, None, encode_chat, 9999)) == pieces_text(tools_answer([DIVISION]))
+    offered = Example("o", "q", (silent, DIVISION), EXAMPLE.calls)                        # labelled, with a tool that nothing calls
+    assert supervised(generation_row(offered, None, encode_chat, 9999)) == pieces_text(tools_answer([silent, DIVISION]))
+    assert supervised(generation_row(offered, None, encode_chat, 9999, only_called=True)) == pieces_text(tools_answer([DIVISION]))
     assert '"name": "x"' in "".join(map(chr, invocation_row(mixed, None, encode_chat, 9999).ids))
 
 

@@ -45,6 +45,7 @@ class TrainConfig:
     micro_batch_tokens: int = option(4096, "most tokens in one forward pass; lower it if memory runs out")
     micro_batch_size: int = option(0, "most rows in one forward pass; 0: as many as the tokens allow")
     packing: bool = option(True, "rows end to end in one row without padding; off: padded rows of similar length")
+    only_called: bool = option(False, "teach a query to make only those of its candidate tools that the answer calls; off: all (Eq. 3)")
     max_length: int = option(2048, "longest row in tokens")
     too_long: str = option("refuse", "a longer row is left out, or cut at its end", choices=("refuse", "truncate"))
     precision: str = option("auto", "compute type of the base; auto: bf16 where the device multiplies it natively, else "

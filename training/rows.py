@@ -14,12 +14,13 @@ Say = Callable[[str], None]
 
 
 def load_rows(stage: str, path: str, tokenizer: Any, *, max_length: int, train_on: str = "last", too_long: str = "refuse",
-              seed: int = 0, say: Say = print) -> list[Row]:
+              seed: int = 0, say: Say = print, only_called: bool = False) -> list[Row]:
     """Rows of `stage` from the JSONL file `path`; without a path, the generated tool world's.
 
     Args:
         max_length: longest row in tokens. `too_long` "refuse" leaves a longer one out; "truncate" cuts its end off where
             supervised tokens remain. Both are counted and said.
+        only_called: see `data.tasks.generation_row`.
         train_on: pretrain only: supervise the "last" assistant turn, every one ("assistant"), or "all" tokens.
 
     Raises:
@@ -32,7 +33,7 @@ def load_rows(stage: str, path: str, tokenizer: Any, *, max_length: int, train_o
             raise ValueError('--stage pretrain needs --data: JSONL of {"messages": [...]} or {"text": ...}')
         rows, reasons = pretrain_rows(path, tokenizer, encode_chat, train_on)
     else:
-        rows, refused = rows_for_stage(stage, _stage_data(stage, path, seed, say), tokenizer, encode_chat, encode_to)
+        rows, refused = rows_for_stage(stage, _stage_data(stage, path, seed, say), tokenizer, encode_chat, encode_to, only_called)
         reasons = Counter(item.reason for item in refused)
     rows, length_reasons = fit(rows, max_length, too_long)
     reasons += length_reasons
