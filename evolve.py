@@ -12,7 +12,6 @@ story; `Round` holds its steps in order. Settings and flags, files, decisions an
 """
 
 import dataclasses
-import json
 import os
 import shutil
 import sys
@@ -34,6 +33,7 @@ from data.schema import (
     load_examples,
     load_queries,
     read_json,
+    read_jsonl,
     sha256_text,
     write_json,
     write_jsonl,
@@ -63,6 +63,7 @@ from evolution.state import (
     held,
     mark_round,
     model_sha,
+    refuse_stopped,
     require_start,
     round_is_done,
     wait_until,
@@ -96,6 +97,7 @@ class Round:
     queries: list[Query] = field(default_factory=list)
     screened: list[dict[str, Any]] = field(default_factory=list)      # rejected before anything was generated
     labelled: list[Example] = field(default_factory=list)
+    earlier: list[Example] = field(default_factory=list)              # accepted by rounds before, for --accumulate
     overlaps: list[dict[str, str]] = field(default_factory=list)      # what repeats the benchmark
     seconds: dict[str, float] = field(default_factory=dict)
     passed: list[bool] = field(default_factory=list)                  # of this phase's items so far, for the progress line
@@ -284,22 +286,19 @@ class Round:
         """Everything that repeats the benchmark: dropped, or (--overlaps list) kept and told."""
         dropped = [{"id": line["id"], "in": line["stage"], "reason": line["reason"], "detail": line["detail"]}
                    for line in rejected if line["reason"].startswith("contaminated")]
-        found = [(example.id, self.guard.example_overlap(example)) for example in accepted]
-        kept = [{"id": name, "in": "accepted", "reason": what[0], "detail": what[1]} for name, what in found if what]
-        return [*self.overlaps, *dropped, *kept]
+        return [*self.overlaps, *dropped, *compared(self.guard, "accepted", accepted)[1]]
 
     # -- training (Eq. 6) --
 
     def training_examples(self, accepted: list[Example]) -> tuple[list[Example], dict[str, int]]:
         """What the round trains on, in an order that depends on ids only, and how much of it comes from where."""
         config = self.config
-        earlier = earlier_examples(self.folder.parent, config.round) if config.accumulate else []
         wanted = round(config.mix * len(accepted))
         if config.control == "labelled_only":
             wanted = len(self.labelled)
         mixed = by_hash(self.labelled, config.seed, config.round, "mix")[:wanted]
-        counts = {"evolved": len(accepted), "accumulated": len(earlier), "labelled": len(mixed)}
-        return [*accepted, *earlier, *mixed], counts
+        counts = {"evolved": len(accepted), "accumulated": len(self.earlier), "labelled": len(mixed)}
+        return [*accepted, *self.earlier, *mixed], counts
 
     def rows(self, examples: list[Example]) -> list[Row]:
         """Training rows of the examples; what is too long is listed in refused_rows.jsonl."""
@@ -327,7 +326,7 @@ class Round:
         from evolution.plan import plan_lines, plan_round
 
         train, weight = self.training_settings(), self.model.lm_head.weight
-        plan = plan_round(self.config, train, self.queries, self.labelled, self.tokenizer)
+        plan = plan_round(self.config, train, self.queries, self.labelled, self.tokenizer, len(self.earlier))
         return plan_lines(plan, self.config, train, self.model.config, weight.device, weight.dtype, self.world_size)
 
     def train(self, rows: list[Row]) -> dict[str, Any]:
@@ -357,6 +356,13 @@ class Round:
         return probe(self.write, by_hash(self.labelled, "probe")[:self.config.probe], self.config)
 
 
+def compared(guard: Guard, where: str, examples: Sequence[Example]) -> tuple[list[Example], list[dict[str, str]]]:
+    """The examples that do not repeat the benchmark, and a line of overlaps.jsonl for each that does."""
+    found = [(example, guard.example_overlap(example)) for example in examples]
+    return ([example for example, what in found if not what],
+            [{"id": e.id, "in": where, "reason": what[0], "detail": what[1]} for e, what in found if what])
+
+
 # ------------------------------------------------------------------------------------------------------- run one round
 
 def run_round(config: RoundConfig, model: Any = None, tokenizer: Any = None, *, generate: Callable[..., Any] | None = None,
@@ -372,15 +378,22 @@ def run_round(config: RoundConfig, model: Any = None, tokenizer: Any = None, *, 
         judge: {"made", "said", "right"} for an accepted example, where the truth is known: the values in its calls, those
             that the query named, and those that are both; None where it cannot tell.
         progress: tell on stderr, the plan first.
-        plan_only: print the plan and return {}.
+        plan_only: print the plan and return {}; nothing is written, so any settings may follow.
 
     Raises:
         ValueError: the round before is not complete, or the folder holds a round begun with something else.
     """
     rank = int(os.environ.get("RANK", "0"))
     require_start(Path(config.run), config.round)
+    if config.stop_when:
+        refuse_stopped(Path(config.run), config.round)
+    if plan_only:
+        work = seat_model(open_round(config, model, tokenizer, generate, progress)[0])
+        work.say("\n".join(work.plan()))
+        return {}
     with held(Path(config.run) / f"round-{config.round}", rank):
-        work = open_round(config, model, tokenizer, generate, progress)
+        work, identity = open_round(config, model, tokenizer, generate, progress)
+        claim(work.folder, identity, rank)
         if round_is_done(work.folder):
             work.say(f"{work.folder} is complete; nothing to do")
             clear_progress(work.folder)
@@ -388,7 +401,7 @@ def run_round(config: RoundConfig, model: Any = None, tokenizer: Any = None, *, 
         seat_model(work)
         if work.say is not hush:
             work.say("\n".join(work.plan()))
-        return {} if plan_only else finish_round(work, evaluate, judge)
+        return finish_round(work, evaluate, judge)
 
 
 def finish_round(work: Round, evaluate: Callable[[Any, Any], dict[str, Any]] | None,
@@ -417,39 +430,41 @@ def finish_round(work: Round, evaluate: Callable[[Any, Any], dict[str, Any]] | N
     ledger["stop"] = stop_reason([*earlier, ledger])
     ledger["seconds"] = {name: round(value, 2) for name, value in work.seconds.items()}
     write_json(work.folder / "ledger.json", ledger)
-    mark_round(work.folder, ROUND_FILES, round=config.round)
+    mark_round(work.folder, [*ROUND_FILES, "adapter/adapter_model.safetensors"], round=config.round)
     clear_progress(work.folder)
     work.say(summary(ledger))
     return ledger
 
 
-def open_round(config: RoundConfig, model: Any, tokenizer: Any, generate: Any, progress: bool) -> Round:
-    """Check the inputs, claim the folder, and lay out the work; nothing is generated yet."""
+def open_round(config: RoundConfig, model: Any, tokenizer: Any, generate: Any,
+               progress: bool) -> tuple[Round, dict[str, Any]]:
+    """Check the inputs and lay out the work -> (the round, what makes it this one); nothing is generated or written."""
     run, rank, size = Path(config.run), int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     start = require_start(run, config.round)
     folder = run / f"round-{config.round}"
     guard = load_guard(config.guard)
     queries = choose_queries(load_queries(config.queries), config) if config.control != "labelled_only" else []
     kept, screened = screen_queries(queries, guard if config.overlaps == "drop" else Guard())
-    labelled = load_examples(config.labelled) if config.labelled else []
-    found = [(example, guard.example_overlap(example)) for example in labelled]
-    overlaps = [{"id": e.id, "in": "labelled", "reason": what[0], "detail": what[1]} for e, what in found if what]
-    clean = [example for example, what in found if what is None or config.overlaps == "list"]
+    labelled, validation = (load_examples(path) if path else [] for path in (config.labelled, config.validation))
+    earlier = earlier_examples(run, config.round) if config.accumulate else []
+    clean, overlaps = compared(guard, "labelled", labelled)
+    clean_earlier, more = compared(guard, "accumulated", earlier)          # the guard may be newer than those rounds
+    if config.overlaps == "list":
+        clean, clean_earlier = labelled, earlier
     if generate is None:
         from sampler import generate
     work = Round(config, folder, start, model, tokenizer, generate, tell if progress and rank == 0 else hush, rank, size,
-                 model_sha(config.model, start), guard, kept, screened, clean, overlaps)
+                 model_sha(config.model, start), guard, kept, screened, clean, clean_earlier, overlaps + more)
     free = {spec.name for spec in dataclasses.fields(TrainConfig) if spec.metadata.get("free")}
     settings = {key: value for key, value in config.train.items() if key not in free}
-    claim(folder, {**config.identity(), "train": settings, "model_sha": work.sha,
-                   "queries_sha": content_sha(query.to_dict() for query in queries),
-                   "labelled_sha": content_sha(example.to_dict() for example in labelled),
-                   "guard_sha": sha256_text(json.dumps([sorted(guard.signatures), sorted(map(list, guard.queries.holders))])),
-                   }, rank)
-    return work
+    return work, {**config.identity(), "train": settings, "model_sha": work.sha,
+                  "queries_sha": content_sha(query.to_dict() for query in queries),
+                  "labelled_sha": content_sha(example.to_dict() for example in labelled),
+                  "validation_sha": content_sha(example.to_dict() for example in validation),
+                  "guard_sha": content_sha(record for path in config.guard for _, record in read_jsonl(path))}
 
 
-def seat_model(work: Round) -> None:
+def seat_model(work: Round) -> Round:
     """Load what was not handed in, and put the adapter of Theta_i on the model."""
     from lora import load_adapter
 
@@ -460,6 +475,7 @@ def seat_model(work: Round) -> None:
         work.model = load_base(work.config.model, work.config.train.get("precision", "auto"))
     load_adapter(work.model, work.start)
     work.model.eval()
+    return work
 
 
 # ---------------------------------------------------------------------------------------------------------- command line

@@ -5,24 +5,25 @@ usual test, flags most of any corpus, because requests share their phrases. Very
 """
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.canonical import normal
 from data.schema import Example, Tool, read_jsonl
 
 NGRAM = 5               # words
 THRESHOLD = 0.8         # share of the smaller text's n-grams that the other one holds
 MIN_NGRAMS = 4          # texts with fewer must be equal: a short phrase inside a long text proves nothing
-_WORD = re.compile(r"\w+", re.UNICODE)
+_UNSPACED = "\u3040-\u30ff\u3400-\u9fff"             # kana and Han, written without spaces: each character is a word
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 
 def words(text: str) -> list[str]:
     """The words of a text: compatibility forms, case and punctuation folded, digits kept."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold().replace("_", " "))
+    return _WORD.findall(normal(text, "NFKC").casefold().replace("_", " "))
 
 
 def ngrams(text: str, n: int = NGRAM) -> set[tuple[str, ...]]:

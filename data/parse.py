@@ -12,6 +12,7 @@ from data.prompts import NO_CALL_TEXT
 from data.schema import JsonError, ToolCall, decode_json_at
 
 MAX_ANSWER_CHARS = 32_768       # far over any answer that fits a training row
+MAX_BLOCK_VALUES = 1_024        # JSON values inside one tag; the rule checker takes fewer tools
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ def _blocks(text: str, opening: str, closing: str, *, one_value: bool) -> list[l
                 return Reason("unclosed_tag", f"{opening} without {closing}")
             if one_value and values:
                 return Reason("not_json", f"text after the JSON object inside {opening}")
+            if len(values) == MAX_BLOCK_VALUES:
+                return Reason("too_large", f"more than {MAX_BLOCK_VALUES} JSON values inside {opening}")
             try:
                 value, position = decode_json_at(text, position)
             except JsonError as err:

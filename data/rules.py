@@ -263,9 +263,8 @@ def check_tool(tool: Tool | dict[str, Any]) -> list[Finding]:
     if stopped:
         return [stopped]
     findings = [(rule.code, detail) for rule in TOOL_RULES for detail in rule.check(tool)]
-    findings += [(rule.code, detail[:300]) for rule in SCHEMA_RULES for schema in schemas
-                 for detail in rule.check(*schema)]
-    return findings[:MAX_FINDINGS]
+    details = ((rule.code, detail[:300]) for rule in SCHEMA_RULES for schema in schemas for detail in rule.check(*schema))
+    return [*findings, *islice(details, MAX_FINDINGS)][:MAX_FINDINGS]
 
 
 def check_tools(tools: Sequence[Tool | dict[str, Any]]) -> list[Finding]:
@@ -306,6 +305,11 @@ class _Budget:
     def __init__(self) -> None:
         self.left = MAX_CHECKS
         self.enums: dict[int, set[str]] = {}
+        self.memo: dict = {}
+        self.trying = 0             # inside how many branches of unions, where only whether it fits counts
+
+    def show(self, value: Any) -> str:
+        return "" if self.trying else _show(value)
 
     def spend(self, amount: int) -> None:
         self.left -= amount
@@ -315,11 +319,11 @@ class _Budget:
     def allows(self, value: Any, allowed: list, schema: dict) -> bool:
         """True if `value` is one of `allowed` (the enum of `schema`), types told apart."""
         if id(schema) not in self.enums:
-            keys = {json.dumps(canonical_value(choice, schema)) for choice in allowed}
+            keys = {json.dumps(canonical_value(choice, schema, self.memo)) for choice in allowed}
             self.spend(len(allowed) + sum(map(len, keys)) // 64)
             self.enums[id(schema)] = keys
-        key = json.dumps(canonical_value(value, schema))
-        self.spend(len(key) // 64)
+        key = json.dumps(canonical_value(value, schema, self.memo))
+        self.spend(2 + len(key) // 16)
         return key in self.enums[id(schema)]
 
 
@@ -346,11 +350,11 @@ def value_faults(value: Any, schema: Any, where: str, budget: _Budget) -> Iterat
     if not isinstance(schema, dict):
         return
     if not _has_type(value, schema):
-        yield "wrong_type", f"{where} is {_show(value)}; expected {_show(schema.get('type'))}"
+        yield "wrong_type", f"{where} is {budget.show(value)}; expected {budget.show(schema.get('type'))}"
         return
     allowed = [schema["const"]] if "const" in schema else schema.get("enum")
     if isinstance(allowed, list) and not budget.allows(value, allowed, schema):
-        yield "not_in_enum", f"{where} is {_show(value)}; expected one of {_show(allowed)}"
+        yield "not_in_enum", f"{where} is {budget.show(value)}; expected one of {budget.show(allowed)}"
     if isinstance(value, dict):
         yield from _object_faults(value, schema, where, budget)
     if isinstance(value, list) and isinstance(schema.get("items"), dict):
@@ -359,13 +363,17 @@ def value_faults(value: Any, schema: Any, where: str, budget: _Budget) -> Iterat
     for word in ("anyOf", "oneOf"):
         branches = schema.get(word)
         if isinstance(branches, list) and not any(_fits(value, branch, budget) for branch in branches):
-            yield "wrong_type", f"{where} is {_show(value)}, which fits no branch of {word}"
+            yield "wrong_type", f"{where} is {budget.show(value)}, which fits no branch of {word}"
     for branch in schema["allOf"] if isinstance(schema.get("allOf"), list) else ():
         yield from value_faults(value, branch, where, budget)
 
 
 def _fits(value: Any, schema: Any, budget: _Budget) -> bool:
-    return next(value_faults(value, schema, "", budget), None) is None
+    budget.trying += 1
+    try:
+        return next(value_faults(value, schema, "", budget), None) is None
+    finally:
+        budget.trying -= 1
 
 
 def _object_faults(value: dict, schema: dict, where: str, budget: _Budget, closed: bool = False) -> Iterator[Finding]:
@@ -378,7 +386,7 @@ def _object_faults(value: dict, schema: dict, where: str, budget: _Budget, close
         if key in properties:
             yield from value_faults(item, properties[key], place, budget)
         elif not is_open:
-            yield "unknown_argument", f"{place} is not an argument; known: {_show(list(islice(properties, 8)))}"
+            yield "unknown_argument", f"{place} is not an argument; known: {budget.show(list(islice(properties, 8)))}"
         else:
             yield from value_faults(item, extra, place, budget)
     required = schema["required"] if isinstance(schema.get("required"), list) else []
@@ -421,8 +429,9 @@ _value_rule("not_in_enum", {"amount": 5, "to": "eur"}, {"amount": 5, "to": "EUR"
        [{"name": "convert", "arguments": {"amount": amount}} for amount in (5, 6)])
 def _no_duplicates(calls: list[ToolCall], tools: dict[str, Any], faults: list[Finding]) -> Iterator[str]:
     seen: set[str] = set()
+    memo: dict = {}
     for call in calls:
-        key = canonical_call(call, tools)
+        key = canonical_call(call, tools, memo)
         if key in seen:
             yield f"the same call of {call.name[:80]!r} twice"
         seen.add(key)

@@ -50,7 +50,7 @@ class RoundConfig:
     probe: int = option(64, "labelled examples whose agreement and log-probability are followed; 0: none")
     train: dict[str, Any] = field(default_factory=dict, metadata={"help": "settings of train.TrainConfig"})
 
-    stop_when: bool = option(False, "end the loop of rounds where the ledger says stop: validation fell twice, diversity fell")
+    stop_when: bool = option(False, "no further round where the ledger says stop: validation fell twice, diversity fell")
     chunk: int = option(256, "queries per call of the sampler in half precision, where results depend on the batch: a chunk "
                              "that was killed begins anew, so that restarts end the same; in fp32 every query is kept")
     cache_gb: float = option(0.0, "memory for keys and values while sampling; 0: half of what is free")

@@ -28,8 +28,8 @@ def stage_seed(*parts: Any) -> int:
 
 
 def by_hash(items: Sequence[Any], *salt: Any) -> list[Any]:
-    """Items in a shuffled order that depends on their ids only, not on the order they come in."""
-    return sorted(items, key=lambda item: (stage_seed(*salt, item.id), item.id))
+    """Items in a shuffled order that depends on their ids (of equal ones, on the queries), not on the order they come in."""
+    return sorted(items, key=lambda item: (stage_seed(*salt, item.id), item.id, item.query))
 
 
 # ---------------------------------------------------------------------------------------------------------- the queries
@@ -163,6 +163,8 @@ def settle(query: Query, candidates: Sequence[Tool], record: dict[str, Any], con
     if reason:
         return Outcome(None, rejection(query.id, stage, reason, text), record)
     provenance = {key: facts[key] for key in ("votes", "num_samples", "agreement", "margin", "decided_early")}
+    if vote.decided_early:
+        del provenance["margin"]                            # of a vote that was not held to its end
     return Outcome(Example(query.id, query.query, tuple(candidates), tuple(vote.answer), provenance=provenance), None, record)
 
 

@@ -37,8 +37,8 @@ class RoundPlan:
 
 
 def plan_round(config: RoundConfig, train: Any, queries: Sequence[Query], labelled: Sequence[Example],
-               tokenizer: Any) -> RoundPlan:
-    """Count the tokens of a round; `train` is its train.TrainConfig."""
+               tokenizer: Any, earlier: int = 0) -> RoundPlan:
+    """Count the tokens of a round; `train` is its train.TrainConfig, `earlier` how many examples --accumulate adds."""
     from model.chat import render
 
     def prompt_tokens(messages: list) -> int:
@@ -47,14 +47,16 @@ def plan_round(config: RoundConfig, train: Any, queries: Sequence[Query], labell
     def mean(values: Sequence[float], default: float) -> float:
         return sum(values) / len(values) if values else default
 
-    asked, known = queries[:SAMPLE], [example for example in labelled[:SAMPLE] if example.calls and example.tools]
+    known = [example for example in labelled[:SAMPLE] if example.calls and example.tools]
+    asked = queries[:SAMPLE] or known
     tools_tokens = mean([len(tokenizer.encode(pieces_text(tools_answer(e.tools)))) for e in known], config.max_tools_tokens / 4)
     call_tokens = mean([len(tokenizer.encode(pieces_text(calls_answer(e.calls)))) for e in known], config.max_calls_tokens / 4)
     make = mean([prompt_tokens(generation_messages(query.query)) for query in asked], 0)
     call = mean([prompt_tokens(invocation_messages(query.query, [])) for query in asked], 0) + tools_tokens * (
         1 + config.distractors / max(1.0, mean([len(e.tools) for e in known], 1)))
     n = len(queries)
-    rows = 2 * n + round(config.mix * n) * 2
+    mixed = len(labelled) if config.control == "labelled_only" else min(round(config.mix * n), len(labelled))
+    rows = 2 * (n + earlier + mixed)
     steps = train.max_steps or max(1, round(train.epochs * -(-rows // train.global_batch_size)))
     row = (make + tools_tokens + call + call_tokens) / 2
     batch = rows / -(-rows // train.global_batch_size) if rows else train.global_batch_size     # an epoch's last step may be short

@@ -161,6 +161,14 @@ def require_start(run: Path, number: int) -> Path:
     return before / "adapter"
 
 
+def refuse_stopped(run: Path, number: int) -> None:
+    """ValueError if the round before `number` says that no further one should follow."""
+    ledger = run / f"round-{number - 1}" / "ledger.json"
+    reason = read_json(ledger)["stop"] if ledger.is_file() else None
+    if reason:
+        raise ValueError(f"round {number} does not start: {reason} ({ledger}); without --stop-when it does")
+
+
 def earlier_examples(run: Path, number: int) -> list[Example]:
     """The accepted examples of the rounds before this one."""
     return [e for n in range(1, number) for e in load_examples(run / f"round-{n}" / "accepted.jsonl")]

@@ -17,6 +17,7 @@ from evolution.decide import read_answer
 from evolution.state import require_start
 
 PROMPT_CHARS = 600        # of a prompt shown without --full
+CELL_CHARS = 200          # of an answer that did not parse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +59,10 @@ def find(run: Path, number: int | None, name: str | None) -> tuple[Path, str]:
 
 def story(folder: Path, name: str, *, loss: bool, full: bool) -> list[str]:
     """The lines of the story of one query."""
-    accepted, rejected = _by_id(folder / "accepted.jsonl").get(name), _by_id(folder / "rejected.jsonl").get(name)
+    accepted = _by_id(folder / "accepted.jsonl").get(name)
+    rejected = [row for _, row in read_jsonl(folder / "rejected.jsonl") if row["id"] == name]
+    namesakes = [row for row in rejected if row["reason"] == "duplicate_id"]
+    rejected = next((row for row in rejected if row not in namesakes), None)
     tries = [row for _, row in read_jsonl(folder / "tools.jsonl") if row["id"] == name]
     record = _by_id(folder / "calls.jsonl").get(name)
     query = tries[0]["query"] if tries else rejected["text"]
@@ -68,6 +72,7 @@ def story(folder: Path, name: str, *, loss: bool, full: bool) -> list[str]:
         candidates = [Tool.from_dict(tool) for tool in record["candidates"]]
         lines += _calls_story(query, candidates, record, full)
     lines += _verdict(accepted, rejected)
+    lines += [f"Rejected at the stage `query`, {row['reason']}: {row['detail']}: \"{row['text']}\"" for row in namesakes]
     if accepted:
         lines += _training_story(folder, Example.from_dict(accepted), loss)
     return lines
@@ -105,15 +110,22 @@ def _calls_story(query: str, candidates: list[Tool], record: dict[str, Any], ful
     for index, sample in enumerate(record["samples"]):
         answer = read_answer(sample["text"], sample["finish_reason"])
         if isinstance(answer, Reason):
-            lines.append(f"| {index} | {sample['logprob']:.3f} | does not vote, {answer.code} |")
+            lines.append(f"| {index} | {sample['logprob']:.3f} | does not vote, {answer.code}: {_cell(sample['text'])} |")
         else:
             groups.setdefault(canonical_answer(answer, candidates), []).append(index)
             lines.append(f"| {index} | {sample['logprob']:.3f} | {_calls(answer)} |")
     votes = ", ".join(f"{len(members)} (samples {', '.join(map(str, members))})" for members in groups.values())
     early = ", decided early" if record["decided_early"] else ""
     tie = f", a tie broken by {record['tie']}" if record["tie"] != "none" else ""
-    winner = f"sample {record['index']} with {record['votes']} of {record['num_samples']}, margin {record['margin']}{early}{tie}"
+    margin = "" if record["decided_early"] else f", margin {record['margin']}"
+    winner = f"sample {record['index']} with {record['votes']} of {record['num_samples']}{margin}{early}{tie}" if groups else "none"
     return [*lines, "", f"{len(groups)} different answers; votes {votes or 'none'}. Winner: {winner}.", ""]
+
+
+def _cell(text: str) -> str:
+    """Text in one cell of a table: its beginning, if it is long."""
+    text = dump_json(text).replace("|", "\\|")
+    return text if len(text) <= CELL_CHARS else text[:CELL_CHARS] + "..."
 
 
 def _calls(calls: list[ToolCall]) -> str:
@@ -149,6 +161,10 @@ def _training_story(folder: Path, example: Example, loss: bool) -> list[str]:
         cells = [row.objective, len(row.ids), sum(label >= 0 for label in row.labels),
                  *("not measured" if value is None else f"{value:.4f}" for value in (before, after))]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines.append("")
+    for row in rows:
+        lines += [f"What the {row.objective} row is trained to write after its prompt:", "",
+                  *_block(tokenizer.decode([label for label in row.labels if label >= 0]))]
     return lines + [f"No {item.objective} row: {item.detail}." for item in refused]
 
 

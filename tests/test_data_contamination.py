@@ -1,8 +1,10 @@
 """The contamination guard: what counts as a repetition and what does not."""
 
+import time
+
 import pytest
 
-from data.contamination import Guard, load_guard, ngrams, tool_signature
+from data.contamination import Guard, load_guard, ngrams, tool_signature, words
 from data.schema import Example, Tool, write_jsonl
 
 WEATHER = Tool.from_dict({"name": "get_weather", "description": "Get the weather forecast of a city for a given day.",
@@ -16,6 +18,7 @@ QUERY = "What will the weather be like in Lisbon on Friday afternoon?"
 def guard():
     guard = Guard()
     guard.add_query("bench:1", QUERY)
+    guard.add_query("bench:2", "请帮我查询一下明天下午北京到上海的高铁票价")
     guard.add_tool("bench:1", WEATHER)
     return guard
 
@@ -25,6 +28,8 @@ def guard():
     ("What will the weather be like in Oslo on Monday morning?", False), ("weather", False), ("", False),
     ("will the weather be like in Lisbon on Friday", True),          # most of a benchmark query
     ("What will the weather be like", False),                        # a phrase
+    ("麻烦您，请帮我查询一下明天下午北京到上海的高铁票价", True),       # written without spaces
+    ("请帮我查询一下附近的餐厅", False),
 ])
 def test_queries(guard, query, flagged):
     assert (guard.query_overlap(query) is not None) is flagged
@@ -65,6 +70,13 @@ def test_files_of_every_kind_are_read(tmp_path):
     write_jsonl(tmp_path / "bad.jsonl", [{"id": "x"}])
     with pytest.raises(ValueError, match="line 1: neither a query nor a tool"):
         load_guard([tmp_path / "bad.jsonl"])
+
+
+def test_words_of_piled_marks_cost_milliseconds():
+    start = time.process_time()
+    for text in ("\u0345" * 8_000 + "\u0334" * 8_000, "\uff9e\u0300" * 8_000):
+        assert words("plain words " + text)[:2] == ["plain", "words"]
+    assert time.process_time() - start < 0.1
 
 
 def test_ngrams_of_short_and_empty_texts():

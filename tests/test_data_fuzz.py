@@ -183,7 +183,7 @@ def test_real_tools_of_the_corpora_never_raise():
 
 
 @pytest.mark.parametrize("text", ["[" * 70_000, "<tool_call>" * 3_000, "<tool_call>" + "[" * 30_000, "<tools>" + "{\"a\":" * 5_000,
-                                  "<tools>" + "1 " * 15_000, "<tool_call>" + "[1," * 10_000, "<tool_call>\"" + "\\u00e9" * 5_000,
+                                  "<tools>" + "1 " * 15_000, "<tools>" + "{}" * 16_000, "<tool_call>" + "[1," * 10_000, "<tool_call>\"" + "\\u00e9" * 5_000,
                                   "<tool_call>{\"name\": \"x\", \"arguments\": [" + "1," * 15_000 + "1]}</tool_call>"])
 def test_long_answers_are_read_in_milliseconds(text):
     watch = Watch()

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.canonical import canonical_answer
 from data.rules import (
     CALL_RULES,
     EXAMPLE_TOOL,
@@ -149,6 +150,10 @@ def branching(depth):
     return {"type": "string"} if depth == 0 else {"anyOf": [branching(depth - 1)] * 2}
 
 
+def array_of(items):
+    return tool_with({"type": "array", "description": "d", "items": items})
+
+
 HOSTILE = {
     "deep": tool_with(nested(500)),
     "deep enough": tool_with(nested(MAX_DEPTH + 1)),
@@ -160,16 +165,34 @@ HOSTILE = {
     "one huge enum value": tool_with({"type": "array", "description": "d", "items": {"enum": ["e" * 30_000]}}),
     "many types": tool_with({"type": ["string"] * 3000, "description": "d"}),
     "shared": tool_with({"description": "d", "allOf": [branching(6)] * 4}),
+    "unions of many words": array_of({"anyOf": [{"type": ["string", "str", "text", "null"] * 4}] * 30}),
+    "unions of constants": array_of({"anyOf": [{"const": {"a": 1}}] * 100}),
+    "unions of objects": array_of({"anyOf": [{"type": "dict", "properties": {"a": {"type": "string"}}}] * 100}),
+    "unknown required": tool_with({"type": "string", "description": "d"}, required=[str(i) for i in range(4_000)]),
 }
+PILED_MARKS = "\u0345" * 4_000 + "\u0334" * 4_000        # Unicode orders a run of marks in time that grows with its square
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_schema_costs_milliseconds_and_never_raises(name):
     tool = HOSTILE[name]
-    values = ["a" * 30_000 + "!", ["a"] * 8_000, {f"k{i}": "a" for i in range(3_000)}, nested(20)]
+    values = ["a" * 30_000 + "!", ["a"] * 8_000, {f"k{i}": "a" for i in range(3_000)}, nested(20), PILED_MARKS, [0] * 8_000,
+              [{"a": 2, "b": [1]}] * 1_000]
     assert cpu_seconds(check_tool, tool) < 0.05
     for value in values:
         assert cpu_seconds(check_calls, [ToolCall("convert", {"x": value})], [tool]) < 0.05
+
+
+def test_the_vote_on_hostile_values_costs_milliseconds():
+    for name in ("unions of many words", "unions of objects"):
+        tools = [Tool.from_dict(HOSTILE[name])]
+        for value in ([0] * 8_000, [{"a": 2, "b": [1]}] * 1_000, PILED_MARKS):
+            assert cpu_seconds(canonical_answer, [ToolCall("convert", {"x": value})], tools) < 0.05
+    assert cpu_seconds(canonical_answer, [ToolCall(PILED_MARKS, {PILED_MARKS: PILED_MARKS})], []) < 0.05
+
+
+def test_a_call_that_takes_too_many_comparisons_is_rejected():
+    assert codes(check_calls(call(x=[{"a": 2}] * 1_000), [HOSTILE["unions of constants"]])) == ["too_large"]
 
 
 def cpu_seconds(function, *arguments) -> float:

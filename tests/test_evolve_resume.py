@@ -287,6 +287,8 @@ def test_each_round_gets_other_queries_whatever_their_order(tmp_path):
     assert [len(share) for share in shares] == [10, 10, 4]
     assert len(set.union(*shares)) == 24
     assert {q.id for q in choose_queries(queries[::-1], config)} == shares[0]
+    namesakes = [Query("same", f"Please do this {i} times.") for i in range(20)]
+    assert choose_queries(namesakes[::-1], config) == choose_queries(namesakes, config)
     write_jsonl(config.queries, QUERIES[:5])
     with pytest.raises(ValueError, match="none is left for round 4"):
         choose_queries(queries, dataclasses.replace(config, round=4))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -148,6 +149,8 @@ def test_deciding_early_accepts_the_same_answers(config, tmp_path):
     assert accepted_early["q03"].provenance["decided_early"] is True
     assert early["samples"]["drawn"] == 40                              # q03, q06, q07, q13 and q14 stop after 3
     assert "early" in early["margins"]
+    assert "margin" not in accepted_early["q03"].provenance             # of a vote that was not held to its end
+    assert accepted_early["q01"].provenance["margin"] == 2
 
 
 def test_minimum_votes_and_dropped_no_calls(config):
@@ -196,6 +199,40 @@ def test_labelled_examples_and_earlier_rounds_join_the_training(config, tmp_path
     assert second["examples"] == {"evolved": 6, "accumulated": 6, "labelled": 3}
     assert second["similarity"] == {"tool_names_seen": 1.0, "tool_signatures_seen": 1.0, "queries_seen": 1.0}
     assert second["model_sha"] != first["model_sha"]
+
+
+def test_what_earlier_rounds_accepted_meets_a_newer_guard(config, tmp_path):
+    run(config)
+    write_jsonl(tmp_path / "newer.jsonl", [{"id": "b", "query": QUERIES["q01"]}])
+    again = dataclasses.replace(config, round=2, accumulate=True, guard=(*config.guard, str(tmp_path / "newer.jsonl")))
+    second, _, rejected = run(again)
+    assert rejected["q01"]["reason"] == "contaminated_query"
+    assert second["examples"] == {"evolved": 5, "accumulated": 5, "labelled": 0}
+    assert second["contamination"]["accumulated: contaminated_query"] == 1
+
+
+def test_labelled_examples_with_equal_ids_are_each_asked(config):
+    from evolution.probe import answers_to
+    from tests.evolve_run import labelled
+
+    def write(items, *, done, **options):
+        assert len({name for name, _ in items}) == 3                    # the sampler tells its items apart by name
+        for name, messages in items:
+            done(name, [{"text": str(messages)}])
+
+    examples = [dataclasses.replace(example, id="same") for example in labelled(3)]
+    found = answers_to(write, examples, config, "probe")
+    assert [example.query in samples[0]["text"] for example, samples in zip(examples, found, strict=True)] == [True] * 3
+
+
+def test_measurements_of_the_round_before_count_only_where_it_asked_alike(tmp_path):
+    from evolution.probe import _asked_alike
+    for number, facts in ((1, {"probe": 4, "labelled_sha": "a"}), (2, {"probe": 4, "labelled_sha": "a", "init": "joint"}),
+                          (3, {"probe": 4, "labelled_sha": "b"})):
+        write_json(tmp_path / f"round-{number}" / "round.json", facts)
+    first, second, third = (tmp_path / f"round-{number}" for number in (1, 2, 3))
+    assert _asked_alike(first, second)
+    assert not _asked_alike(second, third)
 
 
 def test_overlaps_are_dropped_or_only_listed(config):
@@ -263,6 +300,23 @@ def test_other_queries_on_the_same_folder_are_refused(config):
         run(config)
 
 
+@pytest.mark.parametrize("name", ["validation", "guard"])
+def test_other_validation_or_guard_on_a_begun_round_is_refused(config, tmp_path, name):
+    def killed(*args, **options):
+        raise RuntimeError("killed")
+
+    write_jsonl(tmp_path / "validation.jsonl", [{"id": "v", "query": "Add one.", "tools": [SECRET.to_dict()], "calls": []}])
+    config = dataclasses.replace(config, validation=str(tmp_path / "validation.jsonl"))
+    with pytest.raises(RuntimeError, match="killed"):
+        run_round(config, generate=killed, progress=False)
+    path = config.validation if name == "validation" else config.guard[0]
+    rows = [row for _, row in read_jsonl(path)]
+    rows[0]["tools"][0]["description"] = "Other words in the same tool."
+    write_jsonl(path, rows)
+    with pytest.raises(ValueError, match=f"{name}_sha"):
+        run_round(config, generate=killed, progress=False)
+
+
 def test_nothing_accepted_keeps_the_adapter_and_says_stop(config):
     script = scripted(config, {name: votes(*["hm"] * 5) for name in CALLS})
     ledger, accepted, _ = run(config, script)
@@ -272,6 +326,9 @@ def test_nothing_accepted_keeps_the_adapter_and_says_stop(config):
     weights = "adapter/adapter_model.safetensors"
     with open(f"{config.run}/round-1/{weights}", "rb") as new, open(f"{config.run}/joint/{weights}", "rb") as old:
         assert new.read() == old.read()
+    assert weights in read_json(f"{config.run}/round-1/DONE.json")["sha256"]
+    with pytest.raises(ValueError, match="round 2 does not start: round 1 accepted nothing"):
+        run(dataclasses.replace(config, round=2, stop_when=True), script)
 
 
 @pytest.mark.parametrize("change", [{"round": 0}, {"min_votes": 6}, {"init": "there"}, {"retries": -1}, {"mix": 1.0, "labelled": ""}])
@@ -311,6 +368,11 @@ def test_a_round_is_planned_before_it_starts(config, capsys):
     plan = capsys.readouterr().err
     for part in ("plan of round 1: 12 queries", "5 samples", "train on 24 rows", "2 steps", "time, estimated"):
         assert part in plan, part
+    assert not Path(config.run, "round-1").exists()                     # a plan does not bind the round to its settings
+    run(config)
+    more = dataclasses.replace(config, round=2, accumulate=True, mix=1.0, train={"global_batch_size": 8, "precision": "fp32"})
+    assert run_round(more, generate=never, plan_only=True) == {}
+    assert "train on 48 rows" in capsys.readouterr().err                # of 12 queries, 6 earlier and 6 labelled examples
 
 
 @pytest.mark.parametrize("init", ["joint", "base"])

@@ -3,6 +3,7 @@
 import pytest
 
 import tooldev
+from data.schema import read_jsonl, write_jsonl
 from tests.test_evolve_round import QUERIES, config, run
 
 __all__ = ["config"]
@@ -18,12 +19,13 @@ def test_stories_of_accepted_and_rejected_queries(config, capsys):
     story = told(config, "--id", "q13", capsys=capsys)
     for part in (QUERIES["q13"], "(Eq. 4)", "(Eq. 5)", "(Eq. 6)", "Generate tools to solve the query", "Try 1",
                  "votes 4 (samples 0, 1, 2, 3), 1 (samples 4)", "Winner: sample 0 with 4 of 5, margin 3",
-                 "**Accepted**", '"votes": 4', "| generation |", "| invocation |"):
+                 "**Accepted**", '"votes": 4', "What the generation row is trained to write", "What the invocation row is trained to write",
+                 '    {"name": "double", "arguments": {"n": 1}}\n    </tool_call>\n    <tool_call>\n    {"name": "half"', "| generation |", "| invocation |"):
         assert part in story, part
     losses = next(line.split(" | ")[-2:] for line in story.splitlines() if line.startswith("| invocation"))
     assert float(losses[0]) > float(losses[1].strip(" |")) > 0
     story = told(config, "--id", "q12", "--no-loss", capsys=capsys)
-    assert story.count("does not vote, wrote_tools_instead") == 3
+    assert story.count("does not vote, wrote_tools_instead: \"<tools>") == 3
     assert "not measured" in story
     story = told(config, "--id", "q02", capsys=capsys)
     assert "Try 3" in story
@@ -31,6 +33,20 @@ def test_stories_of_accepted_and_rejected_queries(config, capsys):
     assert "before anything was generated" in told(config, "--id", "q10", capsys=capsys)
     assert "No generation row" in told(config, "--id", "q08", "--no-loss", capsys=capsys)
     assert "# Query q01 in round-1" in told(config, "--no-loss", capsys=capsys)          # the first that was not unanimous
+
+
+def test_a_query_whose_id_another_one_has_keeps_its_own_verdict(config, capsys):
+    queries = [row for _, row in read_jsonl(config.queries)]
+    write_jsonl(config.queries, [*queries, {"id": "q14", "query": "The wrong id, too."}])
+    run(config)
+    story = told(config, "--id", "q14", capsys=capsys)
+    assert "**Rejected** at the stage `calls`, wrong_type" in story
+    assert 'duplicate_id: another query has this id: "The wrong type of value."' in story
+
+
+def test_no_winner_is_called_none(config, capsys):
+    run(config)
+    assert "0 different answers; votes none. Winner: none." in told(config, "--id", "q05", capsys=capsys)
 
 
 def test_an_unknown_query_is_one_line(config, capsys):

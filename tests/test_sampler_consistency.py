@@ -12,7 +12,10 @@ from sampler.consistency import canonical_answer, early_decision, majority_vote
 TOOL = Tool.from_dict({"name": "t", "description": "d", "arguments": {"type": "dict", "properties": {
     "n": {"type": "number"}, "i": {"type": "integer"}, "s": {"type": "string"}, "x": {"type": "any"},
     "list": {"type": "array", "items": {"type": "number"}}, "u": {"anyOf": [{"type": "number"}, {"type": "string"}]},
-    "d": {"type": "dict", "properties": {"n": {"type": "float"}}}}, "required": []}})
+    "d": {"type": "dict", "properties": {"n": {"type": "float"}}},
+    "map": {"type": "dict", "additionalProperties": {"type": "number"}},
+    "maybe": {"anyOf": [{"type": "array", "items": {"type": "number"}}, {"type": "null"}]},
+    "one": {"oneOf": [{"type": "dict", "properties": {"n": {"type": "number"}}}, {"type": "string"}]}}, "required": []}})
 OTHER = Tool.from_dict({"name": "other", "description": "d", "arguments": {"type": "dict", "properties": {}}})
 TOOLS = [TOOL, OTHER]
 
@@ -33,6 +36,8 @@ def same(a, b):
     (answer(x=0), answer(x=False), False), (answer(x=None), answer(x=False), False), (answer(x=None), answer(), False),
     (answer(list=[1, 2.0]), answer(list=[1.0, 2]), True), (answer(list=[1, 2]), answer(list=[2, 1]), False),
     (answer(d={"n": 3}), answer(d={"n": 3.0}), True), (answer(u=3), answer(u=3.0), True),
+    (answer(map={"k": 1}), answer(map={"k": 1.0}), True), (answer(maybe=[1]), answer(maybe=[1.0]), True),
+    (answer(one={"n": 1}), answer(one={"n": 1.0}), True), (answer(one={"z": 1}), answer(one={"z": 1.0}), False),
     (answer(n=-0.0), answer(n=0), True), (answer(n=1e20), answer(n=10 ** 20), True),
     (answer(n=2 ** 53), answer(n=2 ** 53 + 1), False),
     (answer(s="cafe\u0301"), answer(s="caf\u00e9"), True), (answer(s="a"), answer(s="A"), False),
