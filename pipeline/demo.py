@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> int:
 
 def world_settings(model: str, sizes: WorldSizes, seed: int, variants: tuple[str, ...] = ("adaption", "joint"), **changes) -> RunSettings:
     """Settings of a run on the world with the preset for the embedded model."""
-    evolve = {"min_votes": 2, **changes.pop("evolve", {})}
+    evolve = {"min_votes": 3, "tools_top_k": 5, "calls_top_k": 5, **changes.pop("evolve", {})}       # reasons in LOG.md, 2026-11-26
     return RunSettings.from_preset("tiny", model=model, seed=seed, rounds=sizes.rounds, variants=variants,
                                    queries_per_round=sizes.queries_per_round, probe=min(64, sizes.validation), evolve=evolve, **changes)
 
@@ -81,5 +81,7 @@ def settings_table(settings: RunSettings, sizes: WorldSizes) -> str:
             ("global batch", settings.global_batch_size, paper.global_batch_size),
             ("learning rate", settings.learning_rate, paper.learning_rate),
             ("epochs adaption / labelled / round", f"{settings.adaption_epochs:g} / {settings.labelled_epochs:g} / {settings.evolve_epochs:g}", "not stated"),
-            ("LoRA rank / alpha", f"{settings.rank} / {settings.alpha:g}", "16 / 32"), ("votes needed", settings.evolve.get("min_votes", 1), "most of 5")]
+            ("LoRA rank / alpha", f"{settings.rank} / {settings.alpha:g}", "16 / 32"), ("votes needed", settings.evolve.get("min_votes", 1), "most of 5"),
+            ("top-k of tools / calls", f"{settings.evolve.get('tools_top_k')} / {settings.evolve.get('calls_top_k')}", "not stated"),
+            ("tools a query is taught to make", "called" if settings.only_called else "all", "all candidates")]
     return "\n".join(["settings                              here   paper", *(f"  {name:34} {here!s:>12}   {there}" for name, here, there in rows)])
