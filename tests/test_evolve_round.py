@@ -100,7 +100,7 @@ def test_every_query_ends_as_worked_out_by_hand(config):
                                  "2": {"voted": 3, "accepted": 3}, "3": {"voted": 2, "accepted": 1},
                                  "5": {"voted": 2, "accepted": 1}}
     assert ledger["ties"] == {"logprob": 1, "none": 9}
-    assert ledger["samples"] == {"drawn": 50, "decided_early": 0, "unparsed": {
+    assert ledger["samples"] == {"asked": 50, "drawn": 50, "decided_early": 0, "unparsed": {
         "no_call_text": 3, "not_an_object": 1, "unclosed_tag": 1, "wrote_tools_instead": 4}}
     assert ledger["wrote_tools_instead"] == 4
     assert ledger["diversity"]["calls_per_answer_counts"] == {"0": 1, "1": 4, "2": 1}
