@@ -31,7 +31,7 @@ class WorldSizes:
 
 
 FULL = WorldSizes(tools=800, examples=1500, queries_per_round=400, rounds=3, validation=100, test=(120, 300, 60))
-QUICK = WorldSizes(tools=96, examples=160, queries_per_round=32, rounds=1, validation=20, test=(24, 40, 8))
+QUICK = WorldSizes(tools=64, examples=96, queries_per_round=20, rounds=1, validation=20, test=(16, 28, 8))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
