@@ -8,7 +8,6 @@ and data/batching.py. Around it, a file each in training/: config, base, rows, p
 """
 
 import dataclasses
-import itertools
 import json
 import math
 import sys
@@ -27,7 +26,7 @@ from lora import apply_lora, copy_companions, load_adapter, lora_layers, lora_pa
 from training.base import compute_dtype, load_model_for, model_config, place
 from training.checkpoints import Checkpoints, append_from, mark_done, write_json
 from training.config import TrainConfig, TrainResult, parse_config
-from training.muon import Muon
+from training.optimizer import Muon, make_optimizer
 from training.plan import make_plan, peak_memory_gb
 from training.processes import LostProcess, Processes, hush, progress_line, tell, tell_first
 from training.resume import finished, refuse_other_settings, restore, snapshot, synchronise
@@ -157,22 +156,6 @@ class FlatWeights:
         """After the update: round the float32 weights into the module's."""
         if self.has_master:
             self.compute.copy_(self.master)
-
-    def optimizer(self, config: TrainConfig) -> torch.optim.AdamW | Muon:
-        """Fused AdamW on the vector, in two groups: matrices, which decay, and the rest; or Muon for the hidden matrices."""
-        def part(start: int, end: int | None) -> nn.Parameter:
-            vector = nn.Parameter(self.master[start:end])
-            vector.grad = self.grad[start:end]
-            return vector
-
-        hidden = self.num_hidden if config.optimizer == "muon" else 0
-        groups = [{"params": [vector], "weight_decay": decay}
-                  for vector, decay in ((part(hidden, self.num_decayed), config.weight_decay), (part(self.num_decayed, None), 0.0)) if vector.numel()]
-        adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2), eps=1e-8, fused=True)
-        if not hidden:
-            return adamw
-        shapes = [p.shape for p, size_so_far in zip(self.params, itertools.accumulate(self.sizes)) if size_so_far <= hidden]
-        return Muon(part(0, hidden), shapes, config.weight_decay, adamw)
 
     def not_finite(self, limit: int = 3) -> list[str]:
         """The first weights whose gradient is not finite."""
@@ -427,7 +410,7 @@ def prepare(config: TrainConfig, processes: Processes, rows: Any, validation: Se
         named = lora_parameters(model)
     model.checkpoint_every = config.gradient_checkpointing
     flat = FlatWeights(named)
-    return Trainer(config, processes, model, rows, validation, flat, flat.optimizer(config),
+    return Trainer(config, processes, model, rows, validation, flat, make_optimizer(flat, config),
                    LossScale(dtype == torch.float16), steps, say, rows_sha256)
 
 

@@ -174,7 +174,7 @@ def task_lookup(writer: Writer) -> tuple[str, str]:
     keys = rng.sample(list(table), rng.randint(1, len(table)))
     rows = list(table.items())
     if rng.random() < 0.3:
-        rows, keys = [(v, k) for k, v in rows], keys
+        rows = [(v, k) for k, v in rows]
         return ("Find what each belongs to.\n" + "\n".join(f"- {a}: {b}" for a, b in rows) + "\nOf: " + "; ".join(keys), "\n".join(table[k] for k in keys))
     return "Look up.\n" + "\n".join(f"- {k}: {v}" for k, v in rows) + "\nKeys: " + "; ".join(keys), "\n".join(table[k] for k in keys)
 

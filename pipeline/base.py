@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import time
 from pathlib import Path
 
@@ -76,9 +75,12 @@ def write_base(base: Path, seed: int, start: str | None = None) -> None:
         return
     base.mkdir(parents=True, exist_ok=True)
     if start:
-        for name in ("tokenizer.json", "model.safetensors", "config.json"):
-            shutil.copyfile(Path(start) / name, base / f"{name}.tmp")
-            (base / f"{name}.tmp").rename(base / name)
+        from lora import copy_companions
+        from model import load_model
+        from model.weights import save_model
+
+        copy_companions(Path(start), base)
+        save_model(load_model(start), base)
         return
     tokenizer = world_text.train_tokenizer(seed)
     tokenizer.save(str(base / "tokenizer.json"))

@@ -23,6 +23,7 @@ from train import (
     run_training,
 )
 from training.config import TINY_SETTINGS, parse_config
+from training.optimizer import make_optimizer
 from training.plan import trained_weights
 from training.processes import Processes, check_kernels
 from training.rows import chat_labels, fit, pretrain_rows
@@ -169,7 +170,7 @@ def test_full_training_keeps_float32_masters_over_half_weights():
 def test_weight_decay_touches_matrices_only():
     model = toy_model()
     flat = FlatWeights(dict(model.named_parameters()))
-    optimizer = flat.optimizer(TrainConfig(weight_decay=0.5, learning_rate=0.1))
+    optimizer = make_optimizer(flat, TrainConfig(weight_decay=0.5, learning_rate=0.1))
     before = {name: p.clone() for name, p in model.named_parameters()}
     flat.zero_grad()
     optimizer.step()

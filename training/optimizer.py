@@ -1,13 +1,18 @@
-"""Muon: momentum whose update is made orthogonal, for the hidden matrices of a model trained from scratch (`--optimizer muon`).
+"""The optimizer of a run: AdamW; and Muon for the hidden matrices of a model that trains in full (`--optimizer muon`).
 
-Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; Liu et al. 2025, arXiv:2502.16982. Embeddings, norms
-and biases stay with AdamW. Used to pre-train the embedded model, where it needs about half the tokens (LOG.md); never for adapters.
+Muon is momentum whose update is made orthogonal: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; Liu et al.
+2025, arXiv:2502.16982. Embeddings, norms and biases stay with AdamW. It pre-trained the embedded model (LOG.md); never for adapters.
 """
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from training.config import TrainConfig
 
 MOMENTUM = 0.95
 RATE = 7.0                      # Muon's rate over AdamW's: 0.02 beside 3e-3
@@ -46,3 +51,21 @@ class Muon:
             scale = max(1.0, shape[0] / shape[1]) ** 0.5
             weight.add_(orthogonal(change.view(shape)).reshape(-1), alpha=-rate * scale)
         self.adamw.step()
+
+
+def make_optimizer(flat: Any, config: TrainConfig) -> torch.optim.AdamW | Muon:
+    """Fused AdamW on the vector of `flat` (train.FlatWeights), in two groups: matrices, which decay, and the rest; or Muon for the
+    hidden matrices and AdamW for what is left."""
+    def part(start: int, end: int | None) -> nn.Parameter:
+        vector = nn.Parameter(flat.master[start:end])
+        vector.grad = flat.grad[start:end]
+        return vector
+
+    hidden = flat.num_hidden if config.optimizer == "muon" else 0
+    decayed, rest = part(hidden, flat.num_decayed), part(flat.num_decayed, None)
+    groups = [{"params": [vector], "weight_decay": decay} for vector, decay in ((decayed, config.weight_decay), (rest, 0.0)) if vector.numel()]
+    adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2), eps=1e-8, fused=True)
+    if not hidden:
+        return adamw
+    shapes = [p.shape for p, so_far in zip(flat.params, itertools.accumulate(flat.sizes)) if so_far <= hidden]
+    return Muon(part(0, hidden), shapes, config.weight_decay, adamw)

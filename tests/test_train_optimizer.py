@@ -6,7 +6,7 @@ from test_train_resume import train
 from test_train_steps import trainer_for
 
 from train import TrainConfig, train_step
-from training.muon import MOMENTUM, RATE, orthogonal
+from training.optimizer import MOMENTUM, RATE, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (64, 24), (24, 64)])
