@@ -1,9 +1,9 @@
 """The *general* text of the tool world: what the embedded model is pre-trained on, so that it stands in for an instruct model.
 
 Chat turns that teach copying, JSON, filling a form from a sentence, choosing the line that fits, names, descriptions and paraphrases,
-plus a share of real single tool calls and tool definitions from the labelled domains. Only training tools, training values and the
-labelled and unlabelled domains occur, never the unlabelled domains' own fields and frames: those a model meets first in the tool
-documents of stage 1 and in the new queries of stage 3. The byte-level BPE tokenizer is trained on the same text.
+plus a share of real single tool calls, of requests that no tool can serve, and of tool definitions from the labelled domains. Only
+training tools, training values and the labelled and unlabelled domains occur, never the unlabelled domains' own fields and frames:
+those a model meets first in the tool documents of stage 1 and in the new queries of stage 3. The byte-level BPE tokenizer is trained on the same text.
 """
 
 from __future__ import annotations
@@ -176,7 +176,10 @@ def task_lookup(writer: Writer) -> tuple[str, str]:
     if rng.random() < 0.3:
         rows = [(v, k) for k, v in rows]
         return ("Find what each belongs to.\n" + "\n".join(f"- {a}: {b}" for a, b in rows) + "\nOf: " + "; ".join(keys), "\n".join(table[k] for k in keys))
-    return "Look up.\n" + "\n".join(f"- {k}: {v}" for k, v in rows) + "\nKeys: " + "; ".join(keys), "\n".join(table[k] for k in keys)
+    question = "Look up.\n" + "\n".join(f"- {k}: {v}" for k, v in rows) + "\nKeys: " + "; ".join(keys)
+    if rng.random() < 0.6:
+        return f"{question}\nRepeat the keys.", "\n".join(f"{k}: {table[k]}" for k in keys)
+    return question, "\n".join(table[k] for k in keys)
 
 
 def task_words(writer: Writer) -> tuple[str, str]:
@@ -205,12 +208,16 @@ def task_outline(writer: Writer) -> tuple[str, str]:
 
 
 def task_call(writer: Writer) -> list[dict]:
-    """A real tool call, in labelled domains only and always exactly one: an instruct model knows the format, not when to call twice
-    or not at all."""
+    """A real tool call, in labelled domains only, or none where no tool fits: an instruct model knows the format, not when to call twice.
+    Some have many tools, or prompts longer than any that were read make the model go on without an end."""
     rng = writer.rng
-    category = rng.choice(("simple", "multiple"))
+    category = rng.choice(("simple", "simple", "multiple", "multiple", "irrelevance"))
     pool = [writer.vary(tool) for tool in rng.sample(_labelled(), 12)]     # made-up tools too, or names are recalled, not copied
     made, offered = world.draw(rng, pool, category, False)
+    if made.used and rng.random() < 0.15:
+        more = [writer.vary(tool) for tool in rng.sample(_labelled(), 30)]
+        offered += world.distractors(offered, [*offered, *more], rng.randint(3, 8), rng)
+        rng.shuffle(offered)
     messages = prompts.invocation_messages(made.query, [t.tool for t in offered])
     return [*messages, {"role": "assistant", "content": prompts.calls_answer(made.calls)}]
 
@@ -232,8 +239,8 @@ def _labelled() -> list[world.WorldTool]:
     return world.world_tools("labelled", "train")
 
 
-TASKS = ((task_forms, 0.28), (task_call, 0.16), (task_lookup, 0.12), (task_copy, 0.10), (task_choose, 0.09), (task_form, 0.08),
-         (task_generate, 0.05), (task_words, 0.05), (task_define, 0.04), (task_outline, 0.03))
+TASKS = ((task_forms, 0.25), (task_call, 0.27), (task_lookup, 0.10), (task_copy, 0.08), (task_choose, 0.08), (task_form, 0.07),
+         (task_generate, 0.05), (task_words, 0.03), (task_define, 0.04), (task_outline, 0.03))
 
 
 def conversation(rng: random.Random, made_up: float = 0.0) -> list[dict]:
@@ -258,12 +265,13 @@ def curriculum(seed: int, order: list[int], plain_rows: int) -> Iterator[list[di
 
 
 def _value_pattern() -> re.Pattern:
-    """Words of the training pools that stand for open values: capitalised names, parts of addresses, and words inside JSON lists."""
+    """Words of the training pools that stand for open values: capitalised names, and parts of addresses."""
     last = [a + b for a in lexicon.LAST_STARTS[0] for b in lexicon.LAST_ENDS[0]]
     cities = [a + b for a in lexicon.CITY_STARTS[0] for b in lexicon.CITY_ENDS[0]]
     words = {*lexicon.FIRST_NAMES[0], *last, *cities, *lexicon.TITLE_FIRST[0], *lexicon.TITLE_LAST[0], *lexicon.STREETS[0]} - {"Street"}
     lower = {word.lower() for word in (*lexicon.FIRST_NAMES[0], *last, *cities)}
-    return re.compile(rf"\b(?:{'|'.join(sorted(words))})\b|\b(?:{'|'.join(sorted(lower))})(?=[.@])")
+    hosts = {host.split(".")[0] for host in lexicon.MAIL_HOSTS[0]}
+    return re.compile(rf"\b(?:{'|'.join(sorted(words))})\b|\b(?:{'|'.join(sorted(lower))})(?=[.@])|(?<=@)(?:{'|'.join(sorted(hosts))})\b")
 
 
 _VALUES: list[re.Pattern] = []
