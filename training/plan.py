@@ -37,14 +37,21 @@ class Plan:
         """Bytes of all parts."""
         return sum(self.memory.values())
 
+    def hours(self, rate: float) -> float:
+        """Hours, if every process does `rate` flops per second."""
+        return self.flops / (rate * self.world_size) / 3600
+
+    def what_and_memory(self) -> list[str]:
+        """The part of the plan that holds on any machine with this much memory."""
+        parts = " + ".join(f"{name} {size / GIB:.2f}" for name, size in self.memory.items())
+        return [self.facts, self.rows, f"memory, estimated: {self.total / GIB:.2f} GiB of {self.available / GIB:.1f} = {parts}"]
+
     def lines(self) -> list[str]:
         """The plan as it is printed."""
-        parts = " + ".join(f"{name} {size / GIB:.2f}" for name, size in self.memory.items())
-        hours = self.flops / (matmul_rate(self.device, self.dtype) * MATMUL_SHARE * self.world_size) / 3600
-        return [self.facts, self.rows,
-                f"memory, estimated: {self.total / GIB:.2f} GiB of {self.available / GIB:.1f} = {parts}",
-                f"time, estimated: {hours:.2f} h ({self.flops:.2e} flops at half of the matmul rate just timed, "
-                f"{self.world_size} x {matmul_rate(self.device, self.dtype) / 1e9:,.0f} GFLOP/s)"]
+        rate = matmul_rate(self.device, self.dtype)
+        return [*self.what_and_memory(),
+                f"time, estimated: {self.hours(MATMUL_SHARE * rate):.2f} h ({self.flops:.2e} flops at half of the matmul rate just timed, "
+                f"{self.world_size} x {rate / 1e9:,.0f} GFLOP/s)"]
 
     def refuse_what_cannot_fit(self) -> None:
         """ValueError with the option that helps, if the run needs more memory than there is."""
