@@ -1,32 +1,43 @@
-"""n samples of each of a few prompts: our sampler beside transformers' generate, on a CPU, as one Markdown table.
+"""n samples of each of a few prompts: our sampler beside transformers' generate, as one Markdown table.
 
     python benchmarks/sampler_speed.py                                   # workloads (a) and (b), about 15 minutes
     python benchmarks/sampler_speed.py --data FOLDER                     # (b) with prompts made of BFCL's questions
     python benchmarks/sampler_speed.py --llama                           # llama.cpp, too (llama-cpp-python must be installed)
     python benchmarks/sampler_speed.py --shape toy --repeats 1           # a minute: does it work?
+    python benchmarks/sampler_speed.py --device cuda --shape 8b          # a GPU: workloads (decode) and (c)
+    python benchmarks/sampler_speed.py --shape toy --workload decode     # those on a CPU: does their code work?
 
-The model has the shape of Qwen2.5-0.5B and random bf16 weights, the same on both sides. Both decode the same fixed list
-of output lengths, forced: no stop token ends a row sooner, and a row whose length is reached is over. transformers is
-measured at several batch sizes and its best one counts; it pads on the left, repeats each prompt n times and decodes a
-batch until its longest row ends. Both draw with top-k 10 at temperature 1. Each run is a process of its own; the sides
-take turns, and the fastest of --repeats runs counts.
+The model has the shape of Qwen2.5-0.5B and random bf16 weights, the same on both sides. --shape 8b has the sizes of
+Llama-3.1-8B, still as a Qwen2 model (biases in q, k and v, its RoPE), so that both sides stay alike. Both decode the
+same fixed list of output lengths, forced: no stop token ends a row sooner, and a row whose length is reached is over.
+transformers is measured at several batch sizes and its best one counts; it pads on the left, repeats each prompt n
+times and decodes a batch until its longest row ends. Both draw with top-k 10 at temperature 1. Each run is a process of
+its own; the sides take turns, and the fastest of --repeats runs counts.
 
 "of matmul peak" and "of bandwidth peak" compare our two phases with what a large bf16 product and a large copy reach on
 the same machine just before: needed arithmetic and needed bytes over the time taken. Run it with nothing else running.
+
+Workloads: (a) 4 prompts of 512 tokens x 5 samples of 48. (b) 16 prompts of 300 to 1,200 tokens x 5 samples of 20 to 120.
+(c) 64 prompts like those of (b); the bar is 5 times the speed of transformers. (decode) one prompt of 512 tokens, one
+sample of 256; the bar is 70% of the copy's bandwidth, counting the bytes of the weights once a step. With --shape toy
+all lengths are an eighth. On a GPU clocks wait for the device, each run follows one that warms up, memory is what its
+allocator gave out at most, and a batch size that does not fit is out of the race; take --dtype fp16 before sm_80. The
+GPU mode has not been run on a GPU yet, only its code on a CPU: distrust its first numbers.
 """
 
 import argparse
 import json
+import math
 import random
-import resource
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.device import DTYPES, clock, copy_peak, matmul_peak, peak_memory, refuse_missing_device, release
 from benchmarks.machine import describe
 from model.config import ModelConfig
 from model.transformer import Transformer
@@ -51,11 +62,22 @@ TOY = HALF_B | {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
 }
-SHAPES = {"0.5b": HALF_B, "toy": TOY}
+LLAMA_8B = HALF_B | {
+    "vocab_size": 128256,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "tie_word_embeddings": False,
+}
+SHAPES = {"0.5b": HALF_B, "8b": LLAMA_8B, "toy": TOY}
+WORKLOADS = {"cpu": ("a", "b"), "cuda": ("decode", "c")}
 NUM_SAMPLES, TOP_K = 5, 10
+BANDWIDTH_BAR, SPEED_BAR = 0.7, 5.0
 
 
-def make_model(shape: str) -> Transformer:
+def make_model(shape: str, device: str, dtype: torch.dtype) -> Transformer:
     config = ModelConfig(
         head_dim=SHAPES[shape]["hidden_size"] // SHAPES[shape]["num_attention_heads"],
         qkv_bias=True,
@@ -64,9 +86,9 @@ def make_model(shape: str) -> Transformer:
     )
     with torch.device("meta"):
         model = Transformer(config)
-    model = model.to(torch.bfloat16).to_empty(device="cpu")
+    model = model.to(dtype).to_empty(device=device)
     model.tie_weights()
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     with torch.no_grad():
         for weight in model.parameters():
             weight.normal_(0, 0.02, generator=generator) if weight.dim() == 2 else weight.fill_(1.0)
@@ -76,21 +98,29 @@ def make_model(shape: str) -> Transformer:
 def make_work(workload: str, shape: str, data: str | None) -> tuple[list[list[int]], list[list[int]]]:
     """Prompts and, per prompt and sample, the length to generate: functions of the arguments only."""
     rng, vocab_size = random.Random(1), SHAPES[shape]["vocab_size"]
-    scale = 1 if shape == "0.5b" else 8
+    scale = 8 if shape == "toy" else 1
     if workload == "a":
         prompts = [[rng.randrange(vocab_size) for _ in range(512 // scale)] for _ in range(4)]
         return prompts, [[48 // scale] * NUM_SAMPLES for _ in prompts]
+    if workload == "decode":
+        return [[rng.randrange(vocab_size) for _ in range(512 // scale)]], [[256 // scale]]
+    count = {"b": 16, "c": 64}[workload]
     if data is None:
-        lengths = [(300 + 60 * i) // scale for i in range(16)]
+        lengths = [n // scale for n in spread(count)]
         shared = [rng.randrange(vocab_size) for _ in range(100 // scale)]  # the system prompt's beginning
         prompts = [shared + [rng.randrange(vocab_size) for _ in range(length - len(shared))] for length in lengths]
     else:
-        prompts = [[token % vocab_size for token in prompt] for prompt in bfcl_prompts(data)]
+        prompts = [[token % vocab_size for token in prompt] for prompt in bfcl_prompts(data, count)]
     return prompts, [[rng.randint(20, 120) // scale for _ in range(NUM_SAMPLES)] for _ in prompts]
 
 
-def bfcl_prompts(data: str) -> list[list[int]]:
-    """16 questions whose invocation prompts have 300 to 1,200 tokens, spread evenly over those lengths."""
+def spread(count: int) -> list[int]:
+    """`count` lengths from 300 to 1,200 tokens, evenly spread."""
+    return [300 + 900 * i // (count - 1) for i in range(count)]
+
+
+def bfcl_prompts(data: str, count: int) -> list[list[int]]:
+    """`count` questions whose invocation prompts have 300 to 1,200 tokens, spread evenly over those lengths."""
     from data.prompts import invocation_messages
     from data.schema import Tool
     from model.chat import render
@@ -102,7 +132,7 @@ def bfcl_prompts(data: str) -> list[list[int]]:
             row = json.loads(line)
             tools = [Tool.from_dict(function) for function in row["function"]]
             found.append(render(invocation_messages(row["question"][0][-1]["content"], tools), tokenizer)[0])
-    return [min(found, key=lambda prompt, want=300 + 60 * i: abs(len(prompt) - want)) for i in range(16)]
+    return [min(found, key=lambda prompt, want=want: abs(len(prompt) - want)) for want in spread(count)]
 
 
 class ForcedEngine(Engine):
@@ -118,24 +148,28 @@ class ForcedEngine(Engine):
         return self.lengths[row.item.index][row.sample]
 
     def prefill(self) -> None:
-        began = time.perf_counter()
+        began = clock(self.device)
         super().prefill()
-        self.clock["prefill"] += time.perf_counter() - began
+        self.clock["prefill"] += clock(self.device) - began
 
     def decode(self) -> None:
-        began = time.perf_counter()
+        began = clock(self.device)
         super().decode()
-        self.clock["decode"] += time.perf_counter() - began
+        self.clock["decode"] += clock(self.device) - began
 
 
-def run_ours(model: Transformer, prompts: list[list[int]], lengths: list[list[int]], *, pack: bool) -> dict:
+def run_ours(
+    model: Transformer, prompts: list[list[int]], lengths: list[list[int]], *, pack: bool, compiled: bool
+) -> dict:
     options = Options(
-        max_new_tokens=max(map(max, lengths)), num_samples=NUM_SAMPLES, temperature=1.0, top_k=TOP_K, pack_weights=pack
+        max_new_tokens=max(map(max, lengths)), num_samples=len(lengths[0]), temperature=1.0, top_k=TOP_K,
+        pack_weights=pack, compile_decode=compiled,
     )
-    began = time.perf_counter()
+    device = model.lm_head.weight.device
+    began = clock(device)
     engine = ForcedEngine(model, prompts, options, lengths)
     results = engine.run()
-    seconds = time.perf_counter() - began
+    seconds = clock(device) - began
     assert [[len(c.ids) for c in completions] for completions in results] == lengths
     return {
         "seconds": seconds,
@@ -145,10 +179,11 @@ def run_ours(model: Transformer, prompts: list[list[int]], lengths: list[list[in
     }
 
 
-def run_transformers(model: Transformer, prompts: list[list[int]], lengths: list[list[int]], *, batch: int) -> dict:
+def their_model(model: Transformer):
+    """transformers' model on the very weights of ours, so that they are in memory once."""
     import transformers
 
-    c = model.config
+    c, weight = model.config, model.lm_head.weight
     config = transformers.Qwen2Config(
         vocab_size=c.vocab_size,
         hidden_size=c.hidden_size,
@@ -159,28 +194,42 @@ def run_transformers(model: Transformer, prompts: list[list[int]], lengths: list
         max_position_embeddings=c.max_position_embeddings,
         rope_parameters={"rope_type": "default", "rope_theta": c.rope_theta},
         rms_norm_eps=c.rms_norm_eps,
-        tie_word_embeddings=True,
+        tie_word_embeddings=c.tie_word_embeddings,
         attn_implementation="sdpa",
     )
-    theirs = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
-    theirs.load_state_dict(model.state_dict())
-    del model
+    with torch.device("meta"):
+        theirs = transformers.AutoModelForCausalLM.from_config(config, dtype=weight.dtype)
+    theirs.load_state_dict(model.state_dict(), assign=True)
+    theirs.tie_weights()
+    theirs.model.rotary_emb = type(theirs.model.rotary_emb)(config=config).to(weight.device)       # no weights: still on meta
+    return theirs.eval()
+
+
+def run_transformers(theirs, prompts: list[list[int]], lengths: list[list[int]], *, batch: int) -> dict:
+    import transformers
+
+    device = theirs.device
 
     class Lengths(transformers.StoppingCriteria):
+        """Ends each row at its length, and notes the time when every row has its first token: the prefill is over."""
+
         def __init__(self, prompt_length: int, wanted: list[int]) -> None:
-            self.ends = prompt_length + torch.tensor(wanted)
+            self.ends = prompt_length + torch.tensor(wanted, device=device)
+            self.prefilled = 0.0
 
         def __call__(self, input_ids, scores, **_) -> torch.Tensor:
+            self.prefilled = self.prefilled or clock(device)
             return input_ids.shape[1] >= self.ends
 
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))  # little padding
-    began = time.perf_counter()
+    began, prefill, steps = clock(device), 0.0, 0
     for begin in range(0, len(order), batch):
         chosen = order[begin : begin + batch]
         longest = max(len(prompts[i]) for i in chosen)
-        ids = torch.tensor([[0] * (longest - len(prompts[i])) + prompts[i] for i in chosen])
-        mask = torch.tensor([[0] * (longest - len(prompts[i])) + [1] * len(prompts[i]) for i in chosen])
+        ids = torch.tensor([[0] * (longest - len(prompts[i])) + prompts[i] for i in chosen], device=device)
+        mask = torch.tensor([[0] * (longest - len(prompts[i])) + [1] * len(prompts[i]) for i in chosen], device=device)
         wanted = [length for i in chosen for length in lengths[i]]
+        ends, batch_began = Lengths(longest, wanted), clock(device)
         with torch.inference_mode():
             out = theirs.generate(
                 ids,
@@ -188,49 +237,57 @@ def run_transformers(model: Transformer, prompts: list[list[int]], lengths: list
                 do_sample=True,
                 temperature=1.0,
                 top_k=TOP_K,
-                num_return_sequences=NUM_SAMPLES,
+                num_return_sequences=len(lengths[0]),
                 max_new_tokens=max(wanted),
                 eos_token_id=None,
                 pad_token_id=0,
-                stopping_criteria=transformers.StoppingCriteriaList([Lengths(longest, wanted)]),
+                stopping_criteria=transformers.StoppingCriteriaList([ends]),
             )
         assert out.shape == (len(wanted), longest + max(wanted))
-    return {"seconds": time.perf_counter() - began}
+        prefill += ends.prefilled - batch_began
+        steps += max(wanted) - 1
+    seconds = clock(device) - began
+    return {
+        "seconds": seconds,
+        "prefill": prefill,
+        "decode": seconds - prefill,
+        "prefill_tokens": sum(map(len, prompts)),
+        "decode_steps": steps,
+    }
 
 
-def machine_peaks() -> tuple[float, float]:
-    """FLOP/s of a large bf16 product and bytes/s of a large copy, both ways counted."""
-    a, b = torch.randn(2048, 4096).bfloat16(), torch.randn(4096, 4096).bfloat16()
-    x, y = torch.ones(2**26), torch.empty(2**26)
-    product = best_time(lambda: torch.nn.functional.linear(a, b))
-    return 2 * a.numel() * 4096 / product, 2 * x.nbytes / best_time(lambda: y.copy_(x))
-
-
-def best_time(work) -> float:
-    times = []
-    for _ in range(8):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return min(times)
+def machine_peaks(device: str, dtype: torch.dtype) -> tuple[float, float]:
+    """FLOP/s of a large product and bytes/s of a large copy, both ways counted."""
+    peaks = matmul_peak(device, dtype, ((2048, 4096, 4096),)), copy_peak(device)
+    release(device)
+    return peaks
 
 
 def run_side(args: argparse.Namespace) -> dict:
-    """One run in this process."""
+    """One run in this process; endless seconds if its memory runs out."""
     prompts, lengths = make_work(args.workload, args.shape, args.data)
-    model, side = make_model(args.shape), args.side
-    if side.startswith("ours"):
-        result = run_ours(model, prompts, lengths, pack=side == "ours, packed weights")
-    elif side.startswith("llama.cpp"):
-        from benchmarks.llama_cpp_side import check_weights, run_llama
+    side = args.side
+    try:
+        model = make_model(args.shape, args.device, DTYPES[args.dtype])
+        if side.startswith("ours"):
+            run = partial(run_ours, model, pack=side == "ours, packed weights", compiled=side == "ours, compiled")
+        elif side.startswith("llama.cpp"):
+            from benchmarks.llama_cpp_side import check_weights, run_llama
 
-        off = check_weights(model, args.threads) if args.shape == "toy" else 0.0
-        assert off < 0.1, f"llama.cpp's logits are off by {off:.3f} of their spread"
-        result = run_llama(model, prompts, lengths, slots=int(side.split()[1]), unified="unified" in side, top_k=TOP_K,
-                           threads=args.threads)
-    else:
-        result = run_transformers(model, prompts, lengths, batch=int(side.rsplit(" ", 1)[1]))
-    return result | {"rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+            off = check_weights(model, args.threads) if args.shape == "toy" else 0.0
+            assert off < 0.1, f"llama.cpp's logits are off by {off:.3f} of their spread"
+            run = partial(run_llama, model, slots=int(side.split()[1]), unified="unified" in side, top_k=TOP_K,
+                          threads=args.threads)
+        else:
+            run = partial(run_transformers, their_model(model), batch=int(side.rsplit(" ", 1)[1]))
+        if args.workload == "decode":                               # all of it, so that nothing is compiled under the clock
+            run(prompts, lengths)
+        elif args.device == "cuda":
+            run(prompts[-4:], [[8] * NUM_SAMPLES] * len(prompts[-4:]))
+        result = run(prompts, lengths)
+    except torch.OutOfMemoryError:
+        return {"seconds": math.inf}
+    return result | {"memory": peak_memory(args.device)}
 
 
 def in_new_process(args: argparse.Namespace, side: str, workload: str) -> dict:
@@ -245,17 +302,34 @@ def in_new_process(args: argparse.Namespace, side: str, workload: str) -> dict:
         side,
         "--threads",
         str(args.threads),
+        "--device",
+        args.device,
+        "--dtype",
+        args.dtype,
         *(["--data", args.data] if args.data else []),
     ]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def sides_of(workload: str, num_prompts: int, args: argparse.Namespace) -> list[str]:
+    """The names of what runs, each in a process of its own."""
+    if workload == "decode":
+        return ["ours", "ours, compiled", "transformers, batch 1"]
+    return [
+        "ours",
+        *(["ours, packed weights"] if args.device == "cpu" and args.dtype == "bf16" else []),
+        *(f"transformers, batch {b}" for b in args.batches.split(",") if int(b) <= num_prompts),
+        *(f"llama.cpp, {n} slots{kind}" for n in args.slots.split(",") if args.llama and int(n) <= num_prompts
+          for kind in ("", ", unified cache")),
+    ]
+
+
 def shares(
-    result: dict, prompts: list[list[int]], lengths: list[list[int]], shape: str, peaks: tuple[float, float]
+    result: dict, prompts: list[list[int]], lengths: list[list[int]], args: argparse.Namespace, peaks: tuple[float, float]
 ) -> dict:
     """Prefill's and decode's share of the peaks; attention's arithmetic counted, softmax and norms not."""
-    c = SHAPES[shape]
+    c = SHAPES[args.shape]
     D, L = c["hidden_size"] // c["num_attention_heads"], c["num_hidden_layers"]
     block = c["hidden_size"] * (2 * c["hidden_size"] + 2 * c["num_key_value_heads"] * D + 3 * c["intermediate_size"])
     body, head = block * L, c["hidden_size"] * c["vocab_size"]
@@ -265,7 +339,7 @@ def shares(
     seen = sum((length - 1) * (len(prompt) + length / 2) for prompt, row in zip(prompts, lengths) for length in row)
     prefill = 2 * body * result["prefill_tokens"] + pair * causal + 2 * head * len(prompts)
     decode = 2 * (body + head) * drawn + pair * seen
-    moved = 2 * (body + head) * result["decode_steps"]  # bf16 weights once a step; keys and values left out
+    moved = DTYPES[args.dtype].itemsize * (body + head) * result["decode_steps"]  # weights once a step; keys and values left out
     return {
         "prefill": prefill / result["prefill"] / peaks[0],
         "decode": decode / result["decode"] / peaks[0],
@@ -275,67 +349,78 @@ def shares(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=WORKLOADS, default="cpu", help="where both sides run")
+    parser.add_argument("--dtype", choices=DTYPES, default="bf16", help="of the weights")
     parser.add_argument("--shape", choices=SHAPES, default="0.5b", help="size of the model")
-    parser.add_argument("--workload", choices=("a", "b"), help="only this one")
-    parser.add_argument("--data", help="folder with bench/bfcl and models/qwen2.5, for (b)")
-    parser.add_argument("--batches", default="1,2,4,8,16", help="batch sizes, in prompts, that transformers is tried at")
-    parser.add_argument("--llama", action="store_true", help="llama.cpp, too")
+    parser.add_argument("--workload", choices=("a", "b", "c", "decode"), help="only this one (default: a and b; on a GPU decode and c)")
+    parser.add_argument("--data", help="folder with bench/bfcl and models/qwen2.5, for (b) and (c)")
+    parser.add_argument("--batches", help="batch sizes, in prompts, that transformers is tried at (default: 1,2,4,8,16; on a GPU also 32,64)")
+    parser.add_argument("--llama", action="store_true", help="llama.cpp, too (on a CPU, in bf16, tied embeddings)")
     parser.add_argument("--slots", default="4,16", help="prompts at once that llama.cpp is tried with")
     parser.add_argument("--repeats", type=int, default=2, help="runs of each side; the fastest counts")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of both sides")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    refuse_missing_device(parser, args.device)
+    if args.llama and (args.device != "cpu" or args.dtype != "bf16" or not SHAPES[args.shape]["tie_word_embeddings"]):
+        parser.error("--llama runs on a CPU, in bf16 and with tied embeddings only")
+    args.batches = args.batches or ("1,2,4,8,16,32,64" if args.device == "cuda" else "1,2,4,8,16")
     torch.set_num_threads(args.threads)
     if args.side:
         print(json.dumps(run_side(args)))
         return
-    peaks = machine_peaks()
-    print(describe("transformers", *(["llama-cpp-python"] if args.llama else [])))
-    print(f"Shape {args.shape}, bf16; measured peaks: {peaks[0] / 1e9:.0f} GFLOP/s (matmul), {peaks[1] / 1e9:.0f} GB/s (copy). "
+    peaks = machine_peaks(args.device, DTYPES[args.dtype])
+    workloads = [args.workload] if args.workload else WORKLOADS[args.device]
+    print(describe("transformers", *(["llama-cpp-python"] if args.llama else []), device=args.device))
+    print(f"Shape {args.shape}, {args.dtype}; measured peaks: {peaks[0] / 1e9:.0f} GFLOP/s (matmul), {peaks[1] / 1e9:.0f} GB/s (copy). "
           f"Fastest of {args.repeats}; transformers at the best of batch sizes {args.batches}. "
-          f"(b): {'BFCL prompts' if args.data else 'random tokens, not BFCL (see --data)'}.\n")
+          f"({'c' if 'c' in workloads else 'b'}): {'BFCL prompts' if args.data else 'random tokens, not BFCL (see --data)'}.\n")
     print(
         "| workload | side | seconds | items/s | against transformers | prefill, of matmul peak | decode, of matmul peak "
         "| decode, of bandwidth peak | peak memory GB |\n|---|---|---|---|---|---|---|---|---|",
         flush=True,
     )
-    for workload in [args.workload] if args.workload else ["a", "b"]:
-        prompts, lengths = make_work(workload, args.shape, args.data)
-        sides = [
-            "ours",
-            "ours, packed weights",
-            *(f"transformers, batch {b}" for b in args.batches.split(",") if int(b) <= len(prompts)),
-            *(f"llama.cpp, {n} slots{kind}" for n in args.slots.split(",") if args.llama and int(n) <= len(prompts)
-              for kind in ("", ", unified cache")),
-        ]
-        best: dict[str, dict] = {}
-        for _ in range(args.repeats):
-            for side in sides:
-                result = in_new_process(args, side, workload)
-                if side not in best or result["seconds"] < best[side]["seconds"]:
-                    best[side] = result
-                print(f"({workload}) {side}: {result['seconds']:.2f} s", file=sys.stderr)
-        theirs = min(
-            (side for side in sides if side.startswith("transformers")), key=lambda side: best[side]["seconds"]
-        )
-        llama = sorted((side for side in sides if side.startswith("llama")), key=lambda side: best[side]["seconds"])[:1]
-        for side in (*sides[:2], theirs, *llama):
-            result = best[side]
-            cells = [
-                f"({workload}) {len(prompts)} prompts x {NUM_SAMPLES}",
-                side,
-                f"{result['seconds']:.2f}",
-                f"{len(prompts) / result['seconds']:.3f}",
-            ]
-            if side in (theirs, *llama):
-                cells += [f"{best[theirs]['seconds'] / result['seconds']:.2f}x"] + ["-"] * 3
-            else:
-                share = shares(result, prompts, lengths, args.shape, peaks)
-                cells += [
-                    f"**{best[theirs]['seconds'] / result['seconds']:.2f}x**",
-                    *(f"{share[key]:.0%}" for key in ("prefill", "decode", "decode bytes")),
-                ]
-            print("| " + " | ".join([*cells, f"{result['rss'] / 1e9:.2f}"]) + " |", flush=True)
+    reached = [run_workload(workload, args, peaks) for workload in workloads]
+    print("".join(f"\n{line}\n" for line in reached if line), end="")
+
+
+def run_workload(workload: str, args: argparse.Namespace, peaks: tuple[float, float]) -> str:
+    """Run all sides in turns and print their rows; returns what (decode) and (c) reached beside their bars."""
+    prompts, lengths = make_work(workload, args.shape, args.data)
+    sides = sides_of(workload, len(prompts), args)
+    best: dict[str, dict] = {}
+    for _ in range(args.repeats):
+        for side in sides:
+            result = in_new_process(args, side, workload)
+            if side not in best or result["seconds"] < best[side]["seconds"]:
+                best[side] = result
+            print(f"({workload}) {side}: {result['seconds']:.2f} s", file=sys.stderr)
+    ours = [side for side in sides if side.startswith("ours")]
+    theirs = min((side for side in sides if side.startswith("transformers")), key=lambda side: best[side]["seconds"])
+    llama = sorted((side for side in sides if side.startswith("llama")), key=lambda side: best[side]["seconds"])[:1]
+    speeds, bandwidths = [0.0], [0.0]
+    for side in (*ours, theirs, *llama):
+        result, cells = best[side], [f"({workload}) {len(prompts)} prompts x {len(lengths[0])}", side]
+        if result["seconds"] == math.inf:
+            print("| " + " | ".join([*cells, "out of memory", *["-"] * 6]) + " |", flush=True)
+            continue
+        speed = best[theirs]["seconds"] / result["seconds"]
+        cells += [f"{result['seconds']:.2f}", f"{len(prompts) / result['seconds']:.3f}"]
+        cells += ["-" if speed == math.inf else f"**{speed:.2f}x**" if side in ours else f"{speed:.2f}x"]
+        if side in ours or side == theirs and workload == "decode":
+            share = shares(result, prompts, lengths, args, peaks)
+            cells += [f"{share[key]:.0%}" for key in ("prefill", "decode", "decode bytes")]
+        else:
+            cells += ["-"] * 3
+        if side in ours:
+            speeds.append(speed)
+            bandwidths.append(share["decode bytes"])
+        print("| " + " | ".join([*cells, f"{result['memory'] / 1e9:.2f}"]) + " |", flush=True)
+    if workload == "decode":
+        return f"(decode): ours reaches {max(bandwidths):.0%} of the copy's bandwidth; the bar is {BANDWIDTH_BAR:.0%}."
+    if workload == "c" and max(speeds) < math.inf:                      # else transformers had too little memory at every batch size
+        return f"(c): ours has {max(speeds):.2f} times the speed of transformers; the bar is {SPEED_BAR:g}."
+    return ""
 
 
 if __name__ == "__main__":
