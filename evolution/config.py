@@ -41,6 +41,7 @@ class RoundConfig:
     max_calls_tokens: int = option(512, "most new tokens for one sample of calls")
     early: bool = option(False, "stop sampling once the vote is decided; saves up to 40% and hides the margin")
     min_votes: int = option(1, "votes that the winner needs (paper: the most votes win, however few)")
+    grounded: bool = option(False, "throw out answers whose values are not those that the query says (ours; paper: the rule checker alone)")
     no_call: str = option("keep", "an agreed \"no call\": keep it as an example, or drop it", choices=("keep", "drop"))
 
     init: str = option("previous", "weights that training starts from; the paper's Eq. 6: previous", choices=INITS)

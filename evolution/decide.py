@@ -16,6 +16,7 @@ from data.parse import Reason, parse_calls, parse_tools
 from data.rules import check_calls, check_tools
 from data.schema import Example, Query, Tool, ToolCall
 from evolution.config import RoundConfig
+from evolution.grounding import ungrounded
 from evolution.ledger import folded
 from sampler.consistency import Vote, majority_vote
 
@@ -160,6 +161,8 @@ def settle(query: Query, candidates: Sequence[Tool], record: dict[str, Any], con
     if reason is None and config.control != "no_rules":
         stage = "calls"
         reason = next((Reason(*found) for found in check_calls(vote.answer, candidates)), None)
+        unsaid = ungrounded(query.query, vote.answer, candidates) if config.grounded and not reason else None
+        reason = Reason(*unsaid) if unsaid else reason
     if reason:
         return Outcome(None, rejection(query.id, stage, reason, text), record)
     provenance = {key: facts[key] for key in ("votes", "num_samples", "agreement", "margin", "decided_early")}

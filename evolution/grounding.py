@@ -1,0 +1,74 @@
+"""Does an answer say what the query says? A check of the winner against the query itself, beyond the types of the rule checker.
+
+A small model makes tools with two arguments for one thing, fills both with the same value, and all its samples agree. No vote sees that;
+the query does. Ours, not the paper's: `--grounded` of a round. It suits queries that spell values as calls do ("tomorrow" for a date
+would be thrown out), and cannot judge switches and choices.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from data.schema import Tool, ToolCall
+
+NUMBER = re.compile(r"(?<![\w.:-])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w:-]|\.\d)")       # neither a date nor a part of a code
+QUOTED = re.compile(r'"([^"]+)"')
+
+Reason = tuple[str, str]        # (code, detail)
+
+
+def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> Reason | None:
+    """The first way in which the calls' values differ from what the query says; None where they agree, or nothing is called.
+
+    - value_not_in_query: a text or number that neither the query nor an enum of the called tool holds.
+    - value_twice: one call uses a value more often than the query says it.
+    - value_left_out: a number or quoted text of the query that no call uses.
+
+    Texts are looked for anywhere in the query, whatever the case of their letters; numbers by value. Truth values and null are not looked for.
+    """
+    text, numbers = plain(query), Counter(numbers_in(query))
+    choices = {tool.name: {plain(value) for value in enums(tool.parameters) if isinstance(value, str)} for tool in tools}
+    used: set[str | float] = set()
+    for call in calls:
+        counts = Counter(plain(value) if isinstance(value, str) else float(value) for value in leaves(call.arguments))
+        used |= set(counts)
+        for value, times in counts.items():
+            said = numbers[value] + text.count(str(value)) * (value not in numbers) if isinstance(value, float) else text.count(value)
+            if said < times and not (said == 0 and value in choices.get(call.name, ())):
+                return ("value_twice" if said else "value_not_in_query"), f"{call.name}: {str(value)[:80]!r} stands {said} times in the query"
+    for value in (*numbers, *map(plain, QUOTED.findall(query))) if calls else ():
+        if not any(value == known or isinstance(known, str) and str(value) in known for known in used):
+            return "value_left_out", f"no call uses {str(value)[:80]!r}"
+    return None
+
+
+def plain(text: str) -> str:
+    """The text in small letters with single blanks."""
+    return " ".join(text.casefold().split())
+
+
+def numbers_in(query: str) -> list[float]:
+    """The numbers of the query outside of quotation marks."""
+    return [float(found.replace(",", "")) for found in NUMBER.findall(QUOTED.sub(" ", query))]
+
+
+def leaves(value: Any) -> Iterator[str | int | float]:
+    """The texts and numbers inside a JSON value."""
+    if isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from leaves(item)
+    elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        yield value
+
+
+def enums(schema: Any) -> Iterator[Any]:
+    """Every entry of every enum inside a schema."""
+    if isinstance(schema, dict):
+        for key, item in schema.items():
+            yield from item if key == "enum" and isinstance(item, list) else enums(item)
+    elif isinstance(schema, list):
+        for item in schema:
+            yield from enums(item)
