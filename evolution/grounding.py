@@ -29,7 +29,8 @@ def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> 
 
     Texts are looked for anywhere in the query, whatever the case of their letters; numbers by value. Truth values and null are not looked for.
     """
-    text, numbers = plain(query), Counter(numbers_in(query))
+    text, written = plain(query), numbers_in(query)
+    numbers = Counter(float(number.replace(",", "")) for number in written)
     choices = {tool.name: {plain(value) for value in enums(tool.parameters) if isinstance(value, str)} for tool in tools}
     used: set[str | float] = set()
     for call in calls:
@@ -39,9 +40,10 @@ def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> 
             said = numbers[value] + text.count(str(value)) * (value not in numbers) if isinstance(value, float) else text.count(value)
             if said < times and not (said == 0 and value in choices.get(call.name, ())):
                 return ("value_twice" if said else "value_not_in_query"), f"{call.name}: {str(value)[:80]!r} stands {said} times in the query"
-    for value in (*numbers, *map(plain, QUOTED.findall(query))) if calls else ():
-        if not any(value == known or isinstance(known, str) and str(value) in known for known in used):
-            return "value_left_out", f"no call uses {str(value)[:80]!r}"
+    texts = " ".join(value for value in used if isinstance(value, str))
+    for value in (*dict.fromkeys(written), *map(plain, QUOTED.findall(query))) if calls else ():
+        if value not in texts and not (NUMBER.fullmatch(value) and float(value.replace(",", "")) in used):
+            return "value_left_out", f"no call uses {value[:80]!r}"
     return None
 
 
@@ -50,9 +52,9 @@ def plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def numbers_in(query: str) -> list[float]:
-    """The numbers of the query outside of quotation marks."""
-    return [float(found.replace(",", "")) for found in NUMBER.findall(QUOTED.sub(" ", query))]
+def numbers_in(query: str) -> list[str]:
+    """The numbers of the query outside of quotation marks, as they are written."""
+    return NUMBER.findall(QUOTED.sub(" ", query))
 
 
 def leaves(value: Any) -> Iterator[str | int | float]:

@@ -1,0 +1,78 @@
+"""evolution/grounding.py: does an answer say what the query says?"""
+
+import json
+
+import pytest
+
+from data import world
+from data.schema import Query, Tool, ToolCall
+from evolution.config import RoundConfig
+from evolution.decide import settle
+from evolution.grounding import numbers_in, ungrounded
+
+
+def tool(**arguments):
+    return Tool("book", "Book a thing.", {"type": "dict", "properties": arguments, "required": []})
+
+
+TEXT, NUMBER = {"type": "string", "description": ""}, {"type": "number", "description": ""}
+CLASS = {"type": "string", "description": "", "enum": ["first", "second"]}
+
+
+@pytest.mark.parametrize("query, arguments, code", [
+    ('Book "Blue Lamp" for 45 minutes.', {"title": "Blue Lamp", "minutes": 45}, None),
+    ('Book "Blue Lamp" for 45 minutes.', {"title": "blue  lamp", "minutes": 45.0}, None),
+    ('Book "Blue Lamp" for 45 minutes.', {"title": "Blue Lamp", "minutes": 54}, "value_not_in_query"),
+    ('Book "Blue Lamp" for 45 minutes.', {"title": "Red Lamp", "minutes": 45}, "value_not_in_query"),
+    ('Book "Blue Lamp" for 45 minutes.', {"title": "Blue Lamp", "name": "Blue Lamp", "minutes": 45}, "value_twice"),
+    ('Book "Blue Lamp" for 45 minutes.', {"minutes": 45, "duration": 45, "title": "Blue Lamp"}, "value_twice"),
+    ('Book "Blue Lamp" for 45 minutes.', {"minutes": 45}, "value_left_out"),
+    ('Book "Blue Lamp" for 45 minutes.', {"title": "Blue Lamp"}, "value_left_out"),
+    ("Book rows 7 and 7.", {"rows": [7, 7]}, None),
+    ("Book rows 7 and 9.", {"rows": [7, 7]}, "value_twice"),
+    ("Book $1,250.50 at 08:30 on 2025-03-04 under code AB-1234.", {"price": 1250.5, "time": "08:30", "day": "2025-03-04", "code": "AB-1234"}, None),
+    ("Book it at 91 Elm Street, 72755.", {"place": {"street": "91 Elm Street", "zip": "72755"}}, None),
+    ("Book it with breakfast.", {"breakfast": True, "class": "first", "note": None}, None),
+    ("Book it with breakfast.", {"class": "third"}, "value_not_in_query"),
+])
+def test_values_of_a_call_against_the_query(query, arguments, code):
+    found = ungrounded(query, [ToolCall("book", arguments)], [tool(**{"class": CLASS})])
+    assert (found and found[0]) == code
+
+
+def test_a_call_each_may_use_a_value_that_is_said_once():
+    calls = [ToolCall("book", {"minutes": 45}), ToolCall("rate", {"minutes": 45})]
+    assert ungrounded("Book and rate it, 45 minutes each.", calls, [tool()]) is None
+
+
+def test_no_call_is_never_held_against_the_query():
+    assert ungrounded('Sing "Blue Lamp" 45 times.', [], [tool()]) is None
+
+
+def test_dates_times_and_codes_hold_no_numbers():
+    assert numbers_in('On 2025-03-04 at 08:30, code AB-1234, -5 to 1,000.25 "12 Monkeys" x9') == ["-5", "1,000.25"]
+
+
+def test_every_labelled_example_of_the_world_is_grounded():
+    for example in world.examples(300, group="labelled", split="train", seed=5):
+        assert ungrounded(example.query, example.calls, example.tools) is None, example.query
+
+
+@pytest.mark.parametrize("grounded, control, accepted", [(False, "none", True), (True, "none", False), (True, "no_rules", True)])
+def test_a_round_throws_out_only_where_it_is_asked_to(grounded, control, accepted):
+    text = "<tool_call>\n" + json.dumps({"name": "book", "arguments": {"minutes": 45, "duration": 45}}) + "\n</tool_call>"
+    samples = [{"text": text, "finish_reason": "stop", "logprob": -0.1, "tokens": 9} for _ in range(5)]
+    outcome = settle(Query("q", "Book it for 45 minutes."), [tool(minutes=NUMBER, duration=NUMBER)],
+                     {"samples": samples, "decided_early": False}, RoundConfig(grounded=grounded, control=control))
+    assert (outcome.example is not None) == accepted
+    if not accepted:
+        assert outcome.rejected["stage"] == "calls" and outcome.rejected["reason"] == "value_twice"
+
+
+def test_hostile_text_costs_little():
+    import time
+
+    query, values = "1," * 20_000 + '"' * 9_999, ["a" * 50] * 2_000
+    began = time.process_time()
+    ungrounded(query, [ToolCall("book", {"v": values})], [tool()])
+    assert time.process_time() - began < 0.5
