@@ -2,10 +2,12 @@ r"""`tooldev.py make-base`: pre-train the embedded model, with this repository's
 
     torchrun --nproc-per-node 2 tooldev.py make-base --out runs/base     # two processes of one thread suit two cores
 
-model/tiny was made in two parts; the first is that of commit 5f1f01c (its provenance is in LOG.md):
+model/tiny was made in three parts (LOG.md), the first two by the code of their day:
 
     git worktree add ../first 5f1f01c && (cd ../first && torchrun --nproc-per-node 2 tooldev.py make-base) && \
-    torchrun --nproc-per-node 2 tooldev.py make-base --out runs/base --model ../first/runs/base/model --steps 1600
+    git worktree add ../second 0af77b1 && (cd ../second && torchrun --nproc-per-node 2 tooldev.py make-base --model ../first/runs/base/model \
+        --steps 1600) && \
+    torchrun --nproc-per-node 2 tooldev.py make-base --model ../second/runs/base/model --steps 1500 --seed 1
 
 The result, `OUT/model`, is what stands in model/tiny: config.json, tokenizer.json and model.safetensors. The same command goes on
 after an interruption. What the general text is, and what it leaves out, is in data/world_text.py.
