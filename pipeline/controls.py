@@ -31,6 +31,7 @@ LEFT_OUT = [name for name in CONTROLS if name != "none"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="runs/ablation", help="folder of a finished `ablate`; the same command resumes")
     parser.add_argument("--rounds", type=int, default=1, help="rounds of each control")
+    parser.add_argument("--controls", nargs="+", choices=LEFT_OUT, default=LEFT_OUT, help="only these")
     parser.add_argument("--jobs", type=int, default=1, help="controls at a time, each with its share of the cores")
     parser.add_argument("--one", nargs=2, metavar=("SEED_FOLDER", "CONTROL"), default=None, help="only this one, without the table (what --jobs starts)")
 
@@ -52,8 +53,8 @@ def main(args: argparse.Namespace) -> int:
         for number in range(1, args.rounds + 1):
             steps_of(seed, number)
     run_jobs([Job(f"{seed.name} {control}", ("controls", "--rounds", str(args.rounds), "--one", str(seed), control), seed / "controls" / f"{control}.log")
-              for seed in seeds for control in LEFT_OUT], args.jobs)
-    print(collect(out, seeds, args.rounds))
+              for seed in seeds for control in args.controls], args.jobs)
+    print(collect(out, seeds, args.rounds, args.controls))
     return 0
 
 
@@ -81,16 +82,16 @@ def steps_of(seed: Path, number: int) -> int:
 
 # ------------------------------------------------------------------------------------------------------------ the table
 
-def collect(out: Path, seeds: list[Path], rounds: int) -> str:
+def collect(out: Path, seeds: list[Path], rounds: int, controls: list[str]) -> str:
     """Pool verdicts and ledgers of all seeds; write controls.{json,md}; return the Markdown."""
     last = f"round-{rounds}"
-    places = {"joint": "joint", "the method": last} | {name: f"controls/{name}/{last}" for name in LEFT_OUT}
+    places = {"joint": "joint", "the method": last} | {name: f"controls/{name}/{last}" for name in controls}
     verdicts = {name: [v for seed in seeds for v in verdicts_of(seed / place / "eval")] for name, place in places.items()}
     ledgers = {name: [read_json(seed / Path(place).parent / f"round-{n}" / "ledger.json") for seed in seeds for n in range(1, rounds + 1)]
                for name, place in places.items() if name != "joint"}
     parts = ["all", *dict.fromkeys(v["set"] for v in verdicts["joint"])]
     found = {name: {part: right(rows, part) for part in parts} for name, rows in verdicts.items()}
-    compared = {(name, part): paired_bootstrap(found[name][part], found["the method"][part]) for name in ("joint", *LEFT_OUT) for part in parts}
+    compared = {(name, part): paired_bootstrap(found[name][part], found["the method"][part]) for name in ("joint", *controls) for part in parts}
     record: dict[str, Any] = {
         "seeds": [seed.name for seed in seeds], "rounds": rounds, "versions": versions(),
         "scores": {name: {part: score(items) for part, items in cells.items()} for name, cells in found.items()},
