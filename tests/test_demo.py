@@ -121,7 +121,7 @@ def test_an_ablation_takes_several_bases_each_in_a_folder_of_its_own(jobs, tmp_p
     assert tooldev.main([*command, "x/a", "y/a"]) == 2 and "one name" in capsys.readouterr().err
 
 
-def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, tmp_path, monkeypatch, capsys):
+def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, tmp_path, capsys):
     out = tmp_path / "ablation"
     shutil.copytree(uninterrupted, out / "seed-0")
     ledger = out / "seed-0" / "round-1" / "ledger.json"
@@ -131,8 +131,8 @@ def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, 
     assert "trained on nothing" in capsys.readouterr().err
     record["training"]["steps"] = 2                                    # a model of no talent may accept nothing from six queries
     ledger.write_text(json.dumps(record))
-    monkeypatch.setattr(controls, "LEFT_OUT", ["labelled_only", "one_sample"])
-    for control in controls.LEFT_OUT:
+    some = ["labelled_only", "one_sample"]
+    for control in some:
         controls.run_control(out / "seed-0", control, 1)
     labelled = json.loads((out / "seed-0/controls/labelled_only/round-1/ledger.json").read_text())
     assert labelled["training"]["steps"] == 2 and labelled["examples"]["labelled"] == SMALL.examples
@@ -140,7 +140,7 @@ def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, 
     assert all(len(line["samples"]) == 1 for line in one)
     assert tooldev.main(["controls", "--out", str(out), "--rounds", "2"]) == 2
     assert "round-2/DONE.json" in capsys.readouterr().err
-    table = controls.collect(out, [out / "seed-0"], 1)
+    table = controls.collect(out, [out / "seed-0"], 1, some)
     assert table == (out / "controls.md").read_text()
     assert all(f"| {name} |" in table for name in ("joint", "the method", "labelled_only", "one_sample"))
     assert json.loads((out / "controls.json").read_text())["scores"]["joint"]["all"]["items"] == sum(SMALL.test)
