@@ -3,7 +3,8 @@
 Chat turns that teach copying, JSON, filling a form from a sentence, choosing the line that fits, names, descriptions and paraphrases,
 plus a share of real single tool calls, of requests that no tool can serve, and of tool definitions from the labelled domains. Only
 training tools, training values and the labelled and unlabelled domains occur, never the unlabelled domains' own fields and frames:
-those a model meets first in the tool documents of stage 1 and in the new queries of stage 3. The byte-level BPE tokenizer is trained on the same text.
+those a model meets first in the tool documents of stage 1 and in the new queries of stage 3. The byte-level BPE tokenizer is trained
+on the same text.
 """
 
 from __future__ import annotations

@@ -161,8 +161,8 @@ def settle(query: Query, candidates: Sequence[Tool], record: dict[str, Any], con
     if reason is None and config.control != "no_rules":
         stage = "calls"
         reason = next((Reason(*found) for found in check_calls(vote.answer, candidates)), None)
-        unsaid = ungrounded(query.query, vote.answer, candidates) if config.grounded and not reason else None
-        reason = Reason(*unsaid) if unsaid else reason
+        if reason is None and config.grounded:
+            reason = ungrounded(query.query, vote.answer, candidates)
     if reason:
         return Outcome(None, rejection(query.id, stage, reason, text), record)
     provenance = {key: facts[key] for key in ("votes", "num_samples", "agreement", "margin", "decided_early")}

@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from data.parse import Reason
 from data.schema import Tool, ToolCall
 
 NUMBER = re.compile(r"(?<![\w.:-])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w:-]|\.\d)")       # neither a date nor a part of a code
 QUOTED = re.compile(r'"([^"]+)"')
-
-Reason = tuple[str, str]        # (code, detail)
+MAX_VALUES = 512                # in the calls, or said by the query: every one is looked for in the other's text
 
 
 def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> Reason | None:
@@ -26,24 +26,28 @@ def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> 
     - value_not_in_query: a text or number that neither the query nor an enum of the called tool holds.
     - value_twice: one call uses a value more often than the query says it.
     - value_left_out: a number or quoted text of the query that no call uses.
+    - too_many_values: more than MAX_VALUES to look for.
 
     Texts are looked for anywhere in the query, whatever the case of their letters; numbers by value. Truth values and null are not looked for.
     """
-    text, written = plain(query), numbers_in(query)
+    text, written, quoted = plain(query), numbers_in(query), QUOTED.findall(query)
+    most = max(len(written) + len(quoted), sum(1 for call in calls for _ in leaves(call.arguments)))
+    if calls and most > MAX_VALUES:
+        return Reason("too_many_values", f"{most} values; at most {MAX_VALUES} are held against a query")
     numbers = Counter(float(number.replace(",", "")) for number in written)
     choices = {tool.name: {plain(value) for value in enums(tool.parameters) if isinstance(value, str)} for tool in tools}
     used: set[str | float] = set()
     for call in calls:
-        counts = Counter(plain(value) if isinstance(value, str) else float(value) for value in leaves(call.arguments))
+        counts = Counter(plain(value) if isinstance(value, str) else as_float(value) for value in leaves(call.arguments))
         used |= set(counts)
         for value, times in counts.items():
             said = numbers[value] + text.count(str(value)) * (value not in numbers) if isinstance(value, float) else text.count(value)
             if said < times and not (said == 0 and value in choices.get(call.name, ())):
-                return ("value_twice" if said else "value_not_in_query"), f"{call.name}: {str(value)[:80]!r} stands {said} times in the query"
+                return Reason("value_twice" if said else "value_not_in_query", f"{call.name}: {str(value)[:80]!r} stands {said} times in the query")
     texts = " ".join(value for value in used if isinstance(value, str))
-    for value in (*dict.fromkeys(written), *map(plain, QUOTED.findall(query))) if calls else ():
+    for value in (*dict.fromkeys(written), *map(plain, quoted)) if calls else ():
         if value not in texts and not (NUMBER.fullmatch(value) and float(value.replace(",", "")) in used):
-            return "value_left_out", f"no call uses {value[:80]!r}"
+            return Reason("value_left_out", f"no call uses {value[:80]!r}")
     return None
 
 
@@ -55,6 +59,14 @@ def plain(text: str) -> str:
 def numbers_in(query: str) -> list[str]:
     """The numbers of the query outside of quotation marks, as they are written."""
     return NUMBER.findall(QUOTED.sub(" ", query))
+
+
+def as_float(value: int | float) -> float:
+    """The number as a float; one too large for that is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
 
 
 def leaves(value: Any) -> Iterator[str | int | float]:

@@ -1,6 +1,7 @@
 """evolution/grounding.py: does an answer say what the query says?"""
 
 import json
+import time
 
 import pytest
 
@@ -15,7 +16,7 @@ def tool(**arguments):
     return Tool("book", "Book a thing.", {"type": "dict", "properties": arguments, "required": []})
 
 
-TEXT, NUMBER = {"type": "string", "description": ""}, {"type": "number", "description": ""}
+NUMBER = {"type": "number", "description": ""}
 CLASS = {"type": "string", "description": "", "enum": ["first", "second"]}
 
 
@@ -37,7 +38,7 @@ CLASS = {"type": "string", "description": "", "enum": ["first", "second"]}
 ])
 def test_values_of_a_call_against_the_query(query, arguments, code):
     found = ungrounded(query, [ToolCall("book", arguments)], [tool(**{"class": CLASS})])
-    assert (found and found[0]) == code
+    assert (found and found.code) == code
 
 
 def test_a_call_each_may_use_a_value_that_is_said_once():
@@ -69,10 +70,14 @@ def test_a_round_throws_out_only_where_it_is_asked_to(grounded, control, accepte
         assert outcome.rejected["stage"] == "calls" and outcome.rejected["reason"] == "value_twice"
 
 
-def test_hostile_text_costs_little():
-    import time
-
-    query, values = "1," * 20_000 + '"' * 9_999, ["a" * 50] * 2_000
-    began = time.process_time()
-    ungrounded(query, [ToolCall("book", {"v": values})], [tool()])
-    assert time.process_time() - began < 0.5
+@pytest.mark.parametrize("query, values", [
+    ("1," * 20_000 + '"' * 9_999, ["a" * 50] * 2_000), (" ".join(map(str, range(6_000))), [*map(str, range(6_000))]),
+    (" ".join(f"w{i}" for i in range(6_000)), [f"w{i}" for i in range(500)]), ("Book it.", [10**400, -10**5_000]), ("9" * 5_000, [int("9" * 4_000)]),
+])
+def test_hostile_text_costs_little_and_raises_nothing(query, values):
+    costs = []
+    for _ in range(3):
+        began = time.process_time()
+        ungrounded(query, [ToolCall("book", {"v": values})], [tool()])
+        costs.append(time.process_time() - began)
+    assert min(costs) < 0.05
