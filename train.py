@@ -95,19 +95,22 @@ def batch_loss(model: nn.Module, batch: MicroBatch, token_weights: Sequence[floa
     hidden = model.hidden_states(batch.input_ids, lengths=batch.lengths).flatten(0, 1)      # (B * S, E)
     kept = torch.nonzero(batch.labels != IGNORE_INDEX).squeeze(1)
     weights = None
-    if len(set(token_weights)) > 1:
+    if set(token_weights) != {1.0}:
         weights = torch.tensor(token_weights, dtype=torch.float64, device=hidden.device)[batch.objectives[kept]]
     return chunked_cross_entropy(hidden[kept], model.lm_head.weight, batch.labels[kept], chunk, weights)
 
 
-def objective_weights(counts: Sequence[int], balance: str) -> list[float]:
+def objective_weights(counts: Sequence[int], balance: str, generation_weight: float = 1.0) -> list[float]:
     """Weight of a token of each objective, relative to 1 / (supervised tokens of the global batch).
 
-    "token" pools all tokens. "objective" adds the objectives' token means (Eq. 6), hence total / count each.
+    "token": the weighted mean over all tokens. "objective": the sum of the objectives' token means (Eq. 6), hence total / count
+    each. Either way the generation objective counts `generation_weight` times.
     """
-    if balance == "token":
-        return [1.0]
-    return [sum(counts) / count if count else 0.0 for count in counts]
+    factors = [generation_weight if name == "generation" else 1.0 for name in OBJECTIVES]
+    if balance == "objective":
+        return [factor * sum(counts) / count if count else 0.0 for factor, count in zip(factors, counts, strict=True)]
+    weighted = sum(factor * count for factor, count in zip(factors, counts, strict=True))
+    return [factor * sum(counts) / weighted for factor in factors] if weighted else [0.0] * len(counts)
 
 
 # --- the trained weights, the loss scale, the schedule ----------------------------------------------------------------
@@ -262,7 +265,7 @@ def accumulate_gradients(trainer: Trainer, batches: Sequence[MicroBatch]) -> tup
     """
     config, flat, processes = trainer.config, trainer.flat, trainer.processes
     counts = supervised_counts(batches)
-    weights = objective_weights(counts, config.balance)
+    weights = objective_weights(counts, config.balance, config.generation_weight)
     flat.zero_grad()
     loss = torch.zeros((), dtype=torch.float64, device=processes.device)
     for index, batch in share(batches, processes.dist_rank, processes.world_size):

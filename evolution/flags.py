@@ -9,7 +9,7 @@ from typing import Any
 from data.schema import read_json
 from evolution.config import RoundConfig, flag
 
-TRAIN_FLAGS = ("balance", "learning_rate", "epochs", "max_steps", "global_batch_size", "micro_batch_tokens", "max_length",
+TRAIN_FLAGS = ("balance", "generation_weight", "learning_rate", "epochs", "max_steps", "global_batch_size", "micro_batch_tokens", "max_length",
                "precision", "threads")      # of train.TrainConfig, by their own names; the others through --train NAME=VALUE
 
 

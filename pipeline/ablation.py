@@ -16,6 +16,7 @@ from data.schema import read_json, write_json, write_text
 from eval.exact import verdicts_of
 from eval.stats import Comparison, describe, over_seeds, paired_bootstrap, proportion
 from pipeline.demo import FULL, QUICK, WorldSizes, world_settings, write_world
+from pipeline.funnel import by_votes, funnel, percent, votes_table
 from pipeline.jobs import Job, run_jobs
 from pipeline.settings import versions, writable
 from pipeline.steps import run_pipeline
@@ -73,10 +74,14 @@ def collect(out: Path, seeds: Sequence[int], sizes: WorldSizes) -> str:
     pooled["last"] = pooled[steps[-1]]
     parts = ["all", *dict.fromkeys(v["set"] for v in pooled["raw"])]
     compared = {(a, b, part): paired_bootstrap(right(pooled[a], part), right(pooled[b], part)) for a, b in _pairs(steps) for part in parts}
+    rounds = {step: [read_json(out / f"seed-{seed}" / step / "ledger.json") for seed in seeds] for step in steps if step.startswith("round-")}
     record = {"seeds": list(seeds), "sizes": sizes.__dict__, "versions": versions(),
               "settings": read_json(out / f"seed-{seeds[0]}" / "run.json")["settings"],
               "scores": {step: {part: score(right(pooled[step], part)) | {"over_seeds": _per_seed(out, seeds, step, part)} for part in parts} for step in steps},
-              "comparisons": {f"{a} -> {b}": {part: compared[a, b, part].to_dict() for part in parts} for a, b in _pairs(steps)}}
+              "comparisons": {f"{a} -> {b}": {part: compared[a, b, part].to_dict() for part in parts} for a, b in _pairs(steps)},
+              "undecodable": {step: sum(v["outcome"] == "undecodable" for v in pooled[step]) for step in steps},
+              "funnel": {step: funnel(ledgers) for step, ledgers in rounds.items()},
+              "by votes": by_votes([ledger for ledgers in rounds.values() for ledger in ledgers])}
     write_json(out / "ablation.json", record)
     text = _markdown(record, steps, parts, compared)
     write_text(out / "ablation.md", text)
@@ -125,4 +130,17 @@ def _markdown(record: dict[str, Any], steps: Sequence[str], parts: Sequence[str]
     for a, b in _pairs(steps):
         for part in parts:
             lines.append(f"- {part}: " + describe(compared[a, b, part], a, steps[-1] if b == "last" else b))
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *_rounds(record)]) + "\n"
+
+
+def _rounds(record: dict[str, Any]) -> list[str]:
+    """What became of the queries of each round, over all seeds."""
+    lines = ["Queries of the rounds, all seeds together:", "",
+             "| | queries | accepted | steps | precision of values | recall | answers to test items that cannot be decoded | most frequent reasons to reject |",
+             "|---|---|---|---|---|---|---|---|"]
+    for step, sums in record["funnel"].items():
+        reasons = ", ".join(f"{reason} {count}" for reason, count in [*sums["reasons"].items()][:4])
+        lines.append(f"| {step.replace('-', ' ')} | {sums['queries']} | {sums['accepted']} | {sums['steps']} | {percent(sums['precision'])} | "
+                     f"{percent(sums['recall'])} | {record['undecodable'][step]} | {reasons} |")
+    return [*lines, "", f"Before the rounds {record['undecodable']['joint']} answers could not be decoded, {record['undecodable']['raw']} of the raw "
+            "model's. Accepted answers, all rounds:", "", *votes_table(record["by votes"])]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from eval.exact import verdicts_of
 from eval.stats import Comparison, describe, paired_bootstrap
 from evolution.config import CONTROLS
 from pipeline.ablation import right, score, shown
+from pipeline.funnel import by_votes, funnel, percent, votes_table
 from pipeline.jobs import Job, run_jobs
 from pipeline.settings import RunSettings, versions
 from pipeline.steps import Run, Step
@@ -105,34 +105,6 @@ def collect(out: Path, seeds: list[Path], rounds: int, controls: list[str]) -> s
     return text
 
 
-def funnel(ledgers: list[dict]) -> dict[str, Any]:
-    """Sums over rounds and seeds: queries, accepted, optimizer steps, precision and recall of accepted values."""
-    sums: Counter = Counter()
-    for ledger in ledgers:
-        sums.update(queries=ledger["queries"]["in"], accepted=ledger["queries"]["accepted"], steps=ledger["training"]["steps"])
-        for cell in ledger["judged"].values():
-            sums.update({key: cell[key] for key in ("right", "made", "said")})
-    return {**sums, "precision": _share(sums["right"], sums["made"]), "recall": _share(sums["right"], sums["said"])}
-
-
-def by_votes(ledgers: list[dict]) -> dict[str, dict[str, Any]]:
-    """Precision and recall of the values of accepted answers, by the votes of the winner."""
-    sums: dict[str, Counter] = {}
-    for ledger in ledgers:
-        for votes, cell in ledger["judged"].items():
-            sums.setdefault(votes, Counter()).update({key: cell[key] for key in ("examples", "right", "made", "said")})
-    return {votes: {**cell, "precision": _share(cell["right"], cell["made"]), "recall": _share(cell["right"], cell["said"])}
-            for votes, cell in sorted(sums.items())}
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f}"
-
-
 def _markdown(record: dict[str, Any], parts: list[str], compared: dict[tuple[str, str], Comparison]) -> str:
     scores, rounds = record["scores"], record["rounds"]
     lines = [f"Exact match in % after {rounds} round{'s' * (rounds > 1)} over {len(record['seeds'])} seeds, pooled test items, 95% intervals (Wilson); "
@@ -141,10 +113,9 @@ def _markdown(record: dict[str, Any], parts: list[str], compared: dict[tuple[str
              "|---|" + "---|" * (5 + len(parts))]
     for name, cells in scores.items():
         found = record["funnel"].get(name)
-        head = [f"{found['queries']}", f"{found['accepted']}", f"{found['steps']}", _percent(found["precision"]), _percent(found["recall"])] if found else [""] * 5
+        head = [f"{found['queries']}", f"{found['accepted']}", f"{found['steps']}", percent(found["precision"]), percent(found["recall"])] if found else [""] * 5
         lines.append(f"| {name} | " + " | ".join([*head, *map(shown, cells.values())]) + " |")
     lines += ["", "Paired over the same items (bootstrap interval, McNemar's exact p):", ""]
     lines += [f"- {part}: " + describe(result, name, "the method") for (name, part), result in compared.items()]
-    lines += ["", "Values of accepted answers by the winner's votes:", "", "| votes of 5 | examples | precision | recall |", "|---|---|---|---|"]
-    lines += [f"| {votes} | {c['examples']} | {_percent(c['precision'])} | {_percent(c['recall'])} |" for votes, c in record["by votes"].items()]
+    lines += ["", "Accepted answers of the method:", "", *votes_table(record["by votes"])]
     return "\n".join(lines) + "\n"

@@ -30,7 +30,7 @@ class WorldSizes:
     test: tuple[int, int, int]          # labelled, unlabelled, heldout domains
 
 
-FULL = WorldSizes(tools=800, examples=1500, queries_per_round=500, rounds=3, validation=100, test=(120, 300, 60))
+FULL = WorldSizes(tools=800, examples=1500, queries_per_round=800, rounds=3, validation=100, test=(120, 300, 60))
 QUICK = WorldSizes(tools=64, examples=96, queries_per_round=20, rounds=1, validation=20, test=(16, 28, 8))
 
 
@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> int:
 
 def world_settings(model: str, sizes: WorldSizes, seed: int, variants: tuple[str, ...] = ("adaption", "joint"), **changes) -> RunSettings:
     """Settings of a run on the world with the preset for the embedded model."""
-    evolve = {"min_votes": 3, "tools_top_k": 5, "calls_top_k": 5, "grounded": True, "accumulate": True, **changes.pop("evolve", {})}       # reasons in LOG.md, 2026-11-26
+    evolve = {"min_votes": 3, "tools_top_k": 5, "calls_top_k": 5, "grounded": True, "mix": 1.0, **changes.pop("evolve", {})}       # reasons in LOG.md
     return RunSettings.from_preset("tiny", model=model, seed=seed, rounds=sizes.rounds, variants=variants,
                                    queries_per_round=sizes.queries_per_round, probe=min(64, sizes.validation), evolve=evolve, **changes)
 
@@ -85,5 +85,7 @@ def settings_table(settings: RunSettings, sizes: WorldSizes) -> str:
             ("top-k of tools / calls", f"{settings.evolve.get('tools_top_k')} / {settings.evolve.get('calls_top_k')}", "not stated"),
             ("values held against the query", "yes" if settings.evolve.get("grounded") else "no", "no"),
             ("earlier rounds' data again", "yes" if settings.evolve.get("accumulate") else "no", "no"),
+            ("labelled mixed in, per new example", f"{settings.evolve.get('mix', 0):g}", 0),
+            ("weight of generation in a round", f"{settings.evolve_generation_weight:g}", 1),
             ("tools a query is taught to make", "called" if settings.only_called else "all", "all candidates")]
     return "\n".join(["settings                              here   paper", *(f"  {name:34} {here!s:>12}   {there}" for name, here, there in rows)])

@@ -121,6 +121,19 @@ def test_an_ablation_takes_several_bases_each_in_a_folder_of_its_own(jobs, tmp_p
     assert tooldev.main([*command, "x/a", "y/a"]) == 2 and "one name" in capsys.readouterr().err
 
 
+def test_an_ablation_says_what_became_of_the_queries(uninterrupted, tmp_path):
+    for seed in (0, 1):
+        shutil.copytree(uninterrupted, tmp_path / f"seed-{seed}")
+        for name in ("invocation", "invocation-adapted"):
+            shutil.copytree(uninterrupted / "joint" / "eval", tmp_path / f"seed-{seed}" / name / "eval")
+    table = ablation.collect(tmp_path, [0, 1], SMALL)
+    ledger = json.loads((uninterrupted / "round-1" / "ledger.json").read_text())
+    queries, sums = ledger["queries"], json.loads((tmp_path / "ablation.json").read_text())["funnel"]["round-1"]
+    assert (sums["queries"], sums["accepted"]) == (2 * queries["in"], 2 * queries["accepted"])
+    assert sum(sums["reasons"].values()) == 2 * queries["rejected"]
+    assert f"| round 1 | {sums['queries']} | {sums['accepted']} |" in table and table == (tmp_path / "ablation.md").read_text()
+
+
 def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, tmp_path, capsys):
     out = tmp_path / "ablation"
     shutil.copytree(uninterrupted, out / "seed-0")

@@ -46,15 +46,18 @@ def assert_same(found: dict, expected: dict, tolerance: float) -> None:
         assert (found[name] - grad).norm() <= tolerance * grad.norm(), name
 
 
-@pytest.mark.parametrize("balance", ["token", "objective"])
+WEIGHINGS = [("token", 1.0), ("objective", 1.0), ("token", 0.02), ("objective", 0.3)]
+
+
+@pytest.mark.parametrize("balance, weight", WEIGHINGS)
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
-def test_every_cut_of_a_global_batch_gives_the_same_gradient(dtype, balance):
-    expected = gradients(trainer_for(dtype, balance=balance, **CUTS["1x64"]))
+def test_every_cut_of_a_global_batch_gives_the_same_gradient(dtype, balance, weight):
+    expected = gradients(trainer_for(dtype, balance=balance, generation_weight=weight, **CUTS["1x64"]))
     for settings in CUTS.values():
-        assert_same(gradients(trainer_for(dtype, balance=balance, **settings)), expected, TOLERANCE[dtype])
+        assert_same(gradients(trainer_for(dtype, balance=balance, generation_weight=weight, **settings)), expected, TOLERANCE[dtype])
 
 
-def plain_loss(model, rows, balance: str) -> torch.Tensor:
+def plain_loss(model, rows, balance: str, generation_weight: float = 1.0) -> torch.Tensor:
     """Row by row, full logits, autograd through everything: what the batch's loss is defined to be."""
     sums, counts = {}, {}
     for row in rows:
@@ -63,22 +66,32 @@ def plain_loss(model, rows, balance: str) -> torch.Tensor:
         kept = labels != IGNORE_INDEX
         sums[row.objective] = sums.get(row.objective, 0.0) + F.cross_entropy(logits[kept], labels[kept], reduction="sum")
         counts[row.objective] = counts.get(row.objective, 0) + int(kept.sum())
+    factors = {name: generation_weight if name == "generation" else 1.0 for name in sums}
     if balance == "token":
-        return sum(sums.values()) / sum(counts.values())
-    return sum(sums[name] / counts[name] for name in sums)
+        return sum(factors[name] * sums[name] for name in sums) / sum(factors[name] * counts[name] for name in sums)
+    return sum(factors[name] * sums[name] / counts[name] for name in sums)
 
 
-@pytest.mark.parametrize("balance", ["token", "objective"])
-def test_the_gradient_is_that_of_the_loss_written_out(balance):
-    trainer = trainer_for(torch.float64, balance=balance, micro_batch_tokens=160)
+@pytest.mark.parametrize("balance, weight", WEIGHINGS)
+def test_the_gradient_is_that_of_the_loss_written_out(balance, weight):
+    trainer = trainer_for(torch.float64, balance=balance, generation_weight=weight, micro_batch_tokens=160)
     found = gradients(trainer)
     loss, _ = accumulate_gradients(trainer, trainer.micro_batches(trainer.rows))
     trainer.flat.zero_grad()
-    expected_loss = plain_loss(trainer.model, trainer.rows, balance)
+    expected_loss = plain_loss(trainer.model, trainer.rows, balance, weight)
     expected_loss.backward()
     expected = dict(zip(trainer.flat.names, (g.clone() for g in trainer.flat.grad.split(trainer.flat.sizes)), strict=True))
     assert abs(loss - expected_loss.item()) < 1e-12 * abs(loss)
     assert_same(found, expected, 1e-10)
+
+
+def test_an_objective_that_counts_nothing_gives_no_gradient():
+    """A weight of zero is no weight of one: rows of that objective alone leave the weights where they are."""
+    trainer = trainer_for(torch.float64, generation_weight=0.0, micro_batch_tokens=160)
+    trainer.rows = [row for row in trainer.rows if row.objective == "generation"]
+    assert trainer.rows
+    loss, _ = accumulate_gradients(trainer, trainer.micro_batches(trainer.rows))
+    assert loss == 0.0 and trainer.flat.grad.norm() == 0.0
 
 
 def test_full_training_has_the_gradient_of_the_loss_written_out():

@@ -56,6 +56,7 @@ class TrainConfig:
     targets: str = option(Lora.targets, "linear layers that LoRA adapts, with commas (paper: all)")
     balance: str = option("token", "weigh every token alike, or add the objectives' token means (Eq. 6)",
                           choices=("token", "objective"))
+    generation_weight: float = option(1.0, "how much the generation objective counts beside invocation (paper, Eq. 6: 1)")
     optimizer: str = option("adamw", "muon: for the hidden matrices of a model trained from scratch (pretrain only)", choices=("adamw", "muon"))
     weight_decay: float = option(0.0, "weight decay, on matrices only")
     beta2: float = option(0.999, "AdamW second decay rate")
