@@ -154,7 +154,8 @@ def _training_story(folder: Path, example: Example, loss: bool) -> list[str]:
         print("measuring the loss before and after the round", file=sys.stderr)
         losses = row_losses(settings["model"], require_start(folder.parent, int(folder.name.removeprefix("round-"))),
                             folder / "adapter", rows)
-    lines = ["## Training rows: min l(f(q, T~; Theta), A~) + l(f(x_q; Theta), T~) (Eq. 6)", "",
+    weight = settings.get("generation_weight", 1.0)
+    lines = [f"## Training rows: min l(f(q, T~; Theta), A~) + {'' if weight == 1.0 else f'{weight:g} '}l(f(x_q; Theta), T~) (Eq. 6)", "",
              "| objective | tokens | supervised | loss before | loss after |", "|---|---|---|---|---|"]
     for row in rows:
         before, after = losses.get(row.id, (None, None))
