@@ -2,7 +2,8 @@
 
 Every seed draws its own labelled examples, queries and test items, so test items pool over seeds as independent ones. A seed is a run
 of its own under OUT/seed-K and resumes on its own; `--jobs` runs several at a time. The table goes to OUT/ablation.md and .json. Several
-bases (`--model A B`) are as many ablations, each under OUT/ and the name of its folder.
+bases (`--model A B`) are as many ablations, each under OUT/ and the name of its folder. `--fresh N` asks the joint model and the rounds
+N further items of the unlabelled domains a seed, for a narrower interval on what the rounds give.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data import world
 from data.schema import read_json, write_json, write_text
 from eval.exact import verdicts_of
 from eval.stats import Comparison, describe, over_seeds, paired_bootstrap, proportion
@@ -19,10 +21,11 @@ from pipeline.demo import FULL, QUICK, WorldSizes, world_settings, write_world
 from pipeline.funnel import by_votes, funnel, percent, votes_table
 from pipeline.jobs import Job, run_jobs
 from pipeline.settings import versions, writable
-from pipeline.steps import run_pipeline
+from pipeline.steps import Run, run_pipeline
 from tooldev import PAPER_EVOLVED, VARIANTS, home
 
 PAIRS = (("raw", "adaption"), ("raw", "invocation"), ("invocation", "invocation-adapted"), ("invocation-adapted", "joint"), ("joint", "last"))
+FRESH_SEEDS = 1_000_000         # further test items of seed K are drawn with seed FRESH_SEEDS + K
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="runs/ablation", help="folder; the same command resumes")
     parser.add_argument("--model", nargs="+", help="bases to use instead of the embedded one, model/tiny")
     parser.add_argument("--quick", action="store_true", help="little data, to try the command out")
+    parser.add_argument("--fresh", type=int, default=0, metavar="N", help="N further test items of the unlabelled domains a seed")
     parser.add_argument("--one-seed", action="store_true", help="only run --first-seed, without the table (what --jobs starts)")
 
 
@@ -44,32 +48,47 @@ def main(args: argparse.Namespace) -> int:
     places = [out] if len(models) == 1 else [out / Path(model).resolve().name for model in models]
     if len(set(places)) < len(places):
         raise ValueError(f"--model {' '.join(models)}: two folders of one name would share a place under {out}; rename one")
+    if args.fresh < 0:
+        raise ValueError(f"--fresh {args.fresh} must be 0 or more")
     if args.one_seed:
-        run_seed(out, models[0], sizes, args.first_seed)
+        run_seed(out, models[0], sizes, args.first_seed, args.fresh)
         return 0
     runs = [(place, model, seed) for place, model in zip(places, models) for seed in seeds]
     if args.jobs == 1:
         for place, model, seed in runs:
-            run_seed(place, model, sizes, seed)
+            run_seed(place, model, sizes, seed, args.fresh)
     else:
-        jobs = [(place, seed, ("ablate", "--one-seed", "--first-seed", str(seed), "--out", str(place), "--model", model, *["--quick"] * args.quick))
+        jobs = [(place, seed, ("ablate", "--one-seed", "--first-seed", str(seed), "--out", str(place), "--model", model, "--fresh", str(args.fresh),
+                               *["--quick"] * args.quick))
                 for place, model, seed in runs]
         run_jobs([Job(f"{place.name}, seed {seed}", command, place / f"seed-{seed}.log") for place, seed, command in jobs], args.jobs)
     for place, model in zip(places, models):
-        print(f"{model}:", collect(place, seeds, sizes), sep="\n\n")
+        print(f"{model}:", collect(place, seeds, sizes, args.fresh), sep="\n\n")
     return 0
 
 
-def run_seed(out: Path, model: str, sizes: WorldSizes, seed: int) -> None:
+def run_seed(out: Path, model: str, sizes: WorldSizes, seed: int, fresh: int = 0) -> None:
+    """The run of one seed, then `fresh` further items for the joint model and the rounds, each answered once, in SEED/fresh-N."""
+    folder = out / f"seed-{seed}"
     settings = world_settings(model, sizes, seed, variants=tuple(name for name in VARIANTS if name != "raw"))
-    run_pipeline(settings, out / f"seed-{seed}", lambda data: write_world(data, sizes, seed))
+    run_pipeline(settings, folder, lambda data: write_world(data, sizes, seed))
+    if fresh:
+        run = Run(settings, folder)
+        asked = {item.query for item in run.test}
+        run.test = [item for item in world.test_items(0, fresh, 0, seed=FRESH_SEEDS + seed) if item.query not in asked]
+        for step in ("joint", *round_names(sizes)):
+            run.measure(step, None, folder / f"fresh-{fresh}")
+
+
+def round_names(sizes: WorldSizes) -> list[str]:
+    return [f"round-{n}" for n in range(1, sizes.rounds + 1)]
 
 
 # ------------------------------------------------------------------------------------------------------------ the table
 
-def collect(out: Path, seeds: Sequence[int], sizes: WorldSizes) -> str:
+def collect(out: Path, seeds: Sequence[int], sizes: WorldSizes, fresh: int = 0) -> str:
     """Pool the verdicts of all seeds, write ablation.{json,md}, return the Markdown."""
-    steps = [*VARIANTS, *(f"round-{n}" for n in range(1, sizes.rounds + 1))]
+    steps = [*VARIANTS, *round_names(sizes)]
     pooled = {step: [v for seed in seeds for v in verdicts_of(out / f"seed-{seed}" / step / "eval")] for step in steps}
     pooled["last"] = pooled[steps[-1]]
     parts = ["all", *dict.fromkeys(v["set"] for v in pooled["raw"])]
@@ -82,8 +101,11 @@ def collect(out: Path, seeds: Sequence[int], sizes: WorldSizes) -> str:
               "undecodable": {step: sum(v["outcome"] == "undecodable" for v in pooled[step]) for step in steps},
               "funnel": {step: funnel(ledgers) for step, ledgers in rounds.items()},
               "by votes": by_votes([ledger for ledgers in rounds.values() for ledger in ledgers])}
-    write_json(out / "ablation.json", record)
     text = _markdown(record, steps, parts, compared)
+    if fresh:
+        record["fresh"], lines = _fresh(out, seeds, sizes, fresh)
+        text += "\n".join(["", *lines]) + "\n"
+    write_json(out / "ablation.json", record)
     write_text(out / "ablation.md", text)
     return text
 
@@ -144,3 +166,15 @@ def _rounds(record: dict[str, Any]) -> list[str]:
                      f"{percent(sums['recall'])} | {record['undecodable'][step]} | {reasons} |")
     return [*lines, "", f"Before the rounds {record['undecodable']['joint']} answers could not be decoded, {record['undecodable']['raw']} of the raw "
             "model's. Accepted answers, all rounds:", "", *votes_table(record["by votes"])]
+
+
+def _fresh(out: Path, seeds: Sequence[int], sizes: WorldSizes, fresh: int) -> tuple[dict[str, Any], list[str]]:
+    """What the further items say of the rounds: (record, lines of Markdown)."""
+    steps = ["joint", *round_names(sizes)]
+    found = {step: right([v for seed in seeds for v in verdicts_of(out / f"seed-{seed}" / f"fresh-{fresh}" / step / "eval")], "all") for step in steps}
+    scores = {step: score(items) for step, items in found.items()}
+    compared = {step: paired_bootstrap(found["joint"], found[step]) for step in steps[1:]}
+    lines = [f"The same models, asked {len(found['joint'])} further items of the unlabelled domains ({fresh} a seed less those that the test holds):", "",
+             "| | exact match |", "|---|---|", *(f"| {step.replace('-', ' ')} | {shown(cell)} |" for step, cell in scores.items()), "",
+             *("- " + describe(result, "joint", step) for step, result in compared.items())]
+    return {"scores": scores, "comparisons": {f"joint -> {step}": result.to_dict() for step, result in compared.items()}}, lines

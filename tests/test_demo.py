@@ -110,9 +110,9 @@ def test_an_ablation_takes_several_bases_each_in_a_folder_of_its_own(jobs, tmp_p
         for job in waiting:
             assert tooldev.main(list(job.arguments)) == 0
 
-    monkeypatch.setattr(ablation, "run_seed", lambda out, model, sizes, seed: began.append((out.name, model, seed)))
+    monkeypatch.setattr(ablation, "run_seed", lambda out, model, sizes, seed, fresh: began.append((out.name, model, seed)))
     monkeypatch.setattr(ablation, "run_jobs", started)
-    monkeypatch.setattr(ablation, "collect", lambda out, seeds, sizes: f"table of {out.name}")
+    monkeypatch.setattr(ablation, "collect", lambda out, seeds, sizes, fresh: f"table of {out.name}")
     command = ["ablate", "--seeds", "2", "--jobs", jobs, "--out", str(tmp_path / "three"), "--model"]
     assert tooldev.main([*command, "ckpt/a", "ckpt/b"]) == 0
     assert began == [("a", "ckpt/a", 0), ("a", "ckpt/a", 1), ("b", "ckpt/b", 0), ("b", "ckpt/b", 1)]
@@ -126,7 +126,10 @@ def test_an_ablation_says_what_became_of_the_queries(uninterrupted, tmp_path):
         shutil.copytree(uninterrupted, tmp_path / f"seed-{seed}")
         for name in ("invocation", "invocation-adapted"):
             shutil.copytree(uninterrupted / "joint" / "eval", tmp_path / f"seed-{seed}" / name / "eval")
-    table = ablation.collect(tmp_path, [0, 1], SMALL)
+        for name, answers in (("joint", "adaption"), ("round-1", "round-1")):
+            shutil.copytree(uninterrupted / answers / "eval", tmp_path / f"seed-{seed}" / "fresh-9" / name / "eval")
+    table = ablation.collect(tmp_path, [0, 1], SMALL, fresh=9)
+    assert f"asked {2 * sum(SMALL.test)} further items" in table and "round-1 minus joint" in table[table.index("further items"):]
     ledger = json.loads((uninterrupted / "round-1" / "ledger.json").read_text())
     queries, sums = ledger["queries"], json.loads((tmp_path / "ablation.json").read_text())["funnel"]["round-1"]
     assert (sums["queries"], sums["accepted"]) == (2 * queries["in"], 2 * queries["accepted"])
