@@ -88,7 +88,7 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, chunk:
 
 
 def batch_loss(model: nn.Module, batch: MicroBatch, token_weights: Sequence[float], chunk: int) -> Tensor:
-    """Loss sum of one micro-batch; `token_weights` holds one weight per objective, or one for all.
+    """Loss sum of one micro-batch; `token_weights` holds one weight per objective, or [1.0] for all.
 
     Only supervised positions reach `lm_head`: hidden states are selected first.
     """
@@ -259,7 +259,7 @@ def train_step(trainer: Trainer) -> dict[str, Any]:
 def accumulate_gradients(trainer: Trainer, batches: Sequence[MicroBatch]) -> tuple[float, list[int]]:
     """Gradient of the global batch's loss, this process's share of it, into `flat.grad`, times the loss scale.
 
-    The loss is a sum over supervised tokens divided by their number in the whole global batch. Every process packs the
+    The loss is a weighted sum over supervised tokens divided by the sum of their weights in the whole global batch. Every process packs the
     whole batch, so all know that number and no collective runs inside; a process without a micro-batch adds zeros.
     Returns the loss of the global batch and its supervised tokens per objective.
     """

@@ -200,6 +200,11 @@ def settings_beside_paper(settings: dict, evolve: dict, rows: dict[str, int]) ->
         ("samples of the calls", evolve.get("num_samples"), Evolution.num_samples),
         ("votes needed", evolve.get("min_votes"), f"most of {Evolution.num_samples}"),
         ("temperature of the tools", evolve.get("tools_temperature"), Evolution.tools_temperature),
+        ("top-k of the tools", evolve.get("tools_top_k") or None, None),
+        ("values held against the query", {True: "yes", False: "no"}.get(evolve.get("grounded")), "no"),
+        ("labelled examples mixed in, per new one", evolve.get("mix"), 0),
+        ("weight of generation in a round", here("evolve_generation_weight"), 1),
+        ("tools a query is taught to make", {True: "called", False: "all"}.get(here("only_called")), "all"),
         ("temperature, k of the calls", _joined([evolve.get("calls_temperature"), evolve.get("calls_top_k")]), None),
     ]
     return [{"name": name, "here": value, "paper": paper} for name, value, paper in table if value is not None]

@@ -76,8 +76,10 @@ def run_seed(out: Path, model: str, sizes: WorldSizes, seed: int, fresh: int = 0
         run = Run(settings, folder)
         asked = {item.query for item in run.test}
         run.test = [item for item in world.test_items(0, fresh, 0, seed=FRESH_SEEDS + seed) if item.query not in asked]
+        place = folder / f"fresh-{fresh}"
         for step in ("joint", *round_names(sizes)):
-            run.measure(step, None, folder / f"fresh-{fresh}")
+            if not (place / step / "eval" / "summary.json").is_file():
+                run.measure(step, None, place)
 
 
 def round_names(sizes: WorldSizes) -> list[str]:

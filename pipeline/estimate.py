@@ -41,8 +41,9 @@ def _step(settings: Any, step: Any, counts: dict[str, int], lengths: dict[str, f
         samples = settings.evolve.get("num_samples", 5)
         written = queries * (lengths["generation_answer"] + samples * lengths["answer"])
         read = queries * (lengths["generation"] - lengths["generation_answer"] + lengths["prompt"])
-        tokens = queries * (lengths["generation"] + lengths["invocation"]) * settings.evolve_epochs
-        facts = f"{queries:,} queries, {written:,.0f} tokens written, then {_training(settings, 2 * queries, settings.evolve_epochs, tokens)}"
+        trained = queries + min(round(settings.evolve.get("mix", 0.0) * queries), counts["examples"])
+        tokens = trained * (lengths["generation"] + lengths["invocation"]) * settings.evolve_epochs
+        facts = f"{queries:,} queries, {written:,.0f} tokens written, then {_training(settings, 2 * trained, settings.evolve_epochs, tokens)}"
         return facts, (read + DECODE_COST * written) / forward + tokens / training
     rows = counts["tools"] if step.stage == "adaption" else counts["examples"] * (2 if step.stage == "joint" else 1)
     epochs = settings.adaption_epochs if step.stage == "adaption" else settings.labelled_epochs

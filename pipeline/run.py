@@ -36,7 +36,8 @@ EPOCHS = ("adaption_epochs", "labelled_epochs", "evolve_epochs")
 HELP = {                                # what a preset holds, each an option
     "learning_rate": "peak learning rate", "global_batch_size": "rows per optimizer step",
     "adaption_epochs": "passes over the tools", "labelled_epochs": "passes over the examples",
-    "evolve_epochs": "passes over what a round accepted", "max_length": "longest row in tokens",
+    "evolve_epochs": "passes over what a round accepted",
+    "evolve_generation_weight": "how much tool generation counts beside calls in a round's training (paper: 1)", "max_length": "longest row in tokens",
     "max_tools_tokens": "most new tokens for the tools of one query",
     "max_calls_tokens": "most new tokens for one answer",
     "micro_batch_tokens": "most tokens in one forward pass; lower it if memory runs out",

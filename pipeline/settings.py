@@ -88,10 +88,11 @@ class RunSettings:
     def training(self, stage: str) -> dict[str, Any]:
         """The settings of train.TrainConfig for one stage."""
         epochs = {"adaption": self.adaption_epochs, "evolve": self.evolve_epochs}.get(stage, self.labelled_epochs)
-        weight = {"generation_weight": self.evolve_generation_weight} if stage == "evolve" else {}
+        weight = self.evolve_generation_weight if stage == "evolve" else 1.0
         return {"learning_rate": self.learning_rate, "global_batch_size": self.global_batch_size, "epochs": epochs,
                 "max_length": self.max_length, "micro_batch_tokens": self.micro_batch_tokens, "only_called": self.only_called, "rank": self.rank,
-                "alpha": self.alpha, "precision": self.precision, "seed": self.seed, "checkpoint_steps": 50, **weight, **self.train}
+                "alpha": self.alpha, "precision": self.precision, "seed": self.seed, "checkpoint_steps": 50,
+                **({} if weight == 1.0 else {"generation_weight": weight}), **self.train}
 
 
 def run_record(settings: RunSettings, data: Path) -> dict[str, Any]:
@@ -159,6 +160,8 @@ def refuse_changes(out: Path, record: dict[str, Any]) -> None:
     if not (out / "run.json").is_file():
         return
     begun = read_json(out / "run.json")
+    defaults = {spec.name: spec.default for spec in dataclasses.fields(RunSettings) if spec.default is not dataclasses.MISSING}
+    begun["settings"] = {**defaults, **begun["settings"]}               # a run older than a setting had its default
     compared = [name for name in ("settings", "data_sha256", "model_sha256") if name in record]
     before, now = (_flat({name: source.get(name) for name in compared}) for source in (begun, record))
     changed = [f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in sorted(set(before) | set(now))

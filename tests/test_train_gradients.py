@@ -86,7 +86,7 @@ def test_the_gradient_is_that_of_the_loss_written_out(balance, weight):
 
 
 def test_an_objective_that_counts_nothing_gives_no_gradient():
-    """A weight of zero is no weight of one: rows of that objective alone leave the weights where they are."""
+    """A weight of zero is no weight of one: rows of that objective alone have a gradient of zero."""
     trainer = trainer_for(torch.float64, generation_weight=0.0, micro_batch_tokens=160)
     trainer.rows = [row for row in trainer.rows if row.objective == "generation"]
     assert trainer.rows

@@ -170,6 +170,17 @@ def test_another_setting_on_the_same_out_is_refused_by_name(tmp_path):
     train(tmp_path / "a", checkpoint_steps=1)           # what does not change the result may differ
 
 
+def test_a_run_older_than_a_setting_is_one_with_its_default(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "a", 2)
+    kept = json.loads((tmp_path / "a" / "config.json").read_text())
+    del kept["generation_weight"]
+    (tmp_path / "a" / "config.json").write_text(json.dumps(kept))
+    with pytest.raises(ValueError, match=r"--generation-weight was 1.0, now 0.02"):
+        train(tmp_path / "a", generation_weight=0.02)
+    assert train(tmp_path / "a").steps == 6
+
+
 def test_other_rows_on_the_same_out_are_refused(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "a", 3)

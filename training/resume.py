@@ -78,9 +78,10 @@ def refuse_other_settings(config: TrainConfig) -> None:
     if not file.exists():
         return
     old = json.loads(file.read_text(encoding="utf-8"))
-    changed = [f"--{field.name.replace('_', '-')} was {old[field.name]!r}, now {getattr(config, field.name)!r}"
+    begun = {field.name: old.get(field.name, field.default) for field in dataclasses.fields(config)}      # older than a setting: its default
+    changed = [f"--{field.name.replace('_', '-')} was {begun[field.name]!r}, now {getattr(config, field.name)!r}"
                for field in dataclasses.fields(config) if not field.metadata.get("free")
-               and field.name in old and old[field.name] != getattr(config, field.name)]
+               and begun[field.name] != getattr(config, field.name)]
     if changed:
         raise ValueError(f"{config.out} was begun with other settings: {'; '.join(changed)}; use a new --out or those settings")
 

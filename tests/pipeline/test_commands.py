@@ -11,7 +11,7 @@ import torch
 import tooldev
 from data import world
 from data.prompts import NO_CALL_TEXT, calls_answer, pieces_text, tools_answer
-from data.schema import Example, ToolCall, load_examples, read_json, write_jsonl
+from data.schema import Example, ToolCall, load_examples, read_json, write_json, write_jsonl
 from data.world_text import train_tokenizer
 from lora import apply_lora, load_adapter, lora_parameters, save_adapter
 from model import ModelConfig, Transformer, load_model, load_tokenizer, save_model
@@ -96,6 +96,13 @@ def test_run_does_every_step_and_again_only_reads(base, data, tmp_path, capsys):
     before = {path: path.stat().st_mtime_ns for path in out.rglob("adapter_model.safetensors")}
     assert run(base, data, out, *options) == 0 and "every step is complete" in capsys.readouterr().err
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("adapter_model.safetensors")}
+
+    older = read_json(out / "run.json")                              # of a version that did not know this setting yet
+    assert older["settings"].pop("evolve_generation_weight") == 0.02
+    write_json(out / "run.json", older)
+    assert run(base, data, out, *options) == 2
+    assert "settings.evolve_generation_weight was 1.0, now 0.02" in capsys.readouterr().err.splitlines()[-1]
+    write_json(out / "run.json", record)
 
     kept = (out / "data" / "tools.jsonl").read_bytes()
     data["tools"].write_text(json.dumps(WEATHER) + "\n")
