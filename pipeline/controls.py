@@ -59,7 +59,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 def run_control(seed: Path, control: str, rounds: int) -> None:
-    """The rounds of one control, in SEED/controls/CONTROL, beside a copy of the joint training that they start from."""
+    """The rounds of one control, in SEED/controls/CONTROL, beside a copy of the joint training that they start from.
+
+    What the tables do not use is not measured: the probe set and the validation.
+    """
     truth = {row["id"]: row["calls"] for _, row in read_jsonl(seed / "data" / "truth.jsonl")}
     settings = RunSettings(**read_json(seed / "run.json")["settings"])
     run, folder = Run(settings, seed, truth), seed / "controls" / control
@@ -67,8 +70,9 @@ def run_control(seed: Path, control: str, rounds: int) -> None:
         shutil.copytree(seed / "joint", folder / "joint", dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint*", "eval"))
     for number in range(1, rounds + 1):
         steps = steps_of(seed, number)
-        run.evolve(Step(f"round-{number}", "evolve", "", number), folder, control=control, min_votes=1 if control == "one_sample" else
-                   settings.evolve.get("min_votes", 1), train={**settings.training("evolve"), "max_steps": steps})
+        votes = 1 if control == "one_sample" else settings.evolve.get("min_votes", 1)
+        run.evolve(Step(f"round-{number}", "evolve", "", number), folder, control=control, min_votes=votes, probe=0, validation="",
+                   train={**settings.training("evolve"), "max_steps": steps})
 
 
 def steps_of(seed: Path, number: int) -> int:
