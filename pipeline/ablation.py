@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from data import world
@@ -18,13 +19,15 @@ from data.schema import read_json, write_json, write_text
 from eval.exact import verdicts_of
 from eval.stats import Comparison, describe, over_seeds, paired_bootstrap, proportion
 from pipeline.demo import FULL, QUICK, WorldSizes, world_settings, write_world
-from pipeline.funnel import by_votes, funnel, percent, votes_table
+from pipeline.funnel import by_votes, percent, totals, votes_table
 from pipeline.jobs import Job, run_jobs
 from pipeline.settings import versions, writable
 from pipeline.steps import Run, run_pipeline
 from tooldev import PAPER_EVOLVED, VARIANTS, home
 
 PAIRS = (("raw", "adaption"), ("raw", "invocation"), ("invocation", "invocation-adapted"), ("invocation-adapted", "joint"), ("joint", "last"))
+PAIRED = ("Paired over the same items (bootstrap interval, McNemar's exact p: what other items would change), then over the seeds' own differences (t-interval: "
+          "what other trainings would change, too):")
 FRESH_SEEDS = 1_000_000         # further test items of seed K are drawn with seed FRESH_SEEDS + K
 
 
@@ -73,13 +76,16 @@ def run_seed(out: Path, model: str, sizes: WorldSizes, seed: int, fresh: int = 0
     settings = world_settings(model, sizes, seed, variants=tuple(name for name in VARIANTS if name != "raw"))
     run_pipeline(settings, folder, lambda data: write_world(data, sizes, seed))
     if fresh:
-        run = Run(settings, folder)
-        asked = {item.query for item in run.test}
-        run.test = [item for item in world.test_items(0, fresh, 0, seed=FRESH_SEEDS + seed) if item.query not in asked]
-        place = folder / f"fresh-{fresh}"
-        for step in ("joint", *round_names(sizes)):
-            if not (place / step / "eval" / "summary.json").is_file():
-                run.measure(step, None, place)
+        ask_fresh(Run(settings, folder), seed, round_names(sizes), fresh)
+
+
+def ask_fresh(run: Run, seed: int, rounds: Sequence[str], fresh: int) -> None:
+    """`fresh` further items of the unlabelled domains, less those that the run's test holds, for the joint model and the rounds."""
+    asked, place = {item.query for item in run.test}, run.out / f"fresh-{fresh}"
+    run.test = [item for item in world.test_items(0, fresh, 0, seed=FRESH_SEEDS + seed) if item.query not in asked]
+    for step in ("joint", *rounds):
+        if not (place / step / "eval" / "summary.json").is_file():
+            run.measure(step, None, place)
 
 
 def round_names(sizes: WorldSizes) -> list[str]:
@@ -95,15 +101,18 @@ def collect(out: Path, seeds: Sequence[int], sizes: WorldSizes, fresh: int = 0) 
     pooled["last"] = pooled[steps[-1]]
     parts = ["all", *dict.fromkeys(v["set"] for v in pooled["raw"])]
     compared = {(a, b, part): paired_bootstrap(right(pooled[a], part), right(pooled[b], part)) for a, b in _pairs(steps) for part in parts}
+    folders = {step: [out / f"seed-{seed}" / step for seed in seeds] for step in steps} | {"last": [out / f"seed-{seed}" / steps[-1] for seed in seeds]}
+    spread = {(a, b, part): between_seeds(folders[a], folders[b], part) for a, b, part in compared}
     rounds = {step: [read_json(out / f"seed-{seed}" / step / "ledger.json") for seed in seeds] for step in steps if step.startswith("round-")}
     record = {"seeds": list(seeds), "sizes": sizes.__dict__, "versions": versions(),
               "settings": read_json(out / f"seed-{seeds[0]}" / "run.json")["settings"],
               "scores": {step: {part: score(right(pooled[step], part)) | {"over_seeds": _per_seed(out, seeds, step, part)} for part in parts} for step in steps},
-              "comparisons": {f"{a} -> {b}": {part: compared[a, b, part].to_dict() for part in parts} for a, b in _pairs(steps)},
+              "comparisons": {f"{a} -> {b}": {part: compared[a, b, part].to_dict() | {"over_seeds": spread[a, b, part]} for part in parts}
+                              for a, b in _pairs(steps)},
               "undecodable": {step: sum(v["outcome"] == "undecodable" for v in pooled[step]) for step in steps},
-              "funnel": {step: funnel(ledgers) for step, ledgers in rounds.items()},
+              "funnel": {step: totals(ledgers) for step, ledgers in rounds.items()},
               "by votes": by_votes([ledger for ledgers in rounds.values() for ledger in ledgers])}
-    text = _markdown(record, steps, parts, compared)
+    text = _markdown(record, steps, parts, compared, spread)
     if fresh:
         record["fresh"], lines = _fresh(out, seeds, sizes, fresh)
         text += "\n".join(["", *lines]) + "\n"
@@ -132,6 +141,17 @@ def shown(cell: dict) -> str:
     return f"{100 * cell['value']:.1f} [{100 * cell['low']:.1f}, {100 * cell['high']:.1f}]"
 
 
+def between_seeds(before: Sequence[Path], after: Sequence[Path], part: str) -> dict:
+    """Mean and t-interval of the seeds' differences in the share of right items; a folder of each seed's step, before and after."""
+    shares = [[fmean(right(verdicts_of(folder / "eval"), part)) for folder in folders] for folders in (before, after)]
+    return over_seeds([b - a for a, b in zip(*shares, strict=True)])
+
+
+def in_words(spread: dict) -> str:
+    """The end of a line: the difference over seeds, in points."""
+    return "" if spread["low"] is None else f"; over {spread['n']} seeds [{100 * spread['low']:+.1f}, {100 * spread['high']:+.1f}]"
+
+
 def _per_seed(out: Path, seeds: Sequence[int], step: str, part: str) -> dict:
     shares = []
     for seed in seeds:
@@ -140,7 +160,8 @@ def _per_seed(out: Path, seeds: Sequence[int], step: str, part: str) -> dict:
     return over_seeds(shares)
 
 
-def _markdown(record: dict[str, Any], steps: Sequence[str], parts: Sequence[str], compared: dict[tuple[str, str, str], Comparison]) -> str:
+def _markdown(record: dict[str, Any], steps: Sequence[str], parts: Sequence[str], compared: dict[tuple[str, str, str], Comparison],
+              spread: dict[tuple[str, str, str], dict]) -> str:
     lines = [f"Exact match in % over {len(record['seeds'])} seeds, pooled test items, 95% intervals (Wilson).", "",
              "| variant | " + " | ".join(f"{part} ({record['scores']['raw'][part]['items']})" for part in parts) + " | paper, BFCL overall |",
              "|---|" + "---|" * (len(parts) + 1)]
@@ -150,10 +171,10 @@ def _markdown(record: dict[str, Any], steps: Sequence[str], parts: Sequence[str]
         paper = f"{VARIANTS[step].paper[2]:.2f}" if step in VARIANTS else f"{PAPER_EVOLVED[2]:.2f} (best)" if step == steps[-1] else ""
         lines.append(f"| {title} | {' | '.join(map(shown, cells))} | {paper} |")
     lines += ["", "The paper's column is another model on another benchmark: the order of the rows can be compared, the numbers cannot.", "",
-              "Paired over the same items (bootstrap interval, McNemar's exact p):", ""]
+              PAIRED, ""]
     for a, b in _pairs(steps):
         for part in parts:
-            lines.append(f"- {part}: " + describe(compared[a, b, part], a, steps[-1] if b == "last" else b))
+            lines.append(f"- {part}: " + describe(compared[a, b, part], a, steps[-1] if b == "last" else b) + in_words(spread[a, b, part]))
     return "\n".join([*lines, "", *_rounds(record)]) + "\n"
 
 

@@ -19,8 +19,8 @@ from data.schema import read_json, read_jsonl, write_json, write_text
 from eval.exact import verdicts_of
 from eval.stats import Comparison, describe, paired_bootstrap
 from evolution.config import CONTROLS
-from pipeline.ablation import right, score, shown
-from pipeline.funnel import by_votes, funnel, percent, votes_table
+from pipeline.ablation import PAIRED, between_seeds, in_words, right, score, shown
+from pipeline.funnel import by_votes, percent, totals, votes_table
 from pipeline.jobs import Job, run_jobs
 from pipeline.settings import RunSettings, versions
 from pipeline.steps import Run, Step
@@ -96,20 +96,22 @@ def collect(out: Path, seeds: list[Path], rounds: int, controls: list[str]) -> s
     parts = ["all", *dict.fromkeys(v["set"] for v in verdicts["joint"])]
     found = {name: {part: right(rows, part) for part in parts} for name, rows in verdicts.items()}
     compared = {(name, part): paired_bootstrap(found[name][part], found["the method"][part]) for name in ("joint", *controls) for part in parts}
+    spread = {(name, part): between_seeds([seed / places[name] for seed in seeds], [seed / last for seed in seeds], part) for name, part in compared}
     record: dict[str, Any] = {
         "seeds": [seed.name for seed in seeds], "rounds": rounds, "versions": versions(),
         "scores": {name: {part: score(items) for part, items in cells.items()} for name, cells in found.items()},
-        "funnel": {name: funnel(rows) for name, rows in ledgers.items()},
-        "comparisons": {f"{name} -> the method, {part}": result.to_dict() for (name, part), result in compared.items()},
+        "funnel": {name: totals(rows) for name, rows in ledgers.items()},
+        "comparisons": {f"{name} -> the method, {part}": result.to_dict() | {"over_seeds": spread[name, part]} for (name, part), result in compared.items()},
     }
     record["by votes"] = by_votes(ledgers["the method"])
     write_json(out / "controls.json", record)
-    text = _markdown(record, parts, compared)
+    text = _markdown(record, parts, compared, spread)
     write_text(out / "controls.md", text)
     return text
 
 
-def _markdown(record: dict[str, Any], parts: list[str], compared: dict[tuple[str, str], Comparison]) -> str:
+def _markdown(record: dict[str, Any], parts: list[str], compared: dict[tuple[str, str], Comparison],
+              spread: dict[tuple[str, str], dict]) -> str:
     scores, rounds = record["scores"], record["rounds"]
     lines = [f"Exact match in % after {rounds} round{'s' * (rounds > 1)} over {len(record['seeds'])} seeds, pooled test items, 95% intervals (Wilson); "
              "a control takes the optimizer steps of the method's own rounds, and none where it accepted nothing.", "",
@@ -119,7 +121,7 @@ def _markdown(record: dict[str, Any], parts: list[str], compared: dict[tuple[str
         found = record["funnel"].get(name)
         head = [f"{found['queries']}", f"{found['accepted']}", f"{found['steps']}", percent(found["precision"]), percent(found["recall"])] if found else [""] * 5
         lines.append(f"| {name} | " + " | ".join([*head, *map(shown, cells.values())]) + " |")
-    lines += ["", "Paired over the same items (bootstrap interval, McNemar's exact p):", ""]
-    lines += [f"- {part}: " + describe(result, name, "the method") for (name, part), result in compared.items()]
+    lines += ["", PAIRED, ""]
+    lines += [f"- {part}: " + describe(result, name, "the method") + in_words(spread[name, part]) for (name, part), result in compared.items()]
     lines += ["", "Accepted answers of the method:", "", *votes_table(record["by votes"])]
     return "\n".join(lines) + "\n"

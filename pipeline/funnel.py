@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def funnel(ledgers: Sequence[dict]) -> dict[str, Any]:
+def totals(ledgers: Sequence[dict]) -> dict[str, Any]:
     """Sums over rounds and seeds: queries, accepted, optimizer steps, precision and recall of accepted values, reasons of the rejected."""
     sums: Counter = Counter(queries=0, accepted=0, steps=0, right=0, made=0, said=0)
     reasons: Counter = Counter()

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 import tooldev
+from eval.exact import verdicts_of
 from pipeline import ablation, controls
 from pipeline.demo import WorldSizes
+from pipeline.settings import RunSettings
+from pipeline.steps import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = WorldSizes(tools=16, examples=24, queries_per_round=6, rounds=1, validation=6, test=(6, 6, 4))
@@ -126,10 +129,13 @@ def test_an_ablation_says_what_became_of_the_queries(uninterrupted, tmp_path):
         shutil.copytree(uninterrupted, tmp_path / f"seed-{seed}")
         for name in ("invocation", "invocation-adapted"):
             shutil.copytree(uninterrupted / "joint" / "eval", tmp_path / f"seed-{seed}" / name / "eval")
-        for name, answers in (("joint", "adaption"), ("round-1", "round-1")):
-            shutil.copytree(uninterrupted / answers / "eval", tmp_path / f"seed-{seed}" / "fresh-9" / name / "eval")
-    table = ablation.collect(tmp_path, [0, 1], SMALL, fresh=9)
-    assert f"asked {2 * sum(SMALL.test)} further items" in table and "round-1 minus joint" in table[table.index("further items"):]
+        run = Run(RunSettings(**json.loads((uninterrupted / "run.json").read_text())["settings"]), tmp_path / f"seed-{seed}")
+        held = {item.id for item in run.test}
+        ablation.ask_fresh(run, seed, ["round-1"], 4)
+        answered = [v["id"] for v in verdicts_of(tmp_path / f"seed-{seed}" / "fresh-4" / "joint" / "eval")]
+        assert len(answered) == 4 and not held & {*answered} and all(name.startswith("unlabelled-test-") for name in answered)
+    table = ablation.collect(tmp_path, [0, 1], SMALL, fresh=4)
+    assert "asked 8 further items" in table and "round-1 minus joint" in table[table.index("further items"):]
     ledger = json.loads((uninterrupted / "round-1" / "ledger.json").read_text())
     queries, sums = ledger["queries"], json.loads((tmp_path / "ablation.json").read_text())["funnel"]["round-1"]
     assert (sums["queries"], sums["accepted"]) == (2 * queries["in"], 2 * queries["accepted"])
