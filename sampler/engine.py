@@ -348,7 +348,7 @@ class Engine:
         u = self._uniforms(self.keys, steps, self.sync_every)
         tokens, logprobs = [], []
         for i in range(self.sync_every):
-            self.cache.begin_decode(self.written, max(steps) - 1 + i)
+            self.cache.begin_decode(self.written, [step - 1 + i for step in steps])
             positions = self.prompt_lengths + self.written
             hidden = self.decode_pass(self.last[:, None], positions[:, None], cache=self.cache)          # (R, 1, E)
             self.last, logprob = self._choose(self._logits(hidden[:, 0]), u[:, i])

@@ -21,13 +21,18 @@ The cache also keeps *leads*: text that several prompts begin with, computed onc
 Letters: K key/value heads, G queries per key/value head, D head_dim, P slots, W width, R rows (samples being decoded).
 """
 
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SCORE_BLOCK = 1 << 17, 1 << 26      # key entries widened at once: on a CPU, on a GPU
+WIDENED, PLAIN = 1 << 17, 1 << 20    # key entries of one block of slots on a CPU: half-precision keys, whose float32 copy stays in its cache, and others
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -36,6 +41,20 @@ class Piece:
     slot: int
     start: int
     length: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Neighbouring slots, counted from the first in use, that one decode step attends to together."""
+
+    start: int
+    stop: int
+    prefix: int                                                         # prompt tokens of the longest prompt
+    suffix: int                                                         # tokens of the longest sample, the new one included
+
+    @property
+    def slots(self) -> slice:
+        return slice(self.start, self.stop)
 
 
 class KVCache:
@@ -53,6 +72,7 @@ class KVCache:
         self.layers = [LayerCache(self, K, D, dtype) for _ in range(config.num_hidden_layers)]
         self.leads: list[list[tuple[Tensor, Tensor]]] = []              # per lead and layer: (K, D, T), (K, T, D)
         self.pieces: list[Piece] = []
+        self.blocks: list[Block] = []
 
     @staticmethod
     def bytes_per_token(config, dtype: torch.dtype) -> int:
@@ -96,17 +116,35 @@ class KVCache:
 
     def set_rows(self, places: list[tuple[int, int]]) -> None:
         """Decode these samples from now on: row r is the one at places[r] = (slot, place), no pair twice."""
-        slots = [slot for slot, _ in places]
+        self.row_slots = slots = [slot for slot, _ in places]
         self.first, self.last = min(slots), max(slots) + 1              # free slots between are computed and dropped
-        self.prefix_used = max(self.lengths[slot] for slot in slots)
         self.prompt = torch.tensor(self.lengths[self.first:self.last], device=self.device)           # (P,)
         index = torch.tensor(places, device=self.device)
         self.row = index[:, 0], index[:, 1]                                                          # (R,), (R,)
 
-    def begin_decode(self, written: Tensor, longest: int) -> None:
-        """The next forward pass is (R, 1): one token per row, behind its written[r] stored ones, at most `longest`."""
+    def begin_decode(self, written: Tensor, stored: Sequence[int]) -> None:
+        """The next forward pass is (R, 1): one token per row, behind its written[r] stored ones, on the host stored[r]."""
         self.pieces, self.masks = [], {}
-        self.written, self.suffix_used = written, longest + 1
+        self.written, self.blocks = written, self._cut(stored)
+
+    def _cut(self, stored: Sequence[int]) -> list[Block]:
+        """The slots from first to last in blocks, each as long as its longest prompt and its longest sample."""
+        layer = self.layers[0]
+        limit = math.inf if self.device.type != "cpu" else WIDENED if layer.dtype.itemsize < 4 else PLAIN
+        longest = [0] * (self.last - self.first)                        # per slot, with the token that comes
+        for slot, n in zip(self.row_slots, stored):
+            longest[slot - self.first] = max(longest[slot - self.first], n + 1)
+        blocks: list[Block] = []
+        for slot, own in enumerate(longest):
+            prefix, suffix = self.lengths[self.first + slot], own
+            if blocks:
+                last = blocks[-1]
+                wider = Block(last.start, slot + 1, max(last.prefix, prefix), max(last.suffix, suffix))
+                if (slot + 1 - last.start) * (wider.prefix + self.width * wider.suffix) * layer.K * layer.D <= limit:
+                    blocks[-1] = wider
+                    continue
+            blocks.append(Block(slot, slot + 1, prefix, suffix))
+        return blocks
 
     def prefill_mask(self, piece: Piece, window: int | None) -> Tensor | None:
         """(length, start + length), True = may attend; None where plain causal attention says the same."""
@@ -119,23 +157,26 @@ class KVCache:
             self.masks[key] = (distance >= 0) if window is None else (distance >= 0) & (distance < window)
         return self.masks[key]
 
-    def decode_mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
-        """What to add to the scores, 0 or -inf: (P, 1, W, 1, prefix + suffix in use). No row is masked all over."""
+    def decode_masks(self, window: int | None, dtype: torch.dtype) -> list[Tensor]:
+        """Per block what to add to the scores, 0 or -inf: (P, 1, W, 1, prefix + suffix). No row is masked all over."""
         if window not in self.masks:
             slot, place = self.row
             written = torch.zeros(len(self.prompt), self.width, 1, dtype=torch.int64, device=self.device)
             written[slot - self.first, place, 0] = self.written
-            prompt = self.prompt[:, None, None]
-            prefix, suffix = (torch.arange(n, device=self.device) for n in (self.prefix_used, self.suffix_used))
-            sees_prefix = (prefix < prompt).expand(-1, self.width, -1)                               # (P, W, prefix)
-            sees_suffix = suffix <= written                                                          # (P, W, suffix)
-            if window is not None:
-                sees_prefix = sees_prefix & (prompt + written - prefix < window)
-                sees_suffix = sees_suffix & (written - suffix < window)
-            sees = torch.cat([sees_prefix, sees_suffix], dim=-1)
-            bias = torch.zeros(sees.shape, dtype=dtype, device=self.device).masked_fill_(~sees, -torch.inf)
-            self.masks[window] = bias[:, None, :, None]
+            self.masks[window] = [self._mask(block, written[block.slots], window, dtype) for block in self.blocks]
         return self.masks[window]
+
+    def _mask(self, block: Block, written: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
+        prompt = self.prompt[block.slots, None, None]
+        prefix, suffix = (torch.arange(n, device=self.device) for n in (block.prefix, block.suffix))
+        sees_prefix = (prefix < prompt).expand(-1, self.width, -1)                                   # (P, W, prefix)
+        sees_suffix = suffix <= written                                                              # (P, W, suffix)
+        if window is not None:
+            sees_prefix = sees_prefix & (prompt + written - prefix < window)
+            sees_suffix = sees_suffix & (written - suffix < window)
+        sees = torch.cat([sees_prefix, sees_suffix], dim=-1)
+        bias = torch.zeros(sees.shape, dtype=dtype, device=self.device).masked_fill_(~sees, -torch.inf)
+        return bias[:, None, :, None]
 
 
 class LayerCache:
@@ -191,7 +232,6 @@ class LayerCache:
     def _decode(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
         cache, (slot, place) = self.cache, self.cache.row
         (R, K, _, D), W, P = k.shape, cache.width, cache.last - cache.first
-        used, t, s = slice(cache.first, cache.last), cache.prefix_used, cache.suffix_used
         self.suffix_k[slot, :, place, cache.written] = k[:, :, 0]
         self.suffix_v[slot, :, place, cache.written] = v[:, :, 0]
         # Scores in float32: Qwen2.5's are in the hundreds and thousands, where a half type's steps are 1 and more.
@@ -199,22 +239,18 @@ class LayerCache:
         wide = torch.promote_types(q.dtype, torch.float32)
         queries = q.new_zeros(P, K, W, q.shape[1] // K, D, dtype=wide)
         queries[slot - cache.first, :, place] = (q.to(wide) * scale).view(R, K, -1, D)
-        scores = self._scores(queries, self.prefix_k[used, :, :, :t], self.suffix_k[used, :, :, :s])
-        share = torch.softmax(scores.add_(cache.decode_mask(window, wide)), dim=-1).to(q.dtype)
-        y = (share[..., :t].flatten(2, 3) @ self.prefix_v[used, :, :t]).view(queries.shape)
-        y += share[..., t:] @ self.suffix_v[used, :, :, :s]
+        y = torch.empty_like(queries, dtype=q.dtype)
+        for block, mask in zip(cache.blocks, cache.decode_masks(window, wide), strict=True):
+            y[block.slots] = self._attend_block(block, queries[block.slots], mask, q.dtype)
         return y[slot - cache.first, :, place].reshape(R, -1, 1, D)
 
-    def _scores(self, queries: Tensor, prefix: Tensor, suffix: Tensor) -> Tensor:
-        """Queries (P, K, W, G, D) with keys (P, K, D, t) and (P, K, W, s, D) -> (P, K, W, G, t + s), in the queries' type.
-
-        Half-precision keys are widened a few slots at a time, so that the wide copy never leaves the processor's cache.
-        """
-        t, s, wide = prefix.shape[-1], suffix.shape[-2], queries.dtype
+    def _attend_block(self, block: Block, queries: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
+        """Queries (P, K, W, G, D) of the slots of a block, in float32 or wider, and what to add to the scores -> (P, K, W, G, D)."""
+        slots, t, s = slice(self.cache.first + block.start, self.cache.first + block.stop), block.prefix, block.suffix
+        prefix, suffix = self.prefix_k[slots, :, :, :t].to(queries.dtype), self.suffix_k[slots, :, :, :s].to(queries.dtype)
         scores = queries.new_empty(*queries.shape[:-1], t + s)
-        step = max(1, SCORE_BLOCK[queries.device.type == "cuda"] // (prefix[0].numel() + suffix[0].numel()))
-        for i in range(0, len(queries), step):
-            q, out = queries[i:i + step], scores[i:i + step]
-            out[..., :t] = (q.flatten(2, 3) @ prefix[i:i + step].to(wide)).view(*q.shape[:-1], t)
-            out[..., t:] = q @ suffix[i:i + step].transpose(-1, -2).to(wide)
-        return scores
+        scores[..., :t] = (queries.flatten(2, 3) @ prefix).view(*queries.shape[:-1], t)
+        scores[..., t:] = queries @ suffix.transpose(-1, -2)
+        share = torch.softmax(scores.add_(mask), dim=-1).to(dtype)
+        y = (share[..., :t].flatten(2, 3) @ self.prefix_v[slots, :, :t]).view(queries.shape)
+        return y.add_(share[..., t:] @ self.suffix_v[slots, :, :, :s])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from model import transformer
 from model.monitor import OverflowMonitor
 from model.transformer import Pack, apply_rope, attend, rope_angles
+from sampler import kv_cache
 from sampler.kv_cache import KVCache, Piece
 from tests.model_tiny import CONFIGS, next_token_loss, tiny_model, token_ids
 
@@ -70,8 +71,13 @@ def test_cached_equals_uncached(name, prefill):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_samplers_cache_equals_no_cache(name):
-    """Three prompts prefilled as one row, one of them in two pieces, then decoded together for 40 steps."""
+@pytest.mark.parametrize("entries", [1, kv_cache.PLAIN])
+def test_the_samplers_cache_equals_no_cache(name, entries, monkeypatch):
+    """Three prompts prefilled as one row, one of them in two pieces, then decoded for 40 steps, in one block of slots or one each.
+
+    One of the samples begins ten steps after the others.
+    """
+    monkeypatch.setattr(kv_cache, "PLAIN", entries)
     model, ids, lengths = tiny_model(CONFIGS[name]), token_ids(3, 96), torch.tensor([50, 7, 33])
     cache = KVCache(model.config, slots=3, width=2, prefix_length=50, suffix_length=40, dtype=torch.float32,
                     device=torch.device("cpu"))
@@ -83,11 +89,13 @@ def test_the_samplers_cache_equals_no_cache(name):
             cache.begin_prefill(pieces)
             prefilled = model(ids[slots, positions][None], position_ids=positions[None], cache=cache)
             torch.testing.assert_close(prefilled[0], whole[slots, positions], rtol=0, atol=ATOL)
-        cache.set_rows([(0, 1), (1, 0), (2, 1)])
-        rows = torch.arange(3)
         for step in range(40):
-            positions = lengths + step
-            cache.begin_decode(torch.full((3,), step), step)
+            rows = torch.tensor([0, 2] if step < 10 else [0, 1, 2])
+            cache.set_rows([((0, 1), (1, 0), (2, 1))[row] for row in rows])
+            stored = torch.where(rows == 1, step - 10, step)
+            positions = lengths[rows] + stored
+            cache.begin_decode(stored, stored.tolist())
+            assert len(cache.blocks) == (1 if entries > 1 else 3)
             decoded = model(ids[rows, positions][:, None], position_ids=positions[:, None], cache=cache)
             torch.testing.assert_close(decoded[:, 0], whole[rows, positions], rtol=0, atol=ATOL)
 
@@ -186,7 +194,7 @@ def test_decoding_over_large_scores_is_as_exact_as_one_pass(dtype, window):
     cache.begin_prefill([Piece(0, 0, 39)])
     cache.layers[0].attend(q[:, :, :39], k[:, :, :39], v[:, :, :39], 0.125, window)
     cache.set_rows([(0, 0)])
-    cache.begin_decode(torch.zeros(1, dtype=torch.int64), 0)
+    cache.begin_decode(torch.zeros(1, dtype=torch.int64), [0])
     decoded = cache.layers[0].attend(q[:, :, 39:], k[:, :, 39:], v[:, :, 39:], 0.125, window)
     torch.testing.assert_close(decoded.double(), exact, rtol=0, atol=4 * torch.finfo(dtype).eps)
 
