@@ -128,27 +128,29 @@ def test_no_row_of_a_pack_changes_the_hidden_states_of_another():
 TWO_PROCESSES = """
 import sys, torch
 from safetensors.torch import save_file
-from test_train_gradients import trainer_for
+from test_train_gradients import WEIGHINGS, trainer_for
 from train import accumulate_gradients
 dtype, path = getattr(torch, sys.argv[1]), sys.argv[2]
 for cut, settings in (("2x4x8", dict(micro_batch_size=8)), ("uneven", dict(micro_batch_tokens=100000))):
-    trainer = trainer_for(dtype, **settings)
-    loss, counts = accumulate_gradients(trainer, trainer.micro_batches(trainer.rows))
-    trainer.processes.all_reduce(trainer.flat.grad, "test")
-    if trainer.processes.dist_rank == 0:
-        save_file({"grad": trainer.flat.grad}, f"{path}/{cut}")
+    for number, (balance, weight) in enumerate(WEIGHINGS):
+        trainer = trainer_for(dtype, balance=balance, generation_weight=weight, **settings)
+        loss, counts = accumulate_gradients(trainer, trainer.micro_batches(trainer.rows))
+        trainer.processes.all_reduce(trainer.flat.grad, "test")
+        if trainer.processes.dist_rank == 0:
+            save_file({"grad": trainer.flat.grad}, f"{path}/{cut} {number}")
 trainer.processes.close()
 """
 
 
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 def test_two_processes_give_the_gradient_of_one(dtype, tmp_path):
-    expected = gradients(trainer_for(dtype, **CUTS["1x64"]))
     run_processes(TWO_PROCESSES, str(dtype).removeprefix("torch."), str(tmp_path), world_size=2)
-    trainer = trainer_for(dtype)
-    for cut in ("2x4x8", "uneven"):         # "uneven": one micro-batch only, so the second process runs none
-        parts = load_file(tmp_path / cut)["grad"].split(trainer.flat.sizes)
-        assert_same(dict(zip(trainer.flat.names, parts, strict=True)), expected, TOLERANCE[dtype])
+    for number, (balance, weight) in enumerate(WEIGHINGS):
+        trainer = trainer_for(dtype, balance=balance, generation_weight=weight, **CUTS["1x64"])
+        expected = gradients(trainer)
+        for cut in ("2x4x8", "uneven"):         # "uneven": one micro-batch only, so the second process runs none
+            parts = load_file(tmp_path / f"{cut} {number}")["grad"].split(trainer.flat.sizes)
+            assert_same(dict(zip(trainer.flat.names, parts, strict=True)), expected, TOLERANCE[dtype])
 
 
 def test_after_several_steps_the_cuts_stay_together():
