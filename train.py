@@ -271,7 +271,7 @@ def accumulate_gradients(trainer: Trainer, batches: Sequence[MicroBatch]) -> tup
     for index, batch in share(batches, processes.dist_rank, processes.world_size):
         if config.dropout > 0.0:                            # a seed per pass: no random state to carry over a restart
             torch.manual_seed(((config.seed * 1_000_003 + trainer.step) * 1_000_003 + index) % 2**63)
-        loss_sum = batch_loss(trainer.model, batch.to(processes.device), weights, config.loss_chunk)
+        loss_sum = batch_loss(trainer.model, batch.to(processes.device), weights, config.loss_chunk_for(trainer.model.config.vocab_size))
         (loss_sum * (trainer.loss_scale.scale / sum(counts))).backward()
         flat.collect()
         loss += loss_sum.detach() / sum(counts)
@@ -320,10 +320,10 @@ def find_overflow(trainer: Trainer, batches: Sequence[MicroBatch]) -> str:
 def validation_loss(trainer: Trainer) -> float:
     """Mean loss per supervised token over the validation rows, shared over the processes."""
     trainer.model.eval()
-    batches, total = trainer.micro_batches(trainer.validation), torch.zeros((), dtype=torch.float64,
-                                                                           device=trainer.processes.device)
+    batches, chunk = trainer.micro_batches(trainer.validation), trainer.config.loss_chunk_for(trainer.model.config.vocab_size)
+    total = torch.zeros((), dtype=torch.float64, device=trainer.processes.device)
     for _, batch in share(batches, trainer.processes.dist_rank, trainer.processes.world_size):
-        total += batch_loss(trainer.model, batch.to(trainer.processes.device), [1.0], trainer.config.loss_chunk)
+        total += batch_loss(trainer.model, batch.to(trainer.processes.device), [1.0], chunk)
     trainer.model.train()
     trainer.processes.all_reduce(total, f"step {trainer.step}, validation")
     return float(total) / sum(supervised_counts(batches))

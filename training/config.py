@@ -16,6 +16,7 @@ from tooldev import Lora, Sft
 STAGES = ("pretrain", "adaption", "invocation", "joint", "evolve")
 PRECISIONS = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}     # torch's names of them
 TINY_MODEL = "model/tiny"
+LOGITS = 2**25                  # of one chunk of the loss: 128 MiB in float32, and as much for their gradient
 # With no --data: settings that suit a model of a few million weights, not the paper's backbones (reason in LOG.md).
 TINY_SETTINGS = {"learning_rate": 1e-3, "global_batch_size": 16, "epochs": 2.0, "max_length": 1024}
 
@@ -65,7 +66,7 @@ class TrainConfig:
     train_on: str = option("last", "pretrain: supervise the last assistant turn, every one, or all tokens",
                            choices=("last", "assistant", "all"))
     gradient_checkpointing: int = option(0, "recompute activations: 0 off, 1 every block, k every k-th block")
-    loss_chunk: int = option(1024, "supervised tokens whose logits exist at one time")
+    loss_chunk: int = option(0, "supervised tokens whose logits exist at one time; 0: 1,024, or for a large vocabulary what makes 2^25 logits")
     eval_steps: int = option(50, "steps between measurements of the validation loss")
     checkpoint_steps: int = option(100, "steps between checkpoints; 0: by minutes only", free=True)
     checkpoint_minutes: float = option(10.0, "minutes between checkpoints; 0: by steps only", free=True)
@@ -82,7 +83,7 @@ class TrainConfig:
                 raise ValueError(f"{flag} is {value!r}; expected one of {', '.join(allowed)}")
             if isinstance(value, (int, float)) and (not math.isfinite(value) or value < 0):
                 raise ValueError(f"{flag} is {value}; it must be 0 or more")
-        for name in ("learning_rate", "epochs", "global_batch_size", "micro_batch_tokens", "max_length", "loss_chunk",
+        for name in ("learning_rate", "epochs", "global_batch_size", "micro_batch_tokens", "max_length",
                      "eval_steps", "keep_checkpoints", "timeout_minutes", "rank", "alpha"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be above 0")
@@ -95,6 +96,10 @@ class TrainConfig:
         for name in ("warmup_ratio", "dropout", "beta2"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be below 1")
+
+    def loss_chunk_for(self, vocab_size: int) -> int:
+        """Supervised tokens in one chunk of the loss: `loss_chunk`, or its default for this vocabulary."""
+        return self.loss_chunk or max(1, min(1024, LOGITS // vocab_size))
 
     @property
     def target_modules(self) -> tuple[str, ...]:

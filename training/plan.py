@@ -150,7 +150,7 @@ def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: tor
     kept = checkpointed * (2 * E * size + ranks * size + memo) + (layers - checkpointed) * block_bytes(shape, ranks, size, on_cpu)
     work = (3 + 3 * bool(checkpointed)) * F * size + 3 * E * size       # gate, up, product and their gradients
     scored = int(tokens * min(1.0, share))
-    chunk = min(config.loss_chunk, max(scored, 1))
+    chunk = min(config.loss_chunk_for(V), max(scored, 1))
     loss = chunk * V * (2 * wide) + 2 * scored * E * size + (V * E * wide if full else 0)
     parts = {"base": base_weights(shape) * size}
     if full:
@@ -169,7 +169,7 @@ def remedy(config: Any, shape: Any, longest: int, share: float, dtype: torch.dty
         return sum(memory_parts(replace(config, **changes), shape, longest, share, precision, device).values()) <= available
 
     tried: dict[str, Any] = {}
-    for name, value in (("gradient_checkpointing", 1), ("loss_chunk", 256),
+    for name, value in (("gradient_checkpointing", 1), ("loss_chunk", 128),
                         *(("micro_batch_tokens", n) for n in (4096, 2048, 1024, 512) if n >= longest), ("micro_batch_tokens", longest)):
         if getattr(config, name) == value or name == "micro_batch_tokens" and value >= config.micro_batch_tokens:
             continue
