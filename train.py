@@ -386,7 +386,7 @@ def prepare(config: TrainConfig, processes: Processes, rows: Any, validation: Se
     shape = model.config if model is not None else model_config(config.model)
     plan = make_plan(config, shape, [len(row.ids) for row in rows], sum(supervised_in(row) for row in rows), steps, dtype,
                      processes.device, processes.world_size)
-    for line in plan.lines():
+    for line in [*plan.lines(), *config.without_effect()]:
         say(line)
     plan.refuse_what_cannot_fit()
     if config.plan_only:

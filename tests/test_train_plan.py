@@ -66,6 +66,19 @@ def test_every_remedy_is_named_and_where_nothing_helps_that_is_said():
             plan_for(LLAMA, dtype, 12).refuse_what_cannot_fit()
 
 
+@pytest.mark.parametrize("stage, told", [("invocation", True), ("adaption", True), ("pretrain", True), ("joint", False), ("evolve", False)])
+def test_a_weighing_of_objectives_that_a_stage_does_not_have_is_told(stage, told):
+    assert TrainConfig(stage=stage).without_effect() == []
+    lines = TrainConfig(stage=stage, generation_weight=0.02, balance="objective").without_effect()
+    assert bool(lines) == told
+    assert not told or lines == [f"--balance objective and --generation-weight 0.02: no effect, stage {stage} has one objective"]
+
+
+def test_a_large_vocabulary_gets_small_chunks_of_the_loss():
+    assert [TrainConfig().loss_chunk_for(size) for size in (3072, 32_768, 128_256, 151_936)] == [1024, 1024, 261, 220]
+    assert TrainConfig(loss_chunk=7).loss_chunk_for(151_936) == 7
+
+
 def test_a_short_last_step_counts_for_what_it_holds():
     config, shape = TrainConfig(global_batch_size=64), ModelConfig.from_dict(QWEN)
     lines = make_plan(config, shape, [100] * 10, 200, 3, torch.float32, CPU, 1, available=2**40).lines()

@@ -101,6 +101,12 @@ class TrainConfig:
         """Supervised tokens in one chunk of the loss: `loss_chunk`, or its default for this vocabulary."""
         return self.loss_chunk or max(1, min(1024, LOGITS // vocab_size))
 
+    def without_effect(self) -> list[str]:
+        """A line where a setting weighs objectives of which the stage has only one."""
+        given = [f"--{name.replace('_', '-')} {getattr(self, name)}" for name, spec in self.__dataclass_fields__.items()
+                 if name in ("balance", "generation_weight") and getattr(self, name) != spec.default]
+        return [f"{' and '.join(given)}: no effect, stage {self.stage} has one objective"] if given and self.stage not in ("joint", "evolve") else []
+
     @property
     def target_modules(self) -> tuple[str, ...]:
         """`targets`, a name each."""
