@@ -62,7 +62,9 @@ def test_quick_demo_ends_with_its_reports_and_opens_no_connection(tmp_path, monk
     assert tooldev.main(["demo", "--quick", "--out", str(tmp_path / "run")]) == 0
     report = json.loads((tmp_path / "run/report.json").read_text())
     assert report and (tmp_path / "run/report.html").stat().st_size > 2000
-    assert "exact match" in capsys.readouterr().out.lower()
+    shown = capsys.readouterr()
+    assert "exact match" in shown.out.lower()
+    assert [shown.err.count(f"  {step}: exact match") for step in ("raw", "adaption", "joint", "round-1")] == [1, 1, 1, 1]
     ledger = json.loads((tmp_path / "run/round-1/ledger.json").read_text())
     assert ledger["queries"]["in"] == ledger["queries"]["accepted"] + ledger["queries"]["rejected"]
 
