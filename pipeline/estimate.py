@@ -1,8 +1,8 @@
 """What a run will cost, before it starts: rows, tokens, steps and minutes of every step, from one timed pass on this machine.
 
 Rows are measured on a sample of the data, generated text is assumed as long as the labelled examples' own, and decoding is
-counted as several times dearer per token than a forward pass. So minutes are estimates, and are called that. A round may train on every
-query that it asks; it trains on those that it accepts, so its minutes are the most that it should take.
+counted as several times dearer per token than a forward pass. So minutes are estimates, and are called that. A round is planned as if
+it accepted, and so trained on, every query.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def estimate(run: Any, steps: Sequence[Any], counts: dict[str, int]) -> list[str
         facts, seconds = _step(run.settings, step, counts, lengths, forward, training)
         seconds += counts.get("test", 0) * (lengths["prompt"] + DECODE_COST * lengths["answer"]) / forward
         total += seconds
-        lines.append(f"{step.name:20} {facts:72} {'at most' if step.round else 'about':7} {seconds / MINUTE:5.1f} min")
+        lines.append(f"{step.name:20} {facts:72} about {seconds / MINUTE:6.1f} min")
     lines.append(f"{'together':20} {counts.get('test', 0)} test items after every step; {training:,.0f} tokens/s in training, {forward:,.0f} "
-                 f"forward, measured now: {'at most' if any(step.round for step in steps) else 'about'} {total / MINUTE:.1f} min")
+                 f"forward, measured now: about {total / MINUTE:.1f} min{', less where rounds reject queries' * any(step.round for step in steps)}")
     return lines
 
 

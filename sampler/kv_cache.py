@@ -31,7 +31,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-WIDENED, PLAIN = 1 << 17, 1 << 20    # key entries of one block of slots on a CPU: half-precision keys, whose float32 copy stays in its cache, and others
+# Key entries of one block of slots, by device. Half-precision keys are widened: on a CPU the copy stays in its cache, on a GPU it stays small.
+WIDENED, PLAIN = {"cpu": 1 << 17, "cuda": 1 << 26}, {"cpu": 1 << 20}
 
 
 @dataclass(frozen=True)
@@ -123,19 +124,21 @@ class KVCache:
         self.row = index[:, 0], index[:, 1]                                                          # (R,), (R,)
 
     def begin_decode(self, written: Tensor, stored: Sequence[int]) -> None:
-        """The next forward pass is (R, 1): one token per row, behind its written[r] stored ones, on the host stored[r]."""
+        """The next forward pass is (R, 1): row r's token comes behind the written[r] that it has stored; `stored` is the same on the host."""
         self.pieces, self.masks = [], {}
         self.written, self.blocks = written, self._cut(stored)
 
     def _cut(self, stored: Sequence[int]) -> list[Block]:
-        """The slots from first to last in blocks, each as long as its longest prompt and its longest sample."""
+        """The slots from first to last in blocks, each as long as its longest prompt and its longest sample; free slots count for nothing."""
         layer = self.layers[0]
-        limit = math.inf if self.device.type != "cpu" else WIDENED if layer.dtype.itemsize < 4 else PLAIN
+        limit = (WIDENED if layer.dtype.itemsize < 4 else PLAIN).get(self.device.type, math.inf)
         longest = [0] * (self.last - self.first)                        # per slot, with the token that comes
         for slot, n in zip(self.row_slots, stored):
             longest[slot - self.first] = max(longest[slot - self.first], n + 1)
         blocks: list[Block] = []
         for slot, own in enumerate(longest):
+            if not own:
+                continue
             prefix, suffix = self.lengths[self.first + slot], own
             if blocks:
                 last = blocks[-1]

@@ -181,6 +181,16 @@ def test_a_run_older_than_a_setting_is_one_with_its_default(tmp_path):
     assert train(tmp_path / "a").steps == 6
 
 
+def test_a_run_with_the_former_chunk_of_the_loss_goes_on(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "a", 2)
+    kept = json.loads((tmp_path / "a" / "config.json").read_text())
+    (tmp_path / "a" / "config.json").write_text(json.dumps(kept | {"loss_chunk": 1024}))
+    with pytest.raises(ValueError, match=r"--loss-chunk was 1024, now 7"):
+        train(tmp_path / "a", loss_chunk=7)
+    assert train(tmp_path / "a").steps == 6
+
+
 def test_other_rows_on_the_same_out_are_refused(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "a", 3)

@@ -171,7 +171,7 @@ def remedy(config: Any, shape: Any, longest: int, share: float, dtype: torch.dty
     tried: dict[str, Any] = {}
     for name, value in (("gradient_checkpointing", 1), ("loss_chunk", 128),
                         *(("micro_batch_tokens", n) for n in (4096, 2048, 1024, 512) if n >= longest), ("micro_batch_tokens", longest)):
-        if getattr(config, name) == value or name == "micro_batch_tokens" and value >= config.micro_batch_tokens:
+        if getattr(config, name) == value or name == "loss_chunk" and config.loss_chunk_for(shape.vocab_size) <= value or name == "micro_batch_tokens" and value >= config.micro_batch_tokens:
             continue
         tried[name] = value
         if fits(**tried):

@@ -79,6 +79,8 @@ def refuse_other_settings(config: TrainConfig) -> None:
         return
     old = json.loads(file.read_text(encoding="utf-8"))
     begun = {field.name: old.get(field.name, field.default) for field in dataclasses.fields(config)}      # older than a setting: its default
+    if begun["loss_chunk"] == 1024 and not config.loss_chunk:      # the default, before it went by vocabulary: the same sum in other pieces
+        begun["loss_chunk"] = 0
     changed = [f"--{field.name.replace('_', '-')} was {begun[field.name]!r}, now {getattr(config, field.name)!r}"
                for field in dataclasses.fields(config) if not field.metadata.get("free")
                and begun[field.name] != getattr(config, field.name)]
