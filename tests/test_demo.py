@@ -21,7 +21,15 @@ from pipeline.steps import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = WorldSizes(tools=16, examples=24, queries_per_round=6, rounds=1, validation=6, test=(6, 6, 4))
-SMALL_DEMO = f"import pipeline.demo as demo, tooldev, sys; demo.QUICK = demo.{SMALL!r}; sys.exit(tooldev.main(sys.argv[1:]))"
+NO_NETWORK = """
+import socket
+def refuse(*args, **kwargs):
+    raise AssertionError("the demo tried to open a network connection")
+for name in ("connect", "connect_ex", "bind", "sendto"):
+    setattr(socket.socket, name, refuse)
+socket.getaddrinfo = refuse
+"""
+SMALL_DEMO = NO_NETWORK + f"import pipeline.demo as demo, tooldev, sys; demo.QUICK = demo.{SMALL!r}; sys.exit(tooldev.main(sys.argv[1:]))"
 pytestmark = pytest.mark.skipif(not (ROOT / "model/tiny/model.safetensors").is_file(), reason="model/tiny is not in this checkout")
 
 
@@ -47,12 +55,34 @@ def report_without_times(out: Path) -> dict:
 def uninterrupted(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("demo") / "a"
     job = small_demo(out)
-    _, errors = job.communicate(timeout=240)
+    shown, errors = job.communicate(timeout=240)
     assert job.returncode == 0, errors[-2000:]
+    (out.parent / "out").write_text(shown)
+    (out.parent / "err").write_text(errors)
     return out
 
 
-def test_quick_demo_ends_with_its_reports_and_opens_no_connection(tmp_path, monkeypatch, capsys):
+def assert_ended_with_its_reports(out: Path, shown: str, errors: str) -> None:
+    report = json.loads((out / "report.json").read_text())
+    assert report and (out / "report.html").stat().st_size > 2000
+    assert "exact match" in shown.lower()
+    assert [errors.count(f"  {step}: exact match") for step in ("raw", "adaption", "joint", "round-1")] == [1, 1, 1, 1]
+    ledger = json.loads((out / "round-1/ledger.json").read_text())
+    assert ledger["queries"]["in"] == ledger["queries"]["accepted"] + ledger["queries"]["rejected"]
+
+
+def test_the_demo_ends_with_its_reports_and_opens_no_connection(uninterrupted):
+    """Every demo of this file runs with connections forbidden; see also the slow test below."""
+    assert_ended_with_its_reports(uninterrupted, (uninterrupted.parent / "out").read_text(), (uninterrupted.parent / "err").read_text())
+
+
+def test_a_connection_would_end_the_demo():
+    job = subprocess.run([sys.executable, "-c", NO_NETWORK + "socket.create_connection(('127.0.0.1', 9))"], capture_output=True, text=True)
+    assert job.returncode != 0 and "tried to open a network connection" in job.stderr
+
+
+@pytest.mark.slow
+def test_the_quick_demo_in_its_full_size_opens_no_connection(tmp_path, monkeypatch, capsys):
     def refuse(*args, **kwargs):
         raise AssertionError("the demo tried to open a network connection")
 
@@ -60,13 +90,7 @@ def test_quick_demo_ends_with_its_reports_and_opens_no_connection(tmp_path, monk
         monkeypatch.setattr(socket.socket, name, refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     assert tooldev.main(["demo", "--quick", "--out", str(tmp_path / "run")]) == 0
-    report = json.loads((tmp_path / "run/report.json").read_text())
-    assert report and (tmp_path / "run/report.html").stat().st_size > 2000
-    shown = capsys.readouterr()
-    assert "exact match" in shown.out.lower()
-    assert [shown.err.count(f"  {step}: exact match") for step in ("raw", "adaption", "joint", "round-1")] == [1, 1, 1, 1]
-    ledger = json.loads((tmp_path / "run/round-1/ledger.json").read_text())
-    assert ledger["queries"]["in"] == ledger["queries"]["accepted"] + ledger["queries"]["rejected"]
+    assert_ended_with_its_reports(tmp_path / "run", *capsys.readouterr())
 
 
 def test_the_same_seed_gives_the_same_report(uninterrupted, tmp_path):
