@@ -61,6 +61,8 @@ def test_every_remedy_is_named_and_where_nothing_helps_that_is_said():
         plan_for(LLAMA, torch.float16, 18.5, micro_batch_tokens=65536).refuse_what_cannot_fit()
     with pytest.raises(ValueError, match="use --precision bf16"):
         plan_for(LLAMA, torch.float32, 24).refuse_what_cannot_fit()
+    with pytest.raises(ValueError, match="use --gradient-checkpointing 1 --micro-batch-tokens"):      # no larger chunk than the one asked for
+        plan_for(LLAMA, torch.float16, 18.5, micro_batch_tokens=65536, loss_chunk=64).refuse_what_cannot_fit()
     for dtype in (torch.float16, torch.float32):                # half of float32 is still too much: no false advice
         with pytest.raises(ValueError, match="do not fit with any option; use a shorter --max-length, a smaller model"):
             plan_for(LLAMA, dtype, 12).refuse_what_cannot_fit()

@@ -169,9 +169,10 @@ def remedy(config: Any, shape: Any, longest: int, share: float, dtype: torch.dty
         return sum(memory_parts(replace(config, **changes), shape, longest, share, precision, device).values()) <= available
 
     tried: dict[str, Any] = {}
+    now = {"loss_chunk": config.loss_chunk_for(shape.vocab_size), "micro_batch_tokens": config.micro_batch_tokens}
     for name, value in (("gradient_checkpointing", 1), ("loss_chunk", 128),
                         *(("micro_batch_tokens", n) for n in (4096, 2048, 1024, 512) if n >= longest), ("micro_batch_tokens", longest)):
-        if getattr(config, name) == value or name == "loss_chunk" and config.loss_chunk_for(shape.vocab_size) <= value or name == "micro_batch_tokens" and value >= config.micro_batch_tokens:
+        if value >= now[name] if name in now else getattr(config, name) == value:
             continue
         tried[name] = value
         if fits(**tried):
