@@ -11,7 +11,8 @@ schema lives), because a long list asks the same of its items' schema at every i
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from data.schema import TYPE_WORDS, Tool, ToolCall
 
@@ -38,22 +39,27 @@ def normal(text: str, form: str = "NFC") -> str:
     return unicodedata.normalize(form, text)
 
 
-def _branches(schema: Any, memo: dict) -> list[dict]:
-    """The schema and the branches of its unions: Optional[list[float]] says what its items are in one of them."""
-    if not isinstance(schema, dict):
-        return []
+class _Shape(NamedTuple):
+    """What a schema and the branches of its unions say of a value's parts: Optional[list[float]] names its items in one."""
+
+    number: bool            # 5 and 5.0 are the same value here
+    items: Any              # the schema of an array's items, None where nothing names one
+    properties: dict        # of an object's keys; the first branch that names a key has its schema
+    other: Any              # of an object's other keys
+
+
+def _shape(schema: Any, memo: dict) -> _Shape:
     if id(schema) not in memo:
-        unions = [schema[word][:MAX_WORDS] for word in ("anyOf", "oneOf", "allOf") if isinstance(schema.get(word), list)]
-        memo[id(schema)] = [schema, *(branch for union in unions for branch in union if isinstance(branch, dict))]
+        whole = [schema] if isinstance(schema, dict) else []
+        unions = [part[word][:MAX_WORDS] for part in whole for word in ("anyOf", "oneOf", "allOf") if isinstance(part.get(word), list)]
+        branches = whole + [branch for union in unions for branch in union if isinstance(branch, dict)]
+
+        def objects(word: str) -> list[dict]:
+            return [branch[word] for branch in branches if isinstance(branch.get(word), dict)]
+        memo[id(schema)] = _Shape(any("number" in type_words(branch) for branch in branches), next(iter(objects("items")), None),
+                                  {key: part[key] for part in reversed(objects("properties")) for key in part},
+                                  next(iter(objects("additionalProperties")), None))
     return memo[id(schema)]
-
-
-def _says_number(schema: Any, memo: dict) -> bool:
-    """True if 5 and 5.0 are the same value here."""
-    key = ("number", id(schema))
-    if key not in memo:
-        memo[key] = any("number" in type_words(branch) for branch in _branches(schema, memo))
-    return memo[key]
 
 
 def canonical_value(value: Any, schema: Any = None, memo: dict | None = None) -> Any:
@@ -63,20 +69,16 @@ def canonical_value(value: Any, schema: Any = None, memo: dict | None = None) ->
         return json.dumps(value)
     if isinstance(value, str):
         return ["string", normal(value)]
+    shape = _shape(schema, memo)
     if isinstance(value, int | float):
-        if _says_number(schema, memo):
+        if shape.number:
             return ["number", str(int(value)) if float(value).is_integer() else repr(value)]
         return ["integer" if isinstance(value, int) else "float", repr(value + 0)]        # -0.0 + 0 is 0.0
-    branches = _branches(schema, memo)
     if isinstance(value, list):
-        items = next((branch["items"] for branch in branches if isinstance(branch.get("items"), dict)), None)
-        return ["array", *(canonical_value(item, items, memo) for item in value)]
-    listed = [branch["properties"] for branch in branches if isinstance(branch.get("properties"), dict)]
-    other = next((branch["additionalProperties"] for branch in branches
-                  if isinstance(branch.get("additionalProperties"), dict)), None)
-    pairs = [[normal(key), canonical_value(item, next((part[key] for part in listed if key in part), other), memo)]
-             for key, item in value.items()]
-    return ["object", *sorted(pairs, key=json.dumps)]
+        return ["array", *(canonical_value(item, shape.items, memo) for item in value)]
+    pairs = [[normal(key), canonical_value(item, shape.properties.get(key, shape.other), memo)] for key, item in value.items()]
+    clash = len({key for key, _ in pairs}) < len(pairs)            # two keys may have one normal form
+    return ["object", *sorted(pairs, key=json.dumps if clash else itemgetter(0))]
 
 
 def canonical_call(call: ToolCall, schemas: Mapping[str, Any], memo: dict | None = None) -> str:

@@ -9,12 +9,13 @@ Each rule stands beside the code it reports, with an example that trips it and o
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from data.canonical import canonical_call, canonical_value, type_words
+from data.canonical import canonical_call, canonical_value, normal, type_words
 from data.schema import TYPE_WORDS, Tool, ToolCall, dump_json, json_fault
 
 MAX_TOOL_BYTES = 32_768         # one tool as JSON
@@ -187,14 +188,14 @@ def _schema_enum(schema: Any, where: str, role: str) -> Iterator[str]:
 def _schema_enum_type(schema: Any, where: str, role: str) -> Iterator[str]:
     if isinstance(schema, dict) and isinstance(schema.get("enum"), list):
         for value in schema["enum"]:
-            if not _has_type(value, schema):
+            if not _passes(value, _type_tests(schema)):
                 yield f"the enum of {where} has {_show(value)}, which is not of its type"
 
 
 @_rule(SCHEMA_RULES, "default_wrong_type", {**_ARGUMENT, "default": 5}, {**_ARGUMENT, "default": "Paris"})
 def _schema_default(schema: Any, where: str, role: str) -> Iterator[str]:
     default = schema.get("default") if isinstance(schema, dict) else None
-    if default is not None and not _has_type(default, schema):           # null stands for "no default"
+    if default is not None and not _passes(default, _type_tests(schema)):           # null stands for "no default"
         yield f"the default of {where} is {_show(default)}, which is not of its type"
 
 
@@ -300,11 +301,12 @@ class _OverBudget(Exception):
 
 
 class _Budget:
-    """Counts the work on one answer, and keeps the canonical enums so that each is spelled out once."""
+    """Counts the work on one answer, and keeps what each schema says (by id) so that it is spelled out once."""
 
     def __init__(self) -> None:
         self.left = MAX_CHECKS
         self.enums: dict[int, set[str]] = {}
+        self.types: dict[int, list[Callable[[Any], bool]]] = {}
         self.memo: dict = {}
         self.trying = 0             # inside how many branches of unions, where only whether it fits counts
 
@@ -315,6 +317,12 @@ class _Budget:
         self.left -= amount
         if self.left < 0:
             raise _OverBudget
+
+    def has_type(self, value: Any, schema: dict) -> bool:
+        """True if `value` has one of the types that `schema` names, or it names none."""
+        if id(schema) not in self.types:
+            self.types[id(schema)] = _type_tests(schema)
+        return _passes(value, self.types[id(schema)])
 
     def allows(self, value: Any, allowed: list, schema: dict) -> bool:
         """True if `value` is one of `allowed` (the enum of `schema`), types told apart."""
@@ -339,9 +347,12 @@ _IS_TYPE: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _has_type(value: Any, schema: Any) -> bool:
-    words = type_words(schema)
-    return not words or any(_IS_TYPE[word](value) for word in words)
+def _type_tests(schema: Any) -> list[Callable[[Any], bool]]:
+    return [_IS_TYPE[word] for word in dict.fromkeys(type_words(schema))]
+
+
+def _passes(value: Any, tests: list[Callable[[Any], bool]]) -> bool:
+    return not tests or any(test(value) for test in tests)
 
 
 def value_faults(value: Any, schema: Any, where: str, budget: _Budget) -> Iterator[Finding]:
@@ -349,7 +360,7 @@ def value_faults(value: Any, schema: Any, where: str, budget: _Budget) -> Iterat
     budget.spend(1)
     if not isinstance(schema, dict):
         return
-    if not _has_type(value, schema):
+    if not budget.has_type(value, schema):
         yield "wrong_type", f"{where} is {budget.show(value)}; expected {budget.show(schema.get('type'))}"
         return
     allowed = [schema["const"]] if "const" in schema else schema.get("enum")
@@ -430,7 +441,10 @@ _value_rule("not_in_enum", {"amount": 5, "to": "eur"}, {"amount": 5, "to": "EUR"
 def _no_duplicates(calls: list[ToolCall], tools: dict[str, Any], faults: list[Finding]) -> Iterator[str]:
     seen: set[str] = set()
     memo: dict = {}
+    names = Counter(normal(call.name) for call in calls)
     for call in calls:
+        if names[normal(call.name)] == 1:
+            continue
         key = canonical_call(call, tools, memo)
         if key in seen:
             yield f"the same call of {call.name[:80]!r} twice"

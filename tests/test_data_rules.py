@@ -183,6 +183,12 @@ def test_hostile_schema_costs_milliseconds_and_never_raises(name):
         assert cpu_seconds(check_calls, [ToolCall("convert", {"x": value})], [tool]) < 0.05
 
 
+def test_calls_that_may_be_duplicates_cost_milliseconds():
+    for name in ("unions of many words", "unions of objects", "unions of constants"):
+        for values in ([[0] * 4_000, [0] * 3_999], [[{"a": 2, "b": [1]}] * 500, [{"a": 2, "b": [1]}] * 499]):
+            assert cpu_seconds(check_calls, [ToolCall("convert", {"x": value}) for value in values], [HOSTILE[name]]) < 0.05
+
+
 def test_the_vote_on_hostile_values_costs_milliseconds():
     for name in ("unions of many words", "unions of objects"):
         tools = [Tool.from_dict(HOSTILE[name])]
