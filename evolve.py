@@ -293,7 +293,7 @@ class Round:
     def training_examples(self, accepted: list[Example]) -> tuple[list[Example], dict[str, int]]:
         """What the round trains on, in an order that depends on ids only, and how much of it comes from where."""
         config = self.config
-        wanted = round(config.mix * len(accepted))
+        wanted = round(config.mix * (len(accepted) + len(self.earlier)))
         if config.control == "labelled_only":
             wanted = len(self.labelled)
         mixed = by_hash(self.labelled, config.seed, config.round, "mix")[:wanted]

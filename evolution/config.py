@@ -46,7 +46,7 @@ class RoundConfig:
 
     init: str = option("previous", "weights that training starts from; the paper's Eq. 6: previous", choices=INITS)
     accumulate: bool = option(False, "train on earlier rounds' accepted examples, too (paper: this round's only)")
-    mix: float = option(0.0, "labelled examples mixed in, per accepted example (paper: none)")
+    mix: float = option(0.0, "labelled examples mixed in, per accepted example, earlier ones counted (paper: none)")
     control: str = option("none", "leave out one part, to see what it gives", choices=CONTROLS)
     probe: int = option(64, "labelled examples whose agreement and log-probability are followed; 0: none")
     train: dict[str, Any] = field(default_factory=dict, metadata={"help": "settings of train.TrainConfig"})

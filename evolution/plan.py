@@ -55,7 +55,7 @@ def plan_round(config: RoundConfig, train: Any, queries: Sequence[Query], labell
     call = mean([prompt_tokens(invocation_messages(query.query, [])) for query in asked], 0) + tools_tokens * (
         1 + config.distractors / max(1.0, mean([len(e.tools) for e in known], 1)))
     n = len(queries)
-    mixed = len(labelled) if config.control == "labelled_only" else min(round(config.mix * n), len(labelled))
+    mixed = len(labelled) if config.control == "labelled_only" else min(round(config.mix * (n + earlier)), len(labelled))
     rows = 2 * (n + earlier + mixed)
     steps = train.max_steps or max(1, round(train.epochs * -(-rows // train.global_batch_size)))
     row = (make + tools_tokens + call + call_tokens) / 2

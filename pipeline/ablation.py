@@ -3,7 +3,8 @@
 Every seed draws its own labelled examples, queries and test items, so test items pool over seeds as independent ones. A seed is a run
 of its own under OUT/seed-K and resumes on its own; `--jobs` runs several at a time. The table goes to OUT/ablation.md and .json. Several
 bases (`--model A B`) are as many ablations, each under OUT/ and the name of its folder. `--fresh N` asks the joint model and the rounds
-N further items of the unlabelled domains a seed, for a narrower interval on what the rounds give.
+N further items of the unlabelled domains a seed, for a narrower interval on what the rounds give; `--variants joint` trains only what
+the rounds need.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from eval.stats import Comparison, describe, over_seeds, paired_bootstrap, propo
 from pipeline.demo import FULL, QUICK, WorldSizes, world_settings, write_world
 from pipeline.funnel import by_votes, percent, totals, votes_table
 from pipeline.jobs import Job, run_jobs
-from pipeline.settings import versions, writable
-from pipeline.steps import Run, run_pipeline
+from pipeline.settings import RunSettings, versions, writable
+from pipeline.steps import Run, plan_steps, run_pipeline
 from tooldev import PAPER_EVOLVED, VARIANTS, home
 
 PAIRS = (("raw", "adaption"), ("raw", "invocation"), ("invocation", "invocation-adapted"), ("invocation-adapted", "joint"), ("joint", "last"))
 PAIRED = ("Paired over the same items (bootstrap interval, McNemar's exact p: what other items would change), then over the seeds' own differences (t-interval: "
           "what other trainings would change, too):")
+TRAINED = [name for name in VARIANTS if name != "raw"]
 FRESH_SEEDS = 1_000_000         # further test items of seed K are drawn with seed FRESH_SEEDS + K
 
 
@@ -39,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", nargs="+", help="bases to use instead of the embedded one, model/tiny")
     parser.add_argument("--quick", action="store_true", help="little data, to try the command out")
     parser.add_argument("--fresh", type=int, default=0, metavar="N", help="N further test items of the unlabelled domains a seed")
+    parser.add_argument("--variants", nargs="+", choices=TRAINED, default=TRAINED, metavar="NAME",
+                        help=f"only these of {', '.join(TRAINED)}; the rounds follow joint")
     parser.add_argument("--one-seed", action="store_true", help="only run --first-seed, without the table (what --jobs starts)")
 
 
@@ -54,29 +58,29 @@ def main(args: argparse.Namespace) -> int:
     if args.fresh < 0:
         raise ValueError(f"--fresh {args.fresh} must be 0 or more")
     if args.one_seed:
-        run_seed(out, models[0], sizes, args.first_seed, args.fresh)
+        run_seed(out, models[0], sizes, args.first_seed, args.variants, args.fresh)
         return 0
     runs = [(place, model, seed) for place, model in zip(places, models) for seed in seeds]
     if args.jobs == 1:
         for place, model, seed in runs:
-            run_seed(place, model, sizes, seed, args.fresh)
+            run_seed(place, model, sizes, seed, args.variants, args.fresh)
     else:
         jobs = [(place, seed, ("ablate", "--one-seed", "--first-seed", str(seed), "--out", str(place), "--model", model, "--fresh", str(args.fresh),
-                               *["--quick"] * args.quick))
+                               *["--quick"] * args.quick, "--variants", *args.variants))
                 for place, model, seed in runs]
         run_jobs([Job(f"{place.name}, seed {seed}", command, place / f"seed-{seed}.log") for place, seed, command in jobs], args.jobs)
     for place, model in zip(places, models):
-        print(f"{model}:", collect(place, seeds, sizes, args.fresh), sep="\n\n")
+        print(f"{model}:", collect(place, seeds, args.fresh), sep="\n\n")
     return 0
 
 
-def run_seed(out: Path, model: str, sizes: WorldSizes, seed: int, fresh: int = 0) -> None:
+def run_seed(out: Path, model: str, sizes: WorldSizes, seed: int, variants: Sequence[str], fresh: int = 0) -> None:
     """The run of one seed, then `fresh` further items for the joint model and the rounds, each answered once, in SEED/fresh-N."""
     folder = out / f"seed-{seed}"
-    settings = world_settings(model, sizes, seed, variants=tuple(name for name in VARIANTS if name != "raw"))
+    settings = world_settings(model, sizes, seed, variants=tuple(name for name in TRAINED if name in variants))
     run_pipeline(settings, folder, lambda data: write_world(data, sizes, seed))
     if fresh:
-        ask_fresh(Run(settings, folder), seed, round_names(sizes), fresh)
+        ask_fresh(Run(settings, folder), seed, rounds_of(steps_of(folder)), fresh)
 
 
 def ask_fresh(run: Run, seed: int, rounds: Sequence[str], fresh: int) -> None:
@@ -88,24 +92,29 @@ def ask_fresh(run: Run, seed: int, rounds: Sequence[str], fresh: int) -> None:
             run.measure(step, None, place)
 
 
-def round_names(sizes: WorldSizes) -> list[str]:
-    return [f"round-{n}" for n in range(1, sizes.rounds + 1)]
+def steps_of(folder: Path) -> list[str]:
+    """The steps of a run, in order."""
+    return [step.name for step in plan_steps(RunSettings(**read_json(folder / "run.json")["settings"]))]
+
+
+def rounds_of(steps: Sequence[str]) -> list[str]:
+    return [step for step in steps if step.startswith("round-")]
 
 
 # ------------------------------------------------------------------------------------------------------------ the table
 
-def collect(out: Path, seeds: Sequence[int], sizes: WorldSizes, fresh: int = 0) -> str:
+def collect(out: Path, seeds: Sequence[int], fresh: int = 0) -> str:
     """Pool the verdicts of all seeds, write ablation.{json,md}, return the Markdown."""
-    steps = [*VARIANTS, *round_names(sizes)]
+    begun = read_json(out / f"seed-{seeds[0]}" / "run.json")["settings"]
+    steps = steps_of(out / f"seed-{seeds[0]}")
     pooled = {step: [v for seed in seeds for v in verdicts_of(out / f"seed-{seed}" / step / "eval")] for step in steps}
     pooled["last"] = pooled[steps[-1]]
     parts = ["all", *dict.fromkeys(v["set"] for v in pooled["raw"])]
     compared = {(a, b, part): paired_bootstrap(right(pooled[a], part), right(pooled[b], part)) for a, b in _pairs(steps) for part in parts}
     folders = {step: [out / f"seed-{seed}" / step for seed in seeds] for step in steps} | {"last": [out / f"seed-{seed}" / steps[-1] for seed in seeds]}
     spread = {(a, b, part): between_seeds(folders[a], folders[b], part) for a, b, part in compared}
-    rounds = {step: [read_json(out / f"seed-{seed}" / step / "ledger.json") for seed in seeds] for step in steps if step.startswith("round-")}
-    record = {"seeds": list(seeds), "sizes": sizes.__dict__, "versions": versions(),
-              "settings": read_json(out / f"seed-{seeds[0]}" / "run.json")["settings"],
+    rounds = {step: [read_json(out / f"seed-{seed}" / step / "ledger.json") for seed in seeds] for step in rounds_of(steps)}
+    record = {"seeds": list(seeds), "versions": versions(), "settings": begun,
               "scores": {step: {part: score(right(pooled[step], part)) | {"over_seeds": _per_seed(out, seeds, step, part)} for part in parts} for step in steps},
               "comparisons": {f"{a} -> {b}": {part: compared[a, b, part].to_dict() | {"over_seeds": spread[a, b, part]} for part in parts}
                               for a, b in _pairs(steps)},
@@ -114,7 +123,7 @@ def collect(out: Path, seeds: Sequence[int], sizes: WorldSizes, fresh: int = 0) 
               "by votes": by_votes([ledger for ledgers in rounds.values() for ledger in ledgers])}
     text = _markdown(record, steps, parts, compared, spread)
     if fresh:
-        record["fresh"], lines = _fresh(out, seeds, sizes, fresh)
+        record["fresh"], lines = _fresh(out, seeds, rounds_of(steps), fresh)
         text += "\n".join(["", *lines]) + "\n"
     write_json(out / "ablation.json", record)
     write_text(out / "ablation.md", text)
@@ -122,8 +131,11 @@ def collect(out: Path, seeds: Sequence[int], sizes: WorldSizes, fresh: int = 0) 
 
 
 def _pairs(steps: Sequence[str]) -> list[tuple[str, str]]:
-    rounds = [step for step in steps if step.startswith("round-")]
-    return [*PAIRS, *zip(["joint", *rounds[:-1]], rounds)]
+    rounds = rounds_of(steps)
+    pairs = [pair for pair in PAIRS if set(pair) <= {*steps, "last"}]
+    if "invocation-adapted" not in steps:
+        pairs.insert(-1, ("raw", "joint"))
+    return [*pairs, *zip(["joint", *rounds[:-1]], rounds)]
 
 
 def right(verdicts: Sequence[dict], part: str) -> list[bool]:
@@ -191,9 +203,9 @@ def _rounds(record: dict[str, Any]) -> list[str]:
             "model's. Accepted answers, all rounds:", "", *votes_table(record["by votes"])]
 
 
-def _fresh(out: Path, seeds: Sequence[int], sizes: WorldSizes, fresh: int) -> tuple[dict[str, Any], list[str]]:
+def _fresh(out: Path, seeds: Sequence[int], rounds: Sequence[str], fresh: int) -> tuple[dict[str, Any], list[str]]:
     """What the further items say of the rounds: (record, lines of Markdown)."""
-    steps = ["joint", *round_names(sizes)]
+    steps = ["joint", *rounds]
     found = {step: right([v for seed in seeds for v in verdicts_of(out / f"seed-{seed}" / f"fresh-{fresh}" / step / "eval")], "all") for step in steps}
     scores = {step: score(items) for step, items in found.items()}
     compared = {step: paired_bootstrap(found["joint"], found[step]) for step in steps[1:]}

@@ -8,7 +8,6 @@ weights and are printed beside the paper's.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +30,7 @@ class WorldSizes:
     test: tuple[int, int, int]          # labelled, unlabelled, heldout domains
 
 
-FULL = WorldSizes(tools=800, examples=1500, queries_per_round=800, rounds=3, validation=100, test=(120, 300, 60))
-DEMO = dataclasses.replace(FULL, queries_per_round=400)        # half of the ablation's, so that it takes a quarter of an hour on two slow cores
+FULL = WorldSizes(tools=800, examples=1500, queries_per_round=400, rounds=3, validation=100, test=(120, 300, 60))
 QUICK = WorldSizes(tools=64, examples=96, queries_per_round=20, rounds=1, validation=20, test=(16, 28, 8))
 
 
@@ -44,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    sizes = QUICK if args.quick else DEMO
+    sizes = QUICK if args.quick else FULL
     out = Path(args.out or ("runs/demo-quick" if args.quick else "runs/demo"))
     settings = world_settings(args.model or str(home("model", "tiny")), sizes, args.seed)
     say(settings_table(settings, sizes))
@@ -55,7 +53,8 @@ def main(args: argparse.Namespace) -> int:
 
 def world_settings(model: str, sizes: WorldSizes, seed: int, variants: tuple[str, ...] = ("adaption", "joint"), **changes) -> RunSettings:
     """Settings of a run on the world with the preset for the embedded model."""
-    evolve = {"min_votes": 3, "tools_top_k": 5, "calls_top_k": 5, "grounded": True, "mix": 1.0, **changes.pop("evolve", {})}       # reasons in LOG.md
+    evolve = {"min_votes": 3, "tools_top_k": 5, "calls_top_k": 5, "grounded": True, "init": "joint", "accumulate": True, "mix": 1.0,
+              **changes.pop("evolve", {})}                             # reasons in LOG.md
     return RunSettings.from_preset("tiny", model=model, seed=seed, rounds=sizes.rounds, variants=variants,
                                    queries_per_round=sizes.queries_per_round, probe=min(64, sizes.validation), evolve=evolve, **changes)
 
@@ -86,6 +85,7 @@ def settings_table(settings: RunSettings, sizes: WorldSizes) -> str:
             ("LoRA rank / alpha", f"{settings.rank} / {settings.alpha:g}", "16 / 32"), ("votes needed", settings.evolve.get("min_votes", 1), "most of 5"),
             ("top-k of tools / calls", f"{settings.evolve.get('tools_top_k')} / {settings.evolve.get('calls_top_k')}", "not stated"),
             ("values held against the query", "yes" if settings.evolve.get("grounded") else "no", "no"),
+            ("a round trains from", settings.evolve.get("init", "previous"), "previous"),
             ("earlier rounds' data again", "yes" if settings.evolve.get("accumulate") else "no", "no"),
             ("labelled mixed in, per new example", f"{settings.evolve.get('mix', 0):g}", 0),
             ("weight of generation in a round", f"{settings.evolve_generation_weight:g}", 1),

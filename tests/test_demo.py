@@ -134,9 +134,9 @@ def test_an_ablation_takes_several_bases_each_in_a_folder_of_its_own(jobs, tmp_p
         for job in waiting:
             assert tooldev.main(list(job.arguments)) == 0
 
-    monkeypatch.setattr(ablation, "run_seed", lambda out, model, sizes, seed, fresh: began.append((out.name, model, seed)))
+    monkeypatch.setattr(ablation, "run_seed", lambda out, model, sizes, seed, variants, fresh: began.append((out.name, model, seed)))
     monkeypatch.setattr(ablation, "run_jobs", started)
-    monkeypatch.setattr(ablation, "collect", lambda out, seeds, sizes, fresh: f"table of {out.name}")
+    monkeypatch.setattr(ablation, "collect", lambda out, seeds, fresh: f"table of {out.name}")
     command = ["ablate", "--seeds", "2", "--jobs", jobs, "--out", str(tmp_path / "three"), "--model"]
     assert tooldev.main([*command, "ckpt/a", "ckpt/b"]) == 0
     assert began == [("a", "ckpt/a", 0), ("a", "ckpt/a", 1), ("b", "ckpt/b", 0), ("b", "ckpt/b", 1)]
@@ -148,14 +148,13 @@ def test_an_ablation_takes_several_bases_each_in_a_folder_of_its_own(jobs, tmp_p
 def test_an_ablation_says_what_became_of_the_queries(uninterrupted, tmp_path):
     for seed in (0, 1):
         shutil.copytree(uninterrupted, tmp_path / f"seed-{seed}")
-        for name in ("invocation", "invocation-adapted"):
-            shutil.copytree(uninterrupted / "joint" / "eval", tmp_path / f"seed-{seed}" / name / "eval")
         run = Run(RunSettings(**json.loads((uninterrupted / "run.json").read_text())["settings"]), tmp_path / f"seed-{seed}")
         held = {item.id for item in run.test}
         ablation.ask_fresh(run, seed, ["round-1"], 4)
         answered = [v["id"] for v in verdicts_of(tmp_path / f"seed-{seed}" / "fresh-4" / "joint" / "eval")]
         assert len(answered) == 4 and not held & {*answered} and all(name.startswith("unlabelled-test-") for name in answered)
-    table = ablation.collect(tmp_path, [0, 1], SMALL, fresh=4)
+    table = ablation.collect(tmp_path, [0, 1], fresh=4)
+    assert "all: joint minus raw" in table and "Invo. w. Adaption" not in table       # that variant was not trained here
     assert "asked 8 further items" in table and "round-1 minus joint" in table[table.index("further items"):]
     ledger = json.loads((uninterrupted / "round-1" / "ledger.json").read_text())
     queries, sums = ledger["queries"], json.loads((tmp_path / "ablation.json").read_text())["funnel"]["round-1"]
