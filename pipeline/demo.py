@@ -8,14 +8,18 @@ weights and are printed beside the paper's.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 from data import world
 from data.schema import write_jsonl
-from pipeline.settings import PAPER_PRESET, RunSettings
+from eval.page import number
+from eval.report import settings_beside_paper
+from evolution.config import RoundConfig
+from pipeline.settings import RunSettings
 from pipeline.steps import run_pipeline, say
-from tooldev import Sizes, home
+from tooldev import home
 
 
 @dataclass(frozen=True)
@@ -75,19 +79,8 @@ def write_world(data: Path, sizes: WorldSizes, seed: int) -> dict[str, list[dict
 
 
 def settings_table(settings: RunSettings, sizes: WorldSizes) -> str:
-    """This run's settings beside the paper's."""
-    paper = PAPER_PRESET
-    rows = [("tool documents", sizes.tools, Sizes.tools), ("labelled examples", sizes.examples, Sizes.examples),
-            ("queries a round", sizes.queries_per_round, Sizes.queries_per_round), ("rounds", sizes.rounds, "3 at most"),
-            ("global batch", settings.global_batch_size, paper.global_batch_size),
-            ("learning rate", settings.learning_rate, paper.learning_rate),
-            ("epochs adaption / labelled / round", f"{settings.adaption_epochs:g} / {settings.labelled_epochs:g} / {settings.evolve_epochs:g}", "not stated"),
-            ("LoRA rank / alpha", f"{settings.rank} / {settings.alpha:g}", "16 / 32"), ("votes needed", settings.evolve.get("min_votes", 1), "most of 5"),
-            ("top-k of tools / calls", f"{settings.evolve.get('tools_top_k')} / {settings.evolve.get('calls_top_k')}", "not stated"),
-            ("values held against the query", "yes" if settings.evolve.get("grounded") else "no", "no"),
-            ("a round trains from", settings.evolve.get("init", "previous"), "previous"),
-            ("earlier rounds' data again", "yes" if settings.evolve.get("accumulate") else "no", "no"),
-            ("labelled mixed in, per new example", f"{settings.evolve.get('mix', 0):g}", 0),
-            ("weight of generation in a round", f"{settings.evolve_generation_weight:g}", 1),
-            ("tools a query is taught to make", "called" if settings.only_called else "all", "all candidates")]
-    return "\n".join(["settings                              here   paper", *(f"  {name:34} {here!s:>12}   {there}" for name, here, there in rows)])
+    """This run's settings beside the paper's, as in the report."""
+    evolve = {spec.name: spec.default for spec in dataclasses.fields(RoundConfig)} | settings.evolve
+    rows = settings_beside_paper(dataclasses.asdict(settings), evolve, {"tools": sizes.tools, "examples": sizes.examples})
+    return "\n".join([f"{'settings':42} {'here':>14}   paper",
+                      *(f"  {row['name']:40} {number(row['here']):>14}   {'not stated' if row['paper'] is None else number(row['paper'])}" for row in rows)])

@@ -42,7 +42,8 @@ def _step(settings: Any, step: Any, counts: dict[str, int], lengths: dict[str, f
         samples = settings.evolve.get("num_samples", 5)
         written = queries * (lengths["generation_answer"] + samples * lengths["answer"])
         read = queries * (lengths["generation"] - lengths["generation_answer"] + lengths["prompt"])
-        trained = queries + min(round(settings.evolve.get("mix", 0.0) * queries), counts["examples"])
+        answers = queries * (step.round if settings.evolve.get("accumulate") else 1)
+        trained = answers + min(round(settings.evolve.get("mix", 0.0) * answers), counts["examples"])
         tokens = trained * (lengths["generation"] + lengths["invocation"]) * settings.evolve_epochs
         facts = f"{queries:,} queries, {written:,.0f} tokens written, then {_training(settings, 2 * trained, settings.evolve_epochs, tokens)}"
         return facts, (read + DECODE_COST * written) / forward + tokens / training
