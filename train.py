@@ -23,13 +23,13 @@ from torch import Tensor, nn
 from data.batching import MicroBatch, pack, share, step_rows
 from data.tasks import IGNORE_INDEX, OBJECTIVES, Row
 from lora import apply_lora, copy_companions, load_adapter, lora_layers, lora_parameters, read_config, save_adapter
-from training.base import compute_dtype, load_model_for, model_config, place
+from training.base import compute_dtype, load_model_for, model_config, place, weights_on
 from training.checkpoints import Checkpoints, append_from, mark_done, write_json
 from training.config import TrainConfig, TrainResult, parse_config
 from training.optimizer import Muon, make_optimizer
 from training.plan import make_plan, peak_memory_gb
-from training.processes import LostProcess, Processes, hush, progress_line, tell, tell_first
-from training.resume import finished, refuse_other_settings, restore, snapshot, synchronise
+from training.processes import LostProcess, Processes, hush, progress_line, tell, tell_error, tell_first
+from training.resume import data_sha256, finished, refuse_other_settings, restore, snapshot, synchronise
 from training.rows import fingerprint, load_rows, supervised_in
 
 MAX_SKIPS_IN_A_ROW = 20         # 2**16 halved that often is below 0.1: the numbers are broken, not the scale
@@ -84,6 +84,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
 def chunked_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, chunk: int = 1024,
                           token_weights: Tensor | None = None) -> Tensor:
     """hidden (N, E), weight (V, E), labels (N,) with none ignored -> () float32: sum of weight x cross entropy."""
+    if not torch.is_grad_enabled():                         # a Function sees what requires a gradient, not whether one is wanted
+        hidden, weight = hidden.detach(), weight.detach()
     return ChunkedCrossEntropy.apply(hidden, weight, labels, token_weights, chunk)
 
 
@@ -211,6 +213,7 @@ class Trainer:
     total_steps: int
     say: Callable[[str], None]
     rows_sha256: str
+    data_sha256: str | None         # of the file --data, where the rows were read from it
     step: int = 0                   # global batches used
     skipped: int = 0                # of them, those whose gradient was not finite: no update, and the schedule waits
     skips_in_a_row: int = 0
@@ -353,16 +356,19 @@ def run_training(config: TrainConfig, rows: Sequence[Row] | Callable[[], Sequenc
         torch.set_num_threads(config.threads)
     processes = Processes(60 * config.timeout_minutes)
     say = tell if progress and processes.dist_rank == 0 else hush
+    failed = True
     try:
-        refuse_other_settings(config)
+        refuse_other_settings(config, data_sha256(config) if rows is None else None)
         done = finished(config)
         if done is not None:
             say(f"{done.out} is complete ({done.steps} steps); nothing to do")
-            return done
-        trainer = prepare(config, processes, rows, validation, model, tokenizer, say)
-        return TrainResult(Path(config.out), 0, None, 0, 0) if trainer is None else run_steps(trainer)
+        else:
+            trainer = prepare(config, processes, rows, validation, model, tokenizer, say)
+            done = TrainResult(Path(config.out), 0, None, 0, 0) if trainer is None else run_steps(trainer)
+        failed = False
+        return done
     finally:
-        processes.close()
+        processes.close(failed)
 
 
 def prepare(config: TrainConfig, processes: Processes, rows: Any, validation: Sequence[Row] | None,
@@ -376,6 +382,7 @@ def prepare(config: TrainConfig, processes: Processes, rows: Any, validation: Se
         return load_rows(config.stage, path, tokenizer, max_length=config.max_length, train_on=config.train_on,
                          too_long=config.too_long, seed=config.seed, say=say, only_called=config.only_called)
 
+    source = data_sha256(config) if rows is None else None
     rows = read(config.data) if rows is None else rows() if callable(rows) else rows
     if validation is None:
         validation = read(config.validation) if config.validation else ()
@@ -385,17 +392,20 @@ def prepare(config: TrainConfig, processes: Processes, rows: Any, validation: Se
     dtype = compute_dtype(config.precision, processes.device, model)
     shape = model.config if model is not None else model_config(config.model)
     plan = make_plan(config, shape, [len(row.ids) for row in rows], sum(supervised_in(row) for row in rows), steps, dtype,
-                     processes.device, processes.world_size)
+                     processes.device, processes.world_size, resident=weights_on(processes.device, model))
     for line in [*plan.lines(), *config.without_effect()]:
         say(line)
     plan.refuse_what_cannot_fit()
     if config.plan_only:
         return None
     rows_sha256 = fingerprint(rows)
-    if not processes.same(int(rows_sha256[:15], 16)):
+    if not processes.same(int(rows_sha256[:15], 16), "rows"):
         raise ValueError("the processes of this run hold different rows; give every one the same --data")
+    if not processes.same(int(config.sha256(str(dtype))[:15], 16), "settings"):
+        raise ValueError(f"the processes of this run have different settings, or compute in other types than {dtype} here; start every one with the "
+                         "same command, and name --precision where their devices differ")
 
-    model = place(load_model_for(config, dtype) if model is None else model, dtype, processes.device)
+    model = place(load_model_for(config, dtype, processes.device) if model is None else model, dtype, processes.device)
     if config.stage == "pretrain":
         named = dict(model.requires_grad_(True).named_parameters())
     else:
@@ -407,14 +417,16 @@ def prepare(config: TrainConfig, processes: Processes, rows: Any, validation: Se
             if set(stored["target_modules"]) != set(config.target_modules):
                 raise ValueError(f"--adapter {config.adapter} adapts {', '.join(stored['target_modules'])}, not "
                                  f"{', '.join(config.target_modules)}; pass its own --targets")
-            load_adapter(model, config.adapter, dropout=config.dropout)
+            load_adapter(model, config.adapter)
         elif not lora_layers(model):
             apply_lora(model, config.rank, config.alpha, config.dropout, config.target_modules, seed=config.seed)
+        for layer in lora_layers(model).values():           # also those of an adapter that the model came with
+            layer.dropout = config.dropout
         named = lora_parameters(model)
     model.checkpoint_every = config.gradient_checkpointing
     flat = FlatWeights(named)
     return Trainer(config, processes, model, rows, validation, flat, make_optimizer(flat, config),
-                   LossScale(dtype == torch.float16), steps, say, rows_sha256)
+                   LossScale(dtype == torch.float16), steps, say, rows_sha256, source)
 
 
 def run_steps(trainer: Trainer) -> TrainResult:
@@ -424,8 +436,8 @@ def run_steps(trainer: Trainer) -> TrainResult:
     checkpoints = Checkpoints(out / "checkpoint", config.keep_checkpoints)
     if first:
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "config.json", {**dataclasses.asdict(config), "rows_sha256": trainer.rows_sha256})
         restore(trainer, checkpoints.newest(say))
+        write_json(out / "config.json", {**dataclasses.asdict(config), "rows_sha256": trainer.rows_sha256, "data_sha256": trainer.data_sha256})
     synchronise(trainer)
     metrics = append_from(out / "metrics.jsonl", trainer.step) if first else None
     saved_at = started_at = time.monotonic()
@@ -485,7 +497,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run_training(parse_config(argv, __doc__.splitlines()[0]))
     except (ValueError, FileNotFoundError) as error:
-        tell_first(f"error: {error}")
+        tell_error(f"error: {error}")
         return 2
     except LostProcess as error:
         tell(f"error: {error}; the same command resumes")

@@ -100,11 +100,8 @@ def save_adapter(model: nn.Module, path: str | Path, *, base_model: str = "") ->
         os.replace(path / (name + ".tmp"), path / name)
 
 
-def load_adapter(model: nn.Module, path: str | Path, *, dropout: float | None = None) -> None:
+def load_adapter(model: nn.Module, path: str | Path) -> None:
     """Put an adapter in PEFT's layout on the model (wrapping it where it carries none yet); every key must match.
-
-    Args:
-        dropout: for training on; None takes the adapter's own.
 
     Raises:
         FileNotFoundError: a file of the adapter is missing.
@@ -130,8 +127,7 @@ def load_adapter(model: nn.Module, path: str | Path, *, dropout: float | None = 
     except SafetensorError as error:
         raise ValueError(f"{file}: not a safetensors file, or damaged ({error}); copy it again") from error
     if not layers:
-        apply_lora(model, config["r"], config["lora_alpha"],
-                   config.get("lora_dropout") or 0.0 if dropout is None else dropout, tuple(config["target_modules"]))
+        apply_lora(model, config["r"], config["lora_alpha"], config.get("lora_dropout") or 0.0, tuple(config["target_modules"]))
     with torch.no_grad():
         for key, weight in lora_parameters(model).items():
             weight.copy_(loaded[key])
@@ -201,13 +197,14 @@ def merge(model: nn.Module) -> float:
     for name, layer in layers.items():
         if not (torch.isfinite(layer.lora_A.weight).all() and torch.isfinite(layer.lora_B.weight).all()):
             raise ValueError(f"{name}: the adapter's weights are not finite; the adapter is damaged, nothing was merged")
+        weight, delta = layer.base.weight, layer.delta()
+        if weight.dtype == torch.float16 and not torch.isfinite((weight.to(delta.dtype) + delta).half()).all():
+            raise ValueError(f"{name}: the merged weight does not fit into {weight.dtype}; load the model in bfloat16 or float32; nothing was merged")
     worst = 0.0
     for name, layer in layers.items():
         weight, delta = layer.base.weight, layer.delta()
         exact = weight.to(delta.dtype) + delta
         merged = exact.to(weight.dtype)
-        if not torch.isfinite(merged).all():
-            raise ValueError(f"{name}: the merged weight does not fit into {weight.dtype}; load the model in bfloat16 or float32")
         worst = max(worst, float((merged.to(delta.dtype) - exact).norm() / delta.norm().clamp_min(1e-30)))
         weight.copy_(merged)
         setattr(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], layer.base)

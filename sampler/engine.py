@@ -8,6 +8,7 @@ for the next prompt. Nothing that happens to one row depends on which others are
 Left out on purpose: tensor parallelism, beam search, penalties, speculative decoding.
 """
 
+import os
 import sys
 import time
 from collections import deque
@@ -434,12 +435,8 @@ class Engine:
 
 
 def default_cache_bytes(device: torch.device) -> int:
-    """Half of the memory that is free on this machine, or 80% of what is free on the GPU."""
-    if device.type == "cuda":
-        return int(0.8 * torch.cuda.mem_get_info(device)[0])
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            fields = dict(line.split(":") for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024 // 2
-    except (OSError, KeyError):
-        return 2 * 10**9                           # not Linux: a size that any machine has
+    """80% of what is free on the GPU; on a CPU half of what is free, shared by the processes of this machine."""
+    from model.device import free_memory
+
+    share = 0.8 if device.type == "cuda" else 0.5 / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return int(free_memory(device) * share)

@@ -7,6 +7,7 @@ import weakref
 import pytest
 import torch
 
+import sampler.engine
 import sampler.kv_cache
 from model import save_model
 from sampler import Completion, generate
@@ -268,6 +269,13 @@ def test_no_mix_of_prompts_makes_the_cache_exceed_its_budget(model, seed, monkey
         assert live.most <= tokens * per_token * 4 / 3
         assert all(len(c.ids) == new or c.finish_reason == "refused" for completions in results for c in completions)
         assert live.now == 0  # and nothing of it is left
+
+
+def test_processes_of_one_machine_share_what_is_free(monkeypatch):
+    monkeypatch.setattr("model.device.free_memory", lambda device: 1000)
+    assert sampler.engine.default_cache_bytes(torch.device("cpu")) == 500
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert sampler.engine.default_cache_bytes(torch.device("cpu")) == 125 and sampler.engine.default_cache_bytes(torch.device("cuda")) == 800
 
 
 def test_more_prompts_do_not_take_more_memory(model, monkeypatch):

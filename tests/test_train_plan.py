@@ -7,7 +7,9 @@ from train_toys import toy_model, toy_rows
 from benchmarks.train_memory import SHAPES, measure
 from lora import apply_lora, lora_parameters
 from model import ModelConfig
+from model.device import free_in_container, free_memory, free_on_host
 from train import TrainConfig
+from training.base import weights_on
 from training.plan import base_weights, body_weights, make_plan, trained_weights
 
 CPU = torch.device("cpu")
@@ -74,6 +76,42 @@ def test_a_weighing_of_objectives_that_a_stage_does_not_have_is_told(stage, told
     lines = TrainConfig(stage=stage, generation_weight=0.02, balance="objective").without_effect()
     assert bool(lines) == told
     assert not told or lines == [f"--balance objective and --generation-weight 0.02: no effect, stage {stage} has one objective"]
+
+
+@pytest.mark.parametrize("settings, told", [
+    ({"stage": "pretrain", "rank": 8}, "--rank 8: no effect, pretrain trains the weights themselves"),
+    ({"stage": "joint", "train_on": "all"}, "--train-on all: no effect, only pretrain"), ({"stage": "joint", "eval_steps": 5}, "no --validation")])
+def test_other_settings_without_effect_are_told(settings, told):
+    assert [told in line for line in TrainConfig(**settings).without_effect()] == [True]
+    assert TrainConfig(eval_steps=5, validation="rows.jsonl").without_effect() == []
+    with pytest.raises(ValueError, match="reads no adapter"):
+        TrainConfig(stage="pretrain", adapter="some/adapter")
+
+
+def test_a_pass_of_few_rows_is_planned_as_such():
+    full, single = (plan_for(QWEN, torch.float32, 32, micro_batch_size=size) for size in (0, 1))
+    assert "x 4,096 tokens" in full.facts and "x 2,048 tokens" in single.facts          # the longest row
+    assert single.memory["activations kept"] * 2 == full.memory["activations kept"]
+
+
+def test_a_model_that_is_there_already_is_not_missing_from_the_memory(monkeypatch):
+    monkeypatch.setattr("training.plan.available_memory", lambda device: 5 * 2**30)
+    config, shape = TrainConfig(), ModelConfig.from_dict(QWEN)
+    alone, beside = (make_plan(config, shape, [512] * 64, 4000, 1, torch.float32, CPU, 1, resident=size) for size in (0, 2 * 2**30))
+    assert (alone.available, beside.available) == (5 * 2**30, 7 * 2**30)
+    model = toy_model()
+    assert weights_on(CPU, model) == sum(p.nbytes for p in model.parameters()) and weights_on(CPU, None) == 0
+    assert weights_on(torch.device("cuda", 0), model) == 0
+
+
+def test_a_containers_limit_counts(tmp_path):
+    for name, text in (("max", "max\n"), ("limit", "1000\n"), ("used", "400\n"), ("more", "4000\n")):
+        (tmp_path / name).write_text(text)
+    limit = lambda *names: free_in_container((tuple(str(tmp_path / name) for name in names),))
+    assert limit("max", "used") == [] and limit("none", "used") == [] and limit("limit", "used") == [600] and limit("limit", "more") == [0]
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   3 kB\n")
+    assert free_on_host(tmp_path / "meminfo") == 3072 and free_on_host(tmp_path / "none") > 2**20
+    assert 0 < free_memory(CPU) <= free_on_host()
 
 
 def test_a_large_vocabulary_gets_small_chunks_of_the_loss():

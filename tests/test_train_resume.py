@@ -163,6 +163,15 @@ def test_only_the_last_checkpoints_are_kept_and_stale_ones_cleared(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000003", "step-000004"]
 
 
+def test_damaged_checkpoints_of_later_steps_give_way_to_new_ones(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(5, {"weights": torch.zeros(1)}, {"step": 5})
+    (tmp_path / "step-000005" / "DONE.json").unlink()
+    assert checkpoints.newest(lambda line: None) is None                # so the run begins anew
+    checkpoints.save(2, {"weights": torch.zeros(1)}, {"step": 2})
+    assert [path.name for path in checkpoints.steps()] == ["step-000002"]
+
+
 def test_another_setting_on_the_same_out_is_refused_by_name(tmp_path):
     train(tmp_path / "a")
     with pytest.raises(ValueError, match=r"--learning-rate was 0.01, now 0.5"):
@@ -197,6 +206,17 @@ def test_other_rows_on_the_same_out_are_refused(tmp_path):
     with pytest.raises(ValueError, match="other rows"):
         run_training(TrainConfig(out=str(tmp_path / "a"), **SETTINGS), rows=toy_rows(48, seed=9), model=toy_model(),
                      progress=False)
+
+
+def test_changed_data_is_refused_also_where_the_run_is_complete(tmp_path):
+    data, lines = tmp_path / "rows.jsonl", [json.dumps({"text": f"row {n} of the first file"}) for n in range(4)]
+    data.write_text("\n".join(lines))
+    config = TrainConfig(stage="pretrain", train_on="all", data=str(data), out=str(tmp_path / "a"), max_steps=1, global_batch_size=4, precision="fp32")
+    run_training(config, progress=False)
+    assert run_training(config, progress=False).steps == 1
+    data.write_text("\n".join(lines).replace("first", "second"))
+    with pytest.raises(ValueError, match="another content of --data .*rows.jsonl"):
+        run_training(config, progress=False)
 
 
 def test_a_changed_adapter_of_a_complete_run_is_noticed(tmp_path):

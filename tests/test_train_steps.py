@@ -11,7 +11,7 @@ from train_toys import ROOT, run_processes, toy_model, toy_rows
 
 import train
 from data.tasks import IGNORE_INDEX, Row
-from lora import TARGETS, save_adapter
+from lora import TARGETS, apply_lora, lora_layers, save_adapter
 from tooldev import Lora
 from train import (
     FlatWeights,
@@ -25,7 +25,7 @@ from train import (
 from training.config import TINY_SETTINGS, parse_config
 from training.optimizer import make_optimizer
 from training.plan import trained_weights
-from training.processes import Processes, check_kernels
+from training.processes import Processes, check_kernels, tell_error
 from training.rows import chat_labels, fit, pretrain_rows
 
 
@@ -301,13 +301,31 @@ def test_metrics_hold_one_record_a_step_with_the_fixed_fields(tmp_path):
 @pytest.mark.parametrize(("capability", "built_for", "served"), [
     ((7, 0), ["sm_70", "sm_80"], True), ((7, 0), ["sm_75", "sm_80", "sm_90"], False), ((7, 5), ["sm_70"], True),
     ((8, 9), ["sm_80", "sm_86"], True), ((12, 0), ["sm_90", "compute_90"], True), ((9, 0), ["sm_90a"], True),
-    ((7, 0), ["sm_80", "compute_80"], False), ((8, 0), [], False)])
+    ((7, 0), ["sm_80", "compute_80"], False), ((8, 0), [], False), ((9, 0), ["gfx90a", "gfx942"], True)])
 def test_a_device_without_kernels_is_refused_before_any_work(capability, built_for, served):
     if served:
         check_kernels(capability, built_for)
     else:
         with pytest.raises(ValueError, match=rf"no kernels for sm_{capability[0]}{capability[1]}"):
             check_kernels(capability, built_for)
+
+
+def test_an_error_of_one_process_alone_is_heard(monkeypatch, capsys):
+    monkeypatch.setattr(train.time, "sleep", lambda seconds: None)
+    for number, told in (("0", "error: no room\n"), ("3", "process 3: error: no room\n")):
+        monkeypatch.setenv("RANK", number)
+        tell_error("error: no room")
+        assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize("carried", [True, False])
+def test_dropout_is_the_runs_own_whatever_the_adapter_was_trained_with(carried, tmp_path):
+    before = toy_model()
+    apply_lora(before, 4, 8, dropout=0.3)
+    save_adapter(before, tmp_path, base_model="toy")
+    for dropout in (0.0, 0.1):
+        trainer, _ = trainer_for(before if carried else None, adapter=str(tmp_path), dropout=dropout)
+        assert {layer.dropout for layer in lora_layers(trainer.model).values()} == {dropout}
 
 
 STUCK = """

@@ -43,13 +43,18 @@ def place(model: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Modu
     return model
 
 
-def load_model_for(config: TrainConfig, dtype: torch.dtype) -> nn.Module:
-    """The base of `config.model`; for pretrain a fresh one where the folder holds no weights."""
+def weights_on(device: torch.device, model: nn.Module | None) -> int:
+    """Bytes of the model's weights that are on the device."""
+    return 0 if model is None else sum(p.nbytes for p in model.parameters() if p.device == device)
+
+
+def load_model_for(config: TrainConfig, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """The base of `config.model`, read straight to the device; for pretrain a fresh one where the folder holds no weights."""
     from model import Transformer, load_model
     folder = Path(config.model)
     if config.stage == "pretrain" and folder.is_dir() and not any(folder.glob("*.safetensors")):
         return Transformer(model_config(config.model)).init_weights(config.seed)
-    return load_model(folder, dtype=torch.float32 if config.stage == "pretrain" or dtype == torch.float64 else dtype)
+    return load_model(folder, dtype=torch.float32 if dtype == torch.float64 else dtype, device=device)
 
 
 def model_config(folder: str) -> Any:

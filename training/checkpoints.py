@@ -81,7 +81,10 @@ class Checkpoints:
         self.directory, self.keep = directory, keep
 
     def save(self, step: int, tensors: dict[str, Tensor], state: dict) -> None:
-        """Write one checkpoint and drop the oldest. Call on one process: every process holds the same weights."""
+        """Write one checkpoint and drop the oldest, and any of a later step: damaged ones, since the run went on from before them.
+
+        Call on one process: every process holds the same weights.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         final = self.directory / f"step-{step:06d}"
         aside = self.directory / f".step-{step:06d}.tmp"
@@ -95,7 +98,9 @@ class Checkpoints:
         shutil.rmtree(final, ignore_errors=True)
         os.replace(aside, final)
         flush_dir(self.directory)
-        for old in self.steps()[:-self.keep]:
+        steps = self.steps()
+        own = steps.index(final)
+        for old in (*steps[:max(0, own + 1 - self.keep)], *steps[own + 1:]):
             shutil.rmtree(old, ignore_errors=True)
 
     def steps(self) -> list[Path]:

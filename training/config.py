@@ -5,6 +5,8 @@ Imports no torch: a caller can check settings without waiting for it.
 
 import argparse
 import dataclasses
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from tooldev import Lora, Sft
 STAGES = ("pretrain", "adaption", "invocation", "joint", "evolve")
 PRECISIONS = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}     # torch's names of them
 TINY_MODEL = "model/tiny"
+PATHS = ("model", "adapter", "data", "validation")
 LOGITS = 2**25                  # of one chunk of the loss: 128 MiB in float32, and as much for their gradient
 # With no --data: settings that suit a model of a few million weights, not the paper's backbones (reason in LOG.md).
 TINY_SETTINGS = {"learning_rate": 1e-3, "global_batch_size": 16, "epochs": 2.0, "max_length": 1024}
@@ -87,6 +90,9 @@ class TrainConfig:
                      "eval_steps", "keep_checkpoints", "timeout_minutes", "rank", "alpha"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be above 0")
+        if self.adapter and self.stage == "pretrain":
+            raise ValueError(f"--adapter {self.adapter}: --stage pretrain trains the weights of --model and reads no adapter; merge it first "
+                             "(tooldev.py export), or leave it out")
         if self.optimizer == "muon" and self.stage != "pretrain":
             raise ValueError(f"--optimizer muon is for --stage pretrain, not for the adapters of {self.stage}; leave it at adamw")
         every, named = Lora.targets.split(","), [name.strip() for name in self.targets.split(",")]
@@ -102,10 +108,28 @@ class TrainConfig:
         return self.loss_chunk or max(1, min(1024, LOGITS // vocab_size))
 
     def without_effect(self) -> list[str]:
-        """A line where a setting weighs objectives of which the stage has only one."""
-        given = [f"--{name.replace('_', '-')} {getattr(self, name)}" for name, spec in self.__dataclass_fields__.items()
-                 if name in ("balance", "generation_weight") and getattr(self, name) != spec.default]
-        return [f"{' and '.join(given)}: no effect, stage {self.stage} has one objective"] if given and self.stage not in ("joint", "evolve") else []
+        """A line for each reason why settings that were given do nothing in this run."""
+        full = self.stage == "pretrain"
+        reasons = {f"stage {self.stage} has one objective": (self.stage not in ("joint", "evolve"), ("balance", "generation_weight")),
+                   "pretrain trains the weights themselves, no adapter": (full, ("rank", "alpha", "dropout", "targets")),
+                   "only pretrain chooses what to supervise": (not full, ("train_on",)),
+                   "there is no --validation": (not self.validation, ("eval_steps",))}
+        lines = []
+        for reason, (applies, names) in reasons.items():
+            given = [f"--{name.replace('_', '-')} {getattr(self, name)}" for name in names
+                     if getattr(self, name) != self.__dataclass_fields__[name].default]
+            if applies and given:
+                lines.append(f"{' and '.join(given)}: no effect, {reason}")
+        return lines
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that a run may not change on the way."""
+        return {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self) if not spec.metadata.get("free")}
+
+    def sha256(self, more: str = "") -> str:
+        """Of `identity`, less the paths (they may differ from machine to machine; what is read is compared by itself), and `more`."""
+        settings = {name: value for name, value in self.identity().items() if name not in PATHS}
+        return hashlib.sha256(f"{json.dumps(settings, sort_keys=True)} {more}".encode()).hexdigest()
 
     @property
     def target_modules(self) -> tuple[str, ...]:

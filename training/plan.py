@@ -5,6 +5,7 @@ peaks. Hours are an estimate from a matmul timed on the spot.
 """
 
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -61,21 +62,23 @@ class Plan:
 
 
 def make_plan(config: Any, shape: Any, lengths: Sequence[int], supervised: int, steps: int, dtype: torch.dtype,
-              device: torch.device, world_size: int, available: int | None = None) -> Plan:
+              device: torch.device, world_size: int, available: int | None = None, resident: int = 0) -> Plan:
     """Plan a run of config.TrainConfig over a model.ModelConfig.
 
     Args:
         lengths: tokens of every row; `supervised`: supervised tokens of all rows together.
         available: bytes to plan for; None asks the device.
+        resident: bytes of the plan that the device holds already: those of a model that was handed in.
     """
-    available = available_memory(device) if available is None else available
+    available = available_memory(device) + resident if available is None else available
     share = supervised / sum(lengths)
     trained = trained_weights(config, shape)
     epochs = steps / -(-len(lengths) // config.global_batch_size)           # an epoch's last step may be short
     tokens = sum(lengths) * epochs
-    accum = -(-config.global_batch_size * sum(lengths) // len(lengths) // config.micro_batch_tokens // world_size)
+    most = micro_batch_tokens(config, max(lengths))
+    accum = -(-config.global_batch_size * sum(lengths) // len(lengths) // most // world_size)
     memory = memory_parts(config, shape, max(lengths), share, dtype, device)
-    facts = (f"global batch {config.global_batch_size} rows, about {max(1, accum)} x {config.micro_batch_tokens:,} tokens x "
+    facts = (f"global batch {config.global_batch_size} rows, about {max(1, accum)} x {most:,} tokens x "
              f"{world_size} processes | {steps:,} steps | {epochs:.2f} epochs | "
              f"{trained / 1e6:.2f} M of {(base_weights(shape) + (0 if config.stage == 'pretrain' else trained)) / 1e6:,.1f} M "
              f"weights train | {str(dtype).removeprefix('torch.')}")
@@ -137,13 +140,19 @@ def block_bytes(shape: Any, ranks: int, size: int, on_cpu: bool) -> int:
     return norms + 5 * Q * size + 4 * shape.num_attention_heads + (3 if on_cpu else 4) * F * size + ranks * size
 
 
+def micro_batch_tokens(config: Any, longest: int) -> int:
+    """The most tokens that one forward pass can have: a whole row at least, and no more rows than a pass may take."""
+    rows = min(config.global_batch_size, config.micro_batch_size or config.global_batch_size)
+    return max(longest, min(config.micro_batch_tokens, rows * longest))
+
+
 def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
     """Bytes by part on one process. One block's work and the loss are never there at one time: the larger counts."""
     size, wide, on_cpu = dtype.itemsize, max(dtype.itemsize, 4), device.type == "cpu"
     full, trained = config.stage == "pretrain", trained_weights(config, shape)
     ranks = config.rank * len(config.target_modules)
     E, F, V, Q = (shape.hidden_size, shape.intermediate_size, shape.vocab_size, shape.num_attention_heads * shape.head_dim)
-    tokens = max(longest, min(config.micro_batch_tokens, config.global_batch_size * longest))
+    tokens = micro_batch_tokens(config, longest)
     every, layers = config.gradient_checkpointing, shape.num_hidden_layers
     checkpointed = -(-layers // every) if every else 0
     memo = (Q * size + 4 * shape.num_attention_heads) * (on_cpu and dtype == torch.bfloat16)
@@ -189,16 +198,11 @@ def remedy(config: Any, shape: Any, longest: int, share: float, dtype: torch.dty
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that a process may take: free memory of the GPU, or MemAvailable shared by the processes of this machine."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            fields = dict(line.split(":") for line in file)
-    except OSError:                                         # not Linux: half of what is built in
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 // sharing
-    return int(fields["MemAvailable"].split()[0]) * 1024 // sharing
+    """Bytes that a process may take: free memory of its GPU, or of the host shared by the processes of this machine."""
+    from model.device import free_memory
+
+    sharing = 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return free_memory(device) // sharing
 
 
 def peak_memory_gb(device: torch.device) -> float:
@@ -206,7 +210,8 @@ def peak_memory_gb(device: torch.device) -> float:
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
     import resource
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
+    unit = 1 if sys.platform == "darwin" else 1024          # macOS counts bytes
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
 
 
 _rates: dict[tuple[str, torch.dtype], float] = {}
@@ -219,6 +224,8 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
         n = 4096 if device.type == "cuda" else 1024 if dtype != torch.float16 else 256
         a = torch.ones((n, n), dtype=dtype, device=device)
         a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         began, times = time.perf_counter(), 5
         for _ in range(times):
             a @ a

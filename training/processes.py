@@ -54,24 +54,28 @@ class Processes:
         """Until every process is here."""
         self.all_reduce(torch.zeros(1, device=self.device), where)
 
-    def same(self, number: int) -> bool:
-        """Whether every process holds this 63-bit number."""
+    def same(self, number: int, what: str) -> bool:
+        """Whether every process holds this 63-bit number; `what` it stands for."""
         value = torch.tensor([number, -number], dtype=torch.int64, device=self.device)
         if self.world_size > 1:
-            self._collective("comparing rows", lambda: dist.all_reduce(value, dist.ReduceOp.MAX))
+            self._collective(f"comparing {what}", lambda: dist.all_reduce(value, dist.ReduceOp.MAX))
         return bool(value[0] == -value[1])
 
-    def close(self) -> None:
-        """Leave the group, if it was made here, so that the interpreter ends without a complaint."""
+    def close(self, failed: bool = False) -> None:
+        """Leave the group, if it was made here, so that the interpreter ends without a complaint.
+
+        Not after a failure on a GPU: NCCL's own end waits for collectives that the others are in, and the error would never be told
+        (pytorch/torchtitan#1342).
+        """
         self._closed = True
-        if self.world_size > 1 and self._ours and dist.is_initialized():
+        if self.world_size > 1 and self._ours and dist.is_initialized() and not (failed and self.device.type == "cuda"):
             dist.destroy_process_group()
 
     def _collective(self, where: str, run) -> None:
         self._count += 1
-        self._store.set(f"at/{self.dist_rank}", f"{self._count} {where}")
         self._where, self._waiting_since = where, time.monotonic()
         try:
+            self._store.set(f"at/{self.dist_rank}", f"{self._count} {where}")
             run()
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
@@ -118,6 +122,8 @@ def check_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> None
     major, minor = capability
     for name in built_for:
         kind, _, digits = name.partition("_")
+        if kind not in ("sm", "compute"):                                   # ROCm's names: nothing here to compare them with
+            return
         digits = digits.rstrip("af")
         built = (int(digits[:-1]), int(digits[-1]))
         if kind == "sm" and built[0] == major and built[1] <= minor:        # binaries serve later minors of their major
@@ -141,6 +147,15 @@ def tell_first(line: str) -> None:
     """The same from the first process alone, wherever the run stands: torchrun's environment says which one that is."""
     if os.environ.get("RANK", "0") == "0":
         tell(line)
+
+
+def tell_error(line: str, patience: float = 5.0) -> None:
+    """An error of this process. Where all fail alike the first says it and torchrun ends the others; one that fails alone is heard, too."""
+    number = os.environ.get("RANK", "0")
+    if number != "0":
+        time.sleep(patience)
+        line = f"process {number}: {line}"
+    tell(line)
 
 
 def hush(line: str) -> None:

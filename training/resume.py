@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.checkpoints import fault
+from training.checkpoints import fault, sha256
 from training.config import TrainConfig, TrainResult
 
 
@@ -72,8 +72,13 @@ def synchronise(trainer: Any) -> None:
     flat.publish()
 
 
-def refuse_other_settings(config: TrainConfig) -> None:
-    """ValueError by name if `config.out` was begun with other settings (those marked free may differ)."""
+def data_sha256(config: TrainConfig) -> str | None:
+    """Of the file --data; None where there is none (the generated tool world)."""
+    return sha256(Path(config.data)) if config.data and Path(config.data).is_file() else None
+
+
+def refuse_other_settings(config: TrainConfig, data: str | None = None) -> None:
+    """ValueError by name if `config.out` was begun with other settings (those marked free may differ) or another file of rows, of sha256 `data`."""
     file = Path(config.out) / "config.json"
     if not file.exists():
         return
@@ -81,9 +86,9 @@ def refuse_other_settings(config: TrainConfig) -> None:
     begun = {field.name: old.get(field.name, field.default) for field in dataclasses.fields(config)}      # older than a setting: its default
     if begun["loss_chunk"] == 1024 and not config.loss_chunk:      # the default, before it went by vocabulary: the same sum in other pieces
         begun["loss_chunk"] = 0
-    changed = [f"--{field.name.replace('_', '-')} was {begun[field.name]!r}, now {getattr(config, field.name)!r}"
-               for field in dataclasses.fields(config) if not field.metadata.get("free")
-               and begun[field.name] != getattr(config, field.name)]
+    changed = [f"--{name.replace('_', '-')} was {begun[name]!r}, now {value!r}" for name, value in config.identity().items() if begun[name] != value]
+    if data and old.get("data_sha256", data) not in (data, None):
+        raise ValueError(f"{config.out} was begun with another content of --data {config.data}; use a new --out to train on what it holds now")
     if changed:
         raise ValueError(f"{config.out} was begun with other settings: {'; '.join(changed)}; use a new --out or those settings")
 

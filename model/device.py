@@ -1,0 +1,38 @@
+"""How much memory is left: on a GPU, what the driver and PyTorch's own cache can still give; on a CPU, within the container's limit."""
+
+import os
+from pathlib import Path
+
+import torch
+
+# Limit and use of a container: cgroup v2, then v1.
+CGROUPS = (("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+           ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process could still take on the device, alone there."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)       # the allocator's, to use again
+        return torch.cuda.mem_get_info(device)[0] + cached
+    return min([free_on_host(), *free_in_container()])
+
+
+def free_on_host(meminfo: str | Path = "/proc/meminfo") -> int:
+    """MemAvailable; where there is no such file (not Linux), half of what is built in."""
+    try:
+        fields = dict(line.split(":") for line in Path(meminfo).read_text(encoding="ascii").splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def free_in_container(files: tuple[tuple[str, str], ...] = CGROUPS) -> list[int]:
+    """What a container's limit leaves, for each limit that is set."""
+    left = []
+    for limit, used in files:
+        try:
+            left.append(max(0, int(Path(limit).read_text(encoding="ascii")) - int(Path(used).read_text(encoding="ascii"))))
+        except (OSError, ValueError):                       # no such file, or "max": no limit
+            continue
+    return left
