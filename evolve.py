@@ -61,6 +61,7 @@ from evolution.state import (
     content_sha,
     earlier_examples,
     held,
+    leave_progress,
     mark_round,
     model_sha,
     refuse_stopped,
@@ -311,7 +312,7 @@ class Round:
         return rows
 
     def training_settings(self) -> TrainConfig:
-        """The settings of the joint training: the run's, over the start adapter's shape and a seed of the round."""
+        """The settings of the joint training: the run's, over the start adapter's shape and (where the run gives none) a seed of the round."""
         from lora.adapter import read_config
 
         config, shape = self.config, read_config(self.start)
@@ -414,10 +415,11 @@ def finish_round(work: Round, evaluate: Callable[[Any, Any], dict[str, Any]] | N
     data = {"accepted": [], "rejected": [], "tools": [], "calls": []}
     if config.control != "labelled_only":
         data = work.evolve_data()
-    else:
+    elif work.dist_rank == 0:
         for name in data:
             write_jsonl(work.folder / f"{name}.jsonl", [])
         write_jsonl(work.folder / "overlaps.jsonl", work.overlaps)
+    leave_progress(work.folder, work.dist_rank, work.world_size)
     examples, sources = work.training_examples(data["accepted"])
     rows = work.rows(examples)
     training = work.train(rows)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data.prompts import NO_CALL_TEXT
-from data.schema import JsonError, ToolCall, decode_json_at
+from data.schema import WRITTEN_DEPTH, JsonError, ToolCall, decode_json_at
 
 MAX_ANSWER_CHARS = 32_768       # far over any answer that fits a training row
 MAX_BLOCK_VALUES = 1_024        # JSON values inside one tag; the rule checker takes fewer tools
@@ -80,7 +80,7 @@ def _blocks(text: str, opening: str, closing: str, *, one_value: bool) -> list[l
             if len(values) == MAX_BLOCK_VALUES:
                 return Reason("too_large", f"more than {MAX_BLOCK_VALUES} JSON values inside {opening}")
             try:
-                value, position = decode_json_at(text, position)
+                value, position = decode_json_at(text, position, WRITTEN_DEPTH)
             except JsonError as err:
                 cut = err.code == "not_json" and closing not in text[position:]
                 return Reason("unclosed_tag" if cut else err.code, err.detail)

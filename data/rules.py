@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from data.canonical import canonical_call, canonical_value, normal, type_words
-from data.schema import TYPE_WORDS, Tool, ToolCall, dump_json, json_fault
+from data.schema import TYPE_WORDS, WRITTEN_DEPTH, Tool, ToolCall, dump_json, json_fault
 
 MAX_TOOL_BYTES = 32_768         # one tool as JSON
 MAX_TOOLS = 64                  # candidate tools of one query
@@ -247,7 +247,7 @@ def _tool_guard(tool: Any) -> Finding | None:
     """What must hold before the rules may look: an object of strict JSON values, within the caps."""
     if not isinstance(tool, dict):
         return "not_an_object", f"a tool is {type(tool).__name__}; expected an object"
-    fault = json_fault(tool, max_nodes=MAX_VALUES)
+    fault = json_fault(tool, MAX_VALUES, WRITTEN_DEPTH)
     if fault:
         return fault
     size = len(dump_json(tool).encode())
@@ -458,7 +458,7 @@ def _calls_guard(calls: Sequence[Any]) -> Finding | None:
     for call in calls:
         if not (isinstance(call, ToolCall) and isinstance(call.name, str) and isinstance(call.arguments, dict)):
             return "not_an_object", "a call needs a name and an object of arguments"
-    fault = json_fault([[call.name, call.arguments] for call in calls], max_nodes=MAX_VALUES)
+    fault = json_fault([[call.name, call.arguments] for call in calls], MAX_VALUES, WRITTEN_DEPTH)
     if fault:
         return fault
     size = sum(len(dump_json(call.to_dict()).encode()) for call in calls)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 MAX_JSON_DEPTH = 64             # nested objects and arrays; hand-written and real tools stay under 15
+WRITTEN_DEPTH = MAX_JSON_DEPTH - 4      # of what a model writes: our files put objects and lists around it, and must be read again
 MAX_INT_DIGITS = 300            # so that every accepted integer also fits a float
 MAX_JSON_NODES = 2_000_000      # keys and values of one document
 CANONICAL_TYPES = ("string", "integer", "number", "boolean", "array", "dict", "any", "null")
@@ -72,7 +73,7 @@ STRICT_DECODER = json.JSONDecoder(parse_int=_parse_int, parse_float=_parse_float
                             object_pairs_hook=_object_of)
 
 
-def json_fault(value: Any, max_nodes: int = MAX_JSON_NODES) -> tuple[str, str] | None:
+def json_fault(value: Any, max_nodes: int = MAX_JSON_NODES, max_depth: int = MAX_JSON_DEPTH) -> tuple[str, str] | None:
     """(code, detail) of the first thing in `value` that strict JSON cannot hold, else None; never recurses."""
     stack, nodes = [(value, 1)], 0
     while stack:
@@ -81,8 +82,8 @@ def json_fault(value: Any, max_nodes: int = MAX_JSON_NODES) -> tuple[str, str] |
         if nodes + len(stack) > max_nodes:
             return "too_large", f"more than {max_nodes} keys and values"
         if isinstance(item, dict | list):
-            if depth > MAX_JSON_DEPTH:
-                return "too_deep", f"nested deeper than {MAX_JSON_DEPTH}"
+            if depth > max_depth:
+                return "too_deep", f"nested deeper than {max_depth}"
             if isinstance(item, dict):
                 stack.extend((key, 0) for key in item)
                 stack.extend((child, depth + 1) for child in item.values())
@@ -103,7 +104,7 @@ def json_fault(value: Any, max_nodes: int = MAX_JSON_NODES) -> tuple[str, str] |
     return None
 
 
-def decode_json_at(text: str, start: int = 0) -> tuple[Any, int]:
+def decode_json_at(text: str, start: int = 0, max_depth: int = MAX_JSON_DEPTH) -> tuple[Any, int]:
     """Read one JSON value at or after `start` (white space skipped) -> (value, index just after it).
 
     Stricter than `json`: NaN, Infinity, numbers that overflow, duplicate keys, lone surrogates, deep nesting and very
@@ -118,8 +119,8 @@ def decode_json_at(text: str, start: int = 0) -> tuple[Any, int]:
     except json.JSONDecodeError as err:
         raise JsonError("not_json", f"{err.msg} at character {err.pos}", err.pos) from None
     except RecursionError:
-        raise JsonError("too_deep", f"nested deeper than {MAX_JSON_DEPTH}", start) from None
-    fault = json_fault(value)
+        raise JsonError("too_deep", f"nested deeper than {max_depth}", start) from None
+    fault = json_fault(value, max_depth=max_depth)
     if fault:
         raise JsonError(*fault, start)
     return value, end

@@ -107,7 +107,7 @@ def accuracy(steps: Sequence[dict]) -> list[Block]:
 
 
 def differences(steps: Sequence[dict]) -> list[Block]:
-    """Every step against the one it went on from."""
+    """Every step against the one before it, whose weights it went on from (or, in a round that trains from joint, whose model wrote its data)."""
     changed = [step for step in steps if "against_start" in step]
     if not changed:
         return []
@@ -116,7 +116,7 @@ def differences(steps: Sequence[dict]) -> list[Block]:
              *(difference(step["against_start"].get(part)) for part in parts)] for step in changed]
     tests = len(rows) * (1 + len(parts))
     return [("h", "What each step changed"), ("p", PAIRED.format(tests=tests, chance=max(1, round(0.05 * tests)))),
-            ("table", "Each step against the one it went on from, points [95% interval]",
+            ("table", "Each step against the one before it, points [95% interval]",
              ["step", "all", "p", "newly right", "newly wrong", *map(part_name, parts)], rows)]
 
 

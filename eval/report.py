@@ -106,7 +106,7 @@ def round_names(run: Path) -> list[str]:
 
 
 def start_of(name: str) -> str:
-    """The step whose weights this one went on from; the base counts as "raw", which has none."""
+    """The step before this one: whose weights it went on from, or at least whose model wrote a round's data; the base is "raw", which has none."""
     if name in STEPS:
         return STEPS[name][1] or ("raw" if name != "raw" else "")
     number = int(name.removeprefix("round-"))

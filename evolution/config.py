@@ -54,7 +54,7 @@ class RoundConfig:
     stop_when: bool = option(False, "no further round where the ledger says stop: validation fell twice, diversity fell")
     chunk: int = option(256, "queries per call of the sampler in half precision, where results depend on the batch: a chunk "
                              "that was killed begins anew, so that restarts end the same; in fp32 every query is kept")
-    cache_gb: float = option(0.0, "memory for keys and values while sampling; 0: half of what is free")
+    cache_gb: float = option(0.0, "memory for keys and values while sampling, in 10^9 bytes; 0: half of what is free, 80% on a GPU")
     max_rows: int = option(256, "samples decoded at once")
     compile_decode: bool = option(False, "torch.compile the decode pass: faster on a GPU, after a minute of compiling")
 

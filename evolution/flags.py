@@ -2,7 +2,9 @@
 
 import argparse
 import dataclasses
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from evolution.config import RoundConfig, flag
 
 TRAIN_FLAGS = ("balance", "generation_weight", "learning_rate", "epochs", "max_steps", "global_batch_size", "micro_batch_tokens", "max_length",
                "precision", "threads")      # of train.TrainConfig, by their own names; the others through --train NAME=VALUE
+
+TAKEN = ("stage", "model", "adapter", "data", "validation", "out", "plan_only")       # the round's own to set
 
 
 def make_parser(description: str | None = None) -> argparse.ArgumentParser:
@@ -35,6 +39,8 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
 
 def round_config(args: argparse.Namespace) -> RoundConfig:
     """Flags over what run.json says under "evolve", over the defaults."""
+    from training.config import TrainConfig
+
     run = Path(args.run) if args.run else newest_run()
     if not args.run:
         print(f"run: {run} (the newest)", file=sys.stderr, flush=True)
@@ -45,7 +51,9 @@ def round_config(args: argparse.Namespace) -> RoundConfig:
     settings |= record.get("evolve", {})
     given = {key: value for key, value in vars(args).items() if value is not None and key not in ("train", "plan", *TRAIN_FLAGS)}
     texts = [f"{name}={getattr(args, name)}" for name in TRAIN_FLAGS if getattr(args, name) is not None] + (args.train or [])
-    train = {**settings.get("train", {}), **dict(train_setting(text) for text in texts)}
+    train = {**settings.get("train", {}), **named_values(texts, TrainConfig, TAKEN, "--train")}
+    if args.seed is not None and not any(text.startswith("seed=") for text in texts):
+        train["seed"] = args.seed                       # training, too, is drawn anew
     return RoundConfig.from_dict({**settings, **given, "run": str(run), "train": train})
 
 
@@ -58,12 +66,37 @@ def newest_run(root: Path = Path("runs")) -> Path:
     return found[-1].parent
 
 
-def train_setting(text: str) -> tuple[str, Any]:
-    """NAME=VALUE -> (name, value), of the type that the setting has."""
-    from training.config import TrainConfig
+def named_values(texts: Sequence[str], record: type, taken: Sequence[str], option: str) -> dict[str, Any]:
+    """Settings given as NAME=VALUE for fields of a dataclass, in each field's own type.
 
-    name, equals, value = text.partition("=")
-    defaults = dataclasses.asdict(TrainConfig())
-    if not equals or name not in defaults:
-        raise ValueError(f"--train {text}: expected NAME=VALUE with NAME one of {', '.join(sorted(defaults))}")
-    return name, type(defaults[name])(value)
+    Args:
+        taken: fields that may not be set so: the run sets them, or they have an option of their own.
+
+    Raises:
+        ValueError: an unknown name, or a value of the wrong type.
+    """
+    defaults = {f.name: f.default for f in dataclasses.fields(record) if f.name not in taken}
+    values = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or name not in defaults:
+            raise ValueError(f"{option} {text}: expected NAME=VALUE with NAME one of {', '.join(sorted(defaults))}")
+        values[name] = _typed(value.strip(), defaults[name], f"{option} {text}")
+    return values
+
+
+def _typed(text: str, default: Any, where: str) -> Any:
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"{where}: expected true or false")
+        return text.lower() == "true"
+    if isinstance(default, str):
+        return text
+    try:
+        value = type(default)(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{where}: expected {'a whole number' if isinstance(default, int) else 'a number'}")
+    return value

@@ -16,6 +16,7 @@ from data.parse import Reason
 from data.schema import Tool, ToolCall
 
 NUMBER = re.compile(r"(?<![\w.:-])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w:-]|\.\d)")       # neither a date nor a part of a code
+MEASURED = re.compile(r"(?<![\w.:-])-?\d+(?:,\d{3})*(?:\.\d+)?(?=-?[^\W\d_]+(?!\w))")       # 5kg, 12-inch, 3pm
 QUOTED = re.compile(r'"([^"]+)"')
 MAX_VALUES = 512                # in the calls, or said by the query: every one is looked for in the other's text
 
@@ -34,19 +35,20 @@ def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> 
     most = max(len(written) + len(quoted), sum(1 for call in calls for _ in leaves(call.arguments)))
     if calls and most > MAX_VALUES:
         return Reason("too_many_values", f"{most} values; at most {MAX_VALUES} are held against a query")
-    numbers = Counter(float(number.replace(",", "")) for number in written)
-    choices = {tool.name: {plain(value) for value in enums(tool.parameters) if isinstance(value, str)} for tool in tools}
+    numbers = Counter(map(as_number, written))
+    also = Counter(map(as_number, [*MEASURED.findall(text), *filter(NUMBER.fullmatch, quoted)]))
+    choices = {tool.name: {comparable(value) for value in enums(tool.parameters) if isinstance(value, (str, int, float))} for tool in tools}
     used: set[str | float] = set()
     for call in calls:
-        counts = Counter(plain(value) if isinstance(value, str) else as_float(value) for value in leaves(call.arguments))
+        counts = Counter(map(comparable, leaves(call.arguments)))
         used |= set(counts)
         for value, times in counts.items():
-            said = numbers[value] + text.count(str(value)) * (value not in numbers) if isinstance(value, float) else text.count(value)
+            said = (numbers[value] or also[value] or text.count(str(value))) if isinstance(value, float) else text.count(value)
             if said < times and not (said == 0 and value in choices.get(call.name, ())):
                 return Reason("value_twice" if said else "value_not_in_query", f"{call.name}: {str(value)[:80]!r} stands {said} times in the query")
     texts = " ".join(value for value in used if isinstance(value, str))
     for value in (*dict.fromkeys(written), *map(plain, quoted)) if calls else ():
-        if value not in texts and not (NUMBER.fullmatch(value) and float(value.replace(",", "")) in used):
+        if value not in texts and not (NUMBER.fullmatch(value) and as_number(value) in used):
             return Reason("value_left_out", f"no call uses {value[:80]!r}")
     return None
 
@@ -61,8 +63,15 @@ def numbers_in(query: str) -> list[str]:
     return NUMBER.findall(QUOTED.sub(" ", query))
 
 
-def as_float(value: int | float) -> float:
-    """The number as a float; one too large for that is infinite."""
+def as_number(written: str) -> float:
+    """A number as the query writes it."""
+    return float(written.replace(",", ""))
+
+
+def comparable(value: str | int | float) -> str | float:
+    """A text in plain form; a number as a float, infinite where it is too large for one."""
+    if isinstance(value, str):
+        return plain(value)
     try:
         return float(value)
     except OverflowError:

@@ -63,6 +63,15 @@ class Progress:
                    == self.world_size)
 
 
+def leave_progress(folder: Path, dist_rank: int, world_size: int) -> None:
+    """This process reads nothing more of the progress folder; the first one clears it when all have said so."""
+    own = folder / "progress" / f"left-{dist_rank:03d}-of-{world_size:03d}"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.touch()
+    if dist_rank == 0:
+        wait_until(lambda: len(list(own.parent.glob(f"left-*-of-{world_size:03d}"))) == world_size)
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     """Poll; torchrun ends this process if another one dies."""
     while not condition():

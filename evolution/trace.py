@@ -152,8 +152,7 @@ def _training_story(folder: Path, example: Example, loss: bool) -> list[str]:
     losses: dict[str, list[float]] = {}
     if loss and rows and (folder / "adapter" / "adapter_config.json").is_file():
         print("measuring the loss before and after the round", file=sys.stderr)
-        losses = row_losses(settings["model"], require_start(folder.parent, int(folder.name.removeprefix("round-"))),
-                            folder / "adapter", rows)
+        losses = row_losses(settings["model"], began_with(folder, settings), folder / "adapter", rows)
     weight = settings.get("generation_weight", 1.0)
     lines = [f"## Training rows: min l(f(q, T~; Theta), A~) + {'' if weight == 1.0 else f'{weight:g} '}l(f(x_q; Theta), T~) (Eq. 6)", "",
              "| objective | tokens | supervised | loss before | loss after |", "|---|---|---|---|---|"]
@@ -167,6 +166,12 @@ def _training_story(folder: Path, example: Example, loss: bool) -> list[str]:
         lines += [f"What the {row.objective} row is trained to write after its prompt:", "",
                   *_block(tokenizer.decode([label for label in row.labels if label >= 0]))]
     return lines + [f"No {item.objective} row: {item.detail}." for item in refused]
+
+
+def began_with(folder: Path, settings: dict[str, Any]) -> Path:
+    """The adapter that a round's training began with: the joint one under `--init joint`, else that of the step before."""
+    named = folder.parent / Path(settings.get("adapter") or "none").parent.name / "adapter"         # the run may have been moved
+    return named if named.is_dir() else require_start(folder.parent, int(folder.name.removeprefix("round-")))
 
 
 def row_losses(model_path: str, before: Path, after: Path, rows: list) -> dict[str, tuple[float, float]]:

@@ -57,6 +57,8 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"--model {' '.join(models)}: two folders of one name would share a place under {out}; rename one")
     if args.fresh < 0:
         raise ValueError(f"--fresh {args.fresh} must be 0 or more")
+    if args.fresh and "joint" not in args.variants:
+        raise ValueError("--fresh asks joint and the rounds, which --variants leaves out; add joint to it")
     if args.one_seed:
         run_seed(out, models[0], sizes, args.first_seed, args.variants, args.fresh)
         return 0
@@ -133,7 +135,7 @@ def collect(out: Path, seeds: Sequence[int], fresh: int = 0) -> str:
 def _pairs(steps: Sequence[str]) -> list[tuple[str, str]]:
     rounds = rounds_of(steps)
     pairs = [pair for pair in PAIRS if set(pair) <= {*steps, "last"}]
-    if "invocation-adapted" not in steps:
+    if "joint" in steps and "invocation-adapted" not in steps:
         pairs.insert(-1, ("raw", "joint"))
     return [*pairs, *zip(["joint", *rounds[:-1]], rounds)]
 
@@ -187,7 +189,7 @@ def _markdown(record: dict[str, Any], steps: Sequence[str], parts: Sequence[str]
     for a, b in _pairs(steps):
         for part in parts:
             lines.append(f"- {part}: " + describe(compared[a, b, part], a, steps[-1] if b == "last" else b) + in_words(spread[a, b, part]))
-    return "\n".join([*lines, "", *_rounds(record)]) + "\n"
+    return "\n".join([*lines, *([""] + _rounds(record) if record["funnel"] else [])]) + "\n"
 
 
 def _rounds(record: dict[str, Any]) -> list[str]:
@@ -206,10 +208,12 @@ def _rounds(record: dict[str, Any]) -> list[str]:
 def _fresh(out: Path, seeds: Sequence[int], rounds: Sequence[str], fresh: int) -> tuple[dict[str, Any], list[str]]:
     """What the further items say of the rounds: (record, lines of Markdown)."""
     steps = ["joint", *rounds]
-    found = {step: right([v for seed in seeds for v in verdicts_of(out / f"seed-{seed}" / f"fresh-{fresh}" / step / "eval")], "all") for step in steps}
+    folders = {step: [out / f"seed-{seed}" / f"fresh-{fresh}" / step for seed in seeds] for step in steps}
+    found = {step: right([v for folder in places for v in verdicts_of(folder / "eval")], "all") for step, places in folders.items()}
     scores = {step: score(items) for step, items in found.items()}
     compared = {step: paired_bootstrap(found["joint"], found[step]) for step in steps[1:]}
+    spread = {step: between_seeds(folders["joint"], folders[step], "all") for step in compared}
     lines = [f"The same models, asked {len(found['joint'])} further items of the unlabelled domains ({fresh} a seed less those that the test holds):", "",
              "| | exact match |", "|---|---|", *(f"| {step.replace('-', ' ')} | {shown(cell)} |" for step, cell in scores.items()), "",
-             *("- " + describe(result, "joint", step) for step, result in compared.items())]
-    return {"scores": scores, "comparisons": {f"joint -> {step}": result.to_dict() for step, result in compared.items()}}, lines
+             *("- " + describe(result, "joint", step) + in_words(spread[step]) for step, result in compared.items())]
+    return {"scores": scores, "comparisons": {f"joint -> {step}": result.to_dict() | {"over_seeds": spread[step]} for step, result in compared.items()}}, lines

@@ -67,7 +67,10 @@ def run_control(seed: Path, control: str, rounds: int) -> None:
     settings = RunSettings(**read_json(seed / "run.json")["settings"])
     run, folder = Run(settings, seed, truth), seed / "controls" / control
     if not (folder / "joint" / "DONE.json").is_file():
-        shutil.copytree(seed / "joint", folder / "joint", dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint*", "eval"))
+        for part in ("joint", ".joint.tmp"):                           # of a copy that was cut off
+            shutil.rmtree(folder / part, ignore_errors=True)
+        shutil.copytree(seed / "joint", folder / ".joint.tmp", ignore=shutil.ignore_patterns("checkpoint*", "eval"))
+        (folder / ".joint.tmp").rename(folder / "joint")
     for number in range(1, rounds + 1):
         steps = steps_of(seed, number)
         votes = 1 if control == "one_sample" else settings.evolve.get("min_votes", 1)

@@ -44,20 +44,23 @@ def _step(settings: Any, step: Any, counts: dict[str, int], lengths: dict[str, f
         read = queries * (lengths["generation"] - lengths["generation_answer"] + lengths["prompt"])
         answers = queries * (step.round if settings.evolve.get("accumulate") else 1)
         trained = answers + min(round(settings.evolve.get("mix", 0.0) * answers), counts["examples"])
-        tokens = trained * (lengths["generation"] + lengths["invocation"]) * settings.evolve_epochs
-        facts = f"{queries:,} queries, {written:,.0f} tokens written, then {_training(settings, 2 * trained, settings.evolve_epochs, tokens)}"
+        training_facts, tokens = _training(settings, 2 * trained, settings.evolve_epochs, (lengths["generation"] + lengths["invocation"]) / 2)
+        facts = f"{queries:,} queries, {written:,.0f} tokens written, then {training_facts}"
         return facts, (read + DECODE_COST * written) / forward + tokens / training
     rows = counts["tools"] if step.stage == "adaption" else counts["examples"] * (2 if step.stage == "joint" else 1)
     epochs = settings.adaption_epochs if step.stage == "adaption" else settings.labelled_epochs
     length = {"adaption": lengths["adaption"], "invocation": lengths["invocation"],
               "joint": (lengths["invocation"] + lengths["generation"]) / 2}[step.stage]
-    tokens = rows * length * epochs
-    return _training(settings, rows, epochs, tokens), tokens / training
+    facts, tokens = _training(settings, rows, epochs, length)
+    return facts, tokens / training
 
 
-def _training(settings: Any, rows: int, epochs: float, tokens: float) -> str:
-    steps = max(1, round(epochs * -(-rows // settings.global_batch_size)))
-    return f"{rows:,} rows x {epochs:g}, {tokens:,.0f} tokens, {steps:,} steps"
+def _training(settings: Any, rows: int, epochs: float, length: float) -> tuple[str, float]:
+    """(rows, tokens and steps in words, tokens) of a training on rows of a mean length; `--train max_steps=N` goes before the epochs."""
+    per_epoch = -(-rows // settings.global_batch_size)
+    steps = settings.train.get("max_steps") or max(1, round(epochs * per_epoch))
+    tokens = rows * length * steps / per_epoch
+    return f"{rows:,} rows x {steps / per_epoch:.3g}, {tokens:,.0f} tokens, {steps:,} steps", tokens
 
 
 def _lengths(run: Any) -> dict[str, float]:

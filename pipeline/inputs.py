@@ -6,10 +6,8 @@ Errors name the file, the line and what to do. Left out: whether tools and calls
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,42 +200,6 @@ def option(parser: argparse.ArgumentParser, name: str, default: Any, help: str, 
     """An option whose help says what happens without it, so that its default value is not printed."""
     parser.set_defaults(**{name.replace("-", "_"): default})
     parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=help, **more)
-
-
-def named_values(texts: Sequence[str], record: type, taken: Sequence[str], option: str) -> dict[str, Any]:
-    """Settings given as NAME=VALUE for fields of a dataclass, in each field's own type.
-
-    Args:
-        taken: fields that may not be set so: the run sets them, or they have an option of their own.
-
-    Raises:
-        ValueError: an unknown name, or a value of the wrong type.
-    """
-    defaults = {f.name: f.default for f in dataclasses.fields(record) if f.name not in taken}
-    values = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals or name not in defaults:
-            raise ValueError(f"{option} {text}: expected NAME=VALUE with NAME one of {', '.join(sorted(defaults))}")
-        values[name] = _typed(value.strip(), defaults[name], f"{option} {text}")
-    return values
-
-
-def _typed(text: str, default: Any, where: str) -> Any:
-    if isinstance(default, bool):
-        if text.lower() not in ("true", "false"):
-            raise ValueError(f"{where}: expected true or false")
-        return text.lower() == "true"
-    if isinstance(default, str):
-        return text
-    try:
-        value = type(default)(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{where}: expected {'a whole number' if isinstance(default, int) else 'a number'}")
-    return value
 
 
 def table(title: str, rows: Mapping[str, tuple[Any, Any]]) -> str:

@@ -17,12 +17,12 @@ from typing import Any
 
 from data.check import check_file
 from evolution.config import RoundConfig
+from evolution.flags import named_values
 from pipeline.inputs import (
     EMBEDDED,
     MOST_HELD_OUT,
     Inputs,
     check_model,
-    named_values,
     option,
     read_inputs,
     refuse_other_run,

@@ -163,11 +163,21 @@ def refuse_changes(out: Path, record: dict[str, Any]) -> None:
     defaults = {spec.name: spec.default for spec in dataclasses.fields(RunSettings) if spec.default is not dataclasses.MISSING}
     begun["settings"] = {**defaults, **begun["settings"]}               # a run older than a setting had its default
     compared = [name for name in ("settings", "data_sha256", "model_sha256") if name in record]
-    before, now = (_flat({name: source.get(name) for name in compared}) for source in (begun, record))
+    before, now = (_flat({name: without_pace(source[name]) if name == "settings" else source.get(name) for name in compared}) for source in (begun, record))
     changed = [f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in sorted(set(before) | set(now))
                if before.get(name) != now.get(name) and name != "settings.model"]
     if changed:
         raise ValueError(f"{out} holds a run with other settings: {'; '.join(changed[:4])}; use them again, or another --out")
+
+
+def without_pace(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run less those of its rounds and its training that only set the pace."""
+    from evolution.config import FREE
+    from training.config import TrainConfig
+
+    free = {spec.name for spec in dataclasses.fields(TrainConfig) if spec.metadata.get("free")}
+    return {**settings, "evolve": {name: value for name, value in settings["evolve"].items() if name not in FREE},
+            "train": {name: value for name, value in settings["train"].items() if name not in free}}
 
 
 def _flat(record: Any, prefix: str = "") -> dict[str, Any]:

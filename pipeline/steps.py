@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,8 @@ class Run:
         if not self.test:
             return {}
         model = model if model is not None else self.model("" if name == "raw" else name)
-        summary = evaluate(self.test, model, self.tokenizer, generate, (home or self.out) / name / "eval",
+        pace = {option: self.settings.evolve[option] for option in ("cache_gb", "max_rows") if option in self.settings.evolve}
+        summary = evaluate(self.test, model, self.tokenizer, partial(generate, **pace), (home or self.out) / name / "eval",
                            max_new_tokens=self.settings.max_calls_tokens)
         shares = " | ".join(f"{part} {100 * cell['value']:.1f}%" for part, cell in summary["sets"].items())
         say(f"  {name}: exact match {100 * summary['all']['value']:.1f}% of {summary['items']} ({shares})")

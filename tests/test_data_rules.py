@@ -18,7 +18,7 @@ from data.rules import (
     check_tool,
     check_tools,
 )
-from data.schema import Tool, ToolCall
+from data.schema import Example, Tool, ToolCall, dump_json, strict_json_loads
 
 
 def codes(findings):
@@ -209,6 +209,21 @@ def cpu_seconds(function, *arguments) -> float:
         function(*arguments)
         spent.append(time.process_time() - start)
     return min(spent)
+
+
+@pytest.mark.parametrize("depth", range(50, 66))
+def test_what_passes_can_be_written_and_read_again(depth):
+    value = 1
+    for _ in range(depth):
+        value = [value]
+    tool = tool_with({"type": "array", "description": "d", "default": value})
+    call = ToolCall("convert", {"x": value})
+    for good, example in ((not check_tool(tool), Example("e", "q", (Tool("deep", "d", tool["arguments"]),), ())),
+                          (not check_calls([call], [tool_with({"type": "array", "description": "d"})]), Example("e", "q", (), (call,)))):
+        if good:
+            assert Example.from_dict(strict_json_loads(dump_json(example.to_dict()))) == example
+        else:
+            assert depth > 50
 
 
 def test_self_containing_objects_are_rejected():

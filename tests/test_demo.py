@@ -143,6 +143,13 @@ def test_an_ablation_takes_several_bases_each_in_a_folder_of_its_own(jobs, tmp_p
     assert "ckpt/b:\n\ntable of b" in capsys.readouterr().out
     assert tooldev.main([*command, "ckpt/a"]) == 0 and began[-1] == ("three", "ckpt/a", 1)
     assert tooldev.main([*command, "x/a", "y/a"]) == 2 and "one name" in capsys.readouterr().err
+    assert tooldev.main(["ablate", "--variants", "invocation", "--fresh", "5", "--out", str(tmp_path / "f")]) == 2 and "add joint" in capsys.readouterr().err
+
+
+def test_an_ablation_compares_what_was_trained():
+    assert ablation._pairs(["raw", "invocation"]) == [("raw", "invocation")]
+    assert ("raw", "joint") in ablation._pairs(["raw", "adaption", "joint", "round-1"])
+    assert ("raw", "joint") not in ablation._pairs(["raw", "adaption", "invocation-adapted", "joint"])
 
 
 def test_an_ablation_says_what_became_of_the_queries(uninterrupted, tmp_path):
@@ -155,7 +162,7 @@ def test_an_ablation_says_what_became_of_the_queries(uninterrupted, tmp_path):
         assert len(answered) == 4 and not held & {*answered} and all(name.startswith("unlabelled-test-") for name in answered)
     table = ablation.collect(tmp_path, [0, 1], fresh=4)
     assert "all: joint minus raw" in table and "Invo. w. Adaption" not in table       # that variant was not trained here
-    assert "asked 8 further items" in table and "round-1 minus joint" in table[table.index("further items"):]
+    assert "asked 8 further items" in table and "over 2 seeds" in table[table.index("round-1 minus joint", table.index("further items")):]
     ledger = json.loads((uninterrupted / "round-1" / "ledger.json").read_text())
     queries, sums = ledger["queries"], json.loads((tmp_path / "ablation.json").read_text())["funnel"]["round-1"]
     assert (sums["queries"], sums["accepted"]) == (2 * queries["in"], 2 * queries["accepted"])

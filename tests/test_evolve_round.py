@@ -10,6 +10,7 @@ from data.prompts import NO_CALL_TEXT
 from data.schema import load_examples, read_json, read_jsonl, write_json, write_jsonl
 from evolution.config import RoundConfig
 from evolution.flags import make_parser, round_config
+from evolution.trace import began_with
 from evolve import main, run_round
 from model import load_tokenizer
 from tests.evolve_run import Dice, Scripted, calls, make_run, tool, tools
@@ -348,6 +349,13 @@ def test_the_command_line_says_what_is_wrong_in_one_line(config, tmp_path, capsy
     assert capsys.readouterr().err.startswith("error: ")
     assert main(["--round", "1", "--run", config.run, "--train", "nonsense=1"]) == 2
     assert "nonsense" in capsys.readouterr().err
+    for text, told in (("packing=no", "true or false"), ("out=there", "NAME one of")):
+        assert main(["--round", "1", "--run", config.run, "--train", text]) == 2
+        assert told in capsys.readouterr().err
+    args = make_parser().parse_args(["--round", "1", "--run", config.run, "--train", "packing=false"])
+    assert round_config(args).train["packing"] is False and "seed" not in round_config(args).train
+    args = make_parser().parse_args(["--round", "1", "--run", config.run, "--seed", "5"])
+    assert (round_config(args).seed, round_config(args).train["seed"]) == (5, 5)
     args = make_parser().parse_args(["--round", "1", "--run", config.run, "--balance", "objective", "--max-steps", "7", "--early",
                                      "--train", "dropout=0.5", "--seed", "3"])
     asked = round_config(args)
@@ -380,6 +388,7 @@ def test_training_starts_where_init_says(config, init, tmp_path):
     first, _, _ = run(config)
     second, _, _ = run(dataclasses.replace(config, round=2, init=init))
     told = read_json(f"{config.run}/round-2/config.json")
+    assert began_with(Path(config.run, "round-2"), told) == Path(config.run, "joint" if init == "joint" else "round-1", "adapter")
     assert told["adapter"] == (f"{config.run}/joint/adapter" if init == "joint" else "")
     assert (told["rank"], told["alpha"]) == (4, 8)
     assert second["model_sha"] != first["model_sha"]                    # what wrote the answers is Theta_2 either way

@@ -35,9 +35,17 @@ CLASS = {"type": "string", "description": "", "enum": ["first", "second"]}
     ("Book it at 91 Elm Street, 72755.", {"place": {"street": "91 Elm Street", "zip": "72755"}}, None),
     ("Book it with breakfast.", {"breakfast": True, "class": "first", "note": None}, None),
     ("Book it with breakfast.", {"class": "third"}, "value_not_in_query"),
+    ("Book a 5kg bag.", {"weight": 5}, None),
+    ("Book a 5kg bag.", {"weight": 5, "length": 5}, "value_twice"),
+    ("Book a 12-inch one at 3pm.", {"size": 12, "hour": 3}, None),
+    ("Book a 2.5kg bag.", {"weight": 2.5}, None),
+    ('Book "1984" twice.', {"title": 1984}, None),
+    ("Book it on 2012-05-07 under 7f3a.", {"count": 7}, "value_not_in_query"),
+    ("Book it on 2012-05-07.", {"day": "2012-05-07", "level": 2}, None),
+    ("Book it on 2012-05-07.", {"day": "2012-05-07", "level": 3}, "value_not_in_query"),
 ])
 def test_values_of_a_call_against_the_query(query, arguments, code):
-    found = ungrounded(query, [ToolCall("book", arguments)], [tool(**{"class": CLASS})])
+    found = ungrounded(query, [ToolCall("book", arguments)], [tool(**{"class": CLASS, "level": {**NUMBER, "enum": [1, 2]}})])
     assert (found and found.code) == code
 
 

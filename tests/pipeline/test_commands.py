@@ -13,9 +13,10 @@ from data import world
 from data.prompts import NO_CALL_TEXT, calls_answer, pieces_text, tools_answer
 from data.schema import Example, ToolCall, load_examples, read_json, write_json, write_jsonl
 from data.world_text import train_tokenizer
+from evolution.flags import named_values
 from lora import apply_lora, load_adapter, lora_parameters, save_adapter
 from model import ModelConfig, Transformer, load_model, load_tokenizer, save_model
-from pipeline.inputs import hold_out, named_values, read_inputs
+from pipeline.inputs import hold_out, read_inputs
 from sampler import Completion
 from train import TrainConfig
 
@@ -96,6 +97,9 @@ def test_run_does_every_step_and_again_only_reads(base, data, tmp_path, capsys):
     before = {path: path.stat().st_mtime_ns for path in out.rglob("adapter_model.safetensors")}
     assert run(base, data, out, *options) == 0 and "every step is complete" in capsys.readouterr().err
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("adapter_model.safetensors")}
+
+    paced = [*options, "--evolve", "cache_gb=0.5", "--train", "threads=1"]        # what only sets the pace may differ
+    assert run(base, data, out, *paced) == 0 and "every step is complete" in capsys.readouterr().err
 
     older = read_json(out / "run.json")                              # of a version that did not know this setting yet
     assert older["settings"].pop("evolve_generation_weight") == 0.02
