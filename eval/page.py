@@ -11,8 +11,8 @@ from eval.markup import Block, Cell
 TITLES = {"invocation-adapted": "adaption + invocation", "joint": "joint training"}
 SHORT = {"adaption": "adapt.", "invocation": "invo.", "invocation-adapted": "a. + i."}
 PARTS = {"heldout": "held out"}
-PARTS_MEAN = (" Labelled: domains with labelled examples. Unlabelled: domains that training met only as queries "
-              "without labels. Held out: domains in no training text. In all three, the tools and the values of the "
+PARTS_MEAN = (" Labelled: domains with labelled examples. Unlabelled: domains that training met as tool "
+              "documents and as queries without labels. Held out: domains in no training text. In all three, the tools and the values of the "
               "test occur in no training text.")
 PAIRED = ("Paired on the same test items: points of 100 with a 95% bootstrap interval, and McNemar's exact p; "
           "“inside the noise” where the interval holds zero or p is 0.05 or more. {tests} comparisons stand here, "

@@ -6,6 +6,7 @@ verdicts.jsonl, summary.json and eval.json (every setting).
 """
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -37,15 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bench", required=True, choices=BENCHES)
     parser.add_argument("--data", required=True, help="folder of the benchmark's data")
     parser.add_argument("--model", required=True, help="Hugging Face folder of the model")
-    parser.add_argument("--adapter", help="PEFT adapter folder")
+    parser.add_argument("--adapter", help="adapter in PEFT's layout, or a step of a run such as runs/demo/round-3")
     parser.add_argument("--out", required=True, help="folder for answers and scores; the same one resumes")
     parser.add_argument("--categories", nargs="+", help="bfcl: only these categories; teval: only these tasks")
     parser.add_argument("--limit", type=int, help="only the first N entries of each category (a smoke test, not a score)")
     parser.add_argument("--max-new-tokens", type=int, default=512, help="longest answer; the leaderboard allows 4096")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
     parser.add_argument("--seed", type=int, default=0, help="of the sampling, where the temperature is not 0")
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the model's weights")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    parser.add_argument("--precision", choices=("auto", *PRECISIONS), default="auto", help="of the model's weights; auto: bf16 where the device "
+                        "multiplies it natively, else fp16 on a GPU, fp32 on a CPU")
+    parser.add_argument("--device", default="auto", help="cpu, cuda (under torchrun each process its own), cuda:1, ...; auto: cuda where there is one")
     parser.add_argument("--max-rows", type=int, help="answers decoded at once (default: 64 on a CPU, where prompts of uneven "
                                                      "length waste attention; 256 on a GPU)")
     parser.add_argument("--cache-gb", type=float, help="key-value cache, 10^9 bytes (default: half of the free memory)")
@@ -122,30 +124,41 @@ def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[st
     """Every completion there is after this process's share is done, by item id."""
     import torch
 
-    from lora import load_adapter
+    from lora import adapter_folder, load_adapter
     from model import load_model
     from sampler import generate_share, place_in_world, read_shares
+    from training.base import compute_dtype
 
     if args.threads:
         torch.set_num_threads(args.threads)
     folder.mkdir(parents=True, exist_ok=True)
     rank, world_size = place_in_world()
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[args.precision]
-    model = load_model(args.model, dtype=dtype, device=args.device)
-    if args.adapter:
-        load_adapter(model, args.adapter)
+    device, names = device_of(args.device), {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+    dtype, adapter = compute_dtype(args.precision, device), args.adapter and adapter_folder(args.adapter)
+    model = load_model(args.model, dtype=dtype, device=device)
+    if adapter:
+        load_adapter(model, adapter)
     model.eval()
     generate_share(model, ids, folder, item_ids=item_ids, dist_rank=rank, world_size=world_size,
-                   about={"model": fingerprint(args.model, args.adapter), "precision": args.precision},
+                   about={"model": fingerprint(args.model, adapter), "precision": names[dtype]},
                    max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=args.seed,
                    eos_ids=tokenizer.eos_ids, vocab_size=tokenizer.vocab_size,
                    banned_ids=sorted(set(tokenizer.special_ids) - set(tokenizer.eos_ids)),
-                   max_rows=args.max_rows or (64 if args.device == "cpu" else 256), cache_gb=args.cache_gb,
+                   max_rows=args.max_rows or (64 if device.type == "cpu" else 256), cache_gb=args.cache_gb,
                    progress=rank == 0)
     return {key: value for key, value in read_shares(folder).items() if key in set(item_ids)}
 
 
-def fingerprint(model: str, adapter: str | None) -> dict[str, str]:
+def device_of(name: str) -> Any:
+    """The torch.device of --device; under torchrun "cuda" is the one of this process."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if name == "cuda" else torch.device(name)
+
+
+def fingerprint(model: str, adapter: str | Path | None) -> dict[str, str]:
     """Hashes of the weights that answer."""
     files = sorted(Path(model).glob("*.safetensors")) + (sorted(Path(adapter).glob("*.safetensors")) if adapter else [])
     return {f"{path.parent.name}/{path.name}": sha256_file(path) for path in files}

@@ -19,7 +19,7 @@ class RoundConfig:
     """One round. run.json keeps these under "evolve", so that `evolve.py --round N` repeats them."""
 
     run: str = option("", "folder of the run; default: the newest under runs/")
-    round: int = option(1, "number of the round, from 1; round N starts from what round N-1 left")
+    round: int = option(1, "number of the round, from 1; what round N-1 left writes round N's data, and --init says where its training starts")
     model: str = option("", "folder of the base; default: the run's")
     queries: str = option("", "JSONL of new queries; default: the run's")
     labelled: str = option("", "JSONL of labelled examples, for --mix, --probe and the control labelled_only")

@@ -2,6 +2,7 @@
 
 from lora.adapter import (
            TARGETS,
+           adapter_folder,
            apply_lora,
            load_adapter,
            lora_layers,
@@ -14,5 +15,5 @@ from lora.adapter import (
 from lora.export import Drift, copy_companions, export
 from lora.layer import LoRALinear
 
-__all__ = ["TARGETS", "Drift", "LoRALinear", "apply_lora", "copy_companions", "export", "load_adapter", "lora_layers",
+__all__ = ["TARGETS", "Drift", "LoRALinear", "adapter_folder", "apply_lora", "copy_companions", "export", "load_adapter", "lora_layers",
            "lora_parameters", "merge", "read_config", "reset_adapter", "save_adapter"]

@@ -133,6 +133,16 @@ def load_adapter(model: nn.Module, path: str | Path) -> None:
             weight.copy_(loaded[key])
 
 
+def adapter_folder(path: str | Path) -> Path:
+    """The folder with adapter_config.json: the one given, or `adapter` in the step of a run that was given."""
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such folder; --adapter wants an adapter in PEFT's layout or a step of a "
+                                "run such as runs/demo/joint")
+    inner = path / "adapter"
+    return inner if not (path / "adapter_config.json").is_file() and inner.is_dir() else path
+
+
 def read_config(path: Path) -> dict:
     """adapter_config.json of a plain LoRA adapter; ValueError names a feature that would change the numbers."""
     file = path / CONFIG

@@ -18,7 +18,8 @@ from data.parse import Reason, parse_calls, parse_tools
 from data.prompts import Message, generation_messages, invocation_messages
 from data.rules import check_calls, check_tools
 from data.schema import load_tools
-from pipeline.inputs import EMBEDDED, adapter_folder, check_model, option, print_json
+from lora import adapter_folder
+from pipeline.inputs import EMBEDDED, check_model, option, print_json
 
 SAMPLED = (0.7, 40)                     # temperature and top-k where several samples vote: those of a round's calls
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from data.schema import read_json, write_json
-from pipeline.inputs import EMBEDDED, adapter_folder, check_model, option
+from lora import adapter_folder
+from pipeline.inputs import EMBEDDED, check_model, option
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -60,16 +60,6 @@ def check_model(folder: str | Path) -> Any:
     return tokenizer
 
 
-def adapter_folder(path: str | Path) -> Path:
-    """The folder with adapter_config.json: the one given, or `adapter` in the step of a run that was given."""
-    path = Path(path)
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path}: no such folder; --adapter wants an adapter in PEFT's layout or a step of a "
-                                "run such as runs/demo/joint")
-    inner = path / "adapter"
-    return inner if not (path / "adapter_config.json").is_file() and inner.is_dir() else path
-
-
 # ------------------------------------------------------------------------------------------------------- data of a run
 
 @dataclass(frozen=True)
@@ -98,8 +88,8 @@ def read_inputs(tools: str, examples: str, queries: str, *, test: str = "", vali
                 guard: Sequence[str] = ()) -> Inputs:
     """Read and normalise the data of a run, and hold out validation and test examples where no file gives them.
 
-    Training examples and new queries that repeat a validation or test query are left out, and so are training examples
-    and tools that repeat a benchmark of `guard` (new queries meet the guard in each round, with a reason each).
+    Training examples and new queries that repeat a validation or test query are left out, new queries that an example answers, and
+    training examples and tools that repeat a benchmark of `guard` (new queries meet the guard in each round, with a reason each).
 
     Args:
         share: part of the examples to hold out for each of validation and test, at most MOST_HELD_OUT; 0: none.
@@ -131,11 +121,12 @@ def read_inputs(tools: str, examples: str, queries: str, *, test: str = "", vali
         return good
 
     kept = left("examples", kept, lambda example: _folded(example.query) in held, "a held-out query")
+    asked = {_folded(example.query) for example in kept}
+    new = left("new queries", _rows(load_queries, queries, "queries"), lambda query: _folded(query.query) in held, "a held-out query")
     return Inputs(
         tools=left("tools", _rows(load_tools, tools, "tools"), benchmark.tool_overlap, "the guarded benchmark"),
         examples=left("examples", kept, benchmark.example_overlap, "the guarded benchmark"),
-        queries=left("new queries", _rows(load_queries, queries, "queries"),
-                     lambda query: _folded(query.query) in held, "a held-out query"),
+        queries=left("new queries", new, lambda query: _folded(query.query) in asked, "a labelled example"),
         validation=made.get("validation", []), test=made.get("test", []), notes=notes)
 
 

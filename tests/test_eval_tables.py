@@ -165,3 +165,10 @@ def test_eval_killed_and_typed_again_ends_with_the_same_files(tmp_path, tiny_fol
     assert run_module(eval.run, [*command, str(tmp_path / "killed")]) == 0
     for name in ("answers.jsonl", "verdicts.jsonl", "summary.json"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
+
+
+def test_cuda_is_each_processes_own(monkeypatch):
+    from eval.run import device_of
+
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert (str(device_of("cuda")), str(device_of("cuda:1")), str(device_of("cpu"))) == ("cuda:3", "cuda:1", "cpu")

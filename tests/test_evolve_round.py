@@ -354,6 +354,12 @@ def test_the_command_line_says_what_is_wrong_in_one_line(config, tmp_path, capsy
         assert told in capsys.readouterr().err
     args = make_parser().parse_args(["--round", "1", "--run", config.run, "--train", "packing=false"])
     assert round_config(args).train["packing"] is False and "seed" not in round_config(args).train
+    few = dataclasses.replace(config, queries_per_round=3)
+    write_json(f"{config.run}/run.json", {"model": config.model, "evolve": dataclasses.asdict(few)})
+    for more, wanted in (([], 3), (["--queries", "more.jsonl"], 0), (["--queries", "more.jsonl", "--queries-per-round", "2"], 2)):
+        args = make_parser().parse_args(["--round", "1", "--run", config.run, *more])
+        assert round_config(args).queries_per_round == wanted           # a file of its own belongs to this round as a whole
+    write_json(f"{config.run}/run.json", {"model": config.model, "evolve": dataclasses.asdict(config)})
     args = make_parser().parse_args(["--round", "1", "--run", config.run, "--seed", "5"])
     assert (round_config(args).seed, round_config(args).train["seed"]) == (5, 5)
     args = make_parser().parse_args(["--round", "1", "--run", config.run, "--balance", "objective", "--max-steps", "7", "--early",

@@ -100,7 +100,7 @@ def _refuse_other_settings(out: Path, settings: dict[str, Any]) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `tooldev.py convert`."""
     parser.add_argument("--from", dest="format", default="auto", metavar="FORMAT",
-                        help="auto, " + ", ".join(FORMATS) + " (default: auto, found from the first row of each file)")
+                        help="auto, " + ", ".join(FORMATS) + " (default: auto, found from each row)")
     parser.add_argument("--in", dest="inputs", nargs="+", required=True, type=Path, metavar="F", help="files or folders; .gz too")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the files written")
     parser.add_argument("--turns", default="first", choices=("first", "all"),

@@ -98,6 +98,11 @@ def test_run_does_every_step_and_again_only_reads(base, data, tmp_path, capsys):
     assert run(base, data, out, *options) == 0 and "every step is complete" in capsys.readouterr().err
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("adapter_model.safetensors")}
 
+    told_twice = json.loads(data["examples"].read_text().splitlines()[0])["query"]        # asked again as a new query: it has its labels
+    with data["queries"].open("a") as file:
+        file.write(json.dumps({"id": "again", "query": told_twice.upper()}) + "\n")
+    assert run(base, data, out, *options) == 0 and read_json(out / "run.json") == record
+    assert "new queries: 1 left out that repeat a " in capsys.readouterr().err
     paced = [*options, "--evolve", "cache_gb=0.5", "--train", "threads=1"]        # what only sets the pace may differ
     assert run(base, data, out, *paced) == 0 and "every step is complete" in capsys.readouterr().err
 
