@@ -1,7 +1,7 @@
-"""Linear layers whose bf16 weights lie as a CPU's matrix instructions want them.
+"""Linear layers whose weights lie as a CPU's matrix instructions want them.
 
-PyTorch brings a bf16 weight into blocked order at every product. With the few rows of a decode step that costs as much
-as the product itself: 20 rows of a 151,936 x 896 head take 1.5 times as long, 5 rows twice as long. Here it is done
+PyTorch brings a weight into blocked order at every product. With the few rows of a decode step that costs as much
+as the product itself: 20 rows of a bf16 head of 151,936 x 896 take 1.5 times as long, 5 rows twice as long. Here it is done
 once, by the operators that torch.compile's CPU backend uses. They are not public: where one is missing or refuses, the
 layer is left as it is. Meanwhile a second copy of the weights is held.
 """
@@ -18,11 +18,11 @@ ROWS = 64                                                               # the la
 
 @contextmanager
 def packed_linears(model: nn.Module) -> Iterator[int]:
-    """Within this context the bf16 `nn.Linear`s of a CPU model use packed copies; yields how many do."""
+    """Within this context the bf16 and float32 `nn.Linear`s of a CPU model use packed copies; yields how many do."""
     packed = []
     try:
         for layer in model.modules():
-            if type(layer) is nn.Linear and layer.weight.dtype == torch.bfloat16 and layer.weight.device.type == "cpu":
+            if type(layer) is nn.Linear and layer.weight.dtype in (torch.bfloat16, torch.float32) and layer.weight.device.type == "cpu":
                 try:
                     weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
                 except (RuntimeError, AttributeError):

@@ -3,3 +3,10 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+LONGEST = ("test_demo.py", "test_sampler_engine.py", "test_world.py", "test_evolve_resume.py", "test_train_steps.py")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that neither process waits for the other at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))

@@ -469,13 +469,14 @@ def bf16_model():
     return tiny_model(CONFIGS["qwen2.5-untied"] | {"vocab_size": 320}).bfloat16()
 
 
-def test_packed_weights_give_the_same_logits_up_to_rounding_and_leave_no_trace():
-    model = bf16_model()
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.bfloat16, 0.1), (torch.float32, 1e-5)])
+def test_packed_weights_give_the_same_logits_up_to_rounding_and_leave_no_trace(dtype, rounding):
+    model = bf16_model().to(dtype)
     with torch.no_grad():
         ids = torch.arange(40)[None]
         plain = model(ids)
         with packed_linears(model) as packed:
-            torch.testing.assert_close(model(ids), plain, rtol=0, atol=0.1)  # bf16: 8 bits, logits of about 1
+            torch.testing.assert_close(model(ids), plain, rtol=0, atol=rounding)  # bf16: 8 bits, logits of about 1
         assert packed in (0, 22)  # 3 blocks of 7 and the head, where the processor has the operators
         assert model(ids).equal(plain)
     assert not any("forward" in vars(layer) for layer in model.modules())
