@@ -26,7 +26,7 @@ MAX_SCHEMAS = 512               # arguments, fields, items and branches of one t
 MAX_CALLS = 64                  # calls in one answer
 MAX_CALLS_BYTES = 32_768        # all of them as JSON
 MAX_VALUES = 8_192              # keys and values of one tool, or of all calls of one answer
-MAX_CHECKS = 8_192              # values met under a schema, enum entries compared, required names looked up
+MAX_CHECKS = 4_096              # values met under a schema, enum entries compared, required names looked up
 MAX_FINDINGS = 20               # reported for one tool or one answer; more say nothing new
 
 Finding = tuple[str, str]       # (reason code, detail)

@@ -206,14 +206,22 @@ def _rounds(record: dict[str, Any]) -> list[str]:
 
 
 def _fresh(out: Path, seeds: Sequence[int], rounds: Sequence[str], fresh: int) -> tuple[dict[str, Any], list[str]]:
-    """What the further items say of the rounds: (record, lines of Markdown)."""
-    steps = ["joint", *rounds]
-    folders = {step: [out / f"seed-{seed}" / f"fresh-{fresh}" / step for seed in seeds] for step in steps}
-    found = {step: right([v for folder in places for v in verdicts_of(folder / "eval")], "all") for step, places in folders.items()}
-    scores = {step: score(items) for step, items in found.items()}
-    compared = {step: paired_bootstrap(found["joint"], found[step]) for step in steps[1:]}
-    spread = {step: between_seeds(folders["joint"], folders[step], "all") for step in compared}
-    lines = [f"The same models, asked {len(found['joint'])} further items of the unlabelled domains ({fresh} a seed less those that the test holds):", "",
-             "| | exact match |", "|---|---|", *(f"| {step.replace('-', ' ')} | {shown(cell)} |" for step, cell in scores.items()), "",
-             *("- " + describe(result, "joint", step) + in_words(spread[step]) for step, result in compared.items())]
-    return {"scores": scores, "comparisons": {f"joint -> {step}": result.to_dict() | {"over_seeds": spread[step]} for step, result in compared.items()}}, lines
+    """What the further items say of the rounds, alone and with the test's of the same domains: (record, lines of Markdown)."""
+    def items(step: str, seed: int, both: bool) -> list[bool]:
+        further = right(verdicts_of(out / f"seed-{seed}" / f"fresh-{fresh}" / step / "eval"), "all")
+        return further + (right(verdicts_of(out / f"seed-{seed}" / step / "eval"), "unlabelled") if both else [])
+
+    record: dict[str, Any] = {}
+    lines = [f"The same models, asked further items of the unlabelled domains ({fresh} a seed less those that the test holds):"]
+    for both in (False, True):
+        found = {step: [items(step, seed, both) for seed in seeds] for step in ("joint", *rounds)}
+        pooled = {step: [was_right for answers in by_seed for was_right in answers] for step, by_seed in found.items()}
+        scores = {step: score(answers) for step, answers in pooled.items()}
+        compared = {step: paired_bootstrap(pooled["joint"], pooled[step]) for step in rounds}
+        spread = {step: over_seeds([fmean(b) - fmean(a) for a, b in zip(found["joint"], found[step], strict=True)]) for step in rounds}
+        title = f"{len(pooled['joint']):,} items" + ", the test's of these domains among them" * both
+        lines += ["", f"| {title} | exact match |", "|---|---|", *(f"| {step.replace('-', ' ')} | {shown(cell)} |" for step, cell in scores.items()), "",
+                  *("- " + describe(result, "joint", step) + in_words(spread[step]) for step, result in compared.items())]
+        record["with the test's" if both else "further"] = {"scores": scores, "comparisons": {
+            f"joint -> {step}": result.to_dict() | {"over_seeds": spread[step]} for step, result in compared.items()}}
+    return record, lines

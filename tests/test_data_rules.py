@@ -1,7 +1,5 @@
 """The rule checker: every rule's own examples, the contract's cases, hostile schemas, and jsonschema as a second opinion."""
 
-import time
-
 import jsonschema
 import pytest
 from hypothesis import given, settings
@@ -19,6 +17,7 @@ from data.rules import (
     check_tools,
 )
 from data.schema import Example, Tool, ToolCall, dump_json, strict_json_loads
+from tests.timing import cpu_seconds
 
 
 def codes(findings):
@@ -199,16 +198,6 @@ def test_the_vote_on_hostile_values_costs_milliseconds():
 
 def test_a_call_that_takes_too_many_comparisons_is_rejected():
     assert codes(check_calls(call(x=[{"a": 2}] * 1_000), [HOSTILE["unions of constants"]])) == ["too_large"]
-
-
-def cpu_seconds(function, *arguments) -> float:
-    """CPU seconds of the fastest of nine calls: a garbage collection, or the suite's other process, may slow some of them."""
-    spent = []
-    for _ in range(9):
-        start = time.process_time()
-        function(*arguments)
-        spent.append(time.process_time() - start)
-    return min(spent)
 
 
 @pytest.mark.parametrize("depth", range(50, 66))

@@ -154,7 +154,8 @@ def test_an_ablation_says_what_became_of_the_queries(uninterrupted, tmp_path):
         assert len(answered) == 4 and not held & {*answered} and all(name.startswith("unlabelled-test-") for name in answered)
     table = ablation.collect(tmp_path, [0, 1], fresh=4)
     assert "all: joint minus raw" in table and "Invo. w. Adaption" not in table       # that variant was not trained here
-    assert "asked 8 further items" in table and "over 2 seeds" in table[table.index("round-1 minus joint", table.index("further items")):]
+    assert "asked further items" in table and "over 2 seeds" in table[table.index("round-1 minus joint", table.index("further items")):]
+    assert f"| {2 * 4} items |" in table and f"| {2 * (4 + SMALL.test[1])} items, the test's" in table
     ledger = json.loads((uninterrupted / "round-1" / "ledger.json").read_text())
     queries, sums = ledger["queries"], json.loads((tmp_path / "ablation.json").read_text())["funnel"]["round-1"]
     assert (sums["queries"], sums["accepted"]) == (2 * queries["in"], 2 * queries["accepted"])
