@@ -103,7 +103,7 @@ def _tokens_per_second(run: Any, length: int) -> tuple[float, float]:
 
     model = run.model()
     apply_lora(model, run.settings.rank, run.settings.alpha)
-    rows = max(1, min(run.settings.micro_batch_tokens, 2048) // max(length, 1))
+    rows = max(1, min(run.settings.micro_batch_tokens, 1024) // max(length, 1))
     ids = torch.randint(0, run.tokenizer.vocab_size, (1, rows * length), device=model.lm_head.weight.device)
     speeds = []
     for train in (False, True):

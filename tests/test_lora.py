@@ -66,6 +66,15 @@ def test_adapter_weights_and_gradients_are_float32_over_a_half_base():
     assert layer.base.weight.grad is None
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sampling_takes_a_shorter_way_to_the_very_same_numbers(dtype):
+    layer = filled(toy_model(dtype)).eval().model.layers[0].mlp.up_proj
+    x = torch.randn(3, 5, 32).to(dtype)
+    with torch.no_grad():
+        short = layer(x)
+    assert torch.equal(short, layer(x.requires_grad_()).detach())
+
+
 def test_dropout_acts_on_the_adapters_input_only_and_only_in_training():
     torch.manual_seed(0)
     layer = LoRALinear(nn.Linear(50, 6), rank=2, alpha=4, dropout=0.5)
