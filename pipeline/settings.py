@@ -40,7 +40,7 @@ class Preset:
 
 # Epochs and lengths are not stated in the paper: one pass, and lengths that hold its prompts (LOG.md).
 PAPER_PRESET = Preset(Sft.learning_rate, Sft.global_batch_size, 1.0, 1.0, 1.0, 4096, 1024, 512)
-TINY_PRESET = Preset(1e-3, 16, 1.0, 1.0, 2.0, 1024, 320, 192, only_called=True, evolve_generation_weight=0.02)     # reasons in LOG.md
+TINY_PRESET = Preset(1e-3, 16, 1.0, 1.0, 2.0, 1024, 320, 192, micro_batch_tokens=1024, only_called=True, evolve_generation_weight=0.02)     # reasons in LOG.md
 PRESETS = {"paper": PAPER_PRESET, "tiny": TINY_PRESET}
 
 
