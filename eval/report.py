@@ -204,7 +204,7 @@ def settings_beside_paper(settings: dict, evolve: dict, rows: dict[str, int]) ->
         ("values held against the query", {True: "yes", False: "no"}.get(evolve.get("grounded")), "no"),
         ("weights that a round trains from", evolve.get("init"), "previous"),
         ("earlier rounds' data again", {True: "yes", False: "no"}.get(evolve.get("accumulate")), "no"),
-        ("labelled examples mixed in, per new one", evolve.get("mix"), 0),
+        ("labelled examples mixed in, per answer", evolve.get("mix"), 0),
         ("weight of generation in a round", here("evolve_generation_weight"), 1),
         ("tools a query is taught to make", {True: "called", False: "all"}.get(here("only_called")), "all"),
         ("temperature, k of the calls", _joined([evolve.get("calls_temperature"), evolve.get("calls_top_k")]), None),

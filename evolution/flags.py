@@ -51,11 +51,12 @@ def round_config(args: argparse.Namespace) -> RoundConfig:
     settings |= record.get("evolve", {})
     given = {key: value for key, value in vars(args).items() if value is not None and key not in ("train", "plan", *TRAIN_FLAGS)}
     texts = [f"{name}={getattr(args, name)}" for name in TRAIN_FLAGS if getattr(args, name) is not None] + (args.train or [])
-    train = {**settings.get("train", {}), **named_values(texts, TrainConfig, TAKEN, "--train")}
+    typed = named_values(texts, TrainConfig, TAKEN, "--train")
+    train = {**settings.get("train", {}), **typed}
     if args.queries is not None and args.queries_per_round is None and settings.get("queries_per_round"):
         given["queries_per_round"] = 0                  # a share of a round belongs to the run's own file
         print(f"queries: all of {args.queries} (fewer: --queries-per-round)", file=sys.stderr, flush=True)
-    if args.seed is not None and not any(text.startswith("seed=") for text in texts):
+    if args.seed is not None and "seed" not in typed:
         train["seed"] = args.seed                       # training, too, is drawn anew
     return RoundConfig.from_dict({**settings, **given, "run": str(run), "train": train})
 
