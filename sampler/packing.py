@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 ROWS = 64                                                               # the layout is chosen for about so many rows
+MOST_ROWS = 256                                                         # above, as in a prefill, the plain product is as fast or faster
 
 
 @contextmanager
@@ -27,7 +29,7 @@ def packed_linears(model: nn.Module) -> Iterator[int]:
                     weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
                 except (RuntimeError, AttributeError):
                     continue                                            # this build or processor has no such layout
-                layer.forward = partial(_linear, weight, layer.bias)
+                layer.forward = partial(_linear, layer.weight, weight, layer.bias)
                 packed.append(layer)
         yield len(packed)
     finally:
@@ -35,5 +37,7 @@ def packed_linears(model: nn.Module) -> Iterator[int]:
             del layer.forward                                           # the class's own shows again
 
 
-def _linear(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def _linear(weight: Tensor, packed: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    if x.numel() > MOST_ROWS * x.shape[-1]:
+        return F.linear(x, weight, bias)
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
