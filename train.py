@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from data.batching import MicroBatch, pack, share, step_rows
 from data.tasks import IGNORE_INDEX, OBJECTIVES, Row
 from lora import apply_lora, copy_companions, load_adapter, lora_layers, lora_parameters, read_config, save_adapter
+from model.device import keep_freed_memory
+from model.fused import pieces
 from training.base import compute_dtype, load_model_for, model_config, place, weights_on
 from training.checkpoints import Checkpoints, append_from, mark_done, write_json
 from training.config import TrainConfig, TrainResult, parse_config
@@ -55,20 +57,22 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         d_weight = torch.zeros(weight.shape, dtype=wide, device=weight.device) if need_weight else None
         for start in range(0, hidden.shape[0], chunk):
             part = slice(start, start + chunk)
-            logits = (hidden[part] @ weight.t()).to(wide)                                   # (chunk, V)
-            log_z = torch.logsumexp(logits, dim=-1, keepdim=True)
-            losses = (log_z - logits.gather(1, labels[part, None])).squeeze(1)
-            total += losses.sum() if token_weights is None else losses @ token_weights[part]
-            if need_hidden or need_weight:
-                d_logits = logits.sub_(log_z).exp_()                                        # softmax ...
-                d_logits[torch.arange(len(losses), device=labels.device), labels[part]] -= 1.0      # ... minus one-hot
-                if token_weights is not None:
-                    d_logits *= token_weights[part, None]
-                d_logits = d_logits.to(hidden.dtype)
-                if need_hidden:
-                    torch.mm(d_logits, weight, out=d_hidden[part])
-                if need_weight:
-                    d_weight += d_logits.t() @ hidden[part]
+            logits = hidden[part] @ weight.t()                                              # (chunk, V)
+            for few in pieces(logits) if logits.device.type == "cpu" else [slice(None)]:    # a CPU: what stays in its cache
+                target = labels[part][few, None]
+                share = logits[few].to(wide, copy=True)
+                top, right = share.amax(-1, keepdim=True), share.gather(1, target)
+                share.sub_(top).exp_()
+                z = share.sum(-1, keepdim=True)
+                losses = z.log() + top - right                                              # (rows, 1)
+                scale = torch.ones_like(z) if token_weights is None else token_weights[part][few, None]
+                total += (losses * scale).sum()
+                if need_hidden or need_weight:                                              # softmax minus one-hot, in the logits' place
+                    logits[few] = share.mul_(scale / z).scatter_add_(1, target, -scale)
+            if need_hidden:
+                torch.mm(logits, weight, out=d_hidden[part])
+            if need_weight:
+                d_weight += logits.t() @ hidden[part]
         ctx.save_for_backward(d_hidden, d_weight)
         ctx.weight_dtype = weight.dtype
         return total
@@ -405,6 +409,8 @@ def prepare(config: TrainConfig, processes: Processes, rows: Any, validation: Se
         raise ValueError(f"the processes of this run have different settings, or compute in other types than {dtype} here; start every one with the "
                          "same command, and name --precision where their devices differ")
 
+    if processes.device.type == "cpu":
+        keep_freed_memory()
     model = place(load_model_for(config, dtype, processes.device) if model is None else model, dtype, processes.device)
     if config.stage == "pretrain":
         named = dict(model.requires_grad_(True).named_parameters())

@@ -156,6 +156,9 @@ class Engine:
         weight = model.model.embed_tokens.weight
         self.model, self.options, self.device, self.dtype = model, options, weight.device, weight.dtype
         gpu = self.device.type == "cuda"
+        if self.device.type == "cpu":
+            from model.device import keep_freed_memory
+            keep_freed_memory()
         self.chunk = options.prefill_chunk or (8192 if gpu else 1024)
         self.sync_every = options.sync_every or (8 if gpu else 1)
         self.eos = frozenset(options.eos_ids)

@@ -19,7 +19,7 @@ STAGES = ("pretrain", "adaption", "invocation", "joint", "evolve")
 PRECISIONS = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}     # torch's names of them
 TINY_MODEL = "model/tiny"
 PATHS = ("model", "adapter", "data", "validation")
-LOGITS = 2**25                  # of one chunk of the loss: 128 MiB in float32, and as much for their gradient
+LOGITS = 2**25                  # of one chunk of the loss: 64 MiB in half precision, and on a GPU 128 MiB more for the softmax
 # With no --data: settings that suit a model of a few million weights, not the paper's backbones (reason in LOG.md).
 TINY_SETTINGS = {"learning_rate": 1e-3, "global_batch_size": 16, "epochs": 2.0, "max_length": 1024}
 

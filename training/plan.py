@@ -160,7 +160,7 @@ def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: tor
     work = (3 + 3 * bool(checkpointed)) * F * size + 3 * E * size       # gate, up, product and their gradients
     scored = int(tokens * min(1.0, share))
     chunk = min(config.loss_chunk_for(V), max(scored, 1))
-    loss = chunk * V * (2 * wide) + 2 * scored * E * size + (V * E * wide if full else 0)
+    loss = chunk * V * (size + (0 if on_cpu else wide)) + 2 * scored * E * size + (V * E * wide if full else 0)
     parts = {"base": base_weights(shape) * size}
     if full:
         parts["gradients"] = trained * (size + (8 if size == 2 else 0))     # half weights: also masters, gradients in float32
