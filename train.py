@@ -55,9 +55,10 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=wide, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if need_hidden else None
         d_weight = torch.zeros(weight.shape, dtype=wide, device=weight.device) if need_weight else None
+        room = hidden.new_empty((min(chunk, hidden.shape[0]), weight.shape[0]))             # for every chunk's logits: fresh memory is slow
         for start in range(0, hidden.shape[0], chunk):
             part = slice(start, start + chunk)
-            logits = hidden[part] @ weight.t()                                              # (chunk, V)
+            logits = torch.mm(hidden[part], weight.t(), out=room[:hidden[part].shape[0]])   # (chunk, V)
             for few in pieces(logits) if logits.device.type == "cpu" else [slice(None)]:    # a CPU: what stays in its cache
                 target = labels[part][few, None]
                 share = logits[few].to(wide, copy=True)
