@@ -1,6 +1,6 @@
 """One round of self-evolution: new queries in, a better adapter out, with nothing but the model (paper, section 3.4).
 
-    python evolve.py --round 4                      # a fourth round of the newest run under runs/
+    python evolve.py --round 4 --queries more.jsonl  # a fourth round of the newest run under runs/, on new queries
     torchrun --nproc-per-node 8 evolve.py --round 2 --run runs/a --queries more.jsonl
 
     queries -> candidate tools (Eq. 4) -> rule checker -> samples of the calls (Eq. 5) -> majority vote -> rule checker

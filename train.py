@@ -26,7 +26,7 @@ from lora import apply_lora, copy_companions, load_adapter, lora_layers, lora_pa
 from model.device import keep_freed_memory
 from model.fused import pieces
 from training.base import compute_dtype, load_model_for, model_config, place, weights_on
-from training.checkpoints import Checkpoints, append_from, mark_done, write_json
+from training.checkpoints import Checkpoints, append_from, mark_done, refuse_unwritable, write_json
 from training.config import TrainConfig, TrainResult, parse_config
 from training.optimizer import Muon, make_optimizer
 from training.plan import make_plan, peak_memory_gb
@@ -363,6 +363,8 @@ def run_training(config: TrainConfig, rows: Sequence[Row] | Callable[[], Sequenc
     say = tell if progress and processes.dist_rank == 0 else hush
     failed = True
     try:
+        if processes.dist_rank == 0 and not config.plan_only:
+            refuse_unwritable(Path(config.out))
         refuse_other_settings(config, data_sha256(config) if rows is None else None)
         done = finished(config)
         if done is not None:
@@ -503,7 +505,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `python train.py` and `torchrun train.py`; exit code 2 for what the user can mend, 1 for a lost process."""
     try:
         run_training(parse_config(argv, __doc__.splitlines()[0]))
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         tell_error(f"error: {error}")
         return 2
     except LostProcess as error:

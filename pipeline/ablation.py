@@ -21,6 +21,7 @@ from eval.exact import verdicts_of
 from eval.stats import Comparison, describe, over_seeds, paired_bootstrap, proportion
 from pipeline.demo import FULL, QUICK, WorldSizes, world_settings, write_world
 from pipeline.funnel import by_votes, percent, totals, votes_table
+from pipeline.inputs import check_model
 from pipeline.jobs import Job, run_jobs
 from pipeline.settings import RunSettings, versions, writable
 from pipeline.steps import Run, plan_steps, run_pipeline
@@ -48,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     out, sizes = Path(args.out), QUICK if args.quick else FULL
+    for model in args.model or ():
+        check_model(model)
     writable(out)
     if args.seeds < 1 or args.jobs < 1:
         raise ValueError(f"--seeds {args.seeds} and --jobs {args.jobs} must be 1 or more")

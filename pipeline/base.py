@@ -23,6 +23,7 @@ from pathlib import Path
 from data import world_text
 from data.schema import write_json
 from data.tasks import Row
+from pipeline.inputs import check_model
 from pipeline.settings import writable
 
 BATCH_ROWS = 32
@@ -49,6 +50,8 @@ def main(args: argparse.Namespace) -> int:
     from train import TrainConfig, run_training
 
     out, rank = Path(args.out), int(os.environ.get("RANK", "0"))
+    if args.model:
+        check_model(args.model)
     writable(out)
     base = out / "base"
     if rank == 0:

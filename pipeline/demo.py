@@ -17,6 +17,7 @@ from data.schema import write_jsonl
 from eval.page import number
 from eval.report import settings_beside_paper
 from evolution.config import RoundConfig
+from pipeline.inputs import check_model
 from pipeline.settings import RunSettings
 from pipeline.steps import run_pipeline, say
 from tooldev import home
@@ -49,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     sizes = QUICK if args.quick else DEMO
     out = Path(args.out or ("runs/demo-quick" if args.quick else "runs/demo"))
+    if args.model:
+        check_model(args.model)
     settings = world_settings(args.model or str(home("model", "tiny")), sizes, args.seed)
     say(settings_table(settings, sizes))
     run_pipeline(settings, out, lambda data: write_world(data, sizes, args.seed))

@@ -118,6 +118,20 @@ def test_an_unwritable_folder_is_refused_before_any_work(tmp_path, capsys):
     assert "cannot write there" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["demo"], ["ablate", "--seeds", "1"], ["make-base"]])
+@pytest.mark.parametrize("kind", ["missing", "truncated"])
+def test_a_broken_base_is_refused_before_anything_is_made(command, kind, tmp_path, capsys):
+    base, out = tmp_path / "base", tmp_path / "run"
+    if kind == "truncated":
+        shutil.copytree(tooldev.home("model", "tiny"), base)
+        with open(base / "model.safetensors", "r+b") as file:
+            file.truncate(5_000_000)
+    assert tooldev.main([*command, "--out", str(out), "--model", str(base)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and str(base) in error
+    assert not out.exists()                                         # else the right command would find another run's settings
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_an_ablation_takes_several_bases_each_in_a_folder_of_its_own(jobs, tmp_path, monkeypatch, capsys):
     began = []
@@ -128,6 +142,7 @@ def test_an_ablation_takes_several_bases_each_in_a_folder_of_its_own(jobs, tmp_p
 
     monkeypatch.setattr(ablation, "run_seed", lambda out, model, sizes, seed, variants, fresh: began.append((out.name, model, seed)))
     monkeypatch.setattr(ablation, "run_jobs", started)
+    monkeypatch.setattr(ablation, "check_model", lambda folder: None)                   # the folders are names only
     monkeypatch.setattr(ablation, "collect", lambda out, seeds, fresh: f"table of {out.name}")
     command = ["ablate", "--seeds", "2", "--jobs", jobs, "--out", str(tmp_path / "three"), "--model"]
     assert tooldev.main([*command, "ckpt/a", "ckpt/b"]) == 0

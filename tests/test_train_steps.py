@@ -285,6 +285,13 @@ def test_what_a_user_can_mend_is_one_line_and_exit_code_2(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_out_that_cannot_be_written_is_refused_before_the_model_is_read(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert train.main(["--model", str(tmp_path / "nothing"), "--data", "x.jsonl", "--out", str(tmp_path / "file" / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"{tmp_path / 'file'} is no folder" in error
+
+
 def test_metrics_hold_one_record_a_step_with_the_fixed_fields(tmp_path):
     run_training(TrainConfig(out=str(tmp_path), rank=4, alpha=8, global_batch_size=16, eval_steps=2), rows=toy_rows(),
                  model=toy_model(), validation=toy_rows(6, seed=4), progress=False)

@@ -21,6 +21,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def refuse_unwritable(out: Path) -> None:
+    """ValueError unless the folder, or the nearest one above it that exists, is one to write in; nothing is made."""
+    nearest = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        found = "no folder" if not nearest.is_dir() else "not writable"
+        raise ValueError(f"--out {out}: {nearest} is {found}; choose another folder or change its rights")
+
+
 def write_json(path: Path, value: dict) -> None:
     """Strict JSON, aside then renamed."""
     aside = path.with_name(path.name + ".tmp")

@@ -129,15 +129,16 @@ def flops(config: Any, shape: Any, tokens: float, share: float) -> float:
     return tokens * (passes * body_weights(shape) + head)
 
 
-def block_bytes(shape: Any, ranks: int, size: int, on_cpu: bool) -> int:
+def block_bytes(shape: Any, ranks: int, size: int, on_cpu: bool, blockwise: bool) -> int:
     """Bytes that a token leaves in one block, not checkpointed, for its backward pass; `size` bytes a value, `ranks` of its adapters.
 
-    Norms keep their input and give one; attention keeps q, k, v (key/value heads repeated), its result twice and a number
-    per head; the MLP keeps gate, up and their product. On a GPU the plain expressions keep more (model/fused.py).
+    Norms keep their input and give one; attention keeps q, k, v (key/value heads repeated, except by the `blockwise` attention
+    of bfloat16 on a CPU), its result twice and a number per head; the MLP keeps gate, up and their product. On a GPU the plain expressions keep more (model/fused.py).
     """
     E, F, Q = shape.hidden_size, shape.intermediate_size, shape.num_attention_heads * shape.head_dim
     norms = 2 * (2 * E * size + 4) + (0 if on_cpu else 2 * 4 * E)
-    return norms + 5 * Q * size + 4 * shape.num_attention_heads + (3 if on_cpu else 4) * F * size + ranks * size
+    keys_values = 2 * (shape.num_key_value_heads * shape.head_dim if blockwise else Q)
+    return norms + (3 * Q + keys_values) * size + 4 * shape.num_attention_heads + (3 if on_cpu else 4) * F * size + ranks * size
 
 
 def micro_batch_tokens(config: Any, longest: int) -> int:
@@ -155,8 +156,9 @@ def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: tor
     tokens = micro_batch_tokens(config, longest)
     every, layers = config.gradient_checkpointing, shape.num_hidden_layers
     checkpointed = -(-layers // every) if every else 0
-    memo = (Q * size + 4 * shape.num_attention_heads) * (on_cpu and dtype == torch.bfloat16)
-    kept = checkpointed * (2 * E * size + ranks * size + memo) + (layers - checkpointed) * block_bytes(shape, ranks, size, on_cpu)
+    blockwise = on_cpu and dtype == torch.bfloat16
+    memo = (Q * size + 4 * shape.num_attention_heads) * blockwise
+    kept = checkpointed * (2 * E * size + ranks * size + memo) + (layers - checkpointed) * block_bytes(shape, ranks, size, on_cpu, blockwise)
     work = (3 + 3 * bool(checkpointed)) * F * size + 3 * E * size       # gate, up, product and their gradients
     scored = int(tokens * min(1.0, share))
     chunk = min(config.loss_chunk_for(V), max(scored, 1))

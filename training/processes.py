@@ -130,8 +130,7 @@ def check_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> None
             return
         if kind == "compute" and built <= capability:                       # PTX is compiled for any later device
             return
-    hint = "; for a V100 or T4 install a CUDA 12.6 build: pip install torch --index-url " \
-           "https://download.pytorch.org/whl/cu126" if major <= 7 else "; install a build of torch that lists it"
+    hint = "; for a V100 or T4 install PyTorch's CUDA 12.6 build (cu126)" if major <= 7 else "; install a build of torch that lists it"
     raise ValueError(f"this torch has no kernels for sm_{major}{minor}: it was built for {', '.join(built_for) or 'none'}{hint}")
 
 
