@@ -65,7 +65,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                 top, right = share.amax(-1, keepdim=True), share.gather(1, target)
                 share.sub_(top).exp_()
                 z = share.sum(-1, keepdim=True)
-                losses = z.log() + top - right                                              # (rows, 1)
+                losses = z.log() + (top - right)                                            # (rows, 1)
                 scale = torch.ones_like(z) if token_weights is None else token_weights[part][few, None]
                 total += (losses * scale).sum()
                 if need_hidden or need_weight:                                              # softmax minus one-hot, in the logits' place

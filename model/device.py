@@ -17,7 +17,7 @@ def keep_freed_memory() -> bool:
     """Let glibc keep freed tensors of up to 32 MiB for the next ones, until the process ends; whether it does.
 
     By itself it hands them back to the kernel, and every activation then touches fresh pages: an eighth of a prefill's
-    and of a training step's time on a CPU. The peak does not grow.
+    and of a training step's time on a CPU. `free_memory` hands back what is kept before it looks.
     """
     M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, MOST = -1, -3, 32 << 20         # of mallopt(3); no block of MOST or more can be kept
     try:
@@ -27,11 +27,20 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(M_MMAP_THRESHOLD, MOST) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 
+def hand_back_freed_memory() -> None:
+    """What freed tensors left with glibc goes back to the kernel, and so counts as free there."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        pass                                                            # not glibc: nothing was kept
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that this process could still take on the device, alone there."""
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)       # the allocator's, to use again
         return torch.cuda.mem_get_info(device)[0] + cached
+    hand_back_freed_memory()
     return min([free_on_host(), *free_in_container()])
 
 

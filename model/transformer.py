@@ -94,8 +94,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, pa
            memo: list | None = None) -> Tensor:
     """Causal attention without a cache: q (B, H, S, D), k and v (B, K, S, D) -> (B, H, S, D).
 
-    The one place where the kernel is chosen. PyTorch's scaled_dot_product_attention takes its fused kernel on a CPU,
-    and on a GPU flash (sm_80 up) or memory-efficient (V100, T4) attention: all keep scores and softmax in float32, so
+    The one place where the kernel is chosen: bfloat16 on a CPU has its own (fused.py). PyTorch's scaled_dot_product_attention takes its
+    fused kernel on a CPU, and on a GPU flash (sm_80 up) or memory-efficient (V100, T4) attention: all keep scores and softmax in float32, so
     fp16 survives logits beyond 65504. Key/value heads are repeated because the memory-efficient kernel knows no groups.
     With a cache, the cache attends (sampler/kv_cache.py): prefill by the same kernels, decoding by matmuls, scores in float32.
     A window is a boolean mask, and only where it is shorter than the row. A pack is split by `Pack`. `memo` is that of
@@ -112,8 +112,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, pa
         y = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in parts])            # (padded tokens, H, D)
         return fused.Scattered.apply(y, pack.back).transpose(0, 1)[None]                 # (1, H, S, D)
     groups, whole = q.shape[1] // k.shape[1], window is None or window >= q.shape[2]
-    if whole and q.dtype == torch.bfloat16 and fused.usable(q):
-        return fused.CausalAttention.apply(q, k, v, scale, memo)
+    if whole and q.dtype == torch.bfloat16 and q.device.type == "cpu":
+        return fused.CausalAttention.apply(q, k, v, scale, memo) if fused.usable(q) else fused.causal_attention(q, k, v, scale)[0]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
     if whole:

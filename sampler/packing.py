@@ -2,7 +2,7 @@
 
 PyTorch brings a weight into blocked order at every product. With the few rows of a decode step that costs as much
 as the product itself: 20 rows of a bf16 head of 151,936 x 896 take 1.5 times as long, 5 rows twice as long. Here it is done
-once, by the operators that torch.compile's CPU backend uses. They are not public: where one is missing or refuses, the
+once, by the operators that torch.compile's CPU backend uses. A prefill's many rows take the plain weights. They are not public: where one is missing or refuses, the
 layer is left as it is. Meanwhile a second copy of the weights is held.
 """
 

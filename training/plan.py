@@ -156,13 +156,17 @@ def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: tor
     tokens = micro_batch_tokens(config, longest)
     every, layers = config.gradient_checkpointing, shape.num_hidden_layers
     checkpointed = -(-layers // every) if every else 0
-    blockwise = on_cpu and dtype == torch.bfloat16
+    whole = all(shape.window(layer) is None or shape.window(layer) >= longest for layer in range(layers))
+    blockwise = on_cpu and dtype == torch.bfloat16 and whole
     memo = (Q * size + 4 * shape.num_attention_heads) * blockwise
     kept = checkpointed * (2 * E * size + ranks * size + memo) + (layers - checkpointed) * block_bytes(shape, ranks, size, on_cpu, blockwise)
     work = (3 + 3 * bool(checkpointed)) * F * size + 3 * E * size       # gate, up, product and their gradients
     scored = int(tokens * min(1.0, share))
     chunk = min(config.loss_chunk_for(V), max(scored, 1))
-    loss = chunk * V * (size + (0 if on_cpu else wide)) + 2 * scored * E * size + (V * E * wide if full else 0)
+    logits, halves = chunk * V * (size + (0 if on_cpu else wide)), size if size < wide else 0
+    if full:                                                            # the head's gradient: beside the logits, then with its cast
+        logits = max(logits + V * E * (wide + size), V * E * (2 * wide + halves))
+    loss = logits + 2 * scored * E * size
     parts = {"base": base_weights(shape) * size}
     if full:
         parts["gradients"] = trained * (size + (8 if size == 2 else 0))     # half weights: also masters, gradients in float32
