@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 from data.batching import MicroBatch, pack, share, step_rows
 from data.tasks import IGNORE_INDEX, OBJECTIVES, Row
-from lora import apply_lora, copy_companions, load_adapter, lora_layers, lora_parameters, read_config, save_adapter
-from model.device import keep_freed_memory
+from lora import copy_companions, save_adapter
 from model.fused import pieces
-from training.base import compute_dtype, load_model_for, model_config, place, weights_on
+from training.base import compute_dtype, load_model_for, model_config, place, trained_parameters, weights_on
 from training.checkpoints import Checkpoints, append_from, mark_done, refuse_unwritable, write_json
 from training.config import TrainConfig, TrainResult, parse_config
 from training.optimizer import Muon, make_optimizer
@@ -243,7 +242,8 @@ def train_step(trainer: Trainer) -> dict[str, Any]:
     finite = math.isfinite(grad_norm)
 
     updates = trainer.step - trainer.skipped                # a skipped step does not move the schedule
-    rate = cosine_lr(updates, trainer.total_steps, warmup_steps(config, trainer.total_steps), config.learning_rate,
+    warmup = max(1, round(config.warmup_ratio * trainer.total_steps))
+    rate = cosine_lr(updates, trainer.total_steps, warmup, config.learning_rate,
                      config.final_learning_rate)
     if finite:
         if 0.0 < config.clip < grad_norm:
@@ -290,11 +290,6 @@ def supervised_counts(batches: Sequence[MicroBatch]) -> list[int]:
     """Supervised tokens of each objective."""
     return sum(torch.bincount(batch.objectives[batch.labels != IGNORE_INDEX], minlength=len(OBJECTIVES))
                for batch in batches).tolist()
-
-
-def warmup_steps(config: TrainConfig, total: int) -> int:
-    """Whole steps of warmup, at least one."""
-    return max(1, round(config.warmup_ratio * total))
 
 
 def skip_step(trainer: Trainer, batches: Sequence[MicroBatch]) -> None:
@@ -412,26 +407,8 @@ def prepare(config: TrainConfig, processes: Processes, rows: Any, validation: Se
         raise ValueError(f"the processes of this run have different settings, or compute in other types than {dtype} here; start every one with the "
                          "same command, and name --precision where their devices differ")
 
-    if processes.device.type == "cpu":
-        keep_freed_memory()
     model = place(load_model_for(config, dtype, processes.device) if model is None else model, dtype, processes.device)
-    if config.stage == "pretrain":
-        named = dict(model.requires_grad_(True).named_parameters())
-    else:
-        if config.adapter:
-            stored = read_config(Path(config.adapter))
-            if (stored["r"], stored["lora_alpha"]) != (config.rank, config.alpha):
-                raise ValueError(f"--adapter {config.adapter} has rank {stored['r']} and alpha {stored['lora_alpha']}, not "
-                                 f"{config.rank} and {config.alpha}; pass its own --rank and --alpha")
-            if set(stored["target_modules"]) != set(config.target_modules):
-                raise ValueError(f"--adapter {config.adapter} adapts {', '.join(stored['target_modules'])}, not "
-                                 f"{', '.join(config.target_modules)}; pass its own --targets")
-            load_adapter(model, config.adapter)
-        elif not lora_layers(model):
-            apply_lora(model, config.rank, config.alpha, config.dropout, config.target_modules, seed=config.seed)
-        for layer in lora_layers(model).values():           # also those of an adapter that the model came with
-            layer.dropout = config.dropout
-        named = lora_parameters(model)
+    named = trained_parameters(config, model)
     model.checkpoint_every = config.gradient_checkpointing
     flat = FlatWeights(named)
     return Trainer(config, processes, model, rows, validation, flat, make_optimizer(flat, config),

@@ -1,7 +1,7 @@
 """Hand-written backward passes of a block's parts, for training; and attention in bfloat16 on a CPU, for prefill, too.
 
-`Gathered` and `Scattered` serve every device. The others serve a CPU; their numbers are those of the plain expressions in
-transformer.py, which stay in use without gradients and on a GPU, which has kernels of its own. Work is cut into pieces
+`Gathered` and `Scattered` serve every device. The others serve a CPU; their numbers are, up to rounding, those of the plain expressions
+in transformer.py, which stay in use on a GPU, which has kernels of its own, and, attention apart, without gradients. Work is cut into pieces
 that stay in the cache, and less is kept for the backward pass.
 """
 
@@ -145,16 +145,21 @@ class Rotated(torch.autograd.Function):
         return _rotate(dy, ctx.cos, -ctx.sin), None, None
 
 
-def causal_attention(q: Tensor, k: Tensor | None, v: Tensor, scale: float, keys: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """q (B, H, S, D), the last S of k's and v's (B, K, T, D) tokens -> attention (B, H, S, D), log-sum-exp (B, H, S) float32.
+def attends_blockwise(dtype: torch.dtype, device: torch.device, window: int | None, tokens: int) -> bool:
+    """Whether `causal_attention` serves rows of so many tokens: bfloat16 on a CPU, no window that hides any of them."""
+    return dtype == torch.bfloat16 and device.type == "cpu" and (window is None or window >= tokens)
 
-    For bfloat16 on a CPU, a block of queries at a time: scores and softmax in float32, their product with v in half precision.
-    The H / K query heads of a key/value head are one matrix, so keys and values are never repeated. Twice as fast as PyTorch's kernel
-    for rows of 512 tokens where the processor has AVX-512. `keys` is k as (B, K, D, T), where that is there already.
+
+def causal_attention(q: Tensor, keys: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """q (B, H, S, D), keys (B, K, D, T), v (B, K, T, D) -> attention (B, H, S, D) and log-sum-exp (B, H, S) in float32.
+
+    The queries are the last S of the T tokens. A block of them at a time: scores and softmax in float32, their product with v in v's
+    dtype. The H / K query heads of a key/value head are one matrix, so keys and values are never repeated. LOG.md has its times beside
+    those of PyTorch's kernel.
     """
     (B, H, S, D), (K, T) = q.shape, v.shape[1:3]
     grouped, y = q.unflatten(1, (K, H // K)), torch.empty_like(q)                       # (B, K, G, S, D)
-    keys = (k.transpose(2, 3) if keys is None else keys).float().reshape(B * K, D, T)
+    keys = keys.float().reshape(B * K, D, T)
     block = max(1, min(BLOCK, (1 << 22) // (B * H * T)))                # the scores of a block: 16 MiB, what is kept when freed
     v, out, log_sum = v.reshape(B * K, T, D), y.unflatten(1, (K, H // K)), q.new_empty((B, K, H // K, S), dtype=torch.float32)
     for start in range(0, S, block):
@@ -187,7 +192,7 @@ class CausalAttention(torch.autograd.Function):
         if memo:
             y, log_sum = memo.pop()
         else:
-            y, log_sum = causal_attention(q, k, v, scale)
+            y, log_sum = causal_attention(q, k.transpose(2, 3), v, scale)
             if memo is not None:
                 memo.append((y, log_sum))
         ctx.save_for_backward(q, k, v, y, log_sum)
@@ -211,7 +216,7 @@ class CausalAttention(torch.autograd.Function):
             q_rows, dy_rows = (x[:, :, start:end].reshape(B * K, -1, D + 2) for x in (q_, dy_))    # (B K, G block, D + 2)
             p = torch.bmm(q_rows, k_[:, :end].transpose(1, 2))                              # (scores - log_sum) / scale
             _hide_future(p, end - start)
-            p.mul_(ctx.scale).exp_()                                                                  # the softmax again
+            p.mul_(ctx.scale).exp_()                                                        # the softmax again
             d_scores = torch.bmm(dy_rows, v_[:, :end].transpose(1, 2)).mul_(p)
             dv[:, :end] += torch.bmm(p.transpose(1, 2), dy_rows[..., :D])
             dq[:, :, start:end] = torch.bmm(d_scores, k_[:, :end, :D]).view(B * K, -1, end - start, D)

@@ -111,12 +111,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, pa
                  for group, places, own in zip(groups, pack.groups, memos, strict=True)]  # each (n, H, L, D)
         y = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in parts])            # (padded tokens, H, D)
         return fused.Scattered.apply(y, pack.back).transpose(0, 1)[None]                 # (1, H, S, D)
-    groups, whole = q.shape[1] // k.shape[1], window is None or window >= q.shape[2]
-    if whole and q.dtype == torch.bfloat16 and q.device.type == "cpu":
-        return fused.CausalAttention.apply(q, k, v, scale, memo) if fused.usable(q) else fused.causal_attention(q, k, v, scale)[0]
+    if fused.attends_blockwise(q.dtype, q.device, window, q.shape[2]):
+        return fused.CausalAttention.apply(q, k, v, scale, memo)
+    groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    if whole:
+    if window is None or window >= q.shape[2]:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
     position = torch.arange(q.shape[2], device=q.device)
     distance = position[:, None] - position[None, :]

@@ -212,16 +212,16 @@ class LayerCache:
         return self._prefill(q, k, v, scale, window) if self.cache.pieces else self._decode(q, k, v, scale, window)
 
     def _prefill(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
-        from model.fused import causal_attention
+        from model.fused import attends_blockwise, causal_attention
         groups, parts, begin = q.shape[1] // k.shape[1], [], 0
         for piece in self.cache.pieces:
             new, end = slice(begin, begin + piece.length), piece.start + piece.length
             begin += piece.length
             self.prefix_k[piece.slot, :, :, piece.start:end] = k[0, :, new].transpose(1, 2)
             self.prefix_v[piece.slot, :, piece.start:end] = v[0, :, new]
-            if q.dtype == torch.bfloat16 and q.device.type == "cpu" and (window is None or window >= end):
-                parts.append(causal_attention(q[:, :, new], None, self.prefix_v[piece.slot, :, :end][None], scale,
-                                              keys=self.prefix_k[piece.slot, :, :, :end][None])[0])
+            if attends_blockwise(q.dtype, q.device, window, end):
+                stored = self.prefix_k[piece.slot, :, :, :end][None], self.prefix_v[piece.slot, :, :end][None]
+                parts.append(causal_attention(q[:, :, new], *stored, scale)[0])
                 continue
             mask = self.cache.prefill_mask(piece, window)
             if piece.start == 0:

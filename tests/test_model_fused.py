@@ -117,8 +117,8 @@ def test_blockwise_attention_of_grouped_heads_behind_tokens_in_a_cache(heads, kv
     exact = F.scaled_dot_product_attention(q.double(), *(x.double().repeat_interleave(heads // kv_heads, dim=1) for x in (k, v)), is_causal=True)
     scores = q.double() @ k.double().repeat_interleave(heads // kv_heads, dim=1).transpose(2, 3) * D**-0.5
     log_sum = scores.masked_fill(torch.ones(T, T, dtype=torch.bool).triu(1), float("-inf")).logsumexp(-1)
-    for found in (fused.causal_attention(q[:, :, old:], k, v, D**-0.5),
-                  fused.causal_attention(q[:, :, old:], None, v, D**-0.5, keys=k.transpose(2, 3).contiguous())):
+    for found in (fused.causal_attention(q[:, :, old:], k.transpose(2, 3), v, D**-0.5),
+                  fused.causal_attention(q[:, :, old:], k.transpose(2, 3).contiguous(), v, D**-0.5)):
         assert (found[0].double() - exact[:, :, old:]).norm() <= 6e-3 * exact[:, :, old:].norm()       # bfloat16 rounds to 4e-3
         torch.testing.assert_close(found[1].double(), log_sum[:, :, old:], rtol=0, atol=1e-4)
 

@@ -1,6 +1,5 @@
 """The engine against plain full forward passes, and against itself under every change that must not matter."""
 
-import math
 import random
 import weakref
 
@@ -13,7 +12,6 @@ from model import save_model
 from sampler import Completion, generate
 from sampler.engine import Engine, Options
 from sampler.leads import shared_leads
-from sampler.packing import packed_linears
 from sampler.sampling import stream_key, uniforms
 from tests.model_tiny import CONFIGS, tiny_model
 
@@ -463,36 +461,6 @@ def test_the_models_mode_is_restored(model):
     generate(model, [[1]], max_new_tokens=1)
     assert model.training
     model.eval()
-
-
-def bf16_model():
-    return tiny_model(CONFIGS["qwen2.5-untied"] | {"vocab_size": 320}).bfloat16()
-
-
-@pytest.mark.parametrize(("dtype", "rounding"), [(torch.bfloat16, 0.1), (torch.float32, 1e-5)])
-def test_packed_weights_give_the_same_logits_up_to_rounding_and_leave_no_trace(dtype, rounding):
-    model = bf16_model().to(dtype)
-    with torch.no_grad():
-        ids = torch.arange(40)[None]
-        plain = model(ids)
-        with packed_linears(model) as packed:
-            torch.testing.assert_close(model(ids), plain, rtol=0, atol=rounding)  # bf16: 8 bits, logits of about 1
-        assert packed in (0, 22)  # 3 blocks of 7 and the head, where the processor has the operators
-        assert model(ids).equal(plain)
-    assert not any("forward" in vars(layer) for layer in model.modules())
-    plain, packed = (
-        generate(model, make_prompts(4), max_new_tokens=8, num_samples=2, pack_weights=pack) for pack in (False, True)
-    )
-    assert [len(c.ids) for c in plain[0]] == [len(c.ids) for c in packed[0]]
-
-
-def test_bf16_and_fp16_sample_without_nan_whatever_the_batch():
-    for dtype in (torch.bfloat16, torch.float16):
-        model = bf16_model().to(dtype)
-        for completions in generate(
-            model, make_prompts(6), max_new_tokens=6, num_samples=2, temperature=1.0, max_rows=5
-        ):
-            assert all(math.isfinite(c.logprob) and len(c.ids) == 6 for c in completions)
 
 
 @pytest.mark.slow

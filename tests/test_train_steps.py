@@ -56,6 +56,22 @@ def test_chunked_cross_entropy_is_cross_entropy(chunk, weighted):
         torch.testing.assert_close(mine, theirs)
 
 
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("wanted", [(True, False), (False, True)])
+def test_the_loss_takes_a_few_rows_at_a_time_and_only_the_gradient_that_is_wanted(dtype, rounding, wanted, monkeypatch):
+    monkeypatch.setattr("model.fused.PIECE", 40)            # two rows of 17 logits; chunks of 7, 7 and 1
+    torch.manual_seed(0)
+    inputs = [torch.randn(n, 6).to(dtype).requires_grad_(want) for n, want in zip((15, 17), wanted, strict=True)]
+    exact = [x.detach().double().requires_grad_(x.requires_grad) for x in inputs]
+    labels = torch.randint(0, 17, (15,))
+    chunked_cross_entropy(*inputs, labels, 7).backward()
+    F.cross_entropy(exact[0] @ exact[1].t(), labels, reduction="sum").backward()
+    for mine, truth in zip(inputs, exact, strict=True):
+        assert (mine.grad is None) == (truth.grad is None)
+        if truth.grad is not None:
+            assert (mine.grad.double() - truth.grad).norm() <= rounding * truth.grad.norm()
+
+
 def test_no_logits_of_more_than_one_chunk_ever_exist():
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -289,7 +305,7 @@ def test_an_out_that_cannot_be_written_is_refused_before_the_model_is_read(tmp_p
     (tmp_path / "file").write_text("in the way")
     assert train.main(["--model", str(tmp_path / "nothing"), "--data", "x.jsonl", "--out", str(tmp_path / "file" / "run")]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and f"{tmp_path / 'file'} is no folder" in error
+    assert error.count("\n") == 1 and f"cannot write there ({tmp_path / 'file'} is no folder)" in error
 
 
 def test_metrics_hold_one_record_a_step_with_the_fixed_fields(tmp_path):

@@ -1,4 +1,4 @@
-"""The base of a run: the dtype it is computed in, its weights (fresh ones for pre-training), and onto the device."""
+"""The base of a run: the dtype it is computed in, its weights (fresh ones for pre-training), onto the device, and what of it trains."""
 
 import os
 from pathlib import Path
@@ -37,10 +37,38 @@ def load_base(folder: str, precision: str = "auto") -> nn.Module:
 def place(model: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """Move to the device and cast the base; adapter weights keep their float32."""
     from lora import lora_parameters
+    from model.device import keep_freed_memory
+    if device.type == "cpu":
+        keep_freed_memory()
     adapter = {id(p) for p in lora_parameters(model).values()}
     for p in model.parameters():
         p.data = p.data.to(device=device, dtype=p.dtype if id(p) in adapter else dtype)
     return model
+
+
+def trained_parameters(config: TrainConfig, model: nn.Module) -> dict[str, nn.Parameter]:
+    """What trains, by name: all weights for pretrain, else the adapter's: `config.adapter`, the model's own, or a fresh one.
+
+    Raises:
+        ValueError: `config.adapter` has another rank, alpha or other targets than the settings.
+    """
+    from lora import apply_lora, load_adapter, lora_layers, lora_parameters, read_config
+    if config.stage == "pretrain":
+        return dict(model.requires_grad_(True).named_parameters())
+    if config.adapter:
+        stored = read_config(Path(config.adapter))
+        if (stored["r"], stored["lora_alpha"]) != (config.rank, config.alpha):
+            raise ValueError(f"--adapter {config.adapter} has rank {stored['r']} and alpha {stored['lora_alpha']}, not "
+                             f"{config.rank} and {config.alpha}; pass its own --rank and --alpha")
+        if set(stored["target_modules"]) != set(config.target_modules):
+            raise ValueError(f"--adapter {config.adapter} adapts {', '.join(stored['target_modules'])}, not "
+                             f"{', '.join(config.target_modules)}; pass its own --targets")
+        load_adapter(model, config.adapter)
+    elif not lora_layers(model):
+        apply_lora(model, config.rank, config.alpha, config.dropout, config.target_modules, seed=config.seed)
+    for layer in lora_layers(model).values():               # also those of an adapter that the model came with
+        layer.dropout = config.dropout
+    return lora_parameters(model)
 
 
 def weights_on(device: torch.device, model: nn.Module | None) -> int:

@@ -22,11 +22,14 @@ def sha256(path: Path) -> str:
 
 
 def refuse_unwritable(out: Path) -> None:
-    """ValueError unless the folder, or the nearest one above it that exists, is one to write in; nothing is made."""
+    """ValueError unless the folder, or the nearest one above it that exists, is one to write in.
+
+    Asks only: a run that is refused later has made nothing.
+    """
     nearest = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         found = "no folder" if not nearest.is_dir() else "not writable"
-        raise ValueError(f"--out {out}: {nearest} is {found}; choose another folder or change its rights")
+        raise ValueError(f"--out {out}: cannot write there ({nearest} is {found}); choose another folder or change its rights")
 
 
 def write_json(path: Path, value: dict) -> None:

@@ -133,7 +133,8 @@ def block_bytes(shape: Any, ranks: int, size: int, on_cpu: bool, blockwise: bool
     """Bytes that a token leaves in one block, not checkpointed, for its backward pass; `size` bytes a value, `ranks` of its adapters.
 
     Norms keep their input and give one; attention keeps q, k, v (key/value heads repeated, except by the `blockwise` attention
-    of bfloat16 on a CPU), its result twice and a number per head; the MLP keeps gate, up and their product. On a GPU the plain expressions keep more (model/fused.py).
+    of bfloat16 on a CPU), its result twice and a number per head; the MLP keeps gate, up and their product. On a GPU the plain
+    expressions keep more (model/fused.py).
     """
     E, F, Q = shape.hidden_size, shape.intermediate_size, shape.num_attention_heads * shape.head_dim
     norms = 2 * (2 * E * size + 4) + (0 if on_cpu else 2 * 4 * E)
@@ -149,6 +150,8 @@ def micro_batch_tokens(config: Any, longest: int) -> int:
 
 def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
     """Bytes by part on one process. One block's work and the loss are never there at one time: the larger counts."""
+    from model.fused import attends_blockwise
+
     size, wide, on_cpu = dtype.itemsize, max(dtype.itemsize, 4), device.type == "cpu"
     full, trained = config.stage == "pretrain", trained_weights(config, shape)
     ranks = config.rank * len(config.target_modules)
@@ -156,8 +159,7 @@ def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: tor
     tokens = micro_batch_tokens(config, longest)
     every, layers = config.gradient_checkpointing, shape.num_hidden_layers
     checkpointed = -(-layers // every) if every else 0
-    whole = all(shape.window(layer) is None or shape.window(layer) >= longest for layer in range(layers))
-    blockwise = on_cpu and dtype == torch.bfloat16 and whole
+    blockwise = all(attends_blockwise(dtype, device, shape.window(layer), longest) for layer in range(layers))
     memo = (Q * size + 4 * shape.num_attention_heads) * blockwise
     kept = checkpointed * (2 * E * size + ranks * size + memo) + (layers - checkpointed) * block_bytes(shape, ranks, size, on_cpu, blockwise)
     work = (3 + 3 * bool(checkpointed)) * F * size + 3 * E * size       # gate, up, product and their gradients

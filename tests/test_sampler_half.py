@@ -1,0 +1,59 @@
+"""The engine in half precision, and with packed weights."""
+
+import math
+
+import pytest
+import torch
+
+from model.transformer import Transformer
+from sampler import generate
+from sampler.packing import packed_linears
+from tests.model_tiny import CONFIGS, tiny_model
+from tests.test_sampler_engine import make_prompts
+
+
+def bf16_model():
+    return tiny_model(CONFIGS["qwen2.5-untied"] | {"vocab_size": 320}).bfloat16()
+
+
+@pytest.mark.parametrize("tokens", [40, 300])  # few rows take the packed weights, many the plain ones
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.bfloat16, 0.1), (torch.float32, 1e-5)])
+def test_packed_weights_give_the_same_logits_up_to_rounding_and_leave_no_trace(dtype, rounding, tokens):
+    model = bf16_model().to(dtype)
+    with torch.no_grad():
+        ids = torch.arange(tokens)[None]
+        plain = model(ids)
+        with packed_linears(model) as packed:
+            torch.testing.assert_close(model(ids), plain, rtol=0, atol=rounding)  # bf16: 8 bits, logits of about 1
+        assert packed in (0, 22)  # 3 blocks of 7 and the head, where the processor has the operators
+        assert model(ids).equal(plain)
+    assert not any("forward" in vars(layer) for layer in model.modules())
+    plain, packed = (
+        generate(model, make_prompts(4), max_new_tokens=8, num_samples=2, pack_weights=pack) for pack in (False, True)
+    )
+    assert [len(c.ids) for c in plain[0]] == [len(c.ids) for c in packed[0]]
+
+
+def test_bf16_and_fp16_sample_without_nan_whatever_the_batch():
+    for dtype in (torch.bfloat16, torch.float16):
+        model = bf16_model().to(dtype)
+        for completions in generate(
+            model, make_prompts(6), max_new_tokens=6, num_samples=2, temperature=1.0, max_rows=5
+        ):
+            assert all(math.isfinite(c.logprob) and len(c.ids) == 6 for c in completions)
+
+
+@pytest.mark.parametrize("name", ["qwen2.5-untied", "mistral-window"])
+@pytest.mark.parametrize("chunk", [7, 1024])
+def test_bf16_prefill_in_pieces_and_under_a_window_draws_what_whole_passes_say(name, chunk):
+    """The log-probability of what was drawn, against one pass in float32 over prompt and answer."""
+    wide = tiny_model(CONFIGS[name])
+    prompts = make_prompts(4, longest=50, shortest=30)
+    model = Transformer(wide.config)
+    model.load_state_dict(wide.state_dict())
+    for prompt, (completion,) in zip(prompts, generate(model.bfloat16(), prompts, max_new_tokens=4, prefill_chunk=chunk), strict=True):
+        ids = torch.tensor([prompt + completion.ids])
+        with torch.no_grad():
+            shares = wide(ids)[0, len(prompt) - 1:-1].log_softmax(-1)
+        expected = shares.gather(1, torch.tensor(completion.ids)[:, None]).mean()
+        assert abs(completion.logprob - float(expected)) < 0.05
