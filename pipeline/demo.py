@@ -35,8 +35,8 @@ class WorldSizes:
     test: tuple[int, int, int]          # labelled, unlabelled, heldout domains
 
 
-FULL = WorldSizes(tools=800, examples=1500, queries_per_round=400, rounds=3, validation=100, test=(120, 300, 60))
-DEMO = dataclasses.replace(FULL, validation=60, test=(100, 250, 50))      # fewer items to answer: the demo should take a quarter of an hour
+FULL = WorldSizes(tools=800, examples=1500, queries_per_round=800, rounds=3, validation=100, test=(120, 300, 60))
+DEMO = dataclasses.replace(FULL, queries_per_round=400, validation=60, test=(100, 250, 50))      # fewer queries and items: the demo should take a quarter of an hour
 QUICK = WorldSizes(tools=64, examples=96, queries_per_round=20, rounds=1, validation=20, test=(16, 28, 8))
 
 
