@@ -165,6 +165,27 @@ def paired_bootstrap(a: Sequence[float], b: Sequence[float], seed: int = 0, *, r
     return Comparison(difference, low, high, p_value, len(left), only_a, only_b)
 
 
+def over_clusters(a: Sequence[float], b: Sequence[float], clusters: Sequence[str], seed: int = 0, *, resamples: int = 10_000) -> dict:
+    """b minus a when whole clusters are drawn, not entries: what other clusters of entries (tools, documents) would change, too.
+
+    Returns {"n": clusters, "low", "high"}: the 95 % percentile interval of the mean over the entries of the drawn clusters (Field and
+    Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x).
+
+    Raises:
+        ValueError: the sequences differ in length, or there is no entry.
+    """
+    _same_length(a, b)
+    _same_length(a, clusters)
+    if not len(a):
+        raise ValueError("no entries to draw clusters of; give at least one")
+    names, member = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
+    sums = np.bincount(member, np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64))
+    sizes = np.bincount(member)
+    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    low, high = np.quantile(drawn @ sums / (drawn @ sizes), [0.025, 0.975])
+    return {"n": len(names), "low": float(low), "high": float(high)}
+
+
 def over_seeds(values: Sequence[float]) -> dict:
     """Mean, sample standard deviation and 95 % t-interval of one score over seeds; one seed has no interval."""
     n = len(values)

@@ -16,9 +16,9 @@ from statistics import fmean
 from typing import Any
 
 from data import world
-from data.schema import read_json, write_json, write_text
-from eval.exact import verdicts_of
-from eval.stats import Comparison, describe, over_seeds, paired_bootstrap, proportion
+from data.schema import Example, load_examples, read_json, write_json, write_text
+from eval.exact import test_set, verdicts_of
+from eval.stats import Comparison, describe, over_clusters, over_seeds, paired_bootstrap, proportion
 from pipeline.demo import FULL, QUICK, WorldSizes, world_settings, write_world
 from pipeline.funnel import by_votes, percent, totals, votes_table
 from pipeline.inputs import check_model
@@ -28,8 +28,8 @@ from pipeline.steps import Run, plan_steps, run_pipeline
 from tooldev import PAPER_EVOLVED, VARIANTS, home
 
 PAIRS = (("raw", "adaption"), ("raw", "invocation"), ("invocation", "invocation-adapted"), ("invocation-adapted", "joint"), ("joint", "last"))
-PAIRED = ("Paired over the same items (bootstrap interval, McNemar's exact p: what other items would change), then over the seeds' own differences (t-interval: "
-          "what other trainings would change, too):")
+PAIRED = ("Paired over the same items (bootstrap interval, McNemar's exact p: what other items would change), then over the tools that the items ask for (whole "
+          "tools drawn: what other tools would change), then over the seeds' own differences (t-interval: what other trainings would change, too):")
 TRAINED = [name for name in VARIANTS if name != "raw"]
 FRESH_SEEDS = 1_000_000         # further test items of seed K are drawn with seed FRESH_SEEDS + K
 
@@ -90,11 +90,16 @@ def run_seed(out: Path, model: str, sizes: WorldSizes, seed: int, variants: Sequ
 
 def ask_fresh(run: Run, seed: int, rounds: Sequence[str], fresh: int) -> None:
     """`fresh` further items of the unlabelled domains, less those that the run's test holds, for the joint model and the rounds."""
-    asked, place = {item.query for item in run.test}, run.out / f"fresh-{fresh}"
-    run.test = [item for item in world.test_items(0, fresh, 0, seed=FRESH_SEEDS + seed) if item.query not in asked]
+    place = run.out / f"fresh-{fresh}"
+    run.test = fresh_items(run.test, seed, fresh)
     for step in ("joint", *rounds):
         if not (place / step / "eval" / "summary.json").is_file():
             run.measure(step, None, place)
+
+
+def fresh_items(test: Sequence[Example], seed: int, fresh: int) -> list[Example]:
+    asked = {item.query for item in test}
+    return [item for item in world.test_items(0, fresh, 0, seed=FRESH_SEEDS + seed) if item.query not in asked]
 
 
 def steps_of(folder: Path) -> list[str]:
@@ -117,11 +122,13 @@ def collect(out: Path, seeds: Sequence[int], fresh: int = 0) -> str:
     parts = ["all", *dict.fromkeys(v["set"] for v in pooled["raw"])]
     compared = {(a, b, part): paired_bootstrap(right(pooled[a], part), right(pooled[b], part)) for a, b in _pairs(steps) for part in parts}
     folders = {step: [out / f"seed-{seed}" / step for seed in seeds] for step in steps} | {"last": [out / f"seed-{seed}" / steps[-1] for seed in seeds]}
-    spread = {(a, b, part): between_seeds(folders[a], folders[b], part) for a, b, part in compared}
+    tests = [item for seed in seeds for item in load_examples(out / f"seed-{seed}" / "data" / "test.jsonl")]
+    spread = {(a, b, part): {"over_tools": over_clusters(right(pooled[a], part), right(pooled[b], part), tools_asked(tests, part)),
+                             "over_seeds": between_seeds(folders[a], folders[b], part)} for a, b, part in compared}
     rounds = {step: [read_json(out / f"seed-{seed}" / step / "ledger.json") for seed in seeds] for step in rounds_of(steps)}
     record = {"seeds": list(seeds), "versions": versions(), "settings": begun,
               "scores": {step: {part: score(right(pooled[step], part)) | {"over_seeds": _per_seed(out, seeds, step, part)} for part in parts} for step in steps},
-              "comparisons": {f"{a} -> {b}": {part: compared[a, b, part].to_dict() | {"over_seeds": spread[a, b, part]} for part in parts}
+              "comparisons": {f"{a} -> {b}": {part: compared[a, b, part].to_dict() | spread[a, b, part] for part in parts}
                               for a, b in _pairs(steps)},
               "undecodable": {step: sum(v["outcome"] == "undecodable" for v in pooled[step]) for step in steps},
               "funnel": {step: totals(ledgers) for step, ledgers in rounds.items()},
@@ -148,6 +155,11 @@ def right(verdicts: Sequence[dict], part: str) -> list[bool]:
     return [v["outcome"] == "right" for v in verdicts if part in ("all", v["set"])]
 
 
+def tools_asked(items: Sequence[Example], part: str) -> list[str]:
+    """Item by item the tool it asks for: the first that the right answer calls, or the first on offer where none fits."""
+    return [item.calls[0].name if item.calls else item.tools[0].name for item in items if part in ("all", test_set(item))]
+
+
 def score(found: Sequence[bool]) -> dict:
     """Share of right items with its interval."""
     return proportion(sum(found), len(found)).to_dict() | {"items": len(found)}
@@ -164,9 +176,10 @@ def between_seeds(before: Sequence[Path], after: Sequence[Path], part: str) -> d
     return over_seeds([b - a for a, b in zip(*shares, strict=True)])
 
 
-def in_words(spread: dict) -> str:
-    """The end of a line: the difference over seeds, in points."""
-    return "" if spread["low"] is None else f"; over {spread['n']} seeds [{100 * spread['low']:+.1f}, {100 * spread['high']:+.1f}]"
+def in_words(spread: dict[str, dict]) -> str:
+    """The end of a line: the difference over tools and over seeds, in points; one seed has no interval."""
+    return "".join(f"; over {found['n']} {name.removeprefix('over_')} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
+                   for name, found in spread.items() if found["low"] is not None)
 
 
 def _per_seed(out: Path, seeds: Sequence[int], step: str, part: str) -> dict:
@@ -178,7 +191,7 @@ def _per_seed(out: Path, seeds: Sequence[int], step: str, part: str) -> dict:
 
 
 def _markdown(record: dict[str, Any], steps: Sequence[str], parts: Sequence[str], compared: dict[tuple[str, str, str], Comparison],
-              spread: dict[tuple[str, str, str], dict]) -> str:
+              spread: dict[tuple[str, str, str], dict[str, dict]]) -> str:
     lines = [f"Exact match in % over {len(record['seeds'])} seeds, pooled test items, 95% intervals (Wilson).", "",
              "| variant | " + " | ".join(f"{part} ({record['scores']['raw'][part]['items']})" for part in parts) + " | paper, BFCL overall |",
              "|---|" + "---|" * (len(parts) + 1)]
@@ -210,6 +223,10 @@ def _rounds(record: dict[str, Any]) -> list[str]:
 
 def _fresh(out: Path, seeds: Sequence[int], rounds: Sequence[str], fresh: int) -> tuple[dict[str, Any], list[str]]:
     """What the further items say of the rounds, alone and with the test's of the same domains: (record, lines of Markdown)."""
+    def asked(seed: int, both: bool) -> list[str]:
+        test = load_examples(out / f"seed-{seed}" / "data" / "test.jsonl")
+        return tools_asked(fresh_items(test, seed, fresh), "all") + (tools_asked(test, "unlabelled") if both else [])
+
     def items(step: str, seed: int, both: bool) -> list[bool]:
         further = right(verdicts_of(out / f"seed-{seed}" / f"fresh-{fresh}" / step / "eval"), "all")
         return further + (right(verdicts_of(out / f"seed-{seed}" / step / "eval"), "unlabelled") if both else [])
@@ -221,10 +238,12 @@ def _fresh(out: Path, seeds: Sequence[int], rounds: Sequence[str], fresh: int) -
         pooled = {step: [was_right for answers in by_seed for was_right in answers] for step, by_seed in found.items()}
         scores = {step: score(answers) for step, answers in pooled.items()}
         compared = {step: paired_bootstrap(pooled["joint"], pooled[step]) for step in rounds}
-        spread = {step: over_seeds([fmean(b) - fmean(a) for a, b in zip(found["joint"], found[step], strict=True)]) for step in rounds}
+        tools = [tool for seed in seeds for tool in asked(seed, both)]
+        spread = {step: {"over_tools": over_clusters(pooled["joint"], pooled[step], tools),
+                         "over_seeds": over_seeds([fmean(b) - fmean(a) for a, b in zip(found["joint"], found[step], strict=True)])} for step in rounds}
         title = f"{len(pooled['joint']):,} items" + ", the test's of these domains among them" * both
         lines += ["", f"| {title} | exact match |", "|---|---|", *(f"| {step.replace('-', ' ')} | {shown(cell)} |" for step, cell in scores.items()), "",
                   *("- " + describe(result, "joint", step) + in_words(spread[step]) for step, result in compared.items())]
         record["with the test's" if both else "further"] = {"scores": scores, "comparisons": {
-            f"joint -> {step}": result.to_dict() | {"over_seeds": spread[step]} for step, result in compared.items()}}
+            f"joint -> {step}": result.to_dict() | spread[step] for step, result in compared.items()}}
     return record, lines

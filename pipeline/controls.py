@@ -15,11 +15,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from data.schema import read_json, read_jsonl, write_json, write_text
+from data.schema import load_examples, read_json, read_jsonl, write_json, write_text
 from eval.exact import verdicts_of
-from eval.stats import Comparison, describe, paired_bootstrap
+from eval.stats import Comparison, describe, over_clusters, paired_bootstrap
 from evolution.config import CONTROLS
-from pipeline.ablation import PAIRED, between_seeds, in_words, right, score, shown
+from pipeline.ablation import PAIRED, between_seeds, in_words, right, score, shown, tools_asked
 from pipeline.funnel import by_votes, percent, totals, votes_table
 from pipeline.jobs import Job, run_jobs
 from pipeline.settings import RunSettings, versions
@@ -99,12 +99,15 @@ def collect(out: Path, seeds: list[Path], rounds: int, controls: list[str]) -> s
     parts = ["all", *dict.fromkeys(v["set"] for v in verdicts["joint"])]
     found = {name: {part: right(rows, part) for part in parts} for name, rows in verdicts.items()}
     compared = {(name, part): paired_bootstrap(found[name][part], found["the method"][part]) for name in ("joint", *controls) for part in parts}
-    spread = {(name, part): between_seeds([seed / places[name] for seed in seeds], [seed / last for seed in seeds], part) for name, part in compared}
+    tests = [item for seed in seeds for item in load_examples(seed / "data" / "test.jsonl")]
+    spread = {(name, part): {"over_tools": over_clusters(found[name][part], found["the method"][part], tools_asked(tests, part)),
+                             "over_seeds": between_seeds([seed / places[name] for seed in seeds], [seed / last for seed in seeds], part)}
+              for name, part in compared}
     record: dict[str, Any] = {
         "seeds": [seed.name for seed in seeds], "rounds": rounds, "versions": versions(),
         "scores": {name: {part: score(items) for part, items in cells.items()} for name, cells in found.items()},
         "funnel": {name: totals(rows) for name, rows in ledgers.items()},
-        "comparisons": {f"{name} -> the method, {part}": result.to_dict() | {"over_seeds": spread[name, part]} for (name, part), result in compared.items()},
+        "comparisons": {f"{name} -> the method, {part}": result.to_dict() | spread[name, part] for (name, part), result in compared.items()},
     }
     record["by votes"] = by_votes(ledgers["the method"])
     write_json(out / "controls.json", record)
@@ -114,7 +117,7 @@ def collect(out: Path, seeds: list[Path], rounds: int, controls: list[str]) -> s
 
 
 def _markdown(record: dict[str, Any], parts: list[str], compared: dict[tuple[str, str], Comparison],
-              spread: dict[tuple[str, str], dict]) -> str:
+              spread: dict[tuple[str, str], dict[str, dict]]) -> str:
     scores, rounds = record["scores"], record["rounds"]
     lines = [f"Exact match in % after {rounds} round{'s' * (rounds > 1)} over {len(record['seeds'])} seeds, pooled test items, 95% intervals (Wilson); "
              "a control takes the optimizer steps of the method's own rounds, and none where it accepted nothing.", "",

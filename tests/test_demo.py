@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -160,15 +161,19 @@ def test_an_ablation_compares_what_was_trained():
 
 
 def test_an_ablation_says_what_became_of_the_queries(uninterrupted, tmp_path):
+    asked = set()
     for seed in (0, 1):
         shutil.copytree(uninterrupted, tmp_path / f"seed-{seed}")
         run = Run(RunSettings(**json.loads((uninterrupted / "run.json").read_text())["settings"]), tmp_path / f"seed-{seed}")
         held = {item.id for item in run.test}
         ablation.ask_fresh(run, seed, ["round-1"], 4)
         answered = [v["id"] for v in verdicts_of(tmp_path / f"seed-{seed}" / "fresh-4" / "joint" / "eval")]
+        asked |= {item.calls[0].name if item.calls else item.tools[0].name for item in run.test}
         assert len(answered) == 4 and not held & {*answered} and all(name.startswith("unlabelled-test-") for name in answered)
     table = ablation.collect(tmp_path, [0, 1], fresh=4)
     assert "all: joint minus raw" in table and "Invo. w. Adaption" not in table       # that variant was not trained here
+    assert re.search(r"all: joint minus raw.*; over \d+ tools \[.*; over 2 seeds \[", table)
+    assert f"; over {len(asked)} tools [" in table[table.index("| 8 items"):table.index("items, the test's")] and len(asked) > 1
     assert "asked further items" in table and "over 2 seeds" in table[table.index("round-1 minus joint", table.index("further items")):]
     assert f"| {2 * 4} items |" in table and f"| {2 * (4 + SMALL.test[1])} items, the test's" in table
     ledger = json.loads((uninterrupted / "round-1" / "ledger.json").read_text())

@@ -1,5 +1,6 @@
 """Intervals and paired tests: known values, coverage, symmetry."""
 
+import math
 import random
 
 import pytest
@@ -9,6 +10,7 @@ from eval.stats import (
     describe,
     mcnemar,
     mean_interval,
+    over_clusters,
     over_seeds,
     paired_bootstrap,
     proportion,
@@ -68,6 +70,23 @@ def test_bootstrap_by_category_uses_the_weights_of_the_score():
     assert paired_bootstrap(a, b, 0, strata=strata, weights={"x": 0.25, "y": 0.75}).difference == 0.25
     with pytest.raises(ValueError, match="no weight"):
         paired_bootstrap(a, b, 0, strata=strata, weights={"x": 1.0})
+
+
+def test_entries_of_one_cluster_count_once():
+    rng = random.Random(2)
+    a, alone = [False] * 400, [str(i) for i in range(400)]
+    b = [rng.random() < 0.5 for _ in range(400)]
+    entries, items = over_clusters(a, b, alone), paired_bootstrap(a, b)
+    assert entries["n"] == 400 and (entries["low"], entries["high"]) == (pytest.approx(items.low, abs=0.01), pytest.approx(items.high, abs=0.01))
+    whole = [i % 20 < 10 for i in range(400)]                              # the entries of a cluster agree: 20 clusters, not 400 entries
+    clustered, expected = over_clusters(a, whole, [str(i % 20) for i in range(400)]), 1.96 * math.sqrt(0.25 / 20)
+    assert clustered["n"] == 20 and clustered["high"] - clustered["low"] == pytest.approx(2 * expected, rel=0.15)
+    one, uneven = over_clusters([0, 0], [1, 1], ["x", "x"]), over_clusters([0] * 10, [1] * 9 + [0], ["big"] * 9 + ["small"])
+    assert (one["low"], one["high"]) == (1.0, 1.0) and (uneven["low"], uneven["high"]) == (0.0, 1.0)
+    with pytest.raises(ValueError, match="same entries"):
+        over_clusters([1], [1], [])
+    with pytest.raises(ValueError, match="no entries"):
+        over_clusters([], [], [])
 
 
 def test_seeds_and_means():
