@@ -388,12 +388,11 @@ def run_round(config: RoundConfig, model: Any = None, tokenizer: Any = None, *, 
     require_start(Path(config.run), config.round)
     if config.stop_when:
         refuse_stopped(Path(config.run), config.round)
+    work, identity = open_round(config, model, tokenizer, generate, progress)
     if plan_only:
-        work = seat_model(open_round(config, model, tokenizer, generate, progress)[0])
-        work.say("\n".join(work.plan()))
+        work.say("\n".join(seat_model(work).plan()))
         return {}
-    with held(Path(config.run) / f"round-{config.round}", rank):
-        work, identity = open_round(config, model, tokenizer, generate, progress)
+    with held(work.folder, rank):
         claim(work.folder, identity, rank)
         if round_is_done(work.folder):
             work.say(f"{work.folder} is complete; nothing to do")
@@ -440,7 +439,13 @@ def finish_round(work: Round, evaluate: Callable[[Any, Any], dict[str, Any]] | N
 
 def open_round(config: RoundConfig, model: Any, tokenizer: Any, generate: Any,
                progress: bool) -> tuple[Round, dict[str, Any]]:
-    """Check the inputs and lay out the work -> (the round, what makes it this one); nothing is generated or written."""
+    """Check the inputs and lay out the work -> (the round, what makes it this one); nothing is generated or written.
+
+    A base that is not handed in is checked by its files' headers, so that a damaged one leaves no folder behind.
+    """
+    if model is None:
+        from model import load_model
+        load_model(config.model, device="meta")
     run, rank, size = Path(config.run), int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     start = require_start(run, config.round)
     folder = run / f"round-{config.round}"

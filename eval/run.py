@@ -60,11 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int | None:
-    """Generate what is missing, then score."""
+    """Generate what is missing, then score; nothing is made before the data and the model were read."""
     from model import load_tokenizer
     from model.chat import render
+    from training.checkpoints import refuse_unwritable
 
     out = Path(args.out)
+    refuse_unwritable(out)
     benchmark = load(args.bench, args.data)
     wanted = prompts(benchmark, args)
     tokenizer = load_tokenizer(args.model)
@@ -131,7 +133,6 @@ def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[st
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    folder.mkdir(parents=True, exist_ok=True)
     rank, world_size = place_in_world()
     device, names = device_of(args.device), {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
     dtype, adapter = compute_dtype(args.precision, device), args.adapter and adapter_folder(args.adapter)
@@ -139,6 +140,7 @@ def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[st
     if adapter:
         load_adapter(model, adapter)
     model.eval()
+    folder.mkdir(parents=True, exist_ok=True)
     generate_share(model, ids, folder, item_ids=item_ids, dist_rank=rank, world_size=world_size,
                    about={"model": fingerprint(args.model, adapter), "precision": names[dtype]},
                    max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=args.seed,

@@ -1,6 +1,7 @@
 """Tables and figures, the download command, and the generating command with a tiny model."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,6 +166,22 @@ def test_eval_killed_and_typed_again_ends_with_the_same_files(tmp_path, tiny_fol
     assert run_module(eval.run, [*command, str(tmp_path / "killed")]) == 0
     for name in ("answers.jsonl", "verdicts.jsonl", "summary.json"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("wrong", ["model", "out"])
+def test_eval_refuses_before_it_makes_anything(tmp_path, tiny_folder, wrong, capsys):
+    base, out = tmp_path / "base", tmp_path / "out"
+    shutil.copytree(tiny_folder, base)
+    if wrong == "model":
+        with open(base / "model.safetensors", "r+b") as file:
+            file.truncate(100)
+    else:
+        tmp_path.joinpath("file").write_text("in the way")
+        out = tmp_path / "file" / "out"
+    command = ["--bench", "bfcl", "--data", str(bfcl_folder(tmp_path / "data")), "--model", str(base), "--out", str(out)]
+    assert run_module(eval.run, command) == 2 and not out.exists()
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and (str(base / "model.safetensors") if wrong == "model" else "cannot write there") in error
 
 
 def test_cuda_is_each_processes_own(monkeypatch):

@@ -369,6 +369,17 @@ def test_the_command_line_says_what_is_wrong_in_one_line(config, tmp_path, capsy
     assert (asked.early, asked.seed, asked.model, asked.train["max_length"]) == (True, 3, config.model, 4096)
 
 
+@pytest.mark.parametrize("broken", ["queries", "base"])
+def test_broken_input_leaves_no_folder_of_a_round(config, broken, capsys):
+    write_json(f"{config.run}/run.json", {"model": config.model, "evolve": dataclasses.asdict(config)})
+    damaged = Path(config.queries if broken == "queries" else f"{config.model}/model.safetensors")
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    assert main(["--round", "1", "--run", config.run]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and str(damaged) in error
+    assert not Path(config.run, "round-1").exists()
+
+
 def test_settings_that_do_not_change_the_result_may_change(config):
     first, _, _ = run(config)
     again, _, _ = run(dataclasses.replace(config, train={**config.train, "threads": 1}, max_rows=7))
