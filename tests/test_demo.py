@@ -106,6 +106,35 @@ def test_the_same_seed_gives_the_same_report_also_where_it_is_killed_on_the_way(
     assert report_without_times(out) == report_without_times(uninterrupted)
 
 
+def test_train_py_with_nothing_else_trains_the_embedded_model(tmp_path):
+    """From another folder, as `torchrun train.py`: it says what it takes, plans, trains, and is stopped here after two steps."""
+    job = subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", str(ROOT / "train.py")],
+                           cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+    said = []
+    for line in job.stderr:
+        said.append(line)
+        if line.startswith("step 00002/"):
+            job.terminate()                                             # torchrun ends its processes, too
+    job.wait()
+    text = "".join(said)
+    assert "no --model and no --data: the embedded model on the generated tool world" in text and "time, estimated" in text
+    assert "step 00002/" in text and "done:" not in text, text
+    assert {path.name for path in (tmp_path / "runs/train").iterdir()} == {"config.json", "metrics.jsonl"}
+
+
+def test_evolve_py_with_a_round_only_makes_it_in_the_newest_run(uninterrupted, tmp_path):
+    """From the folder that holds runs/, as `python evolve.py --round 1`: the same round as in the demo."""
+    run = tmp_path / "runs" / "demo"
+    shutil.copytree(uninterrupted, run)
+    shutil.rmtree(run / "round-1")
+    job = subprocess.run([sys.executable, str(ROOT / "evolve.py"), "--round", "1"], cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"},
+                         capture_output=True, text=True)
+    assert job.returncode == 0, job.stderr[-2000:]
+    assert "run: runs/demo (the newest)" in job.stderr
+    for name in ("accepted.jsonl", "rejected.jsonl", "adapter/adapter_model.safetensors"):
+        assert (run / "round-1" / name).read_bytes() == (uninterrupted / "round-1" / name).read_bytes(), name
+
+
 def test_another_setting_on_the_same_folder_is_refused_by_name(uninterrupted, capsys):
     assert tooldev.main(["demo", "--quick", "--out", str(uninterrupted), "--seed", "7"]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]

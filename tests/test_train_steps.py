@@ -289,7 +289,7 @@ def test_flags_are_the_fields_and_nothing_given_means_the_tiny_model(capsys):
     config = parse_config(["--model", "m", "--data", "d", "--no-packing", "--learning-rate", "0.5"])
     assert (config.packing, config.learning_rate, config.global_batch_size, config.rank) == (False, 0.5, 64, 16)
     config = parse_config(["--seed", "3"])
-    assert config.model == "model/tiny" and config.learning_rate == TINY_SETTINGS["learning_rate"]
+    assert config.model == str(ROOT / "model" / "tiny") and config.learning_rate == TINY_SETTINGS["learning_rate"]
     assert "no --model and no --data" in capsys.readouterr().err
 
 

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tooldev import Lora, Sft
+from tooldev import Lora, Sft, home
 
 STAGES = ("pretrain", "adaption", "invocation", "joint", "evolve")
 PRECISIONS = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}     # torch's names of them
-TINY_MODEL = "model/tiny"
 PATHS = ("model", "adapter", "data", "validation")
 LOGITS = 2**25                  # of one chunk of the loss: 64 MiB in half precision, and on a GPU 128 MiB more for the softmax
 # With no --data: settings that suit a model of a few million weights, not the paper's backbones (reason in LOG.md).
@@ -34,7 +33,7 @@ class TrainConfig:
     """One run. Defaults marked (paper) are those of section 4.1; the paper does not state the others, so they are ours."""
 
     stage: str = option("joint", "what the rows teach", choices=STAGES)
-    model: str = option(TINY_MODEL, "folder of the base: config.json, tokenizer, safetensors (pretrain: fresh without)")
+    model: str = option(str(home("model", "tiny")), "folder of the base: config.json, tokenizer, safetensors (pretrain: fresh without)")
     adapter: str = option("", "adapter to go on from, in PEFT's layout; empty: a fresh one")
     data: str = option("", "JSONL of tools (adaption), examples (invocation, joint, evolve), {messages} or {text} "
                            "(pretrain); empty: the generated tool world")

@@ -50,8 +50,10 @@ class Plan:
     def lines(self) -> list[str]:
         """The plan as it is printed."""
         rate = matmul_rate(self.device, self.dtype)
+        hours = self.hours(MATMUL_SHARE * rate)
+        time_words = f"{hours:.2f} h" if hours >= 0.1 else f"{60 * hours:.1f} min"
         return [*self.what_and_memory(),
-                f"time, estimated: {self.hours(MATMUL_SHARE * rate):.2f} h ({self.flops:.2e} flops at half of the matmul rate just timed, "
+                f"time, estimated: {time_words} ({self.flops:.2e} flops at half of the matmul rate just timed, "
                 f"{self.world_size} x {rate / 1e9:,.0f} GFLOP/s)"]
 
     def refuse_what_cannot_fit(self) -> None:
