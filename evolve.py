@@ -148,7 +148,7 @@ class Round:
                           item_ids=[name for name, _ in items], vocab_size=self.tokenizer.vocab_size,
                           banned_ids=special, on_item=item_ended, max_prompt_tokens=self.max_length,
                           cache_gb=self.config.cache_gb or None, max_rows=self.config.max_rows,
-                          compile_decode=self.config.compile_decode,
+                          pack_weights=self.config.pack_weights, compile_decode=self.config.compile_decode,
                           progress=self.say is not hush and (words or True), **early)
 
     def words(self, part: int, parts: int) -> str:

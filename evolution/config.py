@@ -6,7 +6,8 @@ from typing import Any, Self
 
 INITS = ("previous", "joint", "base")
 CONTROLS = ("none", "labelled_only", "one_sample", "no_rules", "random_tool")
-FREE = ("run", "model", "queries", "labelled", "validation", "guard", "stop_when", "cache_gb", "max_rows", "compile_decode")   # paths (their contents count), pace
+FREE = ("run", "model", "queries", "labelled", "validation", "guard", "stop_when", "cache_gb", "max_rows", "pack_weights",
+        "compile_decode")                                                                    # paths (their contents count), pace
 
 
 def option(default: Any, help: str, **more: Any) -> Any:
@@ -56,6 +57,7 @@ class RoundConfig:
                              "that was killed begins anew, so that restarts end the same; in fp32 every query is kept")
     cache_gb: float = option(0.0, "memory for keys and values while sampling, in 10^9 bytes; 0: half of what is free, 80% on a GPU")
     max_rows: int = option(256, "samples decoded at once")
+    pack_weights: bool = option(False, "on a CPU: decode faster, with a second copy of the weights")
     compile_decode: bool = option(False, "torch.compile the decode pass: faster on a GPU, after a minute of compiling")
 
     def __post_init__(self) -> None:

@@ -136,7 +136,7 @@ def tiny_folder(tmp_path_factory):
 @pytest.mark.parametrize(("bench", "make", "count"), [("bfcl", bfcl_folder, 14), ("apibank", apibank_folder, 5), ("teval", teval_folder, 5)])
 def test_eval_generates_scores_and_resumes_to_the_same_files(tmp_path, tiny_folder, bench, make, count, capsys):
     data = make(tmp_path / "data")
-    command = ["--bench", bench, "--data", str(data), "--model", str(tiny_folder), "--max-new-tokens", "4", "--out"]
+    command = ["--bench", bench, "--data", str(data), "--model", str(tiny_folder), "--max-new-tokens", "4", "--precision", "fp32", "--out"]
     assert run_module(eval.run, [*command, str(tmp_path / "a")]) == 0
     answers = records(tmp_path / "a" / "answers.jsonl")
     assert len(answers) == count and len(records(tmp_path / "a" / "verdicts.jsonl")) == count
@@ -145,7 +145,7 @@ def test_eval_generates_scores_and_resumes_to_the_same_files(tmp_path, tiny_fold
     for path in (tmp_path / "a" / "generation").iterdir():                                 # as if killed in the middle of a line
         content = path.read_bytes()
         (torn / path.name).write_bytes(content[:len(content) * 2 // 3])
-    assert run_module(eval.run, [*command, str(tmp_path / "b")]) == 0
+    assert run_module(eval.run, [*command, str(tmp_path / "b"), "--pack-weights"]) == 0       # sets the pace only, in float32
     for name in ("answers.jsonl", "verdicts.jsonl", "summary.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     assert run_module(eval.run, [*command, str(tmp_path / "a"), "--temperature", "1"]) == 2 and "temperature" in capsys.readouterr().err

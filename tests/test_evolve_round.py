@@ -416,8 +416,10 @@ def test_while_it_samples_a_round_says_how_far_it_is_and_what_passes(tmp_path):
     tokenizer, said = load_tokenizer(config.model), []
     dice = Dice(tokenizer)
 
-    def generate(model, prompts, *, progress, compile_decode, **options):
-        assert compile_decode is False
+    config = dataclasses.replace(config, pack_weights=True)
+
+    def generate(model, prompts, *, progress, pack_weights, compile_decode, **options):
+        assert (pack_weights, compile_decode) == (True, False)
         dice.generate(model, prompts, **options)
         said.append(progress() if callable(progress) else progress)
 
