@@ -27,7 +27,7 @@ from pipeline.settings import RunSettings, versions, writable
 from pipeline.steps import Run, plan_steps, run_pipeline
 from tooldev import PAPER_EVOLVED, VARIANTS, home
 
-PAIRS = (("raw", "adaption"), ("raw", "invocation"), ("invocation", "invocation-adapted"), ("invocation-adapted", "joint"), ("joint", "last"))
+PAIRS = (("raw", "adaption"), ("raw", "invocation"), ("invocation", "invocation-adapted"), ("invocation-adapted", "joint"), ("joint", "last"), ("invocation", "last"))
 PAIRED = ("Paired over the same items (bootstrap interval, McNemar's exact p: what other items would change), then over the tools that the items ask for (whole "
           "tools drawn: what other tools would change), then over the seeds' own differences (t-interval: what other trainings would change, too):")
 TRAINED = [name for name in VARIANTS if name != "raw"]
@@ -144,9 +144,9 @@ def collect(out: Path, seeds: Sequence[int], fresh: int = 0) -> str:
 
 def _pairs(steps: Sequence[str]) -> list[tuple[str, str]]:
     rounds = rounds_of(steps)
-    pairs = [pair for pair in PAIRS if set(pair) <= {*steps, "last"}]
+    pairs = [pair for pair in PAIRS if set(pair) <= {*steps, *(["last"] if rounds else [])}]
     if "joint" in steps and "invocation-adapted" not in steps:
-        pairs.insert(-1, ("raw", "joint"))
+        pairs.insert(pairs.index(("joint", "last")) if rounds else len(pairs), ("raw", "joint"))
     return [*pairs, *zip(["joint", *rounds[:-1]], rounds)]
 
 

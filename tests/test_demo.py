@@ -184,6 +184,8 @@ def test_an_ablation_takes_several_bases_each_in_a_folder_of_its_own(jobs, tmp_p
 
 def test_an_ablation_compares_what_was_trained():
     assert ablation._pairs(["raw", "invocation"]) == [("raw", "invocation")]
+    assert ablation._pairs(["raw", "joint"]) == [("raw", "joint")]                       # without rounds there is no last one
+    assert {("joint", "last"), ("invocation", "last")} < {*ablation._pairs(["raw", "invocation", "joint", "round-1"])}
     assert ("raw", "joint") in ablation._pairs(["raw", "adaption", "joint", "round-1"])
     assert ("raw", "joint") not in ablation._pairs(["raw", "adaption", "invocation-adapted", "joint"])
 
