@@ -36,7 +36,7 @@ class WorldSizes:
 
 
 FULL = WorldSizes(tools=800, examples=1500, queries_per_round=800, rounds=3, validation=100, test=(120, 300, 60))
-DEMO = dataclasses.replace(FULL, queries_per_round=400, validation=60, test=(100, 250, 50))      # fewer queries and items: the demo should take a quarter of an hour
+DEMO = dataclasses.replace(FULL, queries_per_round=320, validation=60, test=(100, 250, 50))      # fewer queries and items: the demo should take a quarter of an hour
 QUICK = WorldSizes(tools=64, examples=96, queries_per_round=20, rounds=1, validation=20, test=(16, 28, 8))
 
 
