@@ -70,6 +70,7 @@ from evolution.state import (
     wait_until,
 )
 from sampler.consistency import early_decision
+from tooldev import one_line
 from training.base import load_base
 from training.config import TrainConfig
 from training.processes import LostProcess, hush, tell
@@ -441,13 +442,15 @@ def open_round(config: RoundConfig, model: Any, tokenizer: Any, generate: Any,
                progress: bool) -> tuple[Round, dict[str, Any]]:
     """Check the inputs and lay out the work -> (the round, what makes it this one); nothing is generated or written.
 
-    A base that is not handed in is checked by its files' headers, so that a damaged one leaves no folder behind.
+    A base that is not handed in is checked by its files' headers, the adapter on it by its files, so that a damaged one leaves no
+    folder behind.
     """
-    if model is None:
-        from model import load_model
-        load_model(config.model, device="meta")
     run, rank, size = Path(config.run), int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     start = require_start(run, config.round)
+    if model is None:
+        from lora import load_adapter
+        from model import load_model
+        load_adapter(load_model(config.model, device="meta"), start)
     folder = run / f"round-{config.round}"
     guard = load_guard(config.guard)
     queries = choose_queries(load_queries(config.queries), config) if config.control != "labelled_only" else []
@@ -496,7 +499,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         return 130
     except (ValueError, OSError, LostProcess) as err:
-        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
+        print(f"error: {one_line(err)}", file=sys.stderr)
         return 2
     return 0
 

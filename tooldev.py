@@ -12,6 +12,7 @@ is `pipeline.steps.run_pipeline`. This module imports nothing of ours at the top
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import sys
 from dataclasses import dataclass
@@ -107,6 +108,12 @@ COMMANDS = {
 }
 
 
+ADVICE = {errno.ENOENT: "check the path, or choose another", errno.EACCES: "change its rights, or choose another path",
+          errno.EROFS: "choose a folder that can be written to", errno.ENOTDIR: "a file is where a folder is wanted: choose another path",
+          errno.EEXIST: "a file is where a folder is wanted: choose another path", errno.EISDIR: "a folder is where a file is wanted: choose another path",
+          errno.ENOSPC: "make room on the disk; the same command goes on from here"}
+
+
 def make_parser(command: str | None) -> argparse.ArgumentParser:
     """The parser; only the named command's module is imported."""
     parser = argparse.ArgumentParser(prog="tooldev.py", description=__doc__.split("\n\n")[0], epilog="`tooldev.py COMMAND --help` "
@@ -138,9 +145,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message without line breaks; operating-system errors name their file."""
+    """An error's message without line breaks; operating-system errors name their file and say what to do."""
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
+        return f"{error.filename}: {error.strerror}; {ADVICE.get(error.errno, 'choose another path')}"
     return " ".join(str(error).split()) or type(error).__name__
 
 

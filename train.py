@@ -24,6 +24,7 @@ from data.batching import MicroBatch, pack, share, step_rows
 from data.tasks import IGNORE_INDEX, OBJECTIVES, Row
 from lora import copy_companions, save_adapter
 from model.fused import pieces
+from tooldev import one_line
 from training.base import compute_dtype, load_model_for, model_config, place, trained_parameters, weights_on
 from training.checkpoints import Checkpoints, append_from, mark_done, refuse_unwritable, write_json
 from training.config import TrainConfig, TrainResult, parse_config
@@ -483,7 +484,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run_training(parse_config(argv, __doc__.splitlines()[0]))
     except (ValueError, OSError) as error:
-        tell_error(f"error: {error}")
+        tell_error(f"error: {one_line(error)}")
         return 2
     except LostProcess as error:
         tell(f"error: {error}; the same command resumes")

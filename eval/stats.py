@@ -169,7 +169,7 @@ def over_clusters(a: Sequence[float], b: Sequence[float], clusters: Sequence[str
     """b minus a when whole clusters are drawn, not entries: what other clusters of entries (tools, documents) would change, too.
 
     Returns {"n": clusters, "low", "high"}: the 95 % percentile interval of the mean over the entries of the drawn clusters (Field and
-    Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x).
+    Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x); None for both where there is one cluster.
 
     Raises:
         ValueError: the sequences differ in length, or there is no entry.
@@ -179,6 +179,8 @@ def over_clusters(a: Sequence[float], b: Sequence[float], clusters: Sequence[str
     if not len(a):
         raise ValueError("no entries to draw clusters of; give at least one")
     names, member = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
+    if len(names) == 1:
+        return {"n": 1, "low": None, "high": None}
     sums = np.bincount(member, np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64))
     sizes = np.bincount(member)
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)

@@ -29,7 +29,9 @@ def load_tokenizer(path: str | Path) -> "Tokenizer":
         return SentencePieceTokenizer(path / "tokenizer.model")
     if (path / "tokenizer.json").is_file():
         return JsonTokenizer(path / "tokenizer.json")
-    raise FileNotFoundError(f"{path}: neither tokenizer.json nor tokenizer.model")
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such folder; a model is a folder with config.json, safetensors weights and a tokenizer")
+    raise FileNotFoundError(f"{path}: neither tokenizer.json nor tokenizer.model; copy the one that came with the weights there")
 
 
 class Tokenizer(ABC):

@@ -51,9 +51,8 @@ def main(args: argparse.Namespace) -> int:
     out, sizes = Path(args.out), QUICK if args.quick else FULL
     for model in args.model or ():
         check_model(model)
-    writable(out)
-    if args.seeds < 1 or args.jobs < 1:
-        raise ValueError(f"--seeds {args.seeds} and --jobs {args.jobs} must be 1 or more")
+    if args.seeds < 1 or args.jobs < 1 or args.first_seed < 0:
+        raise ValueError(f"--seeds {args.seeds} and --jobs {args.jobs} must be 1 or more, --first-seed {args.first_seed} 0 or more")
     models, seeds = args.model or [str(home("model", "tiny"))], range(args.first_seed, args.first_seed + args.seeds)
     places = [out] if len(models) == 1 else [out / Path(model).resolve().name for model in models]
     if len(set(places)) < len(places):
@@ -62,6 +61,7 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"--fresh {args.fresh} must be 0 or more")
     if args.fresh and "joint" not in args.variants:
         raise ValueError("--fresh asks joint and the rounds, which --variants leaves out; add joint to it")
+    writable(out)
     if args.one_seed:
         run_seed(out, models[0], sizes, args.first_seed, args.variants, args.fresh)
         return 0
@@ -177,7 +177,7 @@ def between_seeds(before: Sequence[Path], after: Sequence[Path], part: str) -> d
 
 
 def in_words(spread: dict[str, dict]) -> str:
-    """The end of a line: the difference over tools and over seeds, in points; one seed has no interval."""
+    """The end of a line: the difference over tools and over seeds, in points; one of them has no interval."""
     return "".join(f"; over {found['n']} {name.removeprefix('over_')} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
                    for name, found in spread.items() if found["low"] is not None)
 

@@ -369,10 +369,10 @@ def test_the_command_line_says_what_is_wrong_in_one_line(config, tmp_path, capsy
     assert (asked.early, asked.seed, asked.model, asked.train["max_length"]) == (True, 3, config.model, 4096)
 
 
-@pytest.mark.parametrize("broken", ["queries", "base"])
+@pytest.mark.parametrize("broken", ["queries", "base", "adapter"])
 def test_broken_input_leaves_no_folder_of_a_round(config, broken, capsys):
     write_json(f"{config.run}/run.json", {"model": config.model, "evolve": dataclasses.asdict(config)})
-    damaged = Path(config.queries if broken == "queries" else f"{config.model}/model.safetensors")
+    damaged = Path({"queries": config.queries, "base": f"{config.model}/model.safetensors", "adapter": f"{config.run}/joint/adapter/adapter_model.safetensors"}[broken])
     damaged.write_bytes(damaged.read_bytes()[:-10])
     assert main(["--round", "1", "--run", config.run]) == 2
     error = capsys.readouterr().err

@@ -19,7 +19,7 @@ ALLOWED = {
     "training": {"training", "data", "tooldev"},
     "train": {"train", "training", "tooldev", "data", "lora", "model"},
     "evolution": {"evolution", "data", "sampler"},
-    "evolve": {"evolve", "evolution", "training", "data", "sampler"},
+    "evolve": {"evolve", "evolution", "training", "data", "sampler", "tooldev"},
     "pipeline": {"pipeline", "data", "eval", "tooldev", "lora", "model", "training", "sampler", "train", "evolve", "evolution"},
 }
 RUN_TIME = {"torch", "safetensors", "tokenizers", "sentencepiece", "numpy"}
