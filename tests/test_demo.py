@@ -99,6 +99,7 @@ def test_the_same_seed_gives_the_same_report_also_where_it_is_killed_on_the_way(
         job.send_signal(signal.SIGKILL)
         job.wait()
         assert not (out / "report.json").exists()
+    out = out.rename(tmp_path / "moved")
     job = small_demo(out)
     errors = job.communicate(timeout=240)[1]
     assert job.returncode == 0, errors[-2000:]

@@ -6,6 +6,7 @@ train.Trainer. How files survive a kill: checkpoints.py.
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from training.checkpoints import fault, sha256
-from training.config import TrainConfig, TrainResult
+from training.config import PATHS, TrainConfig, TrainResult
 
 
 def snapshot(trainer: Any) -> tuple[dict[str, Tensor], dict]:
@@ -86,11 +87,18 @@ def refuse_other_settings(config: TrainConfig, data: str | None = None) -> None:
     begun = {field.name: old.get(field.name, field.default) for field in dataclasses.fields(config)}      # older than a setting: its default
     if begun["loss_chunk"] == 1024 and not config.loss_chunk:      # the default, before it went by vocabulary: the same sum in other pieces
         begun["loss_chunk"] = 0
-    changed = [f"--{name.replace('_', '-')} was {begun[name]!r}, now {value!r}" for name, value in config.identity().items() if begun[name] != value]
+    changed = [f"--{name.replace('_', '-')} was {begun[name]!r}, now {value!r}" for name, value in config.identity().items()
+               if begun[name] != value and not (name in PATHS and _moved_along(begun, config, name))]
     if data and old.get("data_sha256", data) not in (data, None):
         raise ValueError(f"{config.out} was begun with another content of --data {config.data}; use a new --out to train on what it holds now")
     if changed:
         raise ValueError(f"{config.out} was begun with other settings: {'; '.join(changed)}; use a new --out or those settings")
+
+
+def _moved_along(begun: dict[str, Any], config: TrainConfig, name: str) -> bool:
+    """Whether a path is the one that the run was begun with, seen from --out: of a run's folder that was moved or copied."""
+    before, now = begun[name], getattr(config, name)
+    return bool(before and now) and os.path.relpath(before, begun["out"]) == os.path.relpath(now, config.out)
 
 
 def finished(config: TrainConfig) -> TrainResult | None:
