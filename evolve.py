@@ -288,7 +288,7 @@ class Round:
         """Everything that repeats the benchmark: dropped, or (--overlaps list) kept and told."""
         dropped = [{"id": line["id"], "in": line["stage"], "reason": line["reason"], "detail": line["detail"]}
                    for line in rejected if line["reason"].startswith("contaminated")]
-        return [*self.overlaps, *dropped, *compared(self.guard, "accepted", accepted)[1]]
+        return [*self.overlaps, *dropped, *self.guard.compare("accepted", accepted)[1]]
 
     # -- training (Eq. 6) --
 
@@ -356,13 +356,6 @@ class Round:
     def probe(self) -> dict[str, Any] | None:
         """The fixed probe set under the weights that the model has now."""
         return probe(self.write, by_hash(self.labelled, "probe")[:self.config.probe], self.config)
-
-
-def compared(guard: Guard, where: str, examples: Sequence[Example]) -> tuple[list[Example], list[dict[str, str]]]:
-    """The examples that do not repeat the benchmark, and a line of overlaps.jsonl for each that does."""
-    found = [(example, guard.example_overlap(example)) for example in examples]
-    return ([example for example, what in found if not what],
-            [{"id": e.id, "in": where, "reason": what[0], "detail": what[1]} for e, what in found if what])
 
 
 # ------------------------------------------------------------------------------------------------------- run one round
@@ -442,8 +435,7 @@ def open_round(config: RoundConfig, model: Any, tokenizer: Any, generate: Any,
                progress: bool) -> tuple[Round, dict[str, Any]]:
     """Check the inputs and lay out the work -> (the round, what makes it this one); nothing is generated or written.
 
-    A base that is not handed in is checked by its files' headers, the adapter on it by its files, so that a damaged one leaves no
-    folder behind.
+    A base that is not handed in is checked by its files, and so is the adapter on it: a damaged one leaves no folder behind.
     """
     run, rank, size = Path(config.run), int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     start = require_start(run, config.round)
@@ -457,8 +449,8 @@ def open_round(config: RoundConfig, model: Any, tokenizer: Any, generate: Any,
     kept, screened = screen_queries(queries, guard if config.overlaps == "drop" else Guard())
     labelled, validation = (load_examples(path) if path else [] for path in (config.labelled, config.validation))
     earlier = earlier_examples(run, config.round) if config.accumulate else []
-    clean, overlaps = compared(guard, "labelled", labelled)
-    clean_earlier, more = compared(guard, "accumulated", earlier)          # the guard may be newer than those rounds
+    clean, overlaps = guard.compare("labelled", labelled)
+    clean_earlier, more = guard.compare("accumulated", earlier)          # the guard may be newer than those rounds
     if config.overlaps == "list":
         clean, clean_earlier = labelled, earlier
     if generate is None:

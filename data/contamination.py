@@ -109,6 +109,12 @@ class Guard:
                 return "contaminated_tool", found
         return None
 
+    def compare(self, where: str, examples: Sequence[Example]) -> tuple[list[Example], list[dict[str, str]]]:
+        """The examples that do not repeat the benchmark, and a line of overlaps.jsonl for each that does."""
+        found = [(example, self.example_overlap(example)) for example in examples]
+        return ([example for example, what in found if not what],
+                [{"id": e.id, "in": where, "reason": what[0], "detail": what[1]} for e, what in found if what])
+
 
 def load_guard(paths: Sequence[str | Path]) -> Guard:
     """Index benchmark files: JSON Lines of examples, queries or tools, or BFCL's question files.

@@ -122,8 +122,9 @@ def collect(out: Path, seeds: Sequence[int], fresh: int = 0) -> str:
     parts = ["all", *dict.fromkeys(v["set"] for v in pooled["raw"])]
     compared = {(a, b, part): paired_bootstrap(right(pooled[a], part), right(pooled[b], part)) for a, b in _pairs(steps) for part in parts}
     folders = {step: [out / f"seed-{seed}" / step for seed in seeds] for step in steps} | {"last": [out / f"seed-{seed}" / steps[-1] for seed in seeds]}
-    tests = [item for seed in seeds for item in load_examples(out / f"seed-{seed}" / "data" / "test.jsonl")]
-    spread = {(a, b, part): {"over_tools": over_clusters(right(pooled[a], part), right(pooled[b], part), tools_asked(tests, part)),
+    tests = {seed: load_examples(out / f"seed-{seed}" / "data" / "test.jsonl") for seed in seeds}
+    asked = {part: [tool for seed in seeds for tool in tools_asked(tests[seed], part)] for part in parts}
+    spread = {(a, b, part): {"over_tools": over_clusters(right(pooled[a], part), right(pooled[b], part), asked[part]),
                              "over_seeds": between_seeds(folders[a], folders[b], part)} for a, b, part in compared}
     rounds = {step: [read_json(out / f"seed-{seed}" / step / "ledger.json") for seed in seeds] for step in rounds_of(steps)}
     record = {"seeds": list(seeds), "versions": versions(), "settings": begun,
@@ -135,7 +136,7 @@ def collect(out: Path, seeds: Sequence[int], fresh: int = 0) -> str:
               "by votes": by_votes([ledger for ledgers in rounds.values() for ledger in ledgers])}
     text = _markdown(record, steps, parts, compared, spread)
     if fresh:
-        record["fresh"], lines = _fresh(out, seeds, rounds_of(steps), fresh)
+        record["fresh"], lines = _fresh(out, tests, rounds_of(steps), fresh)
         text += "\n".join(["", *lines]) + "\n"
     write_json(out / "ablation.json", record)
     write_text(out / "ablation.md", text)
@@ -221,24 +222,22 @@ def _rounds(record: dict[str, Any]) -> list[str]:
             "model's. Accepted answers, all rounds:", "", *votes_table(record["by votes"])]
 
 
-def _fresh(out: Path, seeds: Sequence[int], rounds: Sequence[str], fresh: int) -> tuple[dict[str, Any], list[str]]:
+def _fresh(out: Path, tests: dict[int, list[Example]], rounds: Sequence[str], fresh: int) -> tuple[dict[str, Any], list[str]]:
     """What the further items say of the rounds, alone and with the test's of the same domains: (record, lines of Markdown)."""
-    def asked(seed: int, both: bool) -> list[str]:
-        test = load_examples(out / f"seed-{seed}" / "data" / "test.jsonl")
-        return tools_asked(fresh_items(test, seed, fresh), "all") + (tools_asked(test, "unlabelled") if both else [])
+    further = {seed: tools_asked(fresh_items(test, seed, fresh), "all") for seed, test in tests.items()}
 
     def items(step: str, seed: int, both: bool) -> list[bool]:
-        further = right(verdicts_of(out / f"seed-{seed}" / f"fresh-{fresh}" / step / "eval"), "all")
-        return further + (right(verdicts_of(out / f"seed-{seed}" / step / "eval"), "unlabelled") if both else [])
+        alone = right(verdicts_of(out / f"seed-{seed}" / f"fresh-{fresh}" / step / "eval"), "all")
+        return alone + (right(verdicts_of(out / f"seed-{seed}" / step / "eval"), "unlabelled") if both else [])
 
     record: dict[str, Any] = {}
     lines = [f"The same models, asked further items of the unlabelled domains ({fresh} a seed less those that the test holds):"]
     for both in (False, True):
-        found = {step: [items(step, seed, both) for seed in seeds] for step in ("joint", *rounds)}
+        found = {step: [items(step, seed, both) for seed in tests] for step in ("joint", *rounds)}
         pooled = {step: [was_right for answers in by_seed for was_right in answers] for step, by_seed in found.items()}
         scores = {step: score(answers) for step, answers in pooled.items()}
         compared = {step: paired_bootstrap(pooled["joint"], pooled[step]) for step in rounds}
-        tools = [tool for seed in seeds for tool in asked(seed, both)]
+        tools = [tool for seed in tests for tool in further[seed] + (tools_asked(tests[seed], "unlabelled") if both else [])]
         spread = {step: {"over_tools": over_clusters(pooled["joint"], pooled[step], tools),
                          "over_seeds": over_seeds([fmean(b) - fmean(a) for a, b in zip(found["joint"], found[step], strict=True)])} for step in rounds}
         title = f"{len(pooled['joint']):,} items" + ", the test's of these domains among them" * both
