@@ -94,7 +94,7 @@ COMMANDS = {
     "report": ("eval.report", "rebuild the report of a run"),
     "eval": ("eval.run", "generate answers to a benchmark with a model, and score them"),
     "score": ("eval.score", "score saved answers; needs no torch"),
-    "data": ("eval.download", "fetch a benchmark's data (the only command that uses the network)"),
+    "data": ("eval.bfcl.download", "fetch a benchmark's data (the only command that uses the network)"),
     "convert": ("data.formats.convert", "any known corpus -> tools, examples, queries and what was rejected"),
     "split": ("data.splits", "deterministic subsets, de-duplication and mixtures of converted data"),
     "stats": ("data.stats", "token lengths, duplicates and types of a data file"),

@@ -2,7 +2,7 @@
 
 For data whose right answer is one list of calls: the generated world's test items, or a user's own labelled rows. An answer is
 `right`, `wrong`, `undecodable` (no calls could be read) or `wrote_tools_instead` (a definition where a call was asked for, paper
-section 4.5). Raw answers are kept beside the verdicts, scores carry 95% intervals. BFCL's looser match is eval/checker.py.
+section 4.5). Raw answers are kept beside the verdicts, scores carry 95% intervals. BFCL's looser match is eval/bfcl/checker.py.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from typing import Any
 from data.parse import Reason, parse_calls
 from data.prompts import Message, invocation_messages
 from data.schema import Tool, ToolCall, dump_json
-from eval.apibank import Row
-from eval.bfcl import Entry
-from eval.teval import Item
+from eval.apibank.benchmark import Row
+from eval.bfcl.benchmark import Entry
+from eval.teval.benchmark import Item
 
 SYNTAX = {"python": "Python 3", "java": "Java 8 SDK", "javascript": "JavaScript"}
 PYTHON_TYPES = {"str": "string", "int": "integer", "bool": "boolean", "list(str)": "array"}

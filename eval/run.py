@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from data.schema import sha256_file, write_json, write_jsonl
-from eval import apibank, bfcl, teval
 from eval.answers import compare_verdicts
+from eval.apibank import benchmark as apibank
+from eval.bfcl import benchmark as bfcl
 from eval.prompting import (
     Display,
     apibank_messages,
@@ -29,6 +30,7 @@ from eval.prompting import (
 )
 from eval.score import BENCHES, add_scoring_arguments, load, run_module, score_file, summary_lines, write_scores
 from eval.stats import describe
+from eval.teval import benchmark as teval
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 

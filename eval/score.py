@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from data.schema import sha256_file, write_json, write_jsonl
-from eval import apibank, bfcl, teval
 from eval.answers import compare_verdicts, read_answers
-from eval.bfcl_decode import DECODERS, RULES
+from eval.apibank import benchmark as apibank
+from eval.bfcl import benchmark as bfcl
+from eval.bfcl.decode import DECODERS, RULES
 from eval.stats import describe
+from eval.teval import benchmark as teval
 
 BENCHES = ("bfcl", "apibank", "teval")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from data import world
 from data.schema import write_jsonl
-from eval.page import number
-from eval.report import settings_beside_paper
+from eval.report.gather import settings_beside_paper
+from eval.report.page import number
 from evolution.config import RoundConfig
 from pipeline.inputs import check_model
 from pipeline.settings import RunSettings

@@ -6,7 +6,7 @@ import pytest
 from eval_fixtures import apibank_folder, real
 
 from eval.answers import Answer, read_answers
-from eval.apibank import DRIFT, find_call, judge, load_benchmark, read_arguments, score_answers
+from eval.apibank.benchmark import DRIFT, find_call, judge, load_benchmark, read_arguments, score_answers
 from eval.retrieval import bm25_top, lexical_best
 
 

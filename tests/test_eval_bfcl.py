@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+from bfcl_gold import BFCL_UNPASSABLE, bfcl_calls
 from eval_fixtures import bfcl_folder, call_text, real, records
 
 from eval.answers import Answer, compare_verdicts, read_answer, read_answers
-from eval.bfcl import judge, load_benchmark, score_answers
-from eval.bfcl_decode import FAILED, WRONG_FORMAT, Undecodable, check_shape, decode_text
-from eval.gold import BFCL_UNPASSABLE, bfcl_calls
+from eval.bfcl.benchmark import judge, load_benchmark, score_answers
+from eval.bfcl.decode import FAILED, WRONG_FORMAT, Undecodable, check_shape, decode_text
 from eval.score import main, run_module
 
 ROOT = Path(__file__).resolve().parent.parent

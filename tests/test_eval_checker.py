@@ -4,8 +4,8 @@ import pytest
 from eval_fixtures import LAMP, OVEN, function
 
 from data.schema import ToolCall
-from eval.checker import ast_check, normalise
-from eval.java_js import convert_java, convert_javascript
+from eval.bfcl.checker import ast_check, normalise
+from eval.bfcl.java_js import convert_java, convert_javascript
 
 
 def verdict(arguments, allowed, properties, required=(), language="python", **options):

@@ -5,11 +5,15 @@ import random
 import time
 
 import pytest
+from bfcl_gold import bfcl_calls
 from eval_fixtures import PLAN, apibank_folder, bfcl_folder, call_text, teval_folder
 
-from eval import apibank, apibank_services, bfcl, retrieval, teval
+from eval import retrieval
 from eval.answers import Answer, read_answer
-from eval.gold import bfcl_calls
+from eval.apibank import benchmark as apibank
+from eval.apibank import services as apibank_services
+from eval.bfcl import benchmark as bfcl
+from eval.teval import benchmark as teval
 
 TOKENS = ["[", "]", "{", "}", "(", ")", '"', "'", ",", ":", "\\", "1e400", "NaN", "-Infinity", "null", "true", "\x00", "\x01", "\ud800", "\\ud800",
           "<tool_call>", "</tool_call>", "<tools>", "new ", "HashMap<", "**9", "9" * 40, "f(", "=", " ", "\n", "0x", "1_0", "lambda:", "f'{",

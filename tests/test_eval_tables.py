@@ -10,21 +10,21 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from bfcl_gold import bfcl_calls
 from eval_fixtures import apibank_folder, bfcl_folder, call_text, real, records, teval_folder
 
-import eval.download
+import eval.bfcl.download
+import eval.report.tables
 import eval.run
-import eval.tables
 from data.parse import parse_calls
 from data.prompts import pieces_text
 from data.schema import ToolCall
 from eval.answers import Answer
-from eval.bfcl import load_benchmark, score_answers
-from eval.gold import bfcl_calls
-from eval.paper import TABLE_1
+from eval.bfcl.benchmark import load_benchmark, score_answers
 from eval.prompting import Display, apibank_reply, bfcl_messages, teval_reply
+from eval.report.paper import TABLE_1
+from eval.report.tables import figure, leaderboard_row, read_leaderboard, recompute_table_1, table_1, table_2, table_3
 from eval.score import run_module
-from eval.tables import figure, leaderboard_row, read_leaderboard, recompute_table_1, table_1, table_2, table_3
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,7 +44,7 @@ def test_table_1_of_the_paper_follows_from_the_leaderboard_to_the_printed_digit(
 
 def test_a_wrong_cell_is_found_and_named():
     name, model, printed = TABLE_1[0]
-    columns = dict(zip(eval.tables.CSV_COLUMNS, (f"{v}%" for v in printed))) | {"Non-Live AST Acc": "90.00%"}
+    columns = dict(zip(eval.report.tables.CSV_COLUMNS, (f"{v}%" for v in printed))) | {"Non-Live AST Acc": "90.00%"}
     check = recompute_table_1({model: leaderboard_row(columns)})[0]
     assert check["name"] == name and set(check["differs"]) == {"non_live", "overall"}
     assert "do not follow" in " ".join(table_1({model: leaderboard_row(columns)}).notes)
@@ -55,8 +55,8 @@ def test_our_rows_stand_beside_the_papers_with_intervals_and_warnings(summary, t
     assert table.rows[0][0] == "ours" and table.rows[0][11] == 100.0
     assert any("ours: overall 100.00 [" in note for note in table.notes) and table.markdown().count("|") > 200
     other = summary | {"edition": "v4", "counts": {"missing": 3}}
-    assert "other data (v4), not every entry" in eval.tables.comparable(other)
-    assert "3 prompts were too long" in eval.tables.comparable(summary | {"undecodable_reasons": {"refused": 3}})
+    assert "other data (v4), not every entry" in eval.report.tables.comparable(other)
+    assert "3 prompts were too long" in eval.report.tables.comparable(summary | {"undecodable_reasons": {"refused": 3}})
     third = table_3({"raw": [summary, summary], "joint": [summary]}, {"raw": ("Raw", (72.06, 56.93, 64.50))})
     assert third.rows[0][:5] == ("Raw", 2, "100.00 ± 0.00", 72.06, pytest.approx(27.94)) and third.rows[1][3] is None
     second = table_2({"ours": {"apibank": {"scores": {"overall": {"value": 50.0, "low": 40.0, "high": 60.0}}}}})
@@ -68,9 +68,9 @@ def test_our_rows_stand_beside_the_papers_with_intervals_and_warnings(summary, t
 def test_tables_command(summary, tmp_path, capsys):
     (tmp_path / "s.json").write_text(json.dumps(summary))
     command = ["--out", str(tmp_path / "out"), "--variant", f"raw={tmp_path / 's.json'}", "--point", f"r0={tmp_path / 's.json'}"]
-    assert run_module(eval.tables, command) == 0 and "| Raw | 1 | 100.00 | 72.06 | 27.94 |" in capsys.readouterr().out
+    assert run_module(eval.report.tables, command) == 0 and "| Raw | 1 | 100.00 | 72.06 | 27.94 |" in capsys.readouterr().out
     assert (tmp_path / "out" / "figure-2.svg").is_file() and (tmp_path / "out" / "table-3.json").is_file()
-    assert run_module(eval.tables, ["--out", "x", "--point", "nonsense"]) == 2
+    assert run_module(eval.report.tables, ["--out", "x", "--point", "nonsense"]) == 2
 
 
 def test_data_comes_out_of_a_package_without_running_it(tmp_path, capsys):
@@ -83,13 +83,13 @@ def test_data_comes_out_of_a_package_without_running_it(tmp_path, capsys):
         package.writestr("bfcl_eval/data/unused_datasets/BFCL_v4_simple_python.json", "{}")
     for place in (wheel, tmp_path / "src"):
         out = tmp_path / f"out-{place.name}"
-        assert run_module(eval.download, ["bfcl", "--from", str(place), "--out", str(out)]) == 0
+        assert run_module(eval.bfcl.download, ["bfcl", "--from", str(place), "--out", str(out)]) == 0
         manifest = json.loads((out / "manifest.json").read_text())
         assert manifest["edition"].startswith("v4") and manifest["entries"]["irrelevance"] == 2 and not manifest["sizes_of_2024_09_20"]
         assert sorted(p.name for p in out.iterdir() if p.is_file()) == sorted([*(n for n in manifest["files"] if "/" not in n), "manifest.json"])
     assert "not the data of the paper's table" in capsys.readouterr().out
-    assert run_module(eval.download, ["bfcl", "--from", str(tmp_path / "none"), "--out", "x"]) == 2
-    assert run_module(eval.download, ["bfcl", "--from", str(tmp_path / "out-src" / "manifest.json"), "--out", "x"]) == 2
+    assert run_module(eval.bfcl.download, ["bfcl", "--from", str(tmp_path / "none"), "--out", "x"]) == 2
+    assert run_module(eval.bfcl.download, ["bfcl", "--from", str(tmp_path / "out-src" / "manifest.json"), "--out", "x"]) == 2
 
 
 def test_what_the_model_is_shown(tmp_path):

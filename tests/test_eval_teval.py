@@ -8,8 +8,16 @@ import pytest
 from eval_fixtures import PLAN, real, teval_folder
 
 from eval.answers import Answer, main_score, read_answers
-from eval.teval import Benchmark, Item, clean_reply, load_benchmark, load_structure, score_answers, score_reply
-from eval.teval_plan import _longest_increasing, _match, plan_score, read_lines, read_steps
+from eval.teval.benchmark import (
+    Benchmark,
+    Item,
+    clean_reply,
+    load_benchmark,
+    load_structure,
+    score_answers,
+    score_reply,
+)
+from eval.teval.plan import _longest_increasing, _match, plan_score, read_lines, read_steps
 
 CALL = {"name": "Map.find", "args": {"place": "Ulm", "size": 3}}
 

@@ -8,9 +8,8 @@ from xml.etree import ElementTree
 import pytest
 
 from data.schema import read_json, write_json, write_jsonl
-from eval import charts
-from eval.markup import to_html, to_markdown
-from eval.report import write_report
+from eval.report import charts, write_report
+from eval.report.markup import to_html, to_markdown
 from tests.report_run import make_run
 from tooldev import main
 

@@ -1,7 +1,7 @@
 """BFCL: question and function documents, with the accepted answers in a second file keyed by id.
 
 An accepted answer lists the values that each argument may have; the first is taken ("" among the values means that the
-argument may be left out). An irrelevance item has no answer and its calls are []. For scoring use eval/bfcl.py instead.
+argument may be left out). An irrelevance item has no answer and its calls are []. For scoring use eval/bfcl/ instead.
 """
 
 from __future__ import annotations

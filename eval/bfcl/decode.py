@@ -1,7 +1,7 @@
 """What a model wrote -> a list of calls `{name: {argument: value}}`, by the rules of the leaderboard's decoders.
 
 Three forms are read: text as prompting-mode models of the leaderboard write it (`[f(a=1), g.h(b='x')]`, Python
-categories; Java and JavaScript texts go to `eval.bfcl_decode_foreign`), ToolDev's own `<tool_call>` JSON, and native
+categories; Java and JavaScript texts go to `eval.bfcl.decode_foreign`), ToolDev's own `<tool_call>` JSON, and native
 calls, which need no decoding but the shape test. A failure is a value (`Undecodable`), never an exception.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from data.parse import Reason, parse_calls
 from data.prompts import NO_CALL_TEXT
-from eval.bfcl_decode_foreign import decode_foreign
+from eval.bfcl.decode_foreign import decode_foreign
 from eval.python_text import FAILURES, MAX_CHARS, compute, parse_expression
 
 FAILED = "ast_decoder:decoder_failed"

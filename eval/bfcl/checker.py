@@ -4,14 +4,14 @@ A call is `{function_name: {argument: value}}`; the expected answer lists, per a
 ("" among them: the argument may be left out). The rules and their error types are those of the leaderboard's checker
 of 2024-09-20 (Yan et al. 2024), where Python equality decides (`1 == 1.0 == True`) unless a class is asked for.
 Nothing here runs model output, and no output makes it raise: where the official code would stop with an exception,
-the verdict is `checker_crash`. Decoding text into calls is `eval.bfcl_decode`; Java and JavaScript values `eval.java_js`.
+the verdict is `checker_crash`. Decoding text into calls is `eval.bfcl.decode`; Java and JavaScript values `eval.bfcl.java_js`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.java_js import JAVA_CLASSES, JAVASCRIPT_CLASSES, convert_java, convert_javascript
+from eval.bfcl.java_js import JAVA_CLASSES, JAVASCRIPT_CLASSES, convert_java, convert_javascript
 
 CRASH = "checker_crash"
 PYTHON_CLASSES = {"string": str, "integer": int, "float": float, "boolean": bool, "array": list, "tuple": list,

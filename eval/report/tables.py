@@ -1,9 +1,9 @@
 """The paper's tables and figures with ours beside them: Table 1 from the leaderboard's CSV, Tables 2 and 3 and the data of
 Figures 2 to 4 from summary.json files.
 
-    python -m eval.tables --out DIR --csv data_combined_Sep_20_2024.csv --row "ours (8B)=runs/a/eval/summary.json"
-    python -m eval.tables --out DIR --variant raw=s0/raw/summary.json,s1/raw/summary.json --variant joint=...
-    python -m eval.tables --out DIR --figure "Figure 2" --point "round 0=..." --point "round 1=..."
+    python -m eval.report.tables --out DIR --csv data_combined_Sep_20_2024.csv --row "ours (8B)=runs/a/eval/summary.json"
+    python -m eval.report.tables --out DIR --variant raw=s0/raw/summary.json,s1/raw/summary.json --variant joint=...
+    python -m eval.report.tables --out DIR --figure "Figure 2" --point "round 0=..." --point "round 1=..."
 
 Ours and the paper's are comparable only on the same data, model and prompts; each row says whether they are.
 """
@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.schema import read_json, write_json, write_text
-from eval.bfcl import LIVE, REFUSED, SIZES_2024
-from eval.charts import STYLE, interval_panel
-from eval.paper import TABLE_1, TABLE_1_COLUMNS, TABLE_2
+from eval.bfcl.benchmark import LIVE, REFUSED, SIZES_2024
+from eval.report.charts import STYLE, interval_panel
+from eval.report.paper import TABLE_1, TABLE_1_COLUMNS, TABLE_2
 from eval.score import run_module
 from eval.stats import over_seeds
 
@@ -235,7 +235,7 @@ def _stacked(panels: Sequence[str]) -> str:
 # ------------------------------------------------------------------------------------------------------------ command line
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of `python -m eval.tables`."""
+    """Flags of `python -m eval.report.tables`."""
     parser.add_argument("--out", required=True, help="folder for the tables and figures")
     parser.add_argument("--csv", help="data_combined_Sep_20_2024.csv: writes Table 1")
     parser.add_argument("--row", action="append", default=[], metavar="NAME=SUMMARY", help="a row of ours in Tables 1 and 2")

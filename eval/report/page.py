@@ -1,12 +1,12 @@
-"""The words and tables of a run's report: report.json's values as blocks, which eval/markup.py prints."""
+"""The words and tables of a run's report: report.json's values as blocks, which eval/report/markup.py prints."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from eval import charts
-from eval.markup import Block, Cell
+from eval.report import charts
+from eval.report.markup import Block, Cell
 
 TITLES = {"invocation-adapted": "adaption + invocation", "joint": "joint training"}
 SHORT = {"adaption": "adapt.", "invocation": "invo.", "invocation-adapted": "a. + i."}

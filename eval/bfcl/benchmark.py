@@ -15,8 +15,8 @@ from typing import Any
 
 from data.parse import Reason, parse_calls
 from eval.answers import Answer, printable
-from eval.bfcl_decode import FAILED, Undecodable, check_shape, decode_text
-from eval.checker import Verdict, ast_check
+from eval.bfcl.checker import Verdict, ast_check
+from eval.bfcl.decode import FAILED, Undecodable, check_shape, decode_text
 from eval.stats import Interval, proportion, weighted_interval
 
 SIMPLE = ("simple", "java", "javascript")

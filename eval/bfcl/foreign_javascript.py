@@ -2,7 +2,7 @@
 
 import re
 
-from eval.foreign_reader import BINARY, CLOSING, DIGITS, ESCAPE, OPERATORS, NoCall, Piece, Reader
+from eval.bfcl.foreign_reader import BINARY, CLOSING, DIGITS, ESCAPE, OPERATORS, NoCall, Piece, Reader
 
 JS_WORD = "\\x00-\\x20\\x7f-\\xa0\\u2000-\\u200b\\u2028\\u2029\\u2060\\u3000\\ufeff:;`\"'@#.,|^&<=>+*/\\\\%?!~()\\[\\]{}-"
 JS_TOKEN = re.compile(rf"""(?P<string>"(?:[^"\\\r\n]|{ESCAPE})*(?:[\r\n]\s*)?"|'(?:[^'\\\r\n]|{ESCAPE})*(?:[\r\n]\s*)?')|(?P<template>`(?:[^`\\]|\\.)*`)

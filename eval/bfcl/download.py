@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from data.schema import sha256_file, write_json, write_text
-from eval.bfcl import CATEGORIES, IRRELEVANCE, LATER_NAMES, SIZES_2024, load_benchmark
+from eval.bfcl.benchmark import CATEGORIES, IRRELEVANCE, LATER_NAMES, SIZES_2024, load_benchmark
 
 PACKAGE = "bfcl-eval"
 FILE = re.compile(r"BFCL_(v\d+)_(.+)\.json$")

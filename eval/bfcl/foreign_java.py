@@ -2,7 +2,7 @@
 
 import re
 
-from eval.foreign_reader import BINARY, DIGITS, ESCAPE, OPERATORS, TARGETS, NoCall, Piece, Reader, join
+from eval.bfcl.foreign_reader import BINARY, DIGITS, ESCAPE, OPERATORS, TARGETS, NoCall, Piece, Reader, join
 
 SHORT_BYTES, LINE_COST = 10, 30         # tree-sitter: skipping costs 100 a tree and 1 a byte, inserting costs 110
 JAVA_TOKEN = re.compile(rf"""(?P<string>\"\"\"(?s:.*?)\"\"\"|"(?:[^"\\]|{ESCAPE})*"|'(?:[^'\\\n]|{ESCAPE})+')

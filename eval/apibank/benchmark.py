@@ -18,7 +18,7 @@ from typing import Any
 
 from data.schema import read_json
 from eval.answers import Answer, printable
-from eval.apibank_services import (
+from eval.apibank.services import (
     DAY,
     MOMENT,
     SAME,
@@ -28,7 +28,7 @@ from eval.apibank_services import (
     normal_date,
     normal_day_of_year,
 )
-from eval.bfcl import percent, wrote_tools
+from eval.bfcl.benchmark import percent, wrote_tools
 from eval.retrieval import bm25_top, lexical_best
 from eval.stats import proportion, weighted_interval
 

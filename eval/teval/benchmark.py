@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from eval.answers import Answer, main_score, printable
-from eval.bfcl import percent, wrote_tools
+from eval.bfcl.benchmark import percent, wrote_tools
 from eval.python_text import FAILURES, literal
 from eval.stats import mean_interval, weighted_means
-from eval.teval_plan import (
+from eval.teval.plan import (
     MAX_CHARS,
     SIMILARITIES,
     THRESHOLDS,

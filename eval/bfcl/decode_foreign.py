@@ -7,9 +7,9 @@ count as not decodable. Of that recovery one rule is kept, because nearly every 
 its `;` unless it is so short (`f(a=1)`) that skipping it costs the parser less than inserting one.
 """
 
-from eval.foreign_java import Java
-from eval.foreign_javascript import JavaScript
-from eval.foreign_reader import NoCall
+from eval.bfcl.foreign_java import Java
+from eval.bfcl.foreign_javascript import JavaScript
+from eval.bfcl.foreign_reader import NoCall
 
 MAX_CHARS = 20_000                      # texts of chained calls are copied once per call
 

@@ -1,0 +1,53 @@
+"""`tooldev.py report`: what a run measured, as report.json, report.md and report.html in the run's folder.
+
+What is not there yet is simply not shown. Two runs of one seed give the same report.json apart from its key "seconds",
+which alone holds times, speeds and memory. gather.py reads the run, page.py has the words and tables, markup.py prints
+them, charts.py draws. Beside it, for benchmarks: tables.py, the paper's tables with rows of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from data.schema import write_json, write_text
+from eval.report.gather import gather
+from eval.report.markup import to_html, to_markdown
+from eval.report.page import contents
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", help="folder of a run (with run.json); a run at work may be looked at, too")
+
+
+def main(args: argparse.Namespace) -> int:
+    run = Path(args.run)
+    write_report(run)
+    print("\n".join(str(run / f"report.{kind}") for kind in ("html", "md", "json")))
+    return 0
+
+
+def write_report(run: str | Path) -> dict[str, Any]:
+    """Write report.json, report.md and report.html of a run, finished or not -> what report.json holds.
+
+    Raises:
+        FileNotFoundError: `run` has no run.json.
+        ValueError: a file of the run is damaged, or two steps were measured on different test items.
+    """
+    run = Path(run)
+    report = gather(run)
+    title, blocks = run.resolve().name, contents(report, when(run))
+    write_json(run / "report.json", report)
+    write_text(run / "report.md", to_markdown(title, blocks))
+    write_text(run / "report.html", to_html(title, blocks))
+    return report
+
+
+def when(run: Path) -> str:
+    """From when to when the run's files date (local time, to the minute); of no interest to report.json."""
+    files = [run / "run.json", *run.glob("*/eval/summary.json"), *run.glob("*/ledger.json"), *run.glob("*/DONE.json")]
+    dates = sorted(file.stat().st_mtime for file in files)
+    first, last = (time.strftime("%Y-%m-%d %H:%M", time.localtime(date)) for date in (dates[0], dates[-1]))
+    return first if first == last else f"{first} to {last}"
