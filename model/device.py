@@ -1,4 +1,7 @@
-"""Memory of a device. How much is left: on a GPU, what the driver and PyTorch's own cache can still give; on a CPU, within the container's limit."""
+"""Memory of a device, and a CPU made ready for work.
+
+How much is left: on a GPU, what the driver and PyTorch's own cache can still give; on a CPU, within the container's limit.
+"""
 
 import ctypes
 import os
@@ -7,9 +10,17 @@ from pathlib import Path
 
 import torch
 
+from model.threads import watch_neighbours
+
 # Limit and use of a container: cgroup v2, then v1.
 CGROUPS = (("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
            ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"))
+
+
+def prepare_cpu() -> None:
+    """What training and sampling want of a process that computes on a CPU; the first call does it."""
+    keep_freed_memory()
+    watch_neighbours()
 
 
 @cache

@@ -157,8 +157,8 @@ class Engine:
         self.model, self.options, self.device, self.dtype = model, options, weight.device, weight.dtype
         gpu = self.device.type == "cuda"
         if self.device.type == "cpu":
-            from model.device import keep_freed_memory
-            keep_freed_memory()
+            from model.device import prepare_cpu
+            prepare_cpu()
         self.chunk = options.prefill_chunk or (8192 if gpu else 1024)
         self.sync_every = options.sync_every or (8 if gpu else 1)
         self.eos = frozenset(options.eos_ids)

@@ -37,9 +37,9 @@ def load_base(folder: str, precision: str = "auto") -> nn.Module:
 def place(model: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """Move to the device and cast the base; adapter weights keep their float32."""
     from lora import lora_parameters
-    from model.device import keep_freed_memory
+    from model.device import prepare_cpu
     if device.type == "cpu":
-        keep_freed_memory()
+        prepare_cpu()
     adapter = {id(p) for p in lora_parameters(model).values()}
     for p in model.parameters():
         p.data = p.data.to(device=device, dtype=p.dtype if id(p) in adapter else dtype)
