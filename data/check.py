@@ -6,8 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data.files import refuse_replacing, write_text
 from data.rules import Finding, check_calls, check_tool, check_tools
-from data.schema import Example, Tool, read_jsonl, write_jsonl
+from data.schema import Example, Tool, dump_json, read_jsonl
 
 
 @dataclass
@@ -77,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="JSON Lines of examples, or of tools with --tools")
     parser.add_argument("--tools", action="store_true", help="the file holds tools, one per line")
     parser.add_argument("--rejected", type=Path, help="also write one line per rejected row to this file")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file --rejected whatever it holds")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -84,6 +86,8 @@ def main(args: argparse.Namespace) -> int:
     funnel, rejected = check_file(args.file, tools=args.tools)
     print(funnel.markdown())
     if args.rejected:
-        write_jsonl(args.rejected, rejected)
+        text = "".join(dump_json(row) + "\n" for row in rejected)
+        refuse_replacing(args.rejected, text, inputs=[args.file], overwrite=args.overwrite)
+        write_text(args.rejected, text)
         print(f"rejected rows: {args.rejected}", file=sys.stderr)
     return 1 if rejected else 0

@@ -5,14 +5,15 @@ A tool is spelled on disk as in the paper's prompts, {"name", "description", "ar
 are checked for their shape only: whether a tool or a call is a *good* one is for data/rules.py to say.
 """
 
-import hashlib
 import json
 import math
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+
+from data.binary import not_text
+from data.files import sha256_file, sha256_text, write_json, write_jsonl, write_text  # noqa: F401
 
 MAX_JSON_DEPTH = 64             # nested objects and arrays; hand-written and real tools stay under 15
 WRITTEN_DEPTH = MAX_JSON_DEPTH - 4      # of what a model writes: our files put objects and lists around it, and must be read again
@@ -292,6 +293,8 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected JSON Lines, one object per line")
+    if (found := not_text(path)) is not None:
+        raise ValueError(f"{path}: {found}")
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -340,35 +343,3 @@ def read_json(path: str | Path) -> Any:
         return strict_json_loads(path.read_text(encoding="utf-8"))
     except ValueError as err:
         raise ValueError(f"{path}: {err}; expected one JSON document in UTF-8") from None
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write beside, flush to disk, rename: readers see the old file or the whole new one. One writer at a time."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp")
-    with aside.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
-
-
-def write_json(path: str | Path, obj: Any) -> None:
-    """One indented JSON document, written aside and renamed."""
-    write_text(path, json.dumps(obj, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
-
-
-def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
-    """One JSON object per line (records or dicts), written aside and renamed."""
-    write_text(path, "".join(dump_json(row if isinstance(row, dict) else row.to_dict()) + "\n" for row in rows))
-
-
-def sha256_text(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def sha256_file(path: str | Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

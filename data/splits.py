@@ -12,16 +12,18 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data.binary import not_text
 from data.contamination import tool_signature, words
-from data.schema import Tool, sha256_file, strict_json_loads, write_json
+from data.files import add_overwrite, aside, claim, sha256_file
+from data.schema import Tool, strict_json_loads
 
 # Sizes of the paper, section 4.1; rounds of new queries, section 3.4.
 NUM_TOOLS, NUM_EXAMPLES, NUM_QUERIES, ROUNDS = 26_522, 20_000, 10_000, 1
@@ -64,44 +66,64 @@ class SplitConfig:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected 0 or more")
 
 
-def split(config: SplitConfig, out: Path) -> dict[str, Any]:
+def split(config: SplitConfig, out: Path, *, overwrite: bool = False) -> dict[str, Any]:
     """Write tools.jsonl, examples.jsonl, held_out.jsonl and queries.jsonl, those asked for, and manifest.json last.
 
     Raises:
-        FileNotFoundError, ValueError: a file that is missing or broken (with its line), or nothing to draw from.
+        FileNotFoundError, ValueError: a file that is missing or broken (with its line), nothing to draw from, or a
+            folder `out` that holds an input or what this split did not make, unless `overwrite` says so.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    report: dict[str, Any] = {}
-    if config.tools and config.num_tools:
-        picks, dropped = _gather(config.tools, _tool_key, config)
-        report["tools"] = _write(out / "tools.jsonl", config.tools, _draw(picks, config.num_tools), len(picks), dropped, config.num_tools)
-    taken: set[bytes] = set()
-    if config.examples:
-        picks, dropped = _gather(config.examples, _example_key, config)
-        held = _stratified(picks, config.num_held_out) if config.num_held_out else []
-        apart = set(held)
-        rest = [pick for pick in picks if pick not in apart]
-        chosen = _mixed(rest, config)
-        wanted = sum(number for _, number in config.mix) or config.num_examples
-        if held:
-            report["held_out"] = _write(out / "held_out.jsonl", config.examples, held, len(picks), Counter(), config.num_held_out)
-        report["examples"] = _write(out / "examples.jsonl", config.examples, chosen, len(rest), dropped, wanted)
-        taken = {pick.key for pick in (*held, *chosen)}
-    if config.queries and config.num_queries:
-        picks, dropped = _gather(config.queries, _query_key, config)
-        fresh = [pick for pick in picks if pick.key not in taken]
-        dropped["asked_by_an_example"] += len(picks) - len(fresh)
-        drawn = _draw(fresh, config.num_queries * config.rounds)
-        report["queries"] = _write(out / "queries.jsonl", config.queries, drawn, len(fresh), dropped, config.num_queries * config.rounds)
-        for number in range(config.rounds if config.rounds > 1 else 0):
-            part = drawn[number * config.num_queries:(number + 1) * config.num_queries]
-            report[f"queries-{number + 1}"] = _write(out / f"queries-{number + 1}.jsonl", config.queries, part, len(fresh), Counter(),
-                                                    config.num_queries)
+    files = (*config.tools, *config.examples, *config.queries)
+    for path in files:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; expected JSON Lines written by convert")
     settings = {key: _plain(value) for key, value in vars(config).items()}
-    inputs = [{"file": path.name, "sha256": sha256_file(path)} for path in (*config.tools, *config.examples, *config.queries)]
-    manifest = {"made_by": "tooldev.py split", "settings": settings, "inputs": inputs, "outputs": report}
-    write_json(out / "manifest.json", manifest)
-    return manifest
+    with claim(out, "tooldev.py split", inputs=[(path.name, path) for path in files], writes=written(config),
+               settings=settings, overwrite=overwrite) as claimed:
+        report: dict[str, Any] = {}
+        if config.tools and config.num_tools:
+            picks, dropped = _gather(config.tools, _tool_key, config)
+            drawn = _draw(picks, config.num_tools)
+            report["tools"] = _write(out / "tools.jsonl", config.tools, drawn, len(picks), dropped, config.num_tools)
+        taken = _split_examples(config, out, report) if config.examples else set()
+        if config.queries and config.num_queries:
+            _split_queries(config, out, report, taken)
+        return claimed.finish(report)
+
+
+def written(config: SplitConfig) -> list[str]:
+    """The names of the files that a split may write."""
+    rounds = [f"queries-{number}" for number in range(1, config.rounds + 1)]
+    return [f"{name}.jsonl" for name in ("tools", "held_out", "examples", "queries", *rounds)]
+
+
+def _split_examples(config: SplitConfig, out: Path, report: dict[str, Any]) -> set[bytes]:
+    """Write the held-out and the chosen examples; returns the keys of both."""
+    picks, dropped = _gather(config.examples, _example_key, config)
+    held = _stratified(picks, config.num_held_out) if config.num_held_out else []
+    apart = set(held)
+    rest = [pick for pick in picks if pick not in apart]
+    chosen = _mixed(rest, config)
+    wanted = sum(number for _, number in config.mix) or config.num_examples
+    if held:
+        report["held_out"] = _write(out / "held_out.jsonl", config.examples, held, len(picks), Counter(),
+                                    config.num_held_out)
+    report["examples"] = _write(out / "examples.jsonl", config.examples, chosen, len(rest), dropped, wanted)
+    return {pick.key for pick in (*held, *chosen)}
+
+
+def _split_queries(config: SplitConfig, out: Path, report: dict[str, Any], taken: set[bytes]) -> None:
+    """Write the queries that no example asks, all together and, for several rounds, each round's."""
+    picks, dropped = _gather(config.queries, _query_key, config)
+    fresh = [pick for pick in picks if pick.key not in taken]
+    dropped["asked_by_an_example"] += len(picks) - len(fresh)
+    wanted = config.num_queries * config.rounds
+    drawn = _draw(fresh, wanted)
+    report["queries"] = _write(out / "queries.jsonl", config.queries, drawn, len(fresh), dropped, wanted)
+    for number in range(config.rounds if config.rounds > 1 else 0):
+        part = drawn[number * config.num_queries:(number + 1) * config.num_queries]
+        report[f"queries-{number + 1}"] = _write(out / f"queries-{number + 1}.jsonl", config.queries, part, len(fresh),
+                                                 Counter(), config.num_queries)
 
 
 def _plain(value: Any) -> Any:
@@ -114,8 +136,8 @@ def _plain(value: Any) -> Any:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(byte offset, record) of every line. Raises ValueError with the line."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected JSON Lines written by convert")
+    if (found := not_text(path)) is not None:
+        raise ValueError(f"{path}: {found}")
     offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -213,30 +235,24 @@ def _mixed(picks: list[Pick], config: SplitConfig) -> list[Pick]:
 
 # -------------------------------------------------------------------------------------------------------------- writing
 
-def _write(path: Path, inputs: tuple[Path, ...], picks: list[Pick], available: int, dropped: Counter[str], wanted: int) -> dict[str, Any]:
+def _write(path: Path, inputs: tuple[Path, ...], picks: list[Pick], available: int, dropped: Counter[str],
+           wanted: int) -> dict[str, Any]:
     """Copy the drawn lines byte for byte, in drawing order; returns the report of the file."""
     licences: Counter[str] = Counter()
-    aside = path.with_name(f".{path.name}.tmp")
-    files = [source.open("rb") for source in inputs]
-    try:
-        with aside.open("wb") as out:
-            for pick in picks:
-                files[pick.file].seek(pick.offset)
-                line = files[pick.file].readline().removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
-                record = json.loads(line)
-                licences[record.get("license") or (record.get("provenance") or {}).get("license") or "not given"] += 1
-                out.write(line + b"\n")
-            out.flush()
-            os.fsync(out.fileno())
-    finally:
-        for file in files:
-            file.close()
-    os.replace(aside, path)
+    with aside(path) as out, ExitStack() as stack:
+        files = [stack.enter_context(source.open("rb")) for source in inputs]
+        for pick in picks:
+            files[pick.file].seek(pick.offset)
+            line = files[pick.file].readline().removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
+            record = json.loads(line)
+            licences[record.get("license") or (record.get("provenance") or {}).get("license") or "not given"] += 1
+            out.write(line + b"\n")
     report = {"rows": len(picks), "wanted": wanted, "available": available, "left_out": dict(sorted(dropped.items())),
               "sha256": sha256_file(path), "licenses": dict(sorted(licences.items()))}
     strata = Counter(pick.stratum for pick in picks if pick.stratum)
     sources = Counter(pick.source for pick in picks if pick.source)
-    return report | ({"strata": dict(sorted(strata.items()))} if strata else {}) | ({"sources": dict(sources.most_common())} if sources else {})
+    return (report | ({"strata": dict(sorted(strata.items()))} if strata else {})
+            | ({"sources": dict(sources.most_common())} if sources else {}))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -254,13 +270,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="leave out examples with these notes of the conversion, e.g. nested_reference dialogue")
     parser.add_argument("--max-tools", type=int, default=0, help="leave out examples with more candidate tools (default: any number)")
     parser.add_argument("--seed", type=int, default=0, help="decides what is drawn (default: %(default)s)")
+    add_overwrite(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the subcommand; prints what was drawn."""
-    config = SplitConfig(tuple(args.tools), tuple(args.examples), tuple(args.queries), args.num_tools, args.num_examples, args.num_held_out,
-                         args.num_queries, args.rounds, tuple(_quota(text) for text in args.mix), tuple(args.without), args.max_tools, args.seed)
-    manifest = split(config, args.out)
+    config = SplitConfig(tuple(args.tools), tuple(args.examples), tuple(args.queries), args.num_tools,
+                         args.num_examples, args.num_held_out, args.num_queries, args.rounds,
+                         tuple(_quota(text) for text in args.mix), tuple(args.without), args.max_tools, args.seed)
+    manifest = split(config, args.out, overwrite=args.overwrite)
     print("| file | rows | wanted | available | left out |\n|---|---:|---:|---:|---|")
     for name, report in manifest["outputs"].items():
         left = ", ".join(f"{reason} {count:,}" for reason, count in report["left_out"].items()) or "-"

@@ -17,11 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 OUTPUTS = ("tools", "examples", "queries", "rejected")
 
 
-def run(tmp_path, rows, name="rows.jsonl", **options):
+def run(tmp_path, rows, name="rows.jsonl", overwrite=True, **options):
     """Convert rows -> (manifest, examples, queries, tools, rejected)."""
     source, out = tmp_path / name, tmp_path / "out"
     source.write_text(rows if isinstance(rows, str) else "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    manifest = convert([source], out, Options(**options))
+    manifest = convert([source], out, Options(**options), overwrite=overwrite)
     rejected = [row for _, row in read_jsonl(out / "rejected.jsonl")]
     return manifest, load_examples(out / "examples.jsonl"), load_queries(out / "queries.jsonl"), load_tools(out / "tools.jsonl"), rejected
 
@@ -211,12 +211,16 @@ def test_check_has_the_rule_checker_judge(tmp_path):
 
 
 def test_other_settings_on_the_same_folder_are_refused_and_the_same_give_the_same_bytes(tmp_path):
-    run(tmp_path, [SPELL["xlam"](case) for case in CASES])
+    rows = [SPELL["xlam"](case) for case in CASES]
+    run(tmp_path, rows)
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    run(tmp_path, [SPELL["xlam"](case) for case in CASES])
+    run(tmp_path, rows, overwrite=False)
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    with pytest.raises(ValueError, match="turns was 'first' and is 'all'"):
-        run(tmp_path, [SPELL["xlam"](CASES[0])], turns="all")
+    with pytest.raises(ValueError, match="turns was 'first', now 'all'"):
+        run(tmp_path, rows, overwrite=False, turns="all")
+    with pytest.raises(ValueError, match="made from other inputs .rows.jsonl."):
+        run(tmp_path, rows[:1], overwrite=False)
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
 
 def test_an_error_leaves_no_half_written_file(tmp_path):

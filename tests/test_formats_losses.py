@@ -25,7 +25,7 @@ def run(tmp_path, data, name="rows.jsonl", **options):
     source = tmp_path / name
     text = data if isinstance(data, str) else "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in data)
     source.write_text(text)
-    (report,) = convert([source], out, Options(**options))["inputs"]
+    (report,) = convert([source], out, Options(**options), overwrite=True)["inputs"]
     rejected = [row for _, row in read_jsonl(out / "rejected.jsonl")]
     return report, load_examples(out / "examples.jsonl"), load_queries(out / "queries.jsonl"), load_tools(out / "tools.jsonl"), rejected
 

@@ -98,7 +98,7 @@ def test_a_truncated_gzip_keeps_what_stood_before_and_ends_with_1(tmp_path, caps
     data = gzip.compress("".join(json.dumps({"query": f"{n} {'x' * 50} {hash(str(n))}"}) + "\n" for n in range(5000)).encode())
     (tmp_path / "a.jsonl.gz").write_bytes(data[:len(data) // 2])
     arguments = type("A", (), {"format": "queries", "inputs": [tmp_path / "a.jsonl.gz"], "out": tmp_path / "out", "turns": "first", "answers": None, "tools": None,
-                               "check": False, "source": None, "license": None, "max_record_mb": 64})
+                               "check": False, "source": None, "license": None, "max_record_mb": 64, "overwrite": False})
     assert main(arguments) == 1
     assert "could not be read to its end" in capsys.readouterr().err
     rejected = [row for _, row in read_jsonl(tmp_path / "out" / "rejected.jsonl")]

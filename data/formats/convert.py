@@ -8,43 +8,52 @@ the file. Conversion reads formats and judges nothing: `--check` has the rule ch
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from data.formats.job import SUFFIXES, FileJob, Options, has_suffix
-from data.formats.output import Outputs, Seen
+from data.files import add_overwrite, claim, refuse_inputs_inside
+from data.formats.job import SUFFIXES, FileJob, Options, has_suffix, name_in_reports, not_read
+from data.formats.output import FILES, Outputs, Seen
 from data.formats.registry import FORMATS
 from data.formats.source import MAX_RECORD_BYTES
-from data.schema import write_json
 
 _PROSE = (".md", ".rst")   # descriptions beside the data, not listed
 
 
-def convert(inputs: list[Path], out: Path, options: Options) -> dict[str, Any]:
+def convert(inputs: list[Path], out: Path, options: Options, *, overwrite: bool = False) -> dict[str, Any]:
     """Convert files into the folder `out` and return the manifest, which is written last.
 
     Raises:
-        FileNotFoundError, ValueError: no such file; an unknown format; other settings than those `out` was made with.
+        FileNotFoundError, ValueError: no such file; an unknown format; a folder `out` that holds an input, or what this
+            conversion did not make (other settings, other inputs), unless `overwrite` says so.
     """
+    companions = [Path(path) for path in (options.answers, options.tools) if path]
+    if not overwrite:
+        refuse_inputs_inside(out, (*inputs, *companions))
     files = _files(inputs, out)
-    settings = {key: value for key, value in vars(options).items()}
-    _refuse_other_settings(out, settings)
     names = _names(files)
+    for path in companions:
+        if path.is_file():
+            not_read(path, explicit=True)
+    read = [(name_in_reports(path, names[path]), path) for path in files
+            if not_read(path, explicit=path in inputs) is None]
+    claimed = claim(out, "tooldev.py convert", inputs=read, writes=FILES, settings=vars(options),
+                    overwrite=overwrite)
+    hashes = {path: entry["sha256"] for (_, path), entry in zip(read, claimed.inputs, strict=True)}
     seen, reports = Seen(), []
-    with Outputs(out) as outputs:
-        for path in files:
-            job = FileJob(path, names[path], options, outputs, seen, explicit=path in inputs)
-            reports.append(job.run())
-    served = [report for report in reports if "not_served" not in report]
-    manifest = {"made_by": "tooldev.py convert", "settings": settings, "inputs": reports, "outputs": outputs.report(),
-                "rows": sum(report["rows"] for report in served), "rows_converted": sum(report["rows_converted"] for report in served),
-                "rejected": dict(sorted(sum((Counter(report["rejected"]) for report in served), Counter()).items())),
-                "licenses": sorted({options.license} - {None})}
-    write_json(out / "manifest.json", manifest)
-    return manifest
+    with claimed:
+        with Outputs(out) as outputs:
+            for path in files:
+                job = FileJob(path, names[path], options, outputs, seen, explicit=path in inputs,
+                              sha256=hashes.get(path, ""))
+                reports.append(job.run())
+        served = [report for report in reports if "not_served" not in report]
+        rejected = sum((Counter(report["rejected"]) for report in served), Counter())
+        return claimed.finish(outputs.report(), reports, rows=sum(report["rows"] for report in served),
+                              rows_converted=sum(report["rows_converted"] for report in served),
+                              rejected=dict(sorted(rejected.items())), licenses=sorted({options.license} - {None}))
 
 
 def _files(inputs: list[Path], outputs: Path) -> list[Path]:
@@ -85,18 +94,6 @@ def _shared(names: dict[Path, str]) -> list[tuple[Path, str]]:
     return [(path, name) for path, name in names.items() if counts[name] > 1]
 
 
-def _refuse_other_settings(out: Path, settings: dict[str, Any]) -> None:
-    manifest = out / "manifest.json"
-    if not manifest.is_file():
-        return
-    before = json.loads(manifest.read_text(encoding="utf-8")).get("settings")
-    if before is None:
-        raise ValueError(f"{out}: holds the manifest of something else; choose another --out")
-    changed = [f"{key} was {before.get(key)!r} and is {value!r}" for key, value in settings.items() if before.get(key) != value]
-    if changed:
-        raise ValueError(f"{out}: was made with other settings ({'; '.join(changed)}); choose another --out or remove it")
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `tooldev.py convert`."""
     parser.add_argument("--from", dest="format", default="auto", metavar="FORMAT",
@@ -110,13 +107,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="have the rule checker judge tools and calls; what fails is rejected")
     parser.add_argument("--source", help="written into every example (default: the file's name)")
     parser.add_argument("--license", help="written into every example and the manifest, e.g. Apache-2.0")
-    parser.add_argument("--max-record-mb", type=int, default=MAX_RECORD_BYTES >> 20, help="longer records are rejected (default: %(default)s)")
+    parser.add_argument("--max-record-mb", type=int, default=MAX_RECORD_BYTES >> 20,
+                        help="longer records are rejected (default: %(default)s)")
+    add_overwrite(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the subcommand; returns 1 where a file broke off before its end."""
-    options = Options(args.format, args.turns, args.answers, args.tools, args.check, args.source, args.license, args.max_record_mb << 20)
-    manifest = convert(args.inputs, args.out, options)
+    options = Options(args.format, args.turns, args.answers, args.tools, args.check, args.source, args.license,
+                      args.max_record_mb << 20)
+    manifest = convert(args.inputs, args.out, options, overwrite=args.overwrite)
     print(summary(manifest))
     broken = [report for report in manifest["inputs"] if report.get("broken_off")]
     for report in broken:

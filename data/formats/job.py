@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.binary import not_text
 from data.formats.items import Ask, Context, Document, Format, Item, LeftOut, Refused, RowError, Sample, read_call
 from data.formats.output import Outputs, Seen
 from data.formats.registry import FORMATS, guess, not_served
 from data.formats.source import MAX_RECORD_BYTES, Broken, Record, records
 from data.formats.tooldocs import ToolDoc, read_tool
-from data.schema import dump_json, json_fault, sha256_file
+from data.schema import dump_json, json_fault
 
 NOT_SERVED_ROWS = 20  # so many rows at the start of a file that no reader serves mean: no reader serves the file
 COLUMNS_COUNTED = 500  # of the columns not read by name; the rest together
@@ -70,7 +71,25 @@ class Tally:
 
 
 def has_suffix(path: Path) -> bool:
+    """Whether a file of a folder is called like data."""
     return path.name.lower().removesuffix(".gz").endswith(SUFFIXES)
+
+
+def name_in_reports(path: Path, stem: str) -> str:
+    """What the manifest and the provenance call a file whose rows' ids begin with `stem`."""
+    return str(Path(stem).parent / path.name)
+
+
+def not_read(path: Path, *, explicit: bool) -> str | None:
+    """Why a file is passed over, None where it is read. ValueError if it was named by itself and is no text."""
+    if explicit:
+        if (found := not_text(path)) is not None:
+            raise ValueError(f"{path}: {found}")
+        return None
+    if not path.stat().st_size:
+        return "an empty file"
+    return not_text(path) or (None if has_suffix(path) else
+                              f"its name ends in none of {', '.join(SUFFIXES)} (gzipped or not)")
 
 
 class _Row(dict):  # type: ignore[type-arg]
@@ -92,10 +111,11 @@ class _Row(dict):  # type: ignore[type-arg]
 class FileJob:
     """The conversion of one file: rows in, lines out."""
 
-    def __init__(self, path: Path, stem: str, options: Options, outputs: Outputs, seen: Seen, *, explicit: bool) -> None:
+    def __init__(self, path: Path, stem: str, options: Options, outputs: Outputs, seen: Seen, *, explicit: bool,
+                 sha256: str = "") -> None:
         self.path, self.stem, self.options, self.outputs, self.seen = path, stem, options, outputs, seen
-        self.name = str(Path(stem).parent / path.name)
-        self.explicit = explicit
+        self.name = name_in_reports(path, stem)
+        self.explicit, self.sha256 = explicit, sha256
         self.tally = Tally()
         self.licence = {"license": options.license} if options.license else {}
         self.format: Format | None = None
@@ -110,11 +130,10 @@ class FileJob:
 
     def run(self) -> dict[str, Any]:
         """Read the file to its end and return its report."""
-        if not self.explicit and not self.path.stat().st_size:
-            return {"file": self.name, "not_served": "an empty file"}
-        if not self.explicit and not has_suffix(self.path):
-            return {"file": self.name, "not_served": f"its name ends in none of {', '.join(SUFFIXES)} (gzipped or not)"}
-        report: dict[str, Any] = {"file": self.name, "bytes": self.path.stat().st_size, "sha256": sha256_file(self.path)}
+        found = not_read(self.path, explicit=self.explicit)
+        if found is not None:
+            return {"file": self.name, "not_served": found}
+        report: dict[str, Any] = {"file": self.name, "bytes": self.path.stat().st_size, "sha256": self.sha256}
         why, waiting = None, []     # rows at the start of the file that no reader serves; a later one may show them to be the exception
         for row in self._rows():
             why = not_served(row[1]) if self.format is None and not self.tally.rows else None

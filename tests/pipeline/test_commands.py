@@ -219,7 +219,8 @@ def test_run_and_export_refuse_an_out_that_cannot_be_written(base, adapter, data
 def test_a_path_in_the_way_is_refused_with_what_to_do(data, tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        refused(capsys, tooldev.main(["convert", "--from", "queries", "--in", str(data["queries"]), "--out", str(out)]), str(tmp_path / "file"), "choose another path")
+        refused(capsys, tooldev.main(["convert", "--from", "queries", "--in", str(data["queries"]), "--out", str(out)]),
+                str(tmp_path / "file"), "choose another folder")
     refused(capsys, tooldev.main(["ablate", "--first-seed", "-1", "--out", str(tmp_path / "out")]), "--first-seed -1")
     refused(capsys, train.main(["--model", str(tmp_path / "none"), "--data", str(data["examples"]), "--out", str(tmp_path / "out")]), "no such folder")
     assert not (tmp_path / "out").exists()

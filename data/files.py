@@ -1,0 +1,389 @@
+"""Files that survive a kill and folders that lose nothing: every write of the project to the disk goes by these rules.
+
+A file is written aside, flushed to the disk and renamed: a reader sees the old one or the whole new one. A record is
+appended as one line, and a line that a kill tore is cut off before the next. A folder is complete when its marker is
+there, with the hash of what it vouches for.
+
+An output folder (`claim`) is written to only if it is empty or if its manifest says that the same command made it with
+the same settings from the same inputs, and the files are as it left them. All else is refused before anything is
+opened for writing, unless the user says `--overwrite`. Left out: what the files mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self, TextIO
+
+MANIFEST, BEGUN, DONE = "manifest.json", ".begun.json", "DONE.json"
+SHOWN = 4           # so many names or differences are told, the rest counted
+
+
+# --------------------------------------------------------------------------------------------------------- whole files
+
+@contextmanager
+def aside(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to write `path` into: flushed and renamed at the end of the block, removed where an error ends it.
+
+    Raises:
+        OSError: naming `path`, also where the system names no file (a full disk).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with place.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(place, path)
+    except BaseException as error:
+        place.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a whole file: readers see the old one or the new one."""
+    with aside(path) as file:
+        file.write(data)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a whole text file in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | Path, obj: Any) -> None:
+    """Write one indented, strict JSON document."""
+    write_text(path, json.dumps(obj, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+
+
+def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
+    """Write one strict JSON object per line: dictionaries, or records that have `to_dict`."""
+    with aside(path) as file:
+        for row in rows:
+            file.write(_line(row if isinstance(row, dict) else row.to_dict()).encode("utf-8"))
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the renames inside a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+# -------------------------------------------------------------------------------------------------------------- hashes
+
+def sha256_text(text: str) -> str:
+    """Hex SHA-256 of a text in UTF-8."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_path(path: str | Path) -> str:
+    """Hex SHA-256 of a file, or of the names and hashes of all files below a folder, hidden ones left out."""
+    path = Path(path)
+    if path.is_file():
+        return sha256_file(path)
+    names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file() and not _hidden(p, path))
+    return sha256_text("\n".join(f"{name} {sha256_file(path / name)}" for name in names))
+
+
+def _hidden(path: Path, above: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(above).parts)
+
+
+# --------------------------------------------------------------------------------------- records appended, line by line
+
+def append_to(path: Path) -> TextIO:
+    """Open a JSON Lines file for `append_record`; what a kill left of its last line is cut off."""
+    if path.exists():
+        cut_to(path, None)
+    return path.open("a", encoding="utf-8", newline="\n")
+
+
+def append_record(file: TextIO, record: dict[str, Any]) -> None:
+    """Add one record; after this call a kill does not lose it."""
+    file.write(_line(record))
+    file.flush()
+
+
+def cut_to(path: Path, lines: int | None) -> None:
+    """Cut a JSON Lines file to its first `lines` whole lines (None: to all whole ones)."""
+    whole = path.read_bytes().split(b"\n")[:-1][:lines]
+    size = sum(len(line) + 1 for line in whole)
+    if size < path.stat().st_size:
+        os.truncate(path, size)
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file that may still be written to, without one that is not whole yet."""
+    return path.read_bytes().split(b"\n")[:-1]
+
+
+# --------------------------------------------------------------------------------------------- markers of whole folders
+
+def mark_done(folder: Path, files: Iterable[str], **facts: Any) -> None:
+    """Write DONE.json, last: the facts, and the hash of each file that it vouches for."""
+    files = list(files)
+    for name in files:
+        with (folder / name).open("rb") as file:
+            os.fsync(file.fileno())
+    write_json(folder / DONE, {**facts, "sha256": {name: sha256_file(folder / name) for name in files}})
+    flush_folder(folder)
+
+
+def fault(folder: Path) -> str | None:
+    """Why a marked folder cannot be trusted; None if it can."""
+    try:
+        marker = json.loads((folder / DONE).read_text(encoding="utf-8"))
+        for name, digest in marker["sha256"].items():
+            if sha256_file(folder / name) != digest:
+                return f"{name} does not match its sha256"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError):
+        return f"{DONE} does not parse"
+    return None
+
+
+# --------------------------------------------------------------------------------- a folder begun with something else
+
+def refuse_changes(where: str | Path, begun: Mapping[str, Any], now: Mapping[str, Any], *, advice: str = "",
+                   spell: Callable[[str], str] = str) -> None:
+    """ValueError naming every setting that differs between what `where` was begun with and what is wanted now."""
+    changed = [f"{spell(name)} was {_short(begun.get(name))}, now {_short(now.get(name))}"
+               for name in sorted(begun.keys() | now.keys()) if begun.get(name) != now.get(name)]
+    if changed:
+        advice = advice or "use the same settings to go on, or another folder"
+        raise ValueError(f"{where} was begun with other settings: {some(changed, '; ')}; {advice}")
+
+
+def some(items: Sequence[str], between: str = ", ") -> str:
+    """The first few items, and how many more there are."""
+    more = [f"{len(items) - SHOWN} more"] if len(items) > SHOWN else []
+    return between.join([*items[:SHOWN], *more])
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+# ------------------------------------------------------------------------------------------------------ output folders
+
+@dataclass(frozen=True)
+class Claim:
+    """One command's right to write into a folder; made by `claim`, ended by `finish`."""
+
+    out: Path
+    made_by: str
+    settings: dict[str, Any]
+    inputs: list[dict[str, Any]]
+    former: frozenset[str] = frozenset()        # files of an earlier manifest that --overwrite makes void
+
+    def __enter__(self) -> Self:
+        """Say in the folder what was begun, so that the same command may go on after a kill."""
+        write_json(self.out / BEGUN, {"made_by": self.made_by, "settings": self.settings, "inputs": self.inputs})
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        if kind is None or not visible(self.out):
+            (self.out / BEGUN).unlink(missing_ok=True)
+
+    def finish(self, outputs: Mapping[str, Mapping[str, Any]], inputs: list[dict[str, Any]] | None = None,
+               **facts: Any) -> dict[str, Any]:
+        """Write the manifest, last -> the manifest.
+
+        Files that an overwritten manifest named, but this one does not, are removed.
+
+        Args:
+            outputs: file (".jsonl" may be left out) -> what is known of it, "sha256" at least.
+            inputs: the inputs with what the command found in them.
+        """
+        for name in self.former - {_file_name(name) for name in outputs}:
+            (self.out / name).unlink(missing_ok=True)
+        manifest = {"made_by": self.made_by, "settings": self.settings, "inputs": inputs or self.inputs,
+                    "outputs": dict(outputs), **facts}
+        write_json(self.out / MANIFEST, manifest)
+        return manifest
+
+
+def claim(out: str | Path, made_by: str, *, inputs: Iterable[tuple[str, str | Path]], writes: Iterable[str],
+          settings: Mapping[str, Any] | None = None, reads: Iterable[str | Path] = (), overwrite: bool = False,
+          begun: bool = False) -> Claim:
+    """The right to write into `out`. Only looks: nothing is made or opened for writing.
+
+    Args:
+        made_by: the command, as "tooldev.py convert".
+        inputs: (name, file or folder) that the outputs are made from; the manifest keeps their hashes.
+        writes: the names of the files that are to be written.
+        settings: what else the outputs depend on.
+        reads: further paths that are read and must not lie in `out`.
+        overwrite: the user said so: what is there may be replaced.
+        begun: something else in the folder, which the caller compares, says that this command began it.
+
+    Raises:
+        ValueError: `out` is no folder, holds an input, or holds files that this command did not make with these
+            inputs and settings, or that were changed since.
+    """
+    out, inputs = Path(out), list(inputs)
+    refuse_no_folder(out)
+    if not overwrite:
+        refuse_inputs_inside(out, (*(path for _, path in inputs), *reads))
+    known = [{"file": name, "sha256": sha256_path(path)} for name, path in inputs]
+    mine = Claim(out, made_by, json.loads(json.dumps(settings or {})), known)
+    if overwrite:
+        return replace(mine, former=_made_void(mine, [path for _, path in inputs]))
+    found = visible(out)                    # looked at before the markers: another process may be at work here
+    if not found:
+        return mine
+    if (record := _record(out / BEGUN)) is not None:
+        _refuse_other_claim(mine, record)
+    elif (record := _record(out / MANIFEST)) is not None:
+        _refuse_other_claim(mine, record)
+        _refuse_changed_files(out, record, writes)
+    elif not begun:
+        raise ValueError(f"--out {out}: holds files that this command did not make ({some(found)}); choose another "
+                         "folder, or say --overwrite to replace those that get the same name")
+    return mine
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """The flag of every command that claims a folder."""
+    parser.add_argument("--overwrite", action="store_true",
+                        help="write into --out whatever is there, and replace files of the same name")
+
+
+def refuse_foreign(out: str | Path, *markers: str, allowed: Sequence[str] = ()) -> None:
+    """ValueError if a folder that is to be gone on with holds something, but none of the files that mark it as ours.
+
+    Args:
+        markers: patterns of files that a run of this kind leaves first; their content is the caller's to compare.
+        allowed: names that may stand there before those.
+    """
+    out = Path(out)
+    refuse_no_folder(out)
+    if any(True for marker in markers for _ in out.glob(marker)):
+        return
+    found = [name for name in visible(out) if name not in allowed]
+    if found:
+        raise ValueError(f"--out {out}: not empty, and nothing of ours ({some(found)}, but no {' or '.join(markers)}); "
+                         "choose another folder")
+
+
+def refuse_no_folder(out: Path) -> None:
+    """ValueError unless the folder, or the nearest one above it that exists, is one to write in. Asks only."""
+    nearest = next(place for place in (out.absolute(), *out.absolute().parents) if os.path.lexists(place))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        found = "no folder" if not nearest.is_dir() else "not writable"
+        raise ValueError(f"--out {out}: cannot write there ({nearest} is {found}); choose another folder or change its "
+                         "rights")
+
+
+def refuse_inputs_inside(out: Path, inputs: Iterable[str | Path]) -> None:
+    """ValueError if a file or folder that is read lies in the folder that is written to, or is that folder."""
+    if not out.is_dir():
+        return
+    for path in map(Path, inputs):
+        places = {path.absolute(), path.resolve()}
+        above = {place for one in places for place in (one, *one.parents) if place.exists()}
+        if any(os.path.samefile(place, out) for place in above):
+            raise ValueError(f"--out {out}: the input {path} lies there; choose another folder, or say --overwrite to "
+                             "replace what gets the same name, the input too")
+
+
+def refuse_replacing(path: str | Path, text: str, *, inputs: Iterable[str | Path] = (),
+                     overwrite: bool = False) -> None:
+    """ValueError if writing `text` to a single file would replace an input, or a file that holds anything else."""
+    path = Path(path)
+    if any(path.exists() and Path(other).exists() and os.path.samefile(path, other) for other in inputs):
+        raise ValueError(f"{path}: is the input; choose another file to write")
+    if path.exists() and not overwrite and path.read_bytes() != text.encode("utf-8"):
+        raise ValueError(f"{path}: is there already and holds something else; choose another file, or say --overwrite")
+
+
+def visible(folder: Path) -> list[str]:
+    """The names in a folder, hidden ones (ours while we write, the system's own) left out; none where there is none."""
+    return sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
+
+
+def _record(path: Path) -> dict[str, Any] | None:
+    """A manifest or marker, {} where it cannot be read as one; None where there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _refuse_other_claim(mine: Claim, record: dict[str, Any]) -> None:
+    advice = "choose another folder, or say --overwrite"
+    if record.get("made_by") != mine.made_by:
+        maker = record.get("made_by") or "something else"
+        raise ValueError(f"--out {mine.out}: was made by {maker}, not by {mine.made_by}; {advice}")
+    if isinstance(settings := record.get("settings"), dict):
+        refuse_changes(f"--out {mine.out}", settings, mine.settings, advice=advice)
+    before, now = (_hashes(entries) for entries in (record.get("inputs"), mine.inputs))
+    if before != now:
+        names = sorted({name for name, _ in set(before) ^ set(now)}) or ["the same files in another number"]
+        raise ValueError(f"--out {mine.out}: was made from other inputs ({some(names)}); {advice}")
+
+
+def _hashes(inputs: Any) -> list[tuple[str, str]]:
+    """(name, hash) of every input that has a hash, sorted."""
+    entries = inputs if isinstance(inputs, list) else []
+    return sorted((str(entry.get("file")), entry["sha256"]) for entry in entries
+                  if isinstance(entry, dict) and isinstance(entry.get("sha256"), str))
+
+
+def _outputs(record: dict[str, Any]) -> dict[str, str]:
+    outputs = record.get("outputs")
+    return {_file_name(name): entry["sha256"] for name, entry in (outputs.items() if isinstance(outputs, dict) else ())
+            if isinstance(entry, dict) and isinstance(entry.get("sha256"), str)}
+
+
+def _file_name(name: str) -> str:
+    return name if Path(name).suffix else f"{name}.jsonl"
+
+
+def _refuse_changed_files(out: Path, record: dict[str, Any], writes: Iterable[str]) -> None:
+    made = _outputs(record)
+    changed = [name for name in sorted({*made, *writes}) if (out / name).is_file() and name != MANIFEST
+               and sha256_file(out / name) != made.get(name)]
+    if changed:
+        raise ValueError(f"--out {out}: {some(changed)} changed after this command wrote it, or is another's; choose "
+                         "another folder, or say --overwrite to replace it")
+
+
+def _made_void(mine: Claim, inputs: Sequence[str | Path]) -> frozenset[str]:
+    """Files that stand as an earlier manifest of this command left them, but for inputs."""
+    record = _record(mine.out / MANIFEST) or {}
+    made = _outputs(record) if record.get("made_by") == mine.made_by else {}
+    read = {Path(path).resolve() for path in inputs}
+    return frozenset(name for name, digest in made.items() if Path(name).name == name
+                     and (mine.out / name).is_file() and (mine.out / name).resolve() not in read
+                     and sha256_file(mine.out / name) == digest)
