@@ -270,6 +270,11 @@ def claim(out: str | Path, made_by: str, *, inputs: Iterable[tuple[str, str | Pa
     return mine
 
 
+def made(out: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Those of the named files that are there, with their hashes: outputs for `Claim.finish`."""
+    return {name: {"sha256": sha256_file(out / name)} for name in names if (out / name).is_file()}
+
+
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """The flag of every command that claims a folder."""
     parser.add_argument("--overwrite", action="store_true",

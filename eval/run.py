@@ -15,8 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.schema import sha256_file, write_json, write_jsonl
-from eval.answers import compare_verdicts
+from data.files import Claim, add_overwrite, claim, made, sha256_file, write_json, write_jsonl
 from eval.apibank import benchmark as apibank
 from eval.bfcl import benchmark as bfcl
 from eval.prompting import (
@@ -28,10 +27,21 @@ from eval.prompting import (
     teval_messages,
     teval_reply,
 )
-from eval.score import BENCHES, add_scoring_arguments, load, run_module, score_file, summary_lines, write_scores
-from eval.stats import describe
+from eval.score import (
+    BENCHES,
+    SCORES,
+    add_scoring_arguments,
+    comparison_with,
+    load,
+    run_module,
+    score_file,
+    summary_lines,
+    write_comparison,
+    write_scores,
+)
 from eval.teval import benchmark as teval
 
+WRITTEN = ("answers.jsonl", "eval.json", *SCORES)
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -60,16 +70,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--released-prompt", action="store_true", help="apibank: the released prompt instead of the paper's")
     parser.add_argument("--against", help="another run's folder: adds a paired comparison, ours minus it")
     add_scoring_arguments(parser)
+    add_overwrite(parser)
 
 
 def main(args: argparse.Namespace) -> int | None:
     """Generate what is missing, then score; nothing is made before the data and the model were read."""
     from model import load_tokenizer
     from model.chat import render
-    from training.checkpoints import refuse_unwritable
 
     out = Path(args.out)
-    refuse_unwritable(out)
+    claimed = claim_out(args, out)
     benchmark = load(args.bench, args.data)
     wanted = prompts(benchmark, args)
     tokenizer = load_tokenizer(args.model)
@@ -81,19 +91,37 @@ def main(args: argparse.Namespace) -> int | None:
     answers = [answer_of(args.bench, key, tokenizer.decode(completions[key][0].ids), completions[key][0].finish_reason,
                          underscore_names=args.underscore_names) for key in wanted]
     report_unfinished(answers)
+    with claimed:
+        write_answers(args, out, answers, benchmark, len(wanted))
+        claimed.finish(made(out, WRITTEN))
+    return 0
+
+
+def claim_out(args: argparse.Namespace, out: Path) -> Claim:
+    """The right to write into --out. The completions there say by themselves which model and prompts they are of."""
+    pace = ("command", "data", "model", "adapter", "out", "overwrite", "against", "device", "max_rows", "cache_gb",
+            "pack_weights", "threads")
+    settings = {name: value for name, value in vars(args).items() if name not in pace}
+    reads = [path for path in (args.model, args.adapter, args.against) if path]
+    claimed = claim(out, "tooldev.py eval", inputs=[("data", args.data)], writes=WRITTEN, settings=settings, reads=reads,
+                    overwrite=args.overwrite, begun=(out / "generation").is_dir())
+    if args.overwrite and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        for old in (out / "generation").glob("completions-*.jsonl"):
+            old.unlink()
+    return claimed
+
+
+def write_answers(args: argparse.Namespace, out: Path, answers: list[dict], benchmark: Any, wanted: int) -> None:
+    """Keep the answers, score them, and print and keep the scores."""
     write_jsonl(out / "answers.jsonl", answers)
     write_json(out / "eval.json", {"settings": {k: v for k, v in vars(args).items() if k != "command"},
                                    "display": asdict(display_of(args))})
     verdicts, summary = score_file(args.bench, benchmark, out / "answers.jsonl", args)
-    summary["limited_to"] = len(wanted) if args.limit or args.categories else None
+    summary["limited_to"] = wanted if args.limit or args.categories else None
+    compared = comparison_with(verdicts, args.against, out, str(out), overwrite=args.overwrite)
     write_scores(out, out / "answers.jsonl", verdicts, summary)
     print("\n".join(summary_lines(summary)))
-    if args.against:
-        comparison, overlap = compare_verdicts(verdicts, args.against)
-        text = describe(comparison, a=str(args.against), b=str(out))
-        write_json(out / "comparison.json", {**comparison.to_dict(), "entries": overlap, "text": text})
-        print(text)
-    return 0
+    write_comparison(out, compared)
 
 
 def display_of(args: argparse.Namespace) -> Display:

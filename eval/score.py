@@ -5,11 +5,12 @@ also comparison.json, the paired comparison with another run's verdicts.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from data.schema import sha256_file, write_json, write_jsonl
+from data.files import add_overwrite, claim, made, refuse_replacing, sha256_file, write_json, write_jsonl, write_text
 from eval.answers import compare_verdicts, read_answers
 from eval.apibank import benchmark as apibank
 from eval.bfcl import benchmark as bfcl
@@ -18,6 +19,8 @@ from eval.stats import describe
 from eval.teval import benchmark as teval
 
 BENCHES = ("bfcl", "apibank", "teval")
+SCORES = ("verdicts.jsonl", "summary.json")
+SCORING = ("decoder", "rules", "underscore_names", "similarity", "teval_version")       # flags that change a verdict
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="folder for verdicts.jsonl and summary.json")
     parser.add_argument("--against", help="another run's folder or verdicts.jsonl: adds a paired comparison, ours minus it")
     add_scoring_arguments(parser)
+    add_overwrite(parser)
 
 
 def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,15 +90,35 @@ def summary_lines(summary: dict) -> list[str]:
 def main(args: argparse.Namespace) -> int | None:
     """Score, write and print."""
     out = Path(args.out)
+    settings = {name: getattr(args, name) for name in ("bench", *SCORING)}
+    claimed = claim(out, "tooldev.py score", inputs=[(Path(args.answers).name, args.answers), ("data", args.data)],
+                    writes=SCORES, settings=settings, reads=[args.against] * bool(args.against), overwrite=args.overwrite)
     verdicts, summary = score_file(args.bench, load(args.bench, args.data), args.answers, args)
-    write_scores(out, args.answers, verdicts, summary)
-    print("\n".join(summary_lines(summary)))
-    if args.against:
-        comparison, overlap = compare_verdicts(verdicts, args.against)
-        text = describe(comparison, a=str(args.against), b=str(args.answers))
-        write_json(out / "comparison.json", {**comparison.to_dict(), "entries": overlap, "text": text})
-        print(text)
+    compared = comparison_with(verdicts, args.against, out, str(args.answers), overwrite=args.overwrite)
+    with claimed:
+        write_scores(out, args.answers, verdicts, summary)
+        print("\n".join(summary_lines(summary)))
+        write_comparison(out, compared)
+        claimed.finish(made(out, SCORES))
     return 0
+
+
+def comparison_with(verdicts: list[dict], against: str | None, out: Path, own: str, *, overwrite: bool) -> str:
+    """The text of comparison.json, "" without another run. Made before anything is written: that run may be replaced."""
+    if not against:
+        return ""
+    comparison, overlap = compare_verdicts(verdicts, against)
+    record = {**comparison.to_dict(), "entries": overlap, "text": describe(comparison, a=against, b=own)}
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+    refuse_replacing(out / "comparison.json", text, overwrite=overwrite)
+    return text
+
+
+def write_comparison(out: Path, text: str) -> None:
+    """Write and print a comparison, where there is one."""
+    if text:
+        write_text(out / "comparison.json", text)
+        print(json.loads(text)["text"])
 
 
 def run_module(module: Any, arguments: list[str] | None = None) -> int:

@@ -86,7 +86,7 @@ def test_data_comes_out_of_a_package_without_running_it(tmp_path, capsys):
         assert run_module(eval.bfcl.download, ["bfcl", "--from", str(place), "--out", str(out)]) == 0
         manifest = json.loads((out / "manifest.json").read_text())
         assert manifest["edition"].startswith("v4") and manifest["entries"]["irrelevance"] == 2 and not manifest["sizes_of_2024_09_20"]
-        assert sorted(p.name for p in out.iterdir() if p.is_file()) == sorted([*(n for n in manifest["files"] if "/" not in n), "manifest.json"])
+        assert sorted(p.name for p in out.iterdir() if p.is_file()) == sorted([*(n for n in manifest["outputs"] if "/" not in n), "manifest.json"])
     assert "not the data of the paper's table" in capsys.readouterr().out
     assert run_module(eval.bfcl.download, ["bfcl", "--from", str(tmp_path / "none"), "--out", "x"]) == 2
     assert run_module(eval.bfcl.download, ["bfcl", "--from", str(tmp_path / "out-src" / "manifest.json"), "--out", "x"]) == 2

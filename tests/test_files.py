@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from eval_fixtures import bfcl_folder
 from formats_shapes import CASES, SPELL
 
 import tooldev
@@ -165,6 +166,53 @@ def test_check_replaces_neither_its_input_nor_another_file(tmp_path, capsys):
     assert tooldev.main([*command, str(refused_to), "--overwrite"]) == 1 and "mine" not in refused_to.read_text()
     assert tooldev.main([*command, str(bad), "--overwrite"]) == 2 and bad.read_bytes() == before
     capsys.readouterr()
+
+
+# ---------------------------------------------------------------------------------------------- score, eval and data
+
+def answers(path: Path, data: Path, text: str) -> Path:
+    rows = [json.loads(line) for file in sorted(data.glob("BFCL_*.json")) for line in file.read_text().splitlines()]
+    path.write_text("".join(json.dumps({"id": row["id"], "text": text}) + "\n" for row in rows))
+    return path
+
+
+def test_score_keeps_the_scores_of_other_answers(tmp_path, capsys):
+    data = bfcl_folder(tmp_path / "data")
+    one, two, out = answers(tmp_path / "one.jsonl", data, "[f()]"), answers(tmp_path / "two.jsonl", data, "no"), tmp_path / "out"
+    command = ["score", "--bench", "bfcl", "--data", str(data), "--out", str(out), "--answers"]
+    assert tooldev.main([*command, str(one)]) == 0
+    before = contents(out)
+    assert tooldev.main([*command, str(one)]) == 0 and contents(out) == before
+    capsys.readouterr()
+    refused(capsys, tmp_path, [*command, two], "other inputs (one.jsonl, two.jsonl)", "--overwrite")
+    refused(capsys, tmp_path, [*command, one, "--against", out], "lies there")
+    refused(capsys, tmp_path, [*command, two, "--against", out], "lies there")
+    refused(capsys, tmp_path, [*command, one, "--against", out / "verdicts.jsonl"], "lies there")
+    refused(capsys, tmp_path, [*command[:-2], data, "--answers", one], "lies there")
+    other = tmp_path / "other"
+    assert tooldev.main([*command[:-2], str(other), "--answers", str(two), "--against", str(out)]) == 0
+    told = json.loads((other / "comparison.json").read_text())
+    capsys.readouterr()
+    third = answers(tmp_path / "third.jsonl", data, "f")
+    assert tooldev.main([*command[:-2], str(tmp_path / "third"), "--answers", str(third)]) == 0
+    again = [*command[:-2], other, "--answers", two, "--against", tmp_path / "third"]
+    capsys.readouterr()
+    refused(capsys, tmp_path, again, "comparison.json", "is there already")
+    # made over on purpose, the former scores are what is compared with
+    over = [*command, str(two), "--against", str(out), "--overwrite"]
+    assert tooldev.main(over) == 0
+    assert json.loads((out / "comparison.json").read_text())["difference"] == told["difference"]
+
+
+def test_data_does_not_replace_other_data(tmp_path, capsys):
+    source, out = bfcl_folder(tmp_path / "source"), tmp_path / "out"
+    command = ["data", "bfcl", "--from", str(source), "--out"]
+    assert tooldev.main([*command, str(out)]) == 0 and tooldev.main([*command, str(out)]) == 0
+    capsys.readouterr()
+    refused(capsys, tmp_path, [*command, source], "lies there")
+    file = next(source.glob("BFCL_*.json"))
+    file.write_text(file.read_text() + "\n")
+    refused(capsys, tmp_path, [*command, out], "other inputs (source)")
 
 
 # ------------------------------------------------------------------------------------------------------------- writing

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from data.schema import sha256_file, write_json, write_text
+from data.files import add_overwrite, claim, sha256_file, write_text
 from eval.bfcl.benchmark import CATEGORIES, IRRELEVANCE, LATER_NAMES, SIZES_2024, load_benchmark
 
 PACKAGE = "bfcl-eval"
@@ -31,13 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="folder for the files and manifest.json")
     parser.add_argument("--version", help=f"of the {PACKAGE} package (default: pip's newest)")
     parser.add_argument("--from", dest="source", help="a clone, a folder or a package file: no network is used")
+    add_overwrite(parser)
 
 
 def main(args: argparse.Namespace) -> int | None:
     """Fetch, unpack, check and describe the data."""
     out = Path(args.out)
     if args.source:
-        fetch_from(Path(args.source), out)
+        fetch_from(Path(args.source), out, overwrite=args.overwrite)
         return 0
     name = f"{PACKAGE}=={args.version}" if args.version else PACKAGE
     print(f"network: pip download {name}", file=sys.stderr)
@@ -47,15 +48,15 @@ def main(args: argparse.Namespace) -> int | None:
         if done.returncode or not packages:
             lines = done.stderr.strip().splitlines() or ["no output"]
             raise ValueError(f"pip could not download {name}: {lines[-1]}; try again, or give a clone with --from")
-        fetch_from(packages[0], out, told=f"{packages[0].name} through pip")
+        fetch_from(packages[0], out, told=f"{packages[0].name} through pip", overwrite=args.overwrite)
     return 0
 
 
-def fetch_from(source: Path, out: Path, *, told: str = "") -> dict:
+def fetch_from(source: Path, out: Path, *, told: str = "", overwrite: bool = False) -> dict:
     """Copy the single-turn files of a folder, clone or package into `out` and write manifest.json; return it.
 
     Raises:
-        FileNotFoundError, ValueError: the source is missing or holds no such data.
+        FileNotFoundError, ValueError: the source is missing or holds no such data, or `out` holds something else.
     """
     if not source.exists():
         raise FileNotFoundError(f"{source}: no such file or folder; give a clone of the leaderboard or a package file")
@@ -64,19 +65,21 @@ def fetch_from(source: Path, out: Path, *, told: str = "") -> dict:
         raise ValueError(f"{source}: no BFCL_v*_*.json of a single-turn category inside; is it {PACKAGE} or its repository?")
     editions = sorted({FILE.search(name)[1] for name in files})
     newest = editions[-1]
+    kept = {name: text for name, text in sorted(files.items()) if FILE.search(name)[1] == newest}
     written = {}
-    for name, text in sorted(files.items()):
-        if FILE.search(name)[1] == newest:
+    with claim(out, "tooldev.py data", inputs=[(source.name, source)], writes=kept, overwrite=overwrite) as claimed:
+        for name, text in kept.items():
             write_text(out / name, text)
-            written[name] = {"sha256": sha256_file(out / name), "lines": sum(bool(line.strip()) for line in text.split("\n"))}
-    benchmark = load_benchmark(out)
-    counts: dict[str, int] = {}
-    for entry in benchmark.entries.values():
-        counts[entry.category] = counts.get(entry.category, 0) + 1
-    manifest = {"benchmark": "bfcl", "edition": benchmark.edition, "rules": benchmark.rules,
-                "source": told or str(source), "licence": "Apache-2.0", "entries": counts,
-                "sizes_of_2024_09_20": {c: counts.get(c) for c in SIZES_2024} == SIZES_2024, "files": written}
-    write_json(out / "manifest.json", manifest)
+            lines = sum(bool(line.strip()) for line in text.split("\n"))
+            written[name] = {"sha256": sha256_file(out / name), "lines": lines}
+        benchmark = load_benchmark(out)
+        counts: dict[str, int] = {}
+        for entry in benchmark.entries.values():
+            counts[entry.category] = counts.get(entry.category, 0) + 1
+        manifest = claimed.finish(
+            written, benchmark="bfcl", edition=benchmark.edition, rules=benchmark.rules, source=told or str(source),
+            licence="Apache-2.0", entries=counts,
+            sizes_of_2024_09_20={c: counts.get(c) for c in SIZES_2024} == SIZES_2024)
     print(f"{out}: {benchmark.edition}, {sum(counts.values())} entries in {len(counts)} categories")
     if newest != "v3":
         print("these are not the data of the paper's table (2024-09-20): live scores are not comparable with it")
