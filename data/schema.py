@@ -16,7 +16,7 @@ from data.binary import not_text
 from data.files import sha256_file, sha256_text, write_json, write_jsonl, write_text  # noqa: F401
 
 MAX_JSON_DEPTH = 64             # nested objects and arrays; hand-written and real tools stay under 15
-WRITTEN_DEPTH = MAX_JSON_DEPTH - 4      # of what a model writes: our files put objects and lists around it, and must be read again
+WRITTEN_DEPTH = MAX_JSON_DEPTH - 4      # of what a model writes: our files put objects and lists around it
 MAX_INT_DIGITS = 300            # so that every accepted integer also fits a float
 MAX_JSON_NODES = 2_000_000      # keys and values of one document
 CANONICAL_TYPES = ("string", "integer", "number", "boolean", "array", "dict", "any", "null")

@@ -160,7 +160,8 @@ def test_mcp_unions_references_and_missing_types(tmp_path):
         "g": {"type": "array", "items": {"type": "object", "properties": {"h": {"type": "string", "pattern": "(a+)+"}}}}, "h": {"$ref": "http://x/y"}}}
     _, _, _, (found,), _ = run(tmp_path, [{"tools": [{"name": "t", "description": None, "inputSchema": schema}], "server_name": "s"}])
     kinds = {name: spec["type"] for name, spec in found.parameters["properties"].items()}
-    assert kinds == {"a": "string", "b": "integer", "c": "any", "d": "dict", "e": "string", "f": "any", "g": "array", "h": "any"}
+    assert kinds == {"a": ["string", "null"], "b": ["integer", "null"], "c": "any", "d": "dict", "e": "string", "f": "any",
+                     "g": "array", "h": "any"}
     assert found.parameters["properties"]["d"]["required"] == ["x"]
     assert found.parameters["properties"]["g"]["items"]["properties"]["h"] == {"type": "string", "description": ""}
     (_, row), = read_jsonl(tmp_path / "out" / "tools.jsonl")

@@ -11,6 +11,7 @@ from typing import Any
 
 from data.binary import not_text
 from data.formats.items import Ask, Context, Document, Format, Item, LeftOut, Refused, RowError, Sample, read_call
+from data.formats.nulls import without_nulls
 from data.formats.output import Outputs, Seen
 from data.formats.registry import FORMATS, guess, not_served
 from data.formats.source import MAX_RECORD_BYTES, Broken, Record, records
@@ -58,6 +59,7 @@ class Tally:
     rejected: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
+    changes: Counter[str] = field(default_factory=Counter)
     formats: Counter[str] = field(default_factory=Counter)
     not_read: Counter[str] = field(default_factory=Counter)
     broken_off: str | None = None
@@ -66,7 +68,8 @@ class Tally:
         out = {"rows": self.rows, "rows_converted": self.converted, "rows_unreadable": self.unreadable, "tools": self.tools,
                "repeated_tools": self.repeated_tools, "examples": self.examples, "queries": self.queries,
                "rejected": dict(sorted(self.rejected.items())), "left_out": dict(sorted(self.left_out.items())),
-               "notes": dict(sorted(self.notes.items())), "columns_not_read": dict(sorted(self.not_read.items()))}
+               "notes": dict(sorted(self.notes.items())), "tools_changed": dict(sorted(self.changes.items())),
+               "columns_not_read": dict(sorted(self.not_read.items()))}
         return out if self.broken_off is None else {**out, "broken_off": self.broken_off}
 
 
@@ -281,11 +284,13 @@ class FileJob:
     def _sample(self, item: Sample) -> None:
         try:
             documents = [read_tool(tool) for tool in item.tools]
-            calls = [read_call(call) for call in item.calls]
+            given = [read_call(call) for call in item.calls]
+            calls = without_nulls(given, [(doc.record, doc.changes.get("nulls", ())) for doc in documents])
+            notes = (*item.notes, *(("nulls_of_a_table",) if calls != given else ()))
             self._check(documents, calls)
             identity = self._identity(item.part)
             changes = {doc.record["name"]: doc.changes for doc in documents if doc.changes}
-            provenance = {**self.where, **({"part": item.part} if item.part else {}), **({"notes": list(item.notes)} if item.notes else {}),
+            provenance = {**self.where, **({"part": item.part} if item.part else {}), **({"notes": list(notes)} if notes else {}),
                           **({"changes": changes} if changes else {})}
             texts = [_line(doc.record) for doc in documents]
             line = self._example_line(identity, item.query, texts, calls, provenance)
@@ -295,7 +300,7 @@ class FileJob:
             return
         self._put("examples.jsonl", line)
         self.tally.examples += 1
-        self.tally.notes.update(item.notes)
+        self.tally.notes.update(notes)
         self._put_query(item.query, item.part, answered=True)
         self._put_tools(documents, texts, item.part)
 
@@ -344,6 +349,7 @@ class FileJob:
         provenance = {**self.where, **({"part": part} if part else {}), **self.licence, **about, **doc.changes}
         self._put("tools.jsonl", f'{text[:-1]}, "provenance": {_line(provenance)}}}')
         self.tally.tools += 1
+        self.tally.changes.update(doc.changes.keys())
 
     def _put(self, name: str, line: str) -> None:
         try:

@@ -1,12 +1,14 @@
 """One tool document, however a corpus spells it -> the record of data/schema.py, and a record of what was changed.
 
 Reads JSON Schema objects (OpenAI, BFCL, MCP, ToolACE), flat dictionaries of arguments (xLAM, Seal-Tools, API-Bank,
-NESTFUL), two lists of required and optional ones (ToolBench, MTU-Bench) and lists of {name, type, desc} (TaskBench).
-Type words become the canonical ones; enums, defaults and nested schemas are carried over. Every change is kept:
+NESTFUL, Cohere, smolagents), two lists of required and optional ones (ToolBench, MTU-Bench) and lists of {name, type,
+desc} (TaskBench), any of them also as JSON text. Type words become the canonical ones; enums, defaults, open objects
+and nested schemas are carried over (schemas.py). Every change is kept:
 
     types     path -> the type word (or union) as it stood, where it differs; null where there was none
-    values    path.default or path.enum -> the value as it stood, where it was re-typed or left out
+    values    path and keyword -> the value as it stood, where it was re-typed or left out
     dropped   names of schema keys that the record has no room for (`pattern`, `$schema`, `title`, ...)
+    nulls     paths of properties that are null, which tables (Arrow, Parquet) write where another row has one; left out
 """
 
 from __future__ import annotations
@@ -14,23 +16,24 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from data.formats.items import RowError
-from data.formats.typewords import TypeInfo, has_type, read_type, union_of, value_of_type
-from data.schema import MAX_JSON_DEPTH
+from data.formats.keywords import ANNOTATIONS, UNIONS, Schema, is_keyword, is_object_type
+from data.formats.schemas import SchemaReader, as_pairs, as_spec, flag_of, inside, text_of
+from data.formats.typewords import read_type
+from data.formats.values import DEFAULTS, Changes, first
 
 _NAMES = ("name", "api_name", "tool_name", "id")
 _DESCRIPTIONS = ("description", "api_description", "desc")
-_PARAMETERS = ("parameters", "arguments", "input_schema", "inputSchema", "input_parameters", "query_parameters", "path_parameters")
+PARAMETERS = ("parameters", "arguments", "input_schema", "inputSchema", "input_parameters", "query_parameters",
+              "path_parameters", "parameter_definitions", "parametersJsonSchema", "parameters_json_schema", "params",
+              "args", "args_schema", "inputs")
 _RESULTS = ("results", "responses", "output_parameters", "result_parameters", "return", "output_schema", "outputSchema")
-_KEPT = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems", "minLength", "maxLength",
-         "format", "examples")
-_READ = {*_KEPT, "name", "type", "description", "desc", "enum", "allowed_values", "possible_values", "const", "default",
-         "default_value", "required", "items", "properties", "optional"}
-_DEFAULTS = ("default", "default_value")
-_UNIONS = ("anyOf", "oneOf", "allOf")
+_OUTPUTS = {*_RESULTS, "returns", "response", "output", "outputs", "result", "output_type", "errors", "examples",
+            "annotations", "metadata", "_meta", "function"}
 _PLAIN = {"name", "description", "parameters"}
 _BESIDE = {"required", "required_parameters", "optional_parameters", "path_parameters"}
-MAX_REFERENCES = 200        # per tool: a schema may refer to itself, and in several places
-MAX_REFERENCE_DEPTH = 4     # below this many levels of fields a reference becomes `any`
+_LISTS = ("required_parameters", "optional_parameters")
+_TELLING = ("additionalProperties", "unevaluatedProperties", "patternProperties", "propertyNames", "$schema")
+_ABOUT_ARGUMENTS = ("items", "contains", "not", "default", "const", "example", "examples", "if", "then", "else")
 
 
 class ToolDoc(NamedTuple):
@@ -46,8 +49,7 @@ def read_tool(raw: Any) -> ToolDoc:
     Raises:
         RowError: it is no object, has no name, or its parameters have no shape that is known here.
     """
-    if isinstance(raw, dict) and isinstance(raw.get("function"), dict):
-        raw = raw["function"]
+    raw = _unwrapped(raw)
     if not isinstance(raw, dict):
         raise RowError("bad_tool", f"a tool must be an object, found {type(raw).__name__}", stage="tools")
     name = first(raw, _NAMES)
@@ -59,315 +61,204 @@ def read_tool(raw: Any) -> ToolDoc:
         results = reader.results(raw)
         if raw.keys() - _PLAIN:
             reader.beside(raw)
+    except RowError as error:
+        raise RowError(error.reason, f"tool {name!r}: {error}", stage="tools") from None
     except (TypeError, AttributeError, RecursionError) as error:
         raise RowError("bad_tool", f"tool {name!r}: a schema of no known shape ({error})", stage="tools") from None
     if results:
         record["results"] = results
-    return ToolDoc(record, reader.changes())
+    return ToolDoc(record, reader.changes.report())
 
 
-def first(obj: dict[str, Any], keys: tuple[str, ...]) -> Any:
-    """The value of the first of the keys that is there and not null."""
-    for key in keys:
-        if obj.get(key) is not None:
-            return obj[key]
-    return None
-
-
-def text_of(value: Any) -> str:
-    """Free text out of a document field: null becomes empty, a list of strings (Swagger does that) is joined."""
-    if value is None:
-        return ""
-    if isinstance(value, list):
-        return " ".join(text_of(part) for part in value)
-    return value if isinstance(value, str) else str(value)
+def _unwrapped(raw: Any) -> Any:
+    """The tool itself out of JSON text and out of `function` or `toolSpec` around it."""
+    for key in (None, "function", "toolSpec"):
+        inner = raw.get(key) if isinstance(raw, dict) else None
+        if isinstance(inner, dict) or isinstance(inner, str) and inner.lstrip().startswith("{"):
+            raw = inner
+        if isinstance(raw, str):
+            raw = inside(raw, "a tool")
+    return raw
 
 
 class _Reader:
-    """Reads the schemas of one tool and notes what it changes."""
+    """Reads the arguments and results of one tool in any of the spellings."""
 
-    def __init__(self, root: dict[str, Any]) -> None:
-        self.root = root
-        self.types: dict[str, Any] = {}
-        self.values: dict[str, Any] = {}
-        self.dropped: set[str] = set()
-        self.references = 0
-
-    def changes(self) -> dict[str, Any]:
-        found = {"types": self.types, "values": self.values, "dropped": sorted(self.dropped)}
-        return {key: value for key, value in found.items() if value}
+    def __init__(self, raw: dict[str, Any]) -> None:
+        self.raw = raw
+        self.changes = Changes()
+        self.schemas = SchemaReader(raw, self.changes)
 
     def beside(self, raw: dict[str, Any]) -> None:
         """Note what stands in a tool document beside the name, description, arguments and results that were read."""
-        read = {next((key for key in keys if raw.get(key) is not None), "") for keys in (_NAMES, _DESCRIPTIONS, _PARAMETERS, _RESULTS)}
-        self.drop({key: value for key, value in raw.items() if value is not None}, read | _BESIDE)
+        kinds = (_NAMES, _DESCRIPTIONS, _RESULTS)
+        read = {next((key for key in keys if raw.get(key) is not None), "") for keys in kinds}
+        told = {key: value for key, value in raw.items() if value is not None}
+        self.changes.drop(told, read | _BESIDE | {_parameters_of(raw)})
 
-    # ------------------------------------------------------------------------------------------- the four spellings
+    def arguments(self, raw: dict[str, Any]) -> Schema:
+        if any(key in raw for key in _LISTS):
+            needed = as_pairs(_told(raw, "required_parameters"))
+            return self.flat([*needed, *as_pairs(_told(raw, "optional_parameters"))], [name for name, _ in needed])
+        key = _parameters_of(raw)
+        given = _told(raw, key)
+        if not given:
+            _refuse_unread(raw)
+        if key in ("inputSchema", "input_schema") and isinstance(given, dict) and list(given) == ["json"]:
+            given = given["json"]                           # Amazon Bedrock
+        schema = as_schema(given)
+        if schema is not None:
+            return self.all_of_them(schema, raw)
+        pairs = as_pairs(given)
+        if key == "inputs" and any(not isinstance(spec, dict) or not spec for _, spec in pairs):
+            shown = f"`inputs` names kinds of input, no parameters: {given!r:.80}"
+            raise RowError("no_parameters", shown, stage="tools")
+        if key != "path_parameters":            # NESTFUL: those in the path of a URL beside those of its query
+            pairs = [*as_pairs(_told(raw, "path_parameters")), *pairs]
+        beside = raw.get("required")
+        listed = beside is not None and not isinstance(beside, bool)
+        required = self.schemas.required(raw, [name for name, _ in pairs], "") if listed else None
+        return self.flat(pairs, required)
 
-    def arguments(self, raw: dict[str, Any]) -> dict[str, Any]:
-        if "required_parameters" in raw or "optional_parameters" in raw:
-            needed = _as_pairs(raw.get("required_parameters"))
-            return self.flat([*needed, *_as_pairs(raw.get("optional_parameters"))], [name for name, _ in needed])
-        given = first(raw, _PARAMETERS)
-        beside = raw.get("required") if isinstance(raw.get("required"), list) else None
-        if _is_indirect(given):
-            self.root = given
-            given = {"type": "object", **self.resolve(given, "")}
-        elif _is_schema(given):
-            self.root = given
-        if _is_schema(given):
-            out = self.object(given, "")
-            if beside and not out["required"]:
-                out["required"] = _names(beside)
-            return out
-        pairs = _as_pairs(given)
-        if given is not raw.get("path_parameters"):     # NESTFUL: those in the path of a URL beside those of its query
-            pairs = [*_as_pairs(raw.get("path_parameters")), *pairs]
-        return self.flat(pairs, beside)
+    def all_of_them(self, schema: Schema, raw: dict[str, Any]) -> Schema:
+        """The arguments as one schema says them. Raises RowError where it is the schema of something else."""
+        self.schemas.flattener.root = schema
+        united = any(isinstance(schema.get(key), list) for key in UNIONS)
+        flat = self.schemas.flattener.flat(schema, "")
+        word = flat.get("type", "object")
+        kinds = {read_type(part).schema["type"] for part in (word if isinstance(word, list) else [word])}
+        if "$ref" in schema and kinds == {"any"} and "properties" not in flat:
+            shown = f"its parameters refer to {schema['$ref']!r:.80}, which the document does not hold"
+            raise RowError("bad_tool", shown, stage="tools")
+        if not kinds & {"dict", "any"} and kinds != {"null"} and not isinstance(flat.get("properties"), dict):
+            shown = f"its parameters are of type {word!r:.80}; expected an object with properties"
+            raise RowError("bad_tool", shown, stage="tools")
+        out = self.schemas.object(flat, "")
+        if not out["properties"] and (united or kinds == {"any"}) and not flat.get("properties"):
+            out.setdefault("additionalProperties", True)
+        if not out["required"] and "required" in raw:
+            out["required"] = self.schemas.required(raw, list(out["properties"]), "")
+        return out
 
-    def results(self, raw: dict[str, Any]) -> dict[str, Any] | None:
+    def results(self, raw: dict[str, Any]) -> Schema | None:
         given = first(raw, _RESULTS)
-        if _is_schema(given):
-            out = self.object(given, "results:")
-        elif isinstance(given, dict) and "type" in given and isinstance(given["type"], str):
-            return self.schema(given, "results:")
+        if isinstance(given, str) and given.lstrip()[:1] in ("{", "["):
+            given = inside(given, "the results")
+        schema = as_schema(given)
+        named = schema is not None and isinstance(schema.get("properties"), dict)
+        if schema is not None and (named or is_object_type(schema.get("type", "object"))):
+            out = self.schemas.object(self.schemas.flattener.flat(schema, "results:"), "results:")
+        elif isinstance(given, dict) and isinstance(given.get("type"), str):
+            return self.schemas.schema(given, "results:")
         else:
-            out = self.flat(_as_pairs(given), [], prefix="results:")
+            out = self.flat(as_pairs(given), [], prefix="results:")
         return {"type": "dict", "properties": out["properties"]} if out["properties"] else None
 
-    def flat(self, pairs: list[tuple[str, Any]], required: list[str] | None, prefix: str = "") -> dict[str, Any]:
-        """Arguments outside a JSON Schema. Without a list or flags, what has no default and is not `optional` is required."""
-        flags = required is None and any(isinstance(spec, dict) and isinstance(spec.get("required"), bool) for _, spec in pairs)
-        properties: dict[str, Any] = {}
+    def flat(self, pairs: list[tuple[str, Any]], required: list[str] | None, prefix: str = "") -> Schema:
+        """Arguments outside a JSON Schema. Without a list or flags, what has no default and is not `optional` is
+        required."""
+        flags = required is None and any(
+            isinstance(spec, dict) and flag_of(spec.get("required")) is not None for _, spec in pairs)
+        properties: Schema = {}
         needed: list[str] = []
         for name, spec in pairs:
-            spec = _as_spec(spec)
-            if name in properties:
-                self.values[f"{prefix}{name}.repeated"] = spec
+            if spec is None:
+                self.changes.nulls.append(prefix + name)
                 continue
-            properties[name] = self.schema(spec, prefix + name)
-            word = spec.get("type")
-            optional = bool(spec.get("optional")) or (isinstance(word, str) and read_type(word).optional)
+            spec = as_spec(spec)
+            if name in properties:
+                self.changes.values[f"{prefix}{name}.repeated"] = spec
+                continue
+            properties[name] = self.schemas.schema(spec, prefix + name)
             if required is not None:
                 wanted = name in required
             elif flags:
-                wanted = spec.get("required") is True
+                wanted = flag_of(spec.get("required")) is True
             else:
-                wanted = not optional and not any(key in spec for key in _DEFAULTS)
+                wanted = not _may_be_left_out(spec)
             if wanted:
                 needed.append(name)
         return {"type": "dict", "properties": properties, "required": needed}
 
-    # ------------------------------------------------------------------------------------------------- JSON Schema
 
-    def object(self, given: dict[str, Any], path: str, depth: int = 0) -> dict[str, Any]:
-        properties = given.get("properties") or {}
-        dot = path if not path or path.endswith(":") else path + "."
-        self.drop(given, {"type", "properties", "required", "description", "components", "$defs", "definitions"} if depth == 0
-                  else {*_READ, *_UNIONS, "$ref"})
-        flagged = [name for name, spec in properties.items() if isinstance(spec, dict) and spec.get("required") is True]
-        listed = _names(given.get("required"))
-        return {"type": "dict",
-                "properties": {name: self.schema(_as_spec(spec), dot + name, depth + 1) for name, spec in properties.items()},
-                "required": listed or flagged}
-
-    def schema(self, spec: dict[str, Any], path: str, depth: int = 0) -> dict[str, Any]:
-        """One argument, item or field."""
-        if depth > MAX_JSON_DEPTH // 2:
-            raise TypeError("nested too deeply")
-        if "$ref" in spec or any(key in spec for key in _UNIONS):
-            spec = self.resolve(spec, path)
-        info = self.kind(spec, path)
-        kind = info.schema["type"]
-        out: dict[str, Any] = {"type": kind, "description": text_of(first(spec, ("description", "desc")))}
-        if kind == "dict" and isinstance(spec.get("properties"), dict):
-            inner = self.object(spec, path, depth + 1)
-            out["properties"] = inner["properties"]
-            if inner["required"] and not path.startswith("results:"):
-                out["required"] = inner["required"]
-        elif "properties" in spec:
-            self.dropped.add("properties")
-        if kind == "array":
-            items = self.items(spec, info, path, depth)
-            if items:
-                out["items"] = items
-        self.values_of(spec, info, out, path)
-        for key in _KEPT:
-            if key in spec:
-                out[key] = spec[key]
-        self.drop(spec, _READ)
-        return out
-
-    def items(self, spec: dict[str, Any], info: TypeInfo, path: str, depth: int) -> dict[str, Any] | None:
-        given = spec.get("items")
-        if isinstance(given, dict) and given:
-            out = self.schema(given, path + ".items", depth + 1)
-            if not out["description"]:
-                del out["description"]
-            return out
-        if given:
-            self.dropped.add("items")
-        return dict(info.schema["items"]) if "items" in info.schema else None
-
-    def kind(self, spec: dict[str, Any], path: str) -> TypeInfo:
-        """The type of a spec; what stood there is noted where it differs."""
-        word = spec.get("type")
-        if isinstance(word, str) and word.strip():
-            info = read_type(word)
-            if word != info.schema["type"]:
-                self.types.setdefault(path, word)
-            return info
-        if isinstance(word, list) and word and all(isinstance(part, str) for part in word):
-            self.types.setdefault(path, word)
-            return union_of(word)
-        self.types.setdefault(path, None)
-        return TypeInfo({"type": _guess(spec)})
-
-    def resolve(self, spec: dict[str, Any], path: str, hops: int = 0) -> dict[str, Any]:
-        """Replace a local $ref by what it names and a union by one schema. References to other documents become `any`."""
-        if "$ref" in spec:
-            self.types.setdefault(path, {"$ref": spec["$ref"]})
-            self.references += 1
-            target = _lookup(self.root, spec["$ref"]) if hops < 8 and self.references <= MAX_REFERENCES else None
-            rest = {key: value for key, value in spec.items() if key != "$ref"}
-            if not isinstance(target, dict) or path.count(".") > MAX_REFERENCE_DEPTH:
-                return {"type": "any", **rest}
-            spec = {**target, **rest}
-            return self.resolve(spec, path, hops + 1) if "$ref" in spec or any(key in spec for key in _UNIONS) else spec
-        key = next(key for key in _UNIONS if key in spec)
-        members = [member for member in spec[key] if isinstance(member, dict)]
-        self.types.setdefault(path, {key: spec[key]})
-        members = [self.resolve(m, path, hops + 1) if hops < 8 and ("$ref" in m or any(k in m for k in _UNIONS)) else m for m in members]
-        rest = {name: value for name, value in spec.items() if name not in _UNIONS}
-        solid = [member for member in members if member.get("type") != "null"]
-        if len(solid) == 1:
-            return {**solid[0], **rest}
-        if key == "allOf" or path == "":
-            return _merged([*solid, rest], every=key == "allOf")
-        words = [member.get("type") if isinstance(member.get("type"), str) else _guess(member) for member in solid]
-        joint = union_of(words).schema if words else {"type": "any"}
-        if solid and all(isinstance(member.get("enum"), list) for member in solid):
-            rest.setdefault("enum", [value for member in solid for value in member["enum"]])
-        return {**joint, **{name: value for name, value in rest.items() if name != "type"}}
-
-    # ------------------------------------------------------------------------------------------- defaults and enums
-
-    def values_of(self, spec: dict[str, Any], info: TypeInfo, out: dict[str, Any], path: str) -> None:
-        kind = out["type"]
-        enum = first(spec, ("enum", "allowed_values", "possible_values")) or info.schema.get("enum")
-        if enum is None and "const" in spec:
-            enum = [spec["const"]]
-        if isinstance(enum, dict):
-            enum = list(enum.values()) if all(isinstance(v, str) for v in enum.values()) else list(enum)
-        if isinstance(enum, list) and enum and not (len(enum) == 1 and enum[0] in ("", None)):
-            typed = [value if has_type(value, kind) else value_of_type(value, kind) for value in enum
-                     if value is not None or kind in ("any", "null")]
-            if typed and (kind in ("any", "null") or all(value is not None for value in typed)):
-                out["enum"] = typed
-            if typed != enum or "enum" not in out:
-                self.values[path + ".enum"] = enum
-        elif enum is not None and enum != []:
-            self.values[path + ".enum"] = enum
-        default = first(spec, _DEFAULTS)
-        if default is None:
-            if any(key in spec for key in _DEFAULTS):
-                self.values[path + ".default"] = None
-            return
-        typed_default = default if has_type(default, kind) else value_of_type(default, kind)
-        if typed_default is not None:
-            out["default"] = typed_default
-        if typed_default is None or type(typed_default) is not type(default):
-            self.values[path + ".default"] = default
-
-    def drop(self, spec: dict[str, Any], read: set[str]) -> None:
-        for key in spec:
-            if key not in read:
-                self.dropped.add(key)
-
-
-def _names(given: Any) -> list[str]:
-    """A `required` list: its strings, each once."""
-    return list(dict.fromkeys(name for name in given if isinstance(name, str))) if isinstance(given, list) else []
-
-
-def _is_schema(given: Any) -> bool:
-    """JSON Schema for an object, as opposed to a flat dictionary whose arguments may be called `type` or `properties`."""
-    if not isinstance(given, dict):
-        return False
-    if isinstance(given.get("$schema"), str) and "properties" not in given:
+def _may_be_left_out(spec: Schema) -> bool:
+    """Does the spec of an argument that nothing calls required or not say that it is optional, or have a default?"""
+    word = spec.get("type")
+    if isinstance(word, str) and read_type(word).optional or spec.get("nullable") is True:
         return True
-    if isinstance(given.get("properties"), dict):
-        return isinstance(given.get("type"), str) or all(isinstance(spec, dict) for spec in given["properties"].values())
-    return isinstance(given.get("type"), str) and read_type(given["type"]).schema["type"] == "dict" and not any(
-        isinstance(value, dict) and "type" in value for value in given.values())
+    flagged = bool(spec.get("optional")) and flag_of(spec["optional"]) is not False
+    return flagged or any(key in spec for key in DEFAULTS)
 
 
-def _as_pairs(given: Any) -> list[tuple[str, Any]]:
-    """(name, spec) pairs out of a dictionary, a list of objects, a list of names, or nothing."""
-    if not given:
-        return []
-    if isinstance(given, dict):
-        return list(given.items())
-    if not isinstance(given, list):
-        raise TypeError(f"parameters are {type(given).__name__}")
-    pairs = []
-    for entry in given:
-        if isinstance(entry, str):
-            pairs.append((entry, {}))
-        elif isinstance(entry, dict) and isinstance(entry.get("name"), str):
-            pairs.append((entry["name"], entry))
-        else:
-            raise TypeError("a parameter in a list has no name")
-    return pairs
+def _parameters_of(raw: dict[str, Any]) -> str:
+    """The key under which a tool's parameters stand: the first that holds something, else the first that is there."""
+    there = [key for key in PARAMETERS if raw.get(key) is not None]
+    return next((key for key in there if raw[key]), there[0] if there else "")
 
 
-def _as_spec(spec: Any) -> dict[str, Any]:
-    """A parameter's schema; a bare string is its type word if it is one, else its default (MTU-Bench) or description."""
-    if isinstance(spec, dict):
-        return spec
-    if isinstance(spec, str):
-        info = read_type(spec) if spec.strip() else None
-        return {"type": spec} if info and info.known else {"default": spec}
-    return {} if spec is None or isinstance(spec, bool) else {"default": spec}
+def _told(raw: dict[str, Any], key: str) -> Any:
+    """What stands under the key, out of a text that holds JSON."""
+    given = raw.get(key)
+    if isinstance(given, str):
+        return inside(given, f"`{key}`") if given.strip() else None
+    return given
 
 
-def _guess(spec: dict[str, Any]) -> str:
-    """The type of a schema without a type word, from what else it says; `any` where it says nothing."""
-    if isinstance(spec.get("properties"), dict):
-        return "dict"
-    if isinstance(spec.get("items"), dict):
-        return "array"
-    samples = spec.get("enum") or spec.get("allowed_values") or [first(spec, ("const", *_DEFAULTS))]
-    if isinstance(samples, list) and samples and all(isinstance(value, str) for value in samples):
-        return "string"
-    return "any"
+def _refuse_unread(raw: dict[str, Any]) -> None:
+    """A tool without parameters whose other keys hold what reads as parameters has them under a name not known here.
+
+    Raises:
+        RowError: `no_parameters`.
+    """
+    for key, value in raw.items():
+        if key in PARAMETERS or key in _OUTPUTS or key in _LISTS:
+            continue
+        specs = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+        schema = isinstance(value, dict) and isinstance(value.get("properties"), dict) and value["properties"]
+        if schema or specs and all(isinstance(spec, dict) and _is_type_of_argument(spec.get("type")) for spec in specs):
+            shown = f"`{key}` looks like its parameters, which are read from {', '.join(PARAMETERS)}"
+            raise RowError("no_parameters", shown, stage="tools")
 
 
-def _is_indirect(given: Any) -> bool:
-    """A schema of all arguments that says by a reference or a union what they are, not by `properties` of its own."""
-    return isinstance(given, dict) and not isinstance(given.get("properties"), dict) and (
-        isinstance(given.get("$ref"), str) or any(isinstance(given.get(key), list) for key in _UNIONS))
+def _is_type_of_argument(word: Any) -> bool:
+    return is_keyword("type", word) and word is not None
 
 
-def _merged(members: list[dict[str, Any]], *, every: bool) -> dict[str, Any]:
-    """Several schemas as one, their fields together; required is what each member requires, or (`every`) any of them."""
-    out: dict[str, Any] = {}
-    for member in members:
-        out |= member
-    fields = [member["properties"] for member in members if isinstance(member.get("properties"), dict)]
-    if fields:
-        out["properties"] = {name: spec for part in fields for name, spec in part.items()}
-        lists = [_names(member.get("required")) for member in members if every or isinstance(member.get("properties"), dict)]
-        out["required"] = [name for name in out["properties"] if (any if every else all)(name in names for names in lists)]
-    return out
+def as_schema(given: Any) -> Schema | None:
+    """JSON Schema for an object, as opposed to a flat dictionary whose arguments may be called `type` or `properties`.
 
-
-def _lookup(root: dict[str, Any], reference: Any) -> Any:
-    """What a reference into the same document ("#/$defs/Point") names; None for any other."""
-    if not isinstance(reference, str) or not reference.startswith("#/"):
+    A schema whose properties stand beside its keywords gets them where they belong. None for anything else.
+    """
+    if not isinstance(given, dict) or not given:
         return None
-    node: Any = root
-    for step in reference[2:].split("/"):
-        step = step.replace("~1", "/").replace("~0", "~")
-        node = node.get(step) if isinstance(node, dict) else None
-    return node
+    word, properties = given.get("type"), given.get("properties")
+    typed = isinstance(word, str) and bool(word.strip()) or isinstance(word, list)
+    if isinstance(properties, dict) and (typed or _are_properties(properties)):
+        return given
+    names = [key for key in given if not is_keyword(key, given[key])]
+    if typed and is_object_type(word):
+        return given if properties is not None else _gathered(given, names)
+    if isinstance(given.get("$ref"), str) or any(isinstance(given.get(key), list) for key in UNIONS):
+        return given
+    if names or isinstance(properties, dict):
+        return None
+    prose = all(key in ANNOTATIONS and not read_type(str(value)).known for key, value in given.items())
+    told = any(given.get(key) is not None for key in _TELLING) or isinstance(given.get("required"), list)
+    return given if typed or told or prose else None
+
+
+def _are_properties(table: dict[str, Any]) -> bool:
+    """The schemas of properties, without a word that says so: objects, null or true, and at least one object."""
+    specs = list(table.values())
+    return all(spec is None or isinstance(spec, dict | bool) for spec in specs) and (
+        not specs or any(isinstance(spec, dict) for spec in specs))
+
+
+def _gathered(given: Schema, names: list[str]) -> Schema:
+    """A schema of an object with its properties, which stood beside its keywords, under `properties`."""
+    specs = {name: given[name] for name in names if isinstance(given[name], dict)}
+    if not specs:
+        return given
+    specs |= {name: given[name] for name in _ABOUT_ARGUMENTS
+              if isinstance(given.get(name), dict) and "type" in given[name]}
+    return {**{key: value for key, value in given.items() if key not in specs}, "properties": specs}

@@ -1,8 +1,8 @@
 """Type words of the corpora -> the canonical words of data/schema.py, as small schemas.
 
 `str, optional`, `List[Union[int, float]]`, `HashMap`, `array of strings`, `DATEPICKER`, `["string", "null"]`: what a
-word says beyond the canonical words (the item type, that the parameter may be left out) is kept as schema keys; what
-cannot be kept (value types of mappings, members of a mixed union) is for the caller to record with the original word.
+word says beyond the canonical words (the item type, that the parameter may be left out or be null) is kept; what cannot
+be kept (value types of mappings, members of a mixed union) is for the caller to record with the original word.
 """
 
 from __future__ import annotations
@@ -16,32 +16,38 @@ from data.schema import CANONICAL_TYPES, TYPE_WORDS
 
 # Words of web forms, documents and program libraries, beyond those that data/schema.py knows.
 _MORE_WORDS = {word: kept for kept, words in {
-    "string": "strings credentials select binary datepicker date time datetime date-time timestamp geopoint file url uri "
-              "link email password path enum image audio video html json xml base64 uuid id phone color regex bytes "
+    "string": "strings credentials select binary datepicker date time datetime date-time timestamp geopoint file url "
+              "uri link email password path enum image audio video html json xml base64 uuid id phone color regex "
+              "bytes "
               "textarea option choice unicode varchar year month day duration timedelta currency address country city",
     "integer": "integers ints counter int8 int16 uint uint8 uint16 uint32 uint64 biginteger",
     "number": "numbers floats numeric real complex percentage range latitude longitude bigdecimal",
     "boolean": "booleans bools checkbox flag switch",
     "array": "arrays lists sequence iterable collection vector frozenset series ndarray queue multiselect vec "
              "linkedlist hashset treeset linkedhashset stack deque",
-    "dict": "objects dicts mapping ordereddict defaultdict record struct dictionaries maps linkedhashmap treemap concurrenthashmap",
+    "dict": "objects dicts mapping ordereddict defaultdict record struct dictionaries maps linkedhashmap treemap "
+            "concurrenthashmap",
     "null": "nonetype",
     "any": "unknown mixed variant callable function generic undefined void",
 }.items() for word in words.split()}
 _WORDS = {**_MORE_WORDS, **TYPE_WORDS}
 _CONTAINER = re.compile(r"(?P<head>[\w.\- ]+?)\s*(?P<open>[\[(<])(?P<body>.*)[\])>]$", re.DOTALL)
-_OPTIONAL = re.compile(r"\s*(?:[,;|]\s*optional\b.*|\(\s*optional\s*\)|\s+or\s+(?:none|null))\s*$", re.IGNORECASE | re.DOTALL)
+_OPTIONAL = re.compile(r"\s*(?:[,;|]\s*optional\b.*|\(\s*optional\s*\)|\s+or\s+(?:none|null))\s*$",
+                       re.IGNORECASE | re.DOTALL)
+_OR_NULL = re.compile(r"\s+or\s+(?:none|null)\s*$", re.IGNORECASE)
 _TOLD = re.compile(r"\s*,\s*(?:required\b|(?P<default>default)\b).*$", re.IGNORECASE | re.DOTALL)
 _LIST_OF = re.compile(r"(?:array|list|set)s?\s+of\s+(?P<item>.+?)(?:\s+with length \d+)?$", re.IGNORECASE)
 _UNIONS = ("union", "optional", "literal", "either", "oneof")
 
 
 class TypeInfo(NamedTuple):
-    """What a type word means: a schema ({"type", "items"?, "enum"?}), may it be left out, were all words known."""
+    """What a type word means: a schema ({"type", "items"?, "enum"?}) without null, may it be left out, were all words
+    known, may it be null."""
 
     schema: dict[str, Any]
     optional: bool = False
     known: bool = True
+    nullable: bool = False
 
 
 @lru_cache(maxsize=4096)
@@ -52,9 +58,12 @@ def read_type(word: str) -> TypeInfo:
         return TypeInfo({"type": _WORDS[text.lower()]})
     shorter = _OPTIONAL.sub("", text)
     if shorter != text:
-        return read_type(shorter)._replace(optional=True)
-    if text.lower().startswith("optional ") or text.endswith("?"):
-        return read_type(text[9:] if text[-1] != "?" else text[:-1])._replace(optional=True)
+        info = read_type(shorter)
+        return info._replace(optional=True, nullable=info.nullable or _OR_NULL.search(text) is not None)
+    if text.lower().startswith("optional "):
+        return read_type(text[9:])._replace(optional=True)
+    if text.endswith("?"):
+        return read_type(text[:-1])._replace(optional=True, nullable=True)
     told = _TOLD.search(text)
     if told and told.start():
         info = read_type(text[:told.start()])
@@ -83,7 +92,7 @@ def _container(head: str, body: str) -> TypeInfo:
         return _literal(body, parts)
     if head in _UNIONS:
         info = _union([read_type(part) for part in parts])
-        return info._replace(optional=info.optional or head == "optional")
+        return info._replace(optional=info.optional or head == "optional", nullable=info.nullable or head == "optional")
     kind = _WORDS.get(head)
     if kind == "array":
         return _array_of(parts)
@@ -97,8 +106,10 @@ def _literal(body: str, parts: list[str]) -> TypeInfo:
     except LiteralError:
         values = [part.strip("'\" ") for part in parts]
     solid = [value for value in values if value is not None]
-    kind = next((kind for kind in ("string", "boolean", "integer", "number") if all(has_type(value, kind) for value in solid)), "any")
-    return TypeInfo({"type": kind, "enum": solid} if solid else {"type": "null"}, len(solid) < len(values))
+    kinds = ("string", "boolean", "integer", "number")
+    kind = next((kind for kind in kinds if all(has_type(value, kind) for value in solid)), "any")
+    nullable = len(solid) < len(values)
+    return TypeInfo({"type": kind, "enum": solid} if solid else {"type": "null"}, nullable, nullable=nullable)
 
 
 def _array_of(parts: list[str]) -> TypeInfo:
@@ -107,13 +118,15 @@ def _array_of(parts: list[str]) -> TypeInfo:
     union = _union(infos) if infos else TypeInfo({"type": "any"})
     schema: dict[str, Any] = {"type": "array"}
     if union.schema["type"] != "any":
-        schema["items"] = union.schema
+        schema["items"] = with_null(union)
     return TypeInfo(schema, known=all(info.known for info in infos))
 
 
 def _union(infos: list[TypeInfo]) -> TypeInfo:
-    """Several types at once: one where they agree, number for numbers of both kinds, else any. null means optional."""
-    optional = any(info.optional or info.schema["type"] == "null" for info in infos)
+    """Several types at once: one where they agree, number for numbers of both kinds, else any. Beside them null means
+    optional, too."""
+    nullable = any(info.nullable or info.schema["type"] == "null" for info in infos)
+    optional = nullable or any(info.optional for info in infos)
     rest = [info for info in infos if info.schema["type"] != "null"]
     schemas = [info.schema for info in rest]
     if not schemas:
@@ -126,7 +139,23 @@ def _union(infos: list[TypeInfo]) -> TypeInfo:
         schema = {"type": schemas[0]["type"]}
     else:
         schema = {"type": "any"}
-    return TypeInfo(schema, optional, all(info.known for info in infos))
+    return TypeInfo(schema, optional, all(info.known for info in infos), nullable)
+
+
+def with_null(info: TypeInfo) -> dict[str, Any]:
+    """The schema of a type, null among its types and values where it may be null."""
+    schema = dict(info.schema)
+    if info.nullable and schema["type"] not in ("any", "null"):
+        schema["type"] = [schema["type"], "null"]
+        if "enum" in schema:
+            schema["enum"] = [*schema["enum"], None]
+    return schema
+
+
+def is_nullable(schema: dict[str, Any]) -> bool:
+    """Does null fit the type of a record's schema?"""
+    kind = schema.get("type", "any")
+    return bool({"null", "any"} & set(kind if isinstance(kind, list) else [kind]))
 
 
 def union_of(words: list[str]) -> TypeInfo:
