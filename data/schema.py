@@ -34,6 +34,12 @@ TYPE_WORDS = {word: kept for kept, words in {
 }.items() for word in words.split()}
 
 
+# Keywords under which schemas stand: by name; one or a list of them.
+_NAMED_SCHEMAS = {"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"}
+_SCHEMAS = {"items", "prefixItems", "additionalProperties", "unevaluatedProperties", "unevaluatedItems", "contains",
+            "propertyNames", "anyOf", "oneOf", "allOf", "not", "if", "then", "else"}
+
+
 class JsonError(ValueError):
     """Text that is not strict JSON; `code` is a reason code, `position` where reading stopped."""
 
@@ -161,11 +167,13 @@ def normalise_schema(schema: Any, depth: int = 0) -> Any:
         out["type"] = TYPE_WORDS.get(kind.strip().lower(), kind)
     elif isinstance(kind, list):
         out["type"] = [TYPE_WORDS.get(k.strip().lower(), k) if isinstance(k, str) else k for k in kind]
-    if isinstance(out.get("properties"), dict):
-        out["properties"] = {k: normalise_schema(v, depth + 1) for k, v in out["properties"].items()}
-    for key in ("items", "additionalProperties"):
-        if isinstance(out.get(key), dict):
-            out[key] = normalise_schema(out[key], depth + 1)
+    for key in _NAMED_SCHEMAS & out.keys():
+        if isinstance(out[key], dict):
+            out[key] = {name: normalise_schema(part, depth + 1) for name, part in out[key].items()}
+    for key in _SCHEMAS & out.keys():
+        part = out[key]
+        is_list = isinstance(part, list)
+        out[key] = [normalise_schema(each, depth + 1) for each in part] if is_list else normalise_schema(part, depth + 1)
     return out
 
 

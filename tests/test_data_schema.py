@@ -62,6 +62,17 @@ def test_type_words_change_where_a_schema_stands_and_nowhere_else():
     assert schema["properties"]["y"]["type"] == "list"
 
 
+@pytest.mark.parametrize("key", ["items", "additionalProperties", "unevaluatedProperties", "contains", "propertyNames",
+                                 "not", "if", "then", "else", "anyOf", "oneOf", "allOf", "prefixItems", "properties",
+                                 "patternProperties", "dependentSchemas"])
+def test_type_words_change_under_every_keyword_that_holds_schemas(key):
+    def around(word):
+        part = {"type": word, "enum": [{"type": "object"}]}
+        lists = {"anyOf": [part], "oneOf": [part], "allOf": [part], "prefixItems": [part]}
+        return {key: lists.get(key, {"x": part} if key in ("properties", "patternProperties", "dependentSchemas") else part)}
+    assert normalise_schema(around("object")) == around("dict")
+
+
 @pytest.mark.parametrize(("record", "load", "message"), [
     ({"name": "x", "description": "d"}, load_tools, "no `arguments`"), ({"description": "d"}, load_tools, "no `name`"),
     ({**TOOL, "arguments": {"type": "string"}}, load_tools, 'must have type "dict"'),

@@ -139,7 +139,8 @@ def test_labels_of_all_corpora_stay_right(tmp_path):
 NAMES = ("a", "b", "type", "required", "items", "properties", "not", "enum", "name")
 SCALARS = st.sampled_from([
     {"type": "string"}, {"type": "integer"}, {"type": "number"}, {"type": "boolean"}, {"type": "null"}, {},
-    {"const": "x"}, {"const": None}, {"const": 4}, {"enum": ["x", "y", None]}, {"enum": [1, "x"]}, {"type": ["string", "null"]},
+    {"const": "x"}, {"const": None}, {"const": 4}, {"enum": ["x", "y", None]}, {"enum": [1, "x"]},
+    {"type": ["string", "null"]},
     {"type": ["integer", "string"]}, {"type": ["null", "number", "string"]}, {"type": "string", "nullable": True},
     {"type": "string", "enum": ["x", "y"], "nullable": True}, {"type": ["string", "null"], "enum": ["x", "y"]},
     {"type": "integer", "minimum": 2, "maximum": 9}, {"type": "number", "exclusiveMinimum": 0, "multipleOf": 0.5},

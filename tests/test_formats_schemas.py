@@ -1,4 +1,4 @@
-"""Tool documents as they are met: what is carried over, what is refused with a reason, what never becomes an argument."""
+"""Tool documents as they are met: what is carried over, what is refused, what never becomes an argument."""
 
 import json
 
