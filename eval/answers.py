@@ -1,22 +1,35 @@
-"""Files of saved answers and of verdicts, shared by the three benchmarks.
+"""What a model answered, as saved by ToolDev and by others: files of answers, calls in their shapes, Python text.
 
-An answers file is JSON Lines. A line that is not strict JSON (NaN, 1e400, a key twice, too deep, cut off, not UTF-8) is
-an undecodable answer, not an error: whatever identifies the entry is recovered and the rest is dropped.
+A file of answers is JSON Lines, one JSON array or objects over many lines, gzipped or not. A line that is not strict JSON (NaN, 1e400, a key
+twice, too deep, cut off, not UTF-8) is an undecodable answer, not an error: whatever identifies the entry is recovered
+and the rest is dropped.
 """
 
+import ast
+import gzip
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.schema import JsonError, read_jsonl, strict_json_loads
-from eval.stats import Comparison, paired_bootstrap
+from data.formats.source import open_binary
+from data.parse import Reason, parse_calls
+from data.schema import JsonError, ToolCall, strict_json_loads
 
 IDENTITY = ("id", "category", "level", "file", "sample_id", "task", "underscore_names")
 _FIELD = re.compile(r'"(id|category|level|file|sample_id|task)"\s*:\s*("(?:[^"\\\x00-\x1f]|\\.){0,300}"|-?\d{1,9})')
 _HEAD_CHARS = 4_096
+_BLANK = b" \t\r\n\xef\xbb\xbf"
+_LOOSE = json.JSONDecoder(parse_int=str, parse_float=str)     # finds where a value ends; what it holds is read strictly
+_ARGUMENTS = ("arguments", "parameters", "args", "input")
+MAX_CHARS = 100_000             # of Python text; a complete answer is some thousand characters
+# What reading somebody's text as Python may raise; each means "this has no value".
+FAILURES = (SyntaxError, ValueError, TypeError, AttributeError, KeyError, IndexError, ArithmeticError, MemoryError,
+            RecursionError, SystemError)
 
 
 @dataclass(frozen=True)
@@ -32,19 +45,47 @@ class Answer:
         return value if isinstance(value, str) else None
 
 
+# --------------------------------------------------------------------------------------------------------------- files
+
 def read_answers(path: str | Path) -> Iterator[Answer]:
-    """Every non-empty line of an answers file, in order.
+    """Every answer of a file, in order.
 
     Raises:
         FileNotFoundError: there is no such file.
+        ValueError: gzip data or an array break off: what follows is lost, so nothing is taken.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected saved answers, one JSON object per line")
-    with path.open("rb") as file:
-        for line in file:
-            if line.strip():
-                yield read_answer(line)
+    try:
+        with open_binary(path) as file:
+            lines = [line for line in file if line.strip(_BLANK)]
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path}: the gzip data break off ({error}); get the whole file again") from None
+    first = lines[0].strip(_BLANK) if lines else b""
+    if first.startswith(b"[") or first == b"{":
+        yield from _documents(path, b"".join(lines).decode("utf-8", "surrogateescape").lstrip("\ufeff"))
+    else:
+        yield from map(read_answer, lines)
+
+
+def _documents(path: Path, text: str) -> Iterator[Answer]:
+    """The elements of an array, or objects over many lines, each read by itself."""
+    at = depth = 0
+    while at < len(text):
+        if text[at] in " \t\r\n,[]":
+            depth += (text[at] == "[") - (text[at] == "]")
+            at += 1
+            continue
+        try:
+            _, end = _LOOSE.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}: an answer breaks off, or is no JSON ({error}); get the whole file, or write one "
+                             "object per line") from None
+        yield read_answer(text[at:end].encode("utf-8", "surrogateescape"))
+        at = end
+    if depth:
+        raise ValueError(f"{path}: the array is not closed, so answers may be missing; get the whole file")
 
 
 def read_answer(line: bytes) -> Answer:
@@ -83,38 +124,113 @@ def printable(value: Any, limit: int = 200) -> str:
     return text[:limit].encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def main_score(verdict: Mapping[str, Any]) -> float:
-    """The one number per entry that runs are compared on, 0..1, from a line of verdicts.jsonl."""
-    if "valid" in verdict:
-        return float(bool(verdict["valid"]))
-    score = verdict.get("score", 0.0)
-    if isinstance(score, Mapping):
-        score = next((score[key] for key in ("f1_score", "name", "args") if key in score), 0.0)
-    return float(score)
+# ------------------------------------------------------------------------------------- answers as other programs save them
+
+class NotCalls(ValueError):
+    """A saved value is neither text nor calls; `code` is the reason."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
 
 
-def compare_verdicts(ours: Sequence[Mapping], other: str | Path, *, seed: int = 0) -> tuple[Comparison, dict[str, int]]:
-    """Paired comparison (ours minus the other run) over the entries both runs answered, each id once.
+def saved_answer(value: Any) -> str | list[ToolCall] | None:
+    """The text or the calls under `result`, where leaderboards and clients keep what a service returned.
+
+    Calls are `{name: arguments}`, `{"name", "arguments"}`, `{"function": {"name", "arguments"}}` or `[name, arguments]`,
+    one alone, in a list, or each in a list of its own; arguments are an object or its JSON text, empty for none. A
+    message is read by its `tool_calls`, and by its text where it has none; a list of one text is that text.
 
     Raises:
-        FileNotFoundError, ValueError: the other verdicts cannot be read, or no entry is in both.
+        NotCalls: the value is none of these.
     """
-    theirs = _by_id(record for _, record in read_jsonl(_verdicts_file(other)))
-    mine = _by_id(ours)
-    shared = [key for key in mine if key in theirs]
-    if not shared:
-        raise ValueError(f"{other}: no entry is in both runs; compare runs of the same benchmark and data")
-    comparison = paired_bootstrap([theirs[key] for key in shared], [mine[key] for key in shared], seed)
-    return comparison, {"shared": len(shared), "only_here": len(mine) - len(shared), "only_there": len(theirs) - len(shared)}
+    while isinstance(value, list) and len(value) == 1 and isinstance(value[0], (str, list)):
+        value = value[0]
+    if isinstance(value, dict) and isinstance(value.get("content"), str) and not value.get("tool_calls"):
+        return value["content"]
+    return value if value is None or isinstance(value, str) else _saved_calls(value)
 
 
-def _verdicts_file(path: str | Path) -> Path:
-    path = Path(path)
-    return path / "verdicts.jsonl" if path.is_dir() else path
+def _saved_calls(value: Any) -> list[ToolCall]:
+    if isinstance(value, list):
+        if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], (dict, str)):
+            return [ToolCall(value[0], _saved_arguments(value[1]))]
+        return [call for item in value for call in _saved_calls(item)]
+    if not isinstance(value, dict) or not value:
+        raise NotCalls("result_not_calls")
+    if isinstance(value.get("tool_calls"), list):
+        return _saved_calls(value["tool_calls"])
+    inner, name = value.get("function"), value.get("name")
+    if isinstance(inner, dict) and isinstance(inner.get("name"), str):
+        return _saved_calls(inner)
+    if isinstance(name, str) and not name.lstrip().startswith("{"):
+        return [ToolCall(name, _saved_arguments(next((value[key] for key in _ARGUMENTS if key in value), None)))]
+    return [ToolCall(name, _saved_arguments(arguments)) for name, arguments in value.items()]
 
 
-def _by_id(verdicts: Any) -> dict[tuple[str, str], float]:
-    scores: dict[tuple[str, str], float] = {}
-    for verdict in verdicts:
-        scores.setdefault((str(verdict.get("task", "")), str(verdict.get("id"))), main_score(verdict))
-    return scores
+def _saved_arguments(value: Any) -> dict[str, Any]:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return {}
+    if isinstance(value, str):
+        try:
+            value = strict_json_loads(value)
+        except JsonError as error:
+            raise NotCalls(f"arguments:{error.code}") from None
+    if not isinstance(value, dict):
+        raise NotCalls("arguments_not_object")
+    return value
+
+
+def reply_of(answer: Answer, write: Callable[[Sequence[ToolCall]], str]) -> tuple[Any, str | None]:
+    """(what is scored, why it could not be read): `reply` as it stands, or `result` with its calls written by `write`."""
+    if answer.fault:
+        return None, answer.fault
+    if answer.record.get("reply") is not None:
+        return answer.record["reply"], None
+    try:
+        value = saved_answer(answer.record.get("result"))
+    except NotCalls as error:
+        return None, error.code
+    if isinstance(value, list):
+        return write(value), None
+    return (None if value is None else converted(value, write)[0]), None
+
+
+def converted(text: str, write: Callable[[Sequence[ToolCall]], str]) -> tuple[str, bool]:
+    """(reply to score, whether it was rewritten): `write(calls)` where the text holds readable `<tool_call>` blocks.
+
+    The released evaluators know no such blocks. The raw text is kept beside, and the answer is marked `converted`.
+    """
+    if "<tool_call>" not in text:
+        return text, False
+    calls = parse_calls(text)
+    return (text, False) if isinstance(calls, Reason) else (write(calls), True)
+
+
+def wrote_tools(answer: Answer) -> bool:
+    """Whether a reply writes tool definitions instead of calls (section 4.5 of the paper)."""
+    parsed = parse_calls(answer.text("text") or answer.text("reply") or answer.text("result") or "")
+    return isinstance(parsed, Reason) and parsed.code == "wrote_tools_instead"
+
+
+# ---------------------------------------------------------------------------------------- Python text, read and never run
+
+def parse_expression(text: str) -> ast.expr:
+    """The syntax tree of one expression; ValueError if it is not one, or is too long or too deep to be read safely."""
+    if len(text) > MAX_CHARS:
+        raise ValueError(f"{len(text)} characters; at most {MAX_CHARS} are read as Python")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")              # invalid escapes and the like: not our source
+            return ast.parse(text, mode="eval").body
+    except FAILURES as error:
+        raise ValueError(f"not a Python expression: {type(error).__name__}") from None
+
+
+def literal(text: str) -> Any:
+    """Value of a Python literal, as `ast.literal_eval`; ValueError if it is none."""
+    tree = parse_expression(text.lstrip(" \t"))
+    try:
+        return ast.literal_eval(tree)
+    except FAILURES as error:
+        raise ValueError(f"not a Python literal: {type(error).__name__}") from None

@@ -7,68 +7,118 @@ also comparison.json, the paired comparison with another run's verdicts.
 import argparse
 import json
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data.files import add_overwrite, claim, made, refuse_replacing, sha256_file, write_json, write_jsonl, write_text
-from eval.answers import compare_verdicts, read_answers
-from eval.apibank import benchmark as apibank
-from eval.bfcl import benchmark as bfcl
-from eval.bfcl.decode import DECODERS, RULES
-from eval.stats import describe
-from eval.teval import benchmark as teval
+from data.schema import read_jsonl
+from eval import benches
+from eval.answers import Answer, printable, read_answers
+from eval.benches import Benchmark
+from eval.stats import Comparison, describe, paired_bootstrap
 
-BENCHES = ("bfcl", "apibank", "teval")
 SCORES = ("verdicts.jsonl", "summary.json")
-SCORING = ("decoder", "rules", "underscore_names", "similarity", "teval_version")       # flags that change a verdict
+PATHS = ("command", "data", "answers", "out", "against", "overwrite")       # arguments that no verdict depends on
+Scores = dict[tuple[str, str], float]   # (task, id) of an entry -> its main score
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of `score`."""
-    parser.add_argument("--bench", required=True, choices=BENCHES)
+    """Flags of `score`; the help ends with the formats of answers."""
+    parser.formatter_class = _Help
+    parser.epilog = answers_help()
+    parser.add_argument("--bench", required=True, choices=benches.names())
     parser.add_argument("--data", required=True, help="folder of the benchmark's data")
-    parser.add_argument("--answers", required=True, help="saved answers, JSON Lines")
+    parser.add_argument("--answers", required=True, help="saved answers: JSON Lines or one JSON array, gzipped or not")
     parser.add_argument("--out", required=True, help="folder for verdicts.jsonl and summary.json")
-    parser.add_argument("--against", help="another run's folder or verdicts.jsonl: adds a paired comparison, ours minus it")
-    add_scoring_arguments(parser)
+    parser.add_argument("--against", help="another run's folder or verdicts.jsonl: adds a paired comparison, ours "
+                                          "minus it")
+    benches.add_arguments(parser, prompts=False)
     add_overwrite(parser)
 
 
-def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags that change a verdict; `eval` takes them too."""
-    parser.add_argument("--decoder", choices=DECODERS, default="auto",
-                        help="bfcl: how text answers are read (auto: <tool_call> blocks, else the leaderboard's syntax)")
-    parser.add_argument("--rules", choices=RULES, help="bfcl: which evaluator's rules (default: those of the data's edition)")
-    parser.add_argument("--underscore-names", action="store_true",
-                        help="bfcl: the model was shown names with every . replaced by _")
-    parser.add_argument("--similarity", choices=("exact", "bow", "names"), default="exact",
-                        help="teval: what stands in for the sentence encoder in plans")
-    parser.add_argument("--teval-version", choices=("v1", "v2"), default="v2", help="teval: which version's rules")
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults beside the flags, examples as they stand."""
 
 
-def load(bench: str, data: str) -> Any:
-    """The benchmark's data."""
-    return {"bfcl": bfcl, "apibank": apibank, "teval": teval}[bench].load_benchmark(data)
+def answers_help() -> str:
+    """How the answers to each benchmark are written, with examples."""
+    return "One answer is an object:\n\n" + "\n\n".join(f"{name}: {benches.kind_of(name).ANSWERS}" for name in benches.names())
 
 
-def score_file(bench: str, benchmark: Any, answers: str | Path, options: argparse.Namespace) -> tuple[list[dict], dict]:
-    """(verdicts, summary) of an answers file."""
-    rows = read_answers(answers)
-    if bench == "bfcl":
-        return bfcl.score_answers(benchmark, rows, decoder=options.decoder, rules=options.rules,
-                                  underscore_names=options.underscore_names)
-    if bench == "apibank":
-        return apibank.score_answers(benchmark, rows)
-    return teval.score_answers(benchmark, rows, similarity=options.similarity, version=options.teval_version)
+def main(args: argparse.Namespace) -> int | None:
+    """Score, write and print."""
+    settings = {name: value for name, value in vars(args).items() if name not in PATHS}
+    claimed = claim(args.out, "tooldev.py score", settings=settings, writes=SCORES, overwrite=args.overwrite,
+                    inputs=[(Path(args.answers).name, args.answers), ("data", args.data)],
+                    reads=[args.against] * bool(args.against))
+    benchmark = benches.load(args.bench, args.data, args)
+    answers = list(read_answers(args.answers))
+    refuse_strangers(args.bench, benchmark, answers, args.answers)
+    verdicts, summary = score_answers(benchmark, answers)
+    compared = comparison(verdicts, args.against, claimed.out, args.answers, overwrite=args.overwrite)
+    with claimed:
+        write_scores(claimed.out, args.answers, verdicts, summary, compared)
+        claimed.finish(made(claimed.out, SCORES))
+    return 0
 
 
-def write_scores(out: Path, answers: str | Path, verdicts: list[dict], summary: dict) -> None:
-    """verdicts.jsonl and summary.json, the latter last and with the hash of what was scored."""
+def refuse_strangers(bench: str, benchmark: Benchmark, answers: Sequence[Answer], path: str | Path) -> None:
+    """ValueError where not one line is an answer: a score of 0 would say that the model failed.
+
+    A few lines that are none are told instead: they are undecodable, or name no entry.
+    """
+    fields = benches.kind_of(bench).FIELDS
+    known = [answer for answer in answers if benchmark.find(answer)]
+    bare = [answer for answer in known if not answer.fault and not any(field in answer.record for field in fields)]
+    if len(bare) < len(known):
+        if bare:
+            print(f"{len(bare)} lines have no {' or '.join(fields)} and count as undecodable")
+        return
+    if not answers:
+        found = "the file is empty"
+    elif known:
+        found = f"none of the {len(answers)} lines has {' or '.join(fields)}; the first holds {_shown(known[0])}"
+    else:
+        found = (f"none of the {len(answers)} lines names an entry of {benchmark.folder} (answers to another benchmark or "
+                 f"edition?); the first holds {_shown(answers[0])}")
+    raise ValueError(f"{path}: {found}; expected saved answers, `tooldev.py score --help` shows how they are written")
+
+
+def _shown(answer: Answer) -> str:
+    """The beginning of a line, for an error message."""
+    pairs = ", ".join(f"{printable(key, 40)}: {printable(repr(value), 40)}"
+                      for key, value in list(answer.record.items())[:6])
+    return pairs or f"no fields ({answer.fault})"
+
+
+def score_answers(benchmark: Benchmark, answers: Iterable[Answer]) -> tuple[list[dict], dict]:
+    """(verdict lines in the order of the answers, summary). The summary takes the first answer to each entry."""
+    lines: list[dict] = []
+    first: dict[str, tuple[Answer, dict]] = {}
+    unknown = 0
+    for answer in answers:
+        entry = benchmark.find(answer)
+        lines.append(benchmark.judge(entry, answer) if entry else benchmark.unknown(answer))
+        if entry:
+            first.setdefault(entry.key, (answer, lines[-1]))
+        else:
+            unknown += 1
+    counts = {"lines": len(lines), "unknown": unknown, "repeated": len(lines) - unknown - len(first)}
+    return lines, benchmark.summarise(first) | {"answers": counts}
+
+
+def write_scores(out: Path, answers: str | Path, verdicts: list[dict], summary: dict, compared: str = "") -> None:
+    """verdicts.jsonl, summary.json with the hash of what was scored, comparison.json where there is one; and print."""
     write_jsonl(out / "verdicts.jsonl", verdicts)
     write_json(out / "summary.json", {**summary, "answers": {**summary["answers"], "sha256": sha256_file(answers)}})
+    print("\n".join(summary_lines(summary)))
+    if compared:
+        write_text(out / "comparison.json", compared)
+        print(json.loads(compared)["text"])
 
 
-def summary_lines(summary: dict) -> list[str]:
+def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """The scores, one per line, as they are printed."""
     lines = [f"{name:28s} {s['value']:6.2f}  [{s['low']:.2f}, {s['high']:.2f}]" for name, s in summary["scores"].items()]
     counts = summary.get("counts")
@@ -87,38 +137,58 @@ def summary_lines(summary: dict) -> list[str]:
     return lines
 
 
-def main(args: argparse.Namespace) -> int | None:
-    """Score, write and print."""
-    out = Path(args.out)
-    settings = {name: getattr(args, name) for name in ("bench", *SCORING)}
-    claimed = claim(out, "tooldev.py score", inputs=[(Path(args.answers).name, args.answers), ("data", args.data)],
-                    writes=SCORES, settings=settings, reads=[args.against] * bool(args.against), overwrite=args.overwrite)
-    verdicts, summary = score_file(args.bench, load(args.bench, args.data), args.answers, args)
-    compared = comparison_with(verdicts, args.against, out, str(args.answers), overwrite=args.overwrite)
-    with claimed:
-        write_scores(out, args.answers, verdicts, summary)
-        print("\n".join(summary_lines(summary)))
-        write_comparison(out, compared)
-        claimed.finish(made(out, SCORES))
-    return 0
+# ------------------------------------------------------------------------------------------------- against another run
+
+def main_score(verdict: Mapping[str, Any]) -> float:
+    """The one number per entry that runs are compared on, 0..1, from a line of verdicts.jsonl."""
+    if "valid" in verdict:
+        return float(bool(verdict["valid"]))
+    score = verdict.get("score", 0.0)
+    if isinstance(score, Mapping):
+        score = next((score[key] for key in ("f1_score", "name", "args") if key in score), 0.0)
+    return float(score)
 
 
-def comparison_with(verdicts: list[dict], against: str | None, out: Path, own: str, *, overwrite: bool) -> str:
+def scores_of(verdicts: Iterable[Mapping[str, Any]]) -> Scores:
+    """The main score of each entry, by its first verdict."""
+    scores: Scores = {}
+    for verdict in verdicts:
+        scores.setdefault((str(verdict.get("task", "")), str(verdict.get("id"))), main_score(verdict))
+    return scores
+
+
+def read_scores(path: str | Path) -> Scores:
+    """The scores of another run, from its folder or its verdicts.jsonl.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or it does not hold verdicts.
+    """
+    path = Path(path)
+    return scores_of(record for _, record in read_jsonl(path / "verdicts.jsonl" if path.is_dir() else path))
+
+
+def compare(theirs: Scores, ours: Scores, name: str) -> tuple[Comparison, dict[str, int]]:
+    """Paired comparison (ours minus theirs) over the entries that both runs answered, and how many those are.
+
+    Raises:
+        ValueError: no entry is in both; `name` says where theirs come from.
+    """
+    shared = [key for key in ours if key in theirs]
+    if not shared:
+        raise ValueError(f"{name}: no entry is in both runs; compare runs of the same benchmark and data")
+    overlap = {"shared": len(shared), "only_here": len(ours) - len(shared), "only_there": len(theirs) - len(shared)}
+    return paired_bootstrap([theirs[key] for key in shared], [ours[key] for key in shared]), overlap
+
+
+def comparison(verdicts: Sequence[Mapping], against: str | None, out: Path, own: str | Path, *, overwrite: bool) -> str:
     """The text of comparison.json, "" without another run. Made before anything is written: that run may be replaced."""
     if not against:
         return ""
-    comparison, overlap = compare_verdicts(verdicts, against)
-    record = {**comparison.to_dict(), "entries": overlap, "text": describe(comparison, a=against, b=own)}
+    compared, overlap = compare(read_scores(against), scores_of(verdicts), against)
+    record = {**compared.to_dict(), "entries": overlap, "text": describe(compared, a=against, b=str(own))}
     text = json.dumps(record, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
     refuse_replacing(out / "comparison.json", text, overwrite=overwrite)
     return text
-
-
-def write_comparison(out: Path, text: str) -> None:
-    """Write and print a comparison, where there is one."""
-    if text:
-        write_text(out / "comparison.json", text)
-        print(json.loads(text)["text"])
 
 
 def run_module(module: Any, arguments: list[str] | None = None) -> int:

@@ -78,6 +78,12 @@ def proportion(k: int, n: int) -> Interval:
     return Interval(k / n if n else 0.0, low, high)
 
 
+def percent(interval: Interval) -> dict:
+    """An interval on the scale 0..100, two digits, as the tables print it."""
+    return {key: round(100 * value, 2) for key, value in
+            (("value", interval.value), ("low", interval.low), ("high", interval.high))}
+
+
 def weighted_interval(parts: Sequence[tuple[float, int, int]]) -> Interval:
     """Interval of sum(weight * k / n) over independent categories, each part being (weight, k, n).
 

@@ -7,7 +7,7 @@ a model's score would hide.
 from collections.abc import Mapping
 from typing import Any
 
-from eval.bfcl.benchmark import Entry
+from eval.bfcl.entries import Entry
 
 # No output at all can pass these of the 2024-09-20 data (SCORING rules of the leaderboard applied to its own answers).
 BFCL_UNPASSABLE = {

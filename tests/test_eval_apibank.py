@@ -6,8 +6,11 @@ import pytest
 from eval_fixtures import apibank_folder, real
 
 from eval.answers import Answer, read_answers
-from eval.apibank.benchmark import DRIFT, find_call, judge, load_benchmark, read_arguments, score_answers
+from eval.apibank.benchmark import load
+from eval.apibank.reading import find_call, read_arguments
+from eval.apibank.verdicts import DRIFT, judge
 from eval.retrieval import bm25_top, lexical_best
+from eval.score import score_answers
 
 
 @pytest.mark.parametrize(("reply", "call"), [
@@ -26,11 +29,11 @@ def test_arguments_are_text_with_the_released_readers_quirks(text, arguments):
 
 
 def test_verdicts_on_our_own_dialogues(tmp_path):
-    benchmark = load_benchmark(apibank_folder(tmp_path))
-    rows = benchmark.rows
+    benchmark = load(apibank_folder(tmp_path))
+    rows = benchmark.entries
 
     def outcome(key, reply):
-        return judge(benchmark, rows[key], reply)["outcome"]
+        return judge(benchmark.data, rows[key], reply)["outcome"]
 
     assert list(rows) == ["L1/one.jsonl#0", "L1/one.jsonl#1", "L1/one.jsonl#2", "L1/one.jsonl#4", "L2/two.jsonl#0"]
     token, reminder, stock = "L1/one.jsonl#0", "L1/one.jsonl#1", "L1/one.jsonl#4"
@@ -46,14 +49,14 @@ def test_verdicts_on_our_own_dialogues(tmp_path):
     assert outcome(reminder, asked.format("feed the old cat", "tomorrow")) == "api_exception"
     assert outcome(stock, "[QueryStock(stock_code=' abc ', date='2023-1-2')]") == "correct"                 # dates are not
     assert outcome(stock, "[QueryStock(stock_code='ABC', date='23-01-02')]") == "api_exception"
-    assert judge(benchmark, rows["L2/two.jsonl#0"], "[ToolSearcher(keywords='price of stock')]") | {"score": 1} == {
+    assert judge(benchmark.data, rows["L2/two.jsonl#0"], "[ToolSearcher(keywords='price of stock')]") | {"score": 1} == {
         "id": "L2/two.jsonl#0", "level": 2, "file": "two.jsonl", "sample_id": 0, "score": 1, "outcome": "correct", "call_match": 1,
         "decided_by": "lexical_search"}
 
 
 def test_summary_is_the_plain_mean_of_the_levels(tmp_path):
-    benchmark = load_benchmark(apibank_folder(tmp_path))
-    answers = [Answer({"id": row.id, "reply": row.expected}) for row in benchmark.rows.values() if row.sample_id]
+    benchmark = load(apibank_folder(tmp_path))
+    answers = [Answer({"id": row.id, "reply": row.expected}) for row in benchmark.entries.values() if row.sample_id]
     answers += [Answer({"level": 2, "file": "two.jsonl", "sample_id": 0, "reply": "[ToolSearcher(keywords='reminder')]"}),
                 Answer({"id": "L1/one.jsonl#0"}, "not_json"), Answer({"id": "?"})]
     verdicts, summary = score_answers(benchmark, answers)
@@ -79,7 +82,7 @@ def test_huge_replies_are_read_in_linear_time(reply):
 
 def test_every_judged_reply_agrees_in_score_and_outcome():
     folder = real("apibank")
-    benchmark, rows = load_benchmark(folder), list(read_answers(folder / "verdicts_dev.jsonl"))
+    benchmark, rows = load(folder), list(read_answers(folder / "verdicts_dev.jsonl"))
     verdicts, _ = score_answers(benchmark, rows)
     assert len(rows) == 150
     for verdict, row in zip(verdicts, rows):
@@ -87,8 +90,8 @@ def test_every_judged_reply_agrees_in_score_and_outcome():
 
 
 def test_gold_replay_reaches_347_and_125_and_fails_the_listed_rows():
-    benchmark = load_benchmark(real("apibank"))
-    verdicts, summary = score_answers(benchmark, [Answer({"id": r.id, "reply": r.expected}) for r in benchmark.rows.values()])
+    benchmark = load(real("apibank"))
+    verdicts, summary = score_answers(benchmark, [Answer({"id": r.id, "reply": r.expected}) for r in benchmark.entries.values()])
     listed = {key for key, kind in benchmark.unattainable.items() if kind != DRIFT and key in benchmark.rows}
     assert {v["id"] for v in verdicts if not v["score"]} == listed == {v["id"] for v in verdicts if v["outcome"] != "correct"}
     assert (summary["levels"]["call"]["right"], summary["levels"]["retrieve_call"]["right"]) == (347, 125)

@@ -10,10 +10,10 @@ import pytest
 from bfcl_gold import BFCL_UNPASSABLE, bfcl_calls
 from eval_fixtures import bfcl_folder, call_text, real, records
 
-from eval.answers import Answer, compare_verdicts, read_answer, read_answers
-from eval.bfcl.benchmark import judge, load_benchmark, score_answers
+from eval.answers import Answer, read_answer, read_answers
+from eval.bfcl.benchmark import load
 from eval.bfcl.decode import FAILED, WRONG_FORMAT, Undecodable, check_shape, decode_text
-from eval.score import main, run_module
+from eval.score import compare, main, read_scores, run_module, score_answers, scores_of
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_CALL = "None of the given tools can be used to answer this query."
@@ -110,15 +110,15 @@ def gold_rows(benchmark):
 
 @pytest.mark.parametrize("later", [False, True])
 def test_gold_replay_of_our_own_data_is_perfect_in_both_layouts(tmp_path, later):
-    benchmark = load_benchmark(bfcl_folder(tmp_path, later=later))
+    benchmark = load(bfcl_folder(tmp_path, later=later))
     verdicts, summary = score_answers(benchmark, map(Answer, gold_rows(benchmark)))
     assert all(v["valid"] for v in verdicts)
     assert summary["scores"]["overall"]["value"] == 100.0 and summary["complete"] and summary["rules"] == ("2026" if later else "2024")
-    assert benchmark.find("simple_1") is benchmark.find("simple_python_1") is not None
+    assert benchmark.find(Answer({"id": "simple_1"})) is benchmark.find(Answer({"id": "simple_python_1"})) is not None
 
 
 def test_aggregates_weigh_as_the_paper_says(tmp_path):
-    benchmark = load_benchmark(bfcl_folder(tmp_path))
+    benchmark = load(bfcl_folder(tmp_path))
     right = {"java_0", "simple_0", "multiple_0", "live_simple_0", "live_multiple_0", "live_multiple_1"}
     rows = [Answer(row) for row in gold_rows(benchmark) if row["id"] in right]
     rows += [Answer({"id": "parallel_0", "text": "sorry"}), Answer({"id": "nobody_0", "output": []}), rows[0]]
@@ -136,7 +136,7 @@ def test_aggregates_weigh_as_the_paper_says(tmp_path):
 
 
 def test_calls_where_nothing_fits_are_counted(tmp_path):
-    benchmark = load_benchmark(bfcl_folder(tmp_path, irrelevance=4))
+    benchmark = load(bfcl_folder(tmp_path, irrelevance=4))
     texts = [NO_CALL, "I cannot.", call_text("lamp.set", {}), '<tools>\n{"name": "sing"}\n</tools>']
     verdicts, summary = score_answers(benchmark, [Answer({"id": f"irrelevance_{i}", "text": t}) for i, t in enumerate(texts)])
     assert [v["valid"] for v in verdicts] == [True, True, False, True]
@@ -145,7 +145,7 @@ def test_calls_where_nothing_fits_are_counted(tmp_path):
 
 
 def test_a_prompt_too_long_for_the_model_is_not_a_right_refusal_to_call(tmp_path):
-    benchmark = load_benchmark(bfcl_folder(tmp_path, irrelevance=2))
+    benchmark = load(bfcl_folder(tmp_path, irrelevance=2))
     rows = [{"id": "irrelevance_0", "text": "", "finish_reason": "refused"}, {"id": "irrelevance_1", "text": NO_CALL}]
     verdicts, summary = score_answers(benchmark, map(Answer, rows))
     assert [(v["valid"], v["outcome"]) for v in verdicts] == [(False, "undecodable"), (True, "right")]
@@ -161,7 +161,7 @@ def test_a_prompt_too_long_for_the_model_is_not_a_right_refusal_to_call(tmp_path
     (b'{"id": "simple_0", "text": "cut', "json:not_json"), (b'{"id": "simple_0", "text": "' + b"x" * 10_000_000 + b'"}', "answer_too_long"),
     (b'{"id": "simple_0", "output": null}', "no_output"), (b'{"id": "simple_0"}', "no_output"), (b'{"id": "simple_0", "text": 5}', "not_text")])
 def test_hostile_lines_are_undecodable_and_keep_their_entry(tmp_path, line, reason):
-    benchmark = load_benchmark(bfcl_folder(tmp_path))
+    benchmark = load(bfcl_folder(tmp_path))
     verdicts, summary = score_answers(benchmark, [read_answer(line)])
     assert (verdicts[0]["outcome"], verdicts[0]["error_type"], verdicts[0]["reason"]) == ("undecodable", FAILED, reason)
     assert summary["counts"]["undecodable"] == 1 and summary["counts"]["wrong"] == 0
@@ -178,10 +178,11 @@ def test_hostile_texts_fail_quickly_and_quietly(text):
 def test_score_command_writes_compares_and_explains(tmp_path, capsys):
     data = bfcl_folder(tmp_path / "data")
     answers = tmp_path / "answers.jsonl"
-    answers.write_text("\n".join(json.dumps(row) for row in gold_rows(load_benchmark(data))) + "\n\n", encoding="utf-8")
+    answers.write_text("\n".join(json.dumps(row) for row in gold_rows(load(data))) + "\n\n", encoding="utf-8")
     command = ["--bench", "bfcl", "--data", str(data), "--answers", str(answers), "--out", str(tmp_path / "out")]
     import eval.score as module
-    assert run_module(module, command) == 0 and run_module(module, [*command, "--against", str(tmp_path / "out")]) == 0
+    assert run_module(module, [*command[:-1], str(tmp_path / "other")]) == 0
+    assert run_module(module, [*command, "--against", str(tmp_path / "other")]) == 0
     printed = capsys.readouterr().out
     assert "overall                      100.00" in printed and "inside the noise" in printed
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -190,7 +191,7 @@ def test_score_command_writes_compares_and_explains(tmp_path, capsys):
     assert run_module(module, ["--bench", "bfcl", "--data", str(tmp_path / "none"), "--answers", "x", "--out", "y"]) == 2
     assert "tooldev.py data bfcl" in capsys.readouterr().err
     with pytest.raises(ValueError, match="no entry is in both"):
-        compare_verdicts([{"id": "other", "valid": True}], tmp_path / "out")
+        compare(read_scores(tmp_path / "out"), scores_of([{"id": "other", "valid": True}]), "there")
     assert main is module.main
 
 
@@ -202,7 +203,7 @@ def test_scoring_imports_no_torch():
 
 def test_every_judged_verdict_agrees():
     folder = real("bfcl")
-    benchmark, rows = load_benchmark(folder), list(read_answers(folder / "verdicts_dev.jsonl"))
+    benchmark, rows = load(folder), list(read_answers(folder / "verdicts_dev.jsonl"))
     verdicts, _ = score_answers(benchmark, rows)
     wrong = [(v, a.record) for v, a in zip(verdicts, rows) if (v["valid"], v["error_type"]) != (a.record["valid"], a.record["error_type"])]
     assert not wrong and len(rows) == 622
@@ -215,7 +216,7 @@ def test_every_judged_text_agrees():
         return {str(k): plain(v) for k, v in value.items()} if isinstance(value, dict) else value
 
     folder = real("bfcl")
-    benchmark = load_benchmark(folder)
+    benchmark = load(folder)
     rows = records(folder / "decode_dev.jsonl")
     for row in rows:
         entry = benchmark.entries[row["id"]]
@@ -223,7 +224,7 @@ def test_every_judged_text_agrees():
         if not row["decoded"] and row["error_type"] == WRONG_FORMAT and entry.language != "python":
             assert decoded.reason == "no_call_found", row
             continue
-        verdict = judge(entry, Answer({"id": row["id"], "text": row["text"]}))
+        verdict = benchmark.judge(entry, Answer({"id": row["id"], "text": row["text"]}))
         assert isinstance(decoded, Undecodable) != row["decode_ok"], row
         assert not row["decode_ok"] or plain(decoded) == row["decoded"], row
         assert (verdict["valid"], verdict["error_type"]) == (row["valid"], row["error_type"]), row
@@ -231,17 +232,17 @@ def test_every_judged_text_agrees():
 
 
 def test_gold_replay_fails_exactly_the_named_entries():
-    benchmark = load_benchmark(real("bfcl"))
+    benchmark = load(real("bfcl"))
     verdicts, summary = score_answers(benchmark, map(Answer, gold_rows(benchmark)))
     assert {v["id"] for v in verdicts if not v["valid"]} == set(BFCL_UNPASSABLE)
     assert summary["counts"] == {"right": 2478, "wrong": 7, "undecodable": 0, "missing": 0}
 
 
 def test_ten_thousand_answers_take_less_than_ten_seconds(tmp_path):
-    benchmark = load_benchmark(real("bfcl"))
+    benchmark = load(real("bfcl"))
     rows = (gold_rows(benchmark) * 5)[:10_000]
     path = tmp_path / "answers.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     start = time.process_time()
-    verdicts, _ = score_answers(load_benchmark(real("bfcl")), read_answers(path))
+    verdicts, _ = score_answers(load(real("bfcl")), read_answers(path))
     assert len(verdicts) == 10_000 and time.process_time() - start < 10

@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from dataclasses import replace
 
 import pytest
 from bfcl_gold import bfcl_calls
@@ -11,9 +12,12 @@ from eval_fixtures import PLAN, apibank_folder, bfcl_folder, call_text, teval_fo
 from eval import retrieval
 from eval.answers import Answer, read_answer
 from eval.apibank import benchmark as apibank
+from eval.apibank import reading
 from eval.apibank import services as apibank_services
 from eval.bfcl import benchmark as bfcl
+from eval.score import score_answers
 from eval.teval import benchmark as teval
+from eval.teval import scoring
 
 TOKENS = ["[", "]", "{", "}", "(", ")", '"', "'", ",", ":", "\\", "1e400", "NaN", "-Infinity", "null", "true", "\x00", "\x01", "\ud800", "\\ud800",
           "<tool_call>", "</tool_call>", "<tools>", "new ", "HashMap<", "**9", "9" * 40, "f(", "=", " ", "\n", "0x", "1_0", "lambda:", "f'{",
@@ -54,15 +58,15 @@ def mutate_value(value, rng: random.Random):
 
 def seeds(folder) -> list[dict]:
     """Right answers of every form to the three little benchmarks."""
-    board = bfcl.load_benchmark(bfcl_folder(folder / "b", irrelevance=1))
+    board = bfcl.load(bfcl_folder(folder / "b", irrelevance=1))
     rows = [{"bench": "bfcl", "id": e.id, "output": bfcl_calls(e)} for e in board.entries.values() if e.expected]
     for row in list(rows):
         calls = [(name, arguments) for call in row["output"] for name, arguments in call.items()]
         rows.append({"bench": "bfcl", "id": row["id"], "text": "\n".join(call_text(*call) for call in calls)})
         shown = ", ".join(f"{name}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})" for name, arguments in calls)
         rows.append({"bench": "bfcl", "id": row["id"], "text": f"[{shown}]"})
-    bank = apibank.load_benchmark(apibank_folder(folder / "a"))
-    rows += [{"bench": "apibank", "id": row.id, "reply": row.expected} for row in bank.rows.values()]
+    bank = apibank.load(apibank_folder(folder / "a"))
+    rows += [{"bench": "apibank", "id": row.id, "reply": row.expected} for row in bank.entries.values()]
     call = {"name": "Map.find", "args": {"place": "Ulm", "size": 3}}
     for task, reply in (("plan_json", json.dumps(PLAN)), ("plan_str", "Use Map.find to look.\nUse Mail.send."), ("rru_json", json.dumps(call)),
                         ("rru_json", str(call)), ("retrieve_str", "Map.find"), ("understand_str", "'Ulm'")):
@@ -72,8 +76,8 @@ def seeds(folder) -> list[dict]:
 
 def run_fuzz(folder, count: int, seed: int) -> None:
     rng, rows = random.Random(seed), seeds(folder)
-    board, bank = bfcl.load_benchmark(folder / "b"), apibank.load_benchmark(folder / "a")
-    tasks = teval.load_benchmark(teval_folder(folder / "t"))
+    board, bank = bfcl.load(folder / "b"), apibank.load(folder / "a")
+    tasks = teval.load(teval_folder(folder / "t"))
     seen = set()
     for _ in range(count):
         row = dict(rng.choice(rows))
@@ -86,11 +90,14 @@ def run_fuzz(folder, count: int, seed: int) -> None:
             answer = Answer(row)
         start = time.process_time()
         if bench == "bfcl":
-            verdicts, summary = bfcl.score_answers(board, [answer], rules=rng.choice(("2024", "2026")), decoder=rng.choice(("auto", "leaderboard", "tooldev")))
+            settings = bfcl.Settings(rules=rng.choice(("2024", "2026")),
+                                     decoder=rng.choice(("auto", "leaderboard", "tooldev")))
+            verdicts, summary = score_answers(replace(board, settings=settings), [answer])
         elif bench == "apibank":
-            verdicts, summary = apibank.score_answers(bank, [answer])
+            verdicts, summary = score_answers(bank, [answer])
         else:
-            verdicts, summary = teval.score_answers(tasks, [answer], similarity=rng.choice(("exact", "bow", "names")), version=rng.choice(("v1", "v2")))
+            settings = teval.Settings(rng.choice(("exact", "bow", "names")), rng.choice(("v1", "v2")))
+            verdicts, summary = score_answers(replace(tasks, settings=settings), [answer])
         assert time.process_time() - start < 5, answer
         json.dumps([verdicts, summary], allow_nan=False, ensure_ascii=False).encode("utf-8")
         seen.add(verdicts[0]["outcome"])
@@ -107,9 +114,9 @@ def test_two_hundred_thousand_mutated_answers_never_raise(tmp_path):
 
 
 def test_a_reply_of_ten_megabytes_is_undecodable(tmp_path):
-    bank = apibank.load_benchmark(apibank_folder(tmp_path))
-    row = next(iter(bank.rows.values()))
-    verdicts, _ = apibank.score_answers(bank, [Answer({"id": row.id, "reply": f"[{row.api}({'=' * 10_000_000})]"})])
+    bank = apibank.load(apibank_folder(tmp_path))
+    row = next(iter(bank.entries.values()))
+    verdicts, _ = score_answers(bank, [Answer({"id": row.id, "reply": f"[{row.api}({'=' * 10_000_000})]"})])
     assert (verdicts[0]["outcome"], verdicts[0]["reason"], verdicts[0]["score"]) == ("undecodable", "answer_too_long", 0)
 
 
@@ -118,8 +125,8 @@ def _search_engine(reply: str) -> None:
 
 
 @pytest.mark.parametrize(("read", "unit"), [
-    (apibank.read_arguments, "a='x'"), (apibank.read_arguments, "a='"), (apibank.find_call, "[a(\n"), (_search_engine, "best "),
-    (apibank_services.EMAIL.match, "a"), (lambda reply: teval._named("a.b " + reply, "a.b"), "a")])
+    (reading.read_arguments, "a='x'"), (reading.read_arguments, "a='"), (reading.find_call, "[a(\n"), (_search_engine, "best "),
+    (apibank_services.EMAIL.match, "a"), (lambda reply: scoring._named("a.b " + reply, "a.b"), "a")])
 def test_long_replies_are_read_in_linear_time(read, unit):
     """Each of these once took seconds to hours for a reply of a megabyte."""
     start = time.process_time()

@@ -20,18 +20,19 @@ from data.parse import parse_calls
 from data.prompts import pieces_text
 from data.schema import ToolCall
 from eval.answers import Answer
-from eval.bfcl.benchmark import load_benchmark, score_answers
-from eval.prompting import Display, apibank_reply, bfcl_messages, teval_reply
+from eval.apibank.prompts import reply as apibank_reply
+from eval.bfcl.benchmark import Settings, load
 from eval.report.paper import TABLE_1
 from eval.report.tables import figure, leaderboard_row, read_leaderboard, recompute_table_1, table_1, table_2, table_3
-from eval.score import run_module
+from eval.score import run_module, score_answers
+from eval.teval.prompts import reply as teval_reply
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
 def summary(tmp_path):
-    benchmark = load_benchmark(bfcl_folder(tmp_path))
+    benchmark = load(bfcl_folder(tmp_path))
     return score_answers(benchmark, [Answer({"id": e.id, "output": bfcl_calls(e)}) for e in benchmark.entries.values()])[1]
 
 
@@ -93,17 +94,18 @@ def test_data_comes_out_of_a_package_without_running_it(tmp_path, capsys):
 
 
 def test_what_the_model_is_shown(tmp_path):
-    entries = load_benchmark(bfcl_folder(tmp_path)).entries
+    data = bfcl_folder(tmp_path)
+    entries = load(data).entries
 
-    def shown(entry, display):
-        return pieces_text(bfcl_messages(entries[entry], display)[0]["content"])
+    def shown(entry, settings=None):
+        return pieces_text(load(data, settings or Settings()).messages(entries[entry])[0]["content"])
 
-    text = shown("java_0", Display())
+    text = shown("java_0")
     assert '"type": "string", "description": "Weights. This is a Java Array value, written as a string. Its elements are of type integer."' in text
-    assert "Java 8 SDK" in text and "Java 8 SDK" not in shown("java_0", Display(language_note=False))
-    assert '"type": "number"' in shown("simple_1", Display()) and "This is a float." in shown("simple_1", Display())
-    assert '"type": "float"' in shown("simple_1", Display(published_types=True))
-    assert '"name": "lamp_set"' in shown("simple_0", Display(underscore_names=True))
+    assert "Java 8 SDK" in text and "Java 8 SDK" not in shown("java_0", Settings(no_language_note=True))
+    assert '"type": "number"' in shown("simple_1") and "This is a float." in shown("simple_1")
+    assert '"type": "float"' in shown("simple_1", Settings(published_types=True))
+    assert '"name": "lamp_set"' in shown("simple_0", Settings(underscore_names=True))
     assert entries["java_0"].functions[0]["parameters"]["properties"]["parts"]["type"] == "Array"          # the data stay as they are
 
 

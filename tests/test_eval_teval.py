@@ -7,17 +7,12 @@ import random
 import pytest
 from eval_fixtures import PLAN, real, teval_folder
 
-from eval.answers import Answer, main_score, read_answers
-from eval.teval.benchmark import (
-    Benchmark,
-    Item,
-    clean_reply,
-    load_benchmark,
-    load_structure,
-    score_answers,
-    score_reply,
-)
+from eval.answers import Answer, read_answers
+from eval.score import main_score, score_answers
+from eval.teval.benchmark import Benchmark, Settings, load
+from eval.teval.items import Item
 from eval.teval.plan import _longest_increasing, _match, plan_score, read_lines, read_steps
+from eval.teval.scoring import clean_reply, load_structure, score_reply
 
 CALL = {"name": "Map.find", "args": {"place": "Ulm", "size": 3}}
 
@@ -105,7 +100,7 @@ def test_matching_and_run_agree_with_brute_force():
 
 
 def test_summary_averages_files_then_abilities(tmp_path):
-    benchmark = load_benchmark(teval_folder(tmp_path))
+    benchmark = load(teval_folder(tmp_path))
     answers = [Answer({"id": "q1", "task": "plan_json", "reply": json.dumps(PLAN)}), Answer({"id": "q1", "task": "plan_str", "reply": "no"}),
                Answer({"id": "q1", "task": "retrieve_str", "reply": "Map.find"}), Answer({"id": "q1", "task": "understand_str", "reply": "Ulm"}),
                Answer({"id": "q1", "task": "rru_json", "reply": "{}"}), Answer({"id": "q2", "task": "rru_json", "reply": "{}"}),
@@ -119,18 +114,18 @@ def test_summary_averages_files_then_abilities(tmp_path):
 
 def test_every_judged_reply_agrees_under_both_similarities():
     folder = real("teval")
-    benchmark, rows = load_benchmark(folder), list(read_answers(folder / "verdicts_dev.jsonl"))
+    rows = list(read_answers(folder / "verdicts_dev.jsonl"))
     assert len(rows) == 151
     for similarity in ("exact", "bow"):
-        verdicts, _ = score_answers(benchmark, rows, similarity=similarity)
+        verdicts, _ = score_answers(load(folder, Settings(similarity)), rows)
         for verdict, row in zip(verdicts, rows):
             wanted = row.record.get("score") or row.record[f"score_{similarity}"]
             assert verdict["score"] == pytest.approx(wanted, abs=2e-6), row.record
 
 
 def test_gold_plans_score_one():
-    benchmark = load_benchmark(real("teval"))
-    answers = [Answer({"id": i.id, "task": i.task, "reply": i.truth}) for i in benchmark.items.values() if i.task == "plan_json"]
+    benchmark = load(real("teval"))
+    answers = [Answer({"id": i.id, "task": i.task, "reply": i.truth}) for i in benchmark.entries.values() if i.task == "plan_json"]
     verdicts, _ = score_answers(benchmark, answers)
     assert len(verdicts) == 553 and all(v["score"]["f1_score"] == 1.0 for v in verdicts)
 

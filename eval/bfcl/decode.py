@@ -1,8 +1,14 @@
 """What a model wrote -> a list of calls `{name: {argument: value}}`, by the rules of the leaderboard's decoders.
 
-Three forms are read: text as prompting-mode models of the leaderboard write it (`[f(a=1), g.h(b='x')]`, Python
-categories; Java and JavaScript texts go to `eval.bfcl.decode_foreign`), ToolDev's own `<tool_call>` JSON, and native
-calls, which need no decoding but the shape test. A failure is a value (`Undecodable`), never an exception.
+Three forms are read: text as prompting-mode models of the leaderboard write it (`[f(a=1), g.h(b='x')]`, Java and
+JavaScript in their own syntax), ToolDev's own `<tool_call>` JSON, and native calls, which need no decoding but the shape
+test. A failure is a value (`Undecodable`), never an exception.
+
+The official decoder of Java and JavaScript parses with tree-sitter and takes the first call. Our readers know expressions
+and expression statements, and turn their values into text as the official code does. Bodies of functions and of classes
+are skipped where their brackets balance; other statements, comments and most of the parser's own error recovery are left
+out, and count as not decodable. Of that recovery one rule is kept, because nearly every answer needs it: a Java statement
+may lack its `;` unless it is so short (`f(a=1)`) that skipping it costs the parser less than inserting one.
 """
 
 import ast
@@ -11,13 +17,17 @@ from typing import Any
 
 from data.parse import Reason, parse_calls
 from data.prompts import NO_CALL_TEXT
-from eval.bfcl.decode_foreign import decode_foreign
-from eval.python_text import FAILURES, MAX_CHARS, compute, parse_expression
+from eval.answers import FAILURES, MAX_CHARS, parse_expression
+from eval.bfcl.computed import compute
+from eval.bfcl.foreign_java import Java
+from eval.bfcl.foreign_javascript import JavaScript
+from eval.bfcl.foreign_reader import NoCall
 
 FAILED = "ast_decoder:decoder_failed"
 WRONG_FORMAT = "ast_decoder:decoder_wrong_output_format"
 DECODERS = ("auto", "leaderboard", "tooldev")
 RULES = ("2024", "2026")
+MAX_FOREIGN_CHARS = 20_000              # texts of chained calls are copied once per call
 
 
 class NotCalls(ValueError):
@@ -57,7 +67,7 @@ def decode_text(text: str, language: str = "python", *, decoder: str = "auto", r
         source = _in_brackets(_drop_space(text) if rules == "2024" else _strip_2026(text))
         if language == "python":
             return _decode_python(source.strip("[]'") if rules == "2024" else source.strip().strip("'"))
-        calls = decode_foreign(source[1:-1], language)
+        calls = _decode_foreign(source[1:-1], language)
         return Undecodable(WRONG_FORMAT, "no_call_found") if calls is None else calls
     except FAILURES as error:
         return Undecodable(FAILED, f"not_calls ({type(error).__name__})")
@@ -97,6 +107,13 @@ def _decode_python(source: str) -> list[dict]:
     if not all(isinstance(item, ast.Call) for item in tree.elts):
         raise NotCalls("an item of the list is not a call")
     return [_call(item) for item in tree.elts]
+
+
+def _decode_foreign(source: str, language: str) -> list[dict] | None:
+    """The first call of `source` (without the list's brackets), `[{name: {argument: text}}]`; None if it holds none."""
+    if len(source) > MAX_FOREIGN_CHARS:
+        raise NoCall(f"{len(source)} characters; at most {MAX_FOREIGN_CHARS} are read")
+    return (Java if language == "java" else JavaScript)(source).program()
 
 
 def _call(node: ast.Call) -> dict:

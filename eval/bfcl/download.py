@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from data.files import add_overwrite, claim, sha256_file, write_text
-from eval.bfcl.benchmark import CATEGORIES, IRRELEVANCE, LATER_NAMES, SIZES_2024, load_benchmark
+from eval.bfcl.benchmark import load
+from eval.bfcl.entries import CATEGORIES, IRRELEVANCE, LATER_NAMES, SIZES_2024
 
 PACKAGE = "bfcl-eval"
 FILE = re.compile(r"BFCL_(v\d+)_(.+)\.json$")
@@ -72,7 +73,7 @@ def fetch_from(source: Path, out: Path, *, told: str = "", overwrite: bool = Fal
             write_text(out / name, text)
             lines = sum(bool(line.strip()) for line in text.split("\n"))
             written[name] = {"sha256": sha256_file(out / name), "lines": lines}
-        benchmark = load_benchmark(out)
+        benchmark = load(out)
         counts: dict[str, int] = {}
         for entry in benchmark.entries.values():
             counts[entry.category] = counts.get(entry.category, 0) + 1

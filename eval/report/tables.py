@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.schema import read_json, write_json, write_text
-from eval.bfcl.benchmark import LIVE, REFUSED, SIZES_2024
+from eval.bfcl.benchmark import REFUSED
+from eval.bfcl.entries import LIVE, SIZES_2024
 from eval.report.charts import STYLE, interval_panel
 from eval.report.paper import TABLE_1, TABLE_1_COLUMNS, TABLE_2
 from eval.score import run_module

@@ -1,0 +1,114 @@
+"""The benchmarks there are, and what each must offer so that `eval` and `score` can drive it.
+
+A benchmark is a folder of eval/ whose benchmark.py is a `Kind`. Nothing outside that folder names it: to add one, add
+the folder. What a benchmark is shown and judged by is a frozen `Settings` of its own, fixed when it is loaded.
+"""
+
+import argparse
+import importlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Protocol
+
+from data.prompts import Message
+from eval.answers import Answer
+
+
+class Entry(Protocol):
+    """One question. `key` is unique in its benchmark; `group` is the category, level or task it belongs to."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def group(self) -> str: ...
+
+
+class Benchmark(Protocol):
+    """A loaded benchmark; `entries` are in file order."""
+
+    folder: str
+    entries: Mapping[str, Any]
+
+    def messages(self, entry: Any) -> list[Message]:
+        """How a model is asked."""
+
+    def answer_line(self, entry: Any, text: str) -> dict[str, Any]:
+        """The line of answers.jsonl that keeps a model's text."""
+
+    def find(self, answer: Answer) -> Entry | None:
+        """The entry that a line of answers names."""
+
+    def judge(self, entry: Any, answer: Answer) -> dict[str, Any]:
+        """The line of verdicts.jsonl of an answer, whatever stands in it."""
+
+    def unknown(self, answer: Answer) -> dict[str, Any]:
+        """The line of verdicts.jsonl of an answer that names no entry."""
+
+    def summarise(self, first: Mapping[str, tuple[Answer, dict]]) -> dict[str, Any]:
+        """The scores, from the first answer to each entry with its verdict, by the entry's key."""
+
+
+class Kind(Protocol):
+    """What the module eval/NAME/benchmark.py holds."""
+
+    FIELDS: tuple[str, ...]             # where a line of answers may hold the answer
+    ANSWERS: str                        # for --help: how such a line looks, with examples
+    Settings: type                      # a frozen dataclass, its fields named as the flags are
+
+    def add_scoring_arguments(self, parser: Any) -> None:
+        """Flags that change a verdict."""
+
+    def add_prompt_arguments(self, parser: Any) -> None:
+        """Flags that change how a model is asked."""
+
+    def load(self, data: str | Path, settings: Any) -> Benchmark:
+        """The data in a folder; FileNotFoundError or ValueError where they are not what they should be."""
+
+
+def names() -> list[str]:
+    """Every benchmark, in alphabetical order."""
+    return sorted(path.parent.name for path in Path(__file__).parent.glob("*/benchmark.py"))
+
+
+def kind_of(name: str) -> Kind:
+    """The module of a benchmark."""
+    return importlib.import_module(f"eval.{name}.benchmark")
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, prompts: bool) -> None:
+    """The flags of every benchmark, in a group of its own."""
+    for name in names():
+        group, kind = parser.add_argument_group(name), kind_of(name)
+        kind.add_scoring_arguments(group)
+        if prompts:
+            kind.add_prompt_arguments(group)
+
+
+def load(name: str, data: str | Path, args: argparse.Namespace) -> Benchmark:
+    """A benchmark's data, with those of its settings that `args` holds."""
+    kind = kind_of(name)
+    given = {field.name: getattr(args, field.name) for field in fields(kind.Settings) if hasattr(args, field.name)}
+    return kind.load(data, kind.Settings(**given))
+
+
+def choose(benchmark: Benchmark, groups: Sequence[str] | None = None, limit: int | None = None) -> list[Any]:
+    """The entries to ask, in file order: of the given groups, and of each the first `limit`.
+
+    Raises:
+        ValueError: the benchmark has no such group.
+    """
+    there = dict.fromkeys(entry.group for entry in benchmark.entries.values())
+    unknown = sorted(set(groups or ()) - set(there))
+    if unknown:
+        raise ValueError(f"{benchmark.folder}: no category {unknown}; it has {sorted(there)}")
+    seen: Counter[str] = Counter()
+    chosen = []
+    for entry in benchmark.entries.values():
+        if not groups or entry.group in groups:
+            seen[entry.group] += 1
+            if not limit or seen[entry.group] <= limit:
+                chosen.append(entry)
+    return chosen
