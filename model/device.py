@@ -1,6 +1,7 @@
 """Memory of a device, and a CPU made ready for work.
 
-How much is left: on a GPU, what the driver and PyTorch's own cache can still give; on a CPU, within the container's limit.
+How much is left: on a GPU, what the driver and PyTorch's own cache can still give; on a CPU, within the container's
+limit.
 """
 
 import ctypes
@@ -30,7 +31,8 @@ def keep_freed_memory() -> bool:
     By itself it hands them back to the kernel, and every activation then touches fresh pages: an eighth of a prefill's
     and of a training step's time on a CPU. `free_memory` hands back what is kept before it looks.
     """
-    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, MOST = -1, -3, 32 << 20         # of mallopt(3); no block of MOST or more can be kept
+    # of mallopt(3); no block of MOST or more can be kept
+    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, MOST = -1, -3, 32 << 20
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
@@ -49,7 +51,8 @@ def hand_back_freed_memory() -> None:
 def free_memory(device: torch.device) -> int:
     """Bytes that this process could still take on the device, alone there."""
     if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)       # the allocator's, to use again
+        # the allocator's, to use again
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
     hand_back_freed_memory()
     return min([free_on_host(), *free_in_container()])
@@ -69,7 +72,9 @@ def free_in_container(files: tuple[tuple[str, str], ...] = CGROUPS) -> list[int]
     left = []
     for limit, used in files:
         try:
-            left.append(max(0, int(Path(limit).read_text(encoding="ascii")) - int(Path(used).read_text(encoding="ascii"))))
-        except (OSError, ValueError):                       # no such file, or "max": no limit
+            left.append(
+                max(0, int(Path(limit).read_text(encoding="ascii")) - int(Path(used).read_text(encoding="ascii")))
+            )
+        except (OSError, ValueError):  # no such file, or "max": no limit
             continue
     return left

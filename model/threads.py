@@ -1,12 +1,13 @@
 """Threads on a CPU beside other work: they spin while the cores are ours, and sleep while somebody else needs them.
 
-PyTorch's threads meet thousands of times a second. A thread that waits for another spins for some milliseconds before it
-sleeps. That is right on idle cores: waking a thread costs more than the wait. Beside other work it is ruinous: the spinning
-thread holds the very core that the thread it waits for needs. No fixed setting serves both (benchmarks/neighbours.md).
+PyTorch's threads meet thousands of times a second. A thread that waits for another spins for some milliseconds before
+it sleeps. That is right on idle cores: waking a thread costs more than the wait. Beside other work it is ruinous: the
+spinning thread holds the very core that the thread it waits for needs. No fixed setting serves both
+(benchmarks/neighbours.md).
 
-GNU's OpenMP library (libgomp), which PyTorch brings on Linux, spins a hundred times and no more while it has more threads than
-there are cores. So we give it some idle ones for as long as the cores are shared, and take them back afterwards. How the work is
-split does not change, and so no result does.
+GNU's OpenMP library (libgomp), which PyTorch brings on Linux, spins a hundred times and no more while it has more
+threads than there are cores. So we give it some idle ones for as long as the cores are shared, and take them back
+afterwards. How the work is split does not change, and so no result does.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ USERS_OWN = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 def watch_neighbours() -> bool:
     """Watch other work on our cores until the process ends, and spin or sleep accordingly; whether it does.
 
-    It does not where there is nothing to choose (one thread), where the user has chosen (OMP_WAIT_POLICY, GOMP_SPINCOUNT),
-    and where PyTorch's threads are not libgomp's.
+    It does not where there is nothing to choose (one thread), where the user has chosen (OMP_WAIT_POLICY,
+    GOMP_SPINCOUNT), and where PyTorch's threads are not libgomp's.
     """
     if torch.get_num_threads() < 2 or any(name in os.environ for name in USERS_OWN) or not _has_libgomp():
         return False
@@ -72,7 +73,9 @@ def _watch() -> None:
 
 
 def cores_used(stat: str | Path = "/proc/stat") -> tuple[float, float, float] | None:
-    """(clock, seconds that all processes have used of our cores, seconds that we have used); None where it cannot be told."""
+    """(clock, seconds that all processes have used of our cores, seconds that we have used); None where it cannot be
+    told.
+    """
     tick = os.sysconf("SC_CLK_TCK")
     ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
     used = 0
@@ -95,7 +98,9 @@ def others_use(before: tuple[float, float, float], now: tuple[float, float, floa
 
 
 def sleepers_needed(spare: int, threads: int) -> int:
-    """Each sleeper brings threads - 1 more; together with ours (`threads`) they must exceed the cores (`threads + spare`)."""
+    """Each sleeper brings threads - 1 more; together with ours (`threads`) they must exceed the cores (`threads +
+    spare`).
+    """
     return max(spare, 0) // (threads - 1) + 1
 
 

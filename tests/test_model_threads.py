@@ -34,13 +34,17 @@ print(time.process_time() - begin, total.hex())
 def run(mode: str, **changes: str) -> list[str]:
     environment = {name: value for name, value in os.environ.items() if name not in threads.USERS_OWN}
     environment |= {"OMP_NUM_THREADS": "2"} | changes
-    done = subprocess.run([sys.executable, "-c", SCRIPT, mode], capture_output=True, text=True, cwd=ROOT, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, mode], capture_output=True, text=True, cwd=ROOT, env=environment
+    )
     assert done.returncode == 0, done.stderr
     return [*done.stdout.split(), done.stderr]
 
 
 @LINUX
-@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: [])(0)) != 2, reason="the load is made for two cores")
+@pytest.mark.skipif(
+    len(getattr(os, "sched_getaffinity", lambda _: [])(0)) != 2, reason="the load is made for two cores"
+)
 def test_beside_busy_processes_threads_sleep_and_results_stay():
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
     try:
@@ -56,9 +60,13 @@ def test_beside_busy_processes_threads_sleep_and_results_stay():
 
 
 def test_a_users_own_setting_is_left_alone():
-    done = subprocess.run([sys.executable, "-c", "from model.threads import watch_neighbours; print(watch_neighbours())"],
-                          capture_output=True, text=True, cwd=ROOT,
-                          env={**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"})
+    done = subprocess.run(
+        [sys.executable, "-c", "from model.threads import watch_neighbours; print(watch_neighbours())"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"},
+    )
     assert done.stdout.strip() == "False", done.stderr
 
 

@@ -1,22 +1,17 @@
 """`tooldev.py data bfcl`: put the leaderboard's data into a folder, with a manifest of hashes.
 
 The data come from the `bfcl-eval` package through pip (downloaded, unpacked, never installed or imported), or without
-any network from a package file or a clone given with --from. This is the only command of ToolDev that uses the network.
-Data of 2024-09-20, the paper's, are in no package: they need a clone of ShishirPatil/gorilla at
-70b6a4a2144597b1f99d1f4d3185d35d7ee532a4.
+any network from a package file or a clone given with --from. Data of 2024-09-20, the paper's, are in no package: they
+need a clone of ShishirPatil/gorilla at 70b6a4a2144597b1f99d1f4d3185d35d7ee532a4.
 """
 
-import argparse
 import re
-import subprocess
-import sys
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from data.files import add_overwrite, claim, sha256_file, write_text
+from data.files import claim, sha256_file, write_text
 from eval.bfcl.benchmark import load
 from eval.bfcl.entries import CATEGORIES, IRRELEVANCE, LATER_NAMES, SIZES_2024
 
@@ -24,33 +19,6 @@ PACKAGE = "bfcl-eval"
 FILE = re.compile(r"BFCL_(v\d+)_(.+)\.json$")
 MAX_FILE_BYTES = 64_000_000
 WANTED = {*CATEGORIES, *IRRELEVANCE}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of `data`."""
-    parser.add_argument("benchmark", choices=("bfcl",))
-    parser.add_argument("--out", required=True, help="folder for the files and manifest.json")
-    parser.add_argument("--version", help=f"of the {PACKAGE} package (default: pip's newest)")
-    parser.add_argument("--from", dest="source", help="a clone, a folder or a package file: no network is used")
-    add_overwrite(parser)
-
-
-def main(args: argparse.Namespace) -> int | None:
-    """Fetch, unpack, check and describe the data."""
-    out = Path(args.out)
-    if args.source:
-        fetch_from(Path(args.source), out, overwrite=args.overwrite)
-        return 0
-    name = f"{PACKAGE}=={args.version}" if args.version else PACKAGE
-    print(f"network: pip download {name}", file=sys.stderr)
-    with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run([sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", folder, name], capture_output=True, text=True, check=False)
-        packages = sorted(Path(folder).iterdir())
-        if done.returncode or not packages:
-            lines = done.stderr.strip().splitlines() or ["no output"]
-            raise ValueError(f"pip could not download {name}: {lines[-1]}; try again, or give a clone with --from")
-        fetch_from(packages[0], out, told=f"{packages[0].name} through pip", overwrite=args.overwrite)
-    return 0
 
 
 def fetch_from(source: Path, out: Path, *, told: str = "", overwrite: bool = False) -> dict:
