@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from data.contamination import Guard, load_guard
+from data.decoding import never_sampled
 from data.parse import Reason
 from data.prompts import Message, generation_messages, invocation_messages
 from data.schema import (
@@ -141,13 +142,12 @@ class Round:
                                    "logprob": round(c.logprob, 6), "finish_reason": c.finish_reason}
                                   for c in completions])
 
-        special = sorted(set(self.tokenizer.special_ids) - set(self.tokenizer.eos_ids))
         early = {"on_sample": sample_ended, "first_samples": num_samples // 2 + 1} if decided else {}
         if prompts:
             self.generate(self.model, prompts, num_samples=num_samples, max_new_tokens=max_new_tokens,
                           temperature=temperature, top_k=top_k, seed=seed, eos_ids=self.tokenizer.eos_ids,
                           item_ids=[name for name, _ in items], vocab_size=self.tokenizer.vocab_size,
-                          banned_ids=special, on_item=item_ended, max_prompt_tokens=self.max_length,
+                          banned_ids=never_sampled(self.tokenizer), on_item=item_ended, max_prompt_tokens=self.max_length,
                           cache_gb=self.config.cache_gb or None, max_rows=self.config.max_rows,
                           pack_weights=self.config.pack_weights, compile_decode=self.config.compile_decode,
                           progress=self.say is not hush and (words or True), **early)

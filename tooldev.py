@@ -4,9 +4,9 @@
     python tooldev.py run --model DIR --tools F --examples F --queries F --out DIR
     python tooldev.py COMMAND --help
 
-"ToolDev: Self-Improving Tool Learning via Decomposition and Evolution" (ToolACE-DEV, arXiv 2505.07512). The numbers below are
-the paper's, each with its place; what the paper does not state is chosen elsewhere and called ours. The method as one function
-is `pipeline.steps.run_pipeline`. This module imports nothing of ours at the top, so `--help` is instant.
+"ToolDev: Self-Improving Tool Learning via Decomposition and Evolution" (ToolACE-DEV, arXiv 2505.07512). The numbers
+below are the paper's, each with its place; what the paper does not state is chosen elsewhere and called ours. The method
+as one function is `pipeline.steps.run_pipeline`. This module imports nothing of ours at the top, so `--help` is instant.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Evolution:
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of Table 3: its steps, and the paper's scores (non-live, live, overall) for Llama-3.1-8B-Instruct on BFCL."""
+    """A row of Table 3: its steps, and the paper's scores on BFCL (non-live, live, overall), Llama-3.1-8B-Instruct."""
 
     title: str
     steps: tuple[str, ...]
@@ -90,7 +90,8 @@ COMMANDS = {
     "demo": ("pipeline.demo", "the whole method on the embedded model and the generated tool world"),
     "run": ("pipeline.run", "the method on your own model, tools, examples and queries; the same command resumes"),
     "ablate": ("pipeline.ablation", "the five variants of Table 3 and the rounds after them, over seeds"),
-    "controls": ("pipeline.controls", "a round with one part left out, over the seeds of an ablation: what each part gives"),
+    "controls": ("pipeline.controls",
+                 "a round with one part left out, over the seeds of an ablation: what each part gives"),
     "report": ("eval.report", "rebuild the report of a run"),
     "eval": ("eval.run", "generate answers to a benchmark with a model, and score them"),
     "score": ("eval.score", "score saved answers; needs no torch"),
@@ -109,16 +110,21 @@ COMMANDS = {
 }
 
 
+ASKS = {"stats", "check", "show", "call", "make-tools", "trace"}        # these only look: nothing is left half done
+RESUMES = {"demo", "run", "ablate", "controls", "eval", "make-base"}    # these keep every finished part
+
+BLOCKED = "a file is where a folder is wanted: choose another path"
 ADVICE = {errno.ENOENT: "check the path, or choose another", errno.EACCES: "change its rights, or choose another path",
-          errno.EROFS: "choose a folder that can be written to", errno.ENOTDIR: "a file is where a folder is wanted: choose another path",
-          errno.EEXIST: "a file is where a folder is wanted: choose another path", errno.EISDIR: "a folder is where a file is wanted: choose another path",
-          errno.ENOSPC: "make room on the disk; the same command goes on from here"}
+          errno.EROFS: "choose a folder that can be written to", errno.ENOTDIR: BLOCKED, errno.EEXIST: BLOCKED,
+          errno.EISDIR: "a folder is where a file is wanted: choose another path",
+          errno.ENOSPC: "make room on the disk, then type the same command again"}
 
 
 def make_parser(command: str | None) -> argparse.ArgumentParser:
     """The parser; only the named command's module is imported."""
-    parser = argparse.ArgumentParser(prog="tooldev.py", description=__doc__.split("\n\n")[0], epilog="`tooldev.py COMMAND --help` "
-                                     "explains a command. Training alone: train.py. One round of self-evolution alone: evolve.py.")
+    parser = argparse.ArgumentParser(prog="tooldev.py", description=__doc__.split("\n\n")[0], epilog=(
+        "`tooldev.py COMMAND --help` explains a command. Training alone: train.py. One round of self-evolution alone: "
+        "evolve.py."))
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module, text) in COMMANDS.items():
         sub = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".",
@@ -136,13 +142,20 @@ def main(argv: list[str] | None = None) -> int:
         args = make_parser(command).parse_args(argv)
         return importlib.import_module(COMMANDS[args.command][0]).main(args) or 0
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        print(f"\n{interrupted(command)}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 1
     except (ValueError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
+
+
+def interrupted(command: str | None) -> str:
+    """What Ctrl-C leaves of a command: promises only what it keeps."""
+    if command in RESUMES:
+        return "interrupted; the same command goes on from here"
+    return "interrupted" if command in ASKS else "interrupted; nothing is kept, the same command begins anew"
 
 
 def one_line(error: BaseException) -> str:

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, TextIO
 
 MANIFEST, BEGUN, DONE = "manifest.json", ".begun.json", "DONE.json"
+OVERWRITE = ", or say --overwrite to replace what gets the same name, the input too"
 SHOWN = 4           # so many names or differences are told, the rest counted
 
 
@@ -307,7 +308,7 @@ def refuse_no_folder(out: Path) -> None:
                          "rights")
 
 
-def refuse_inputs_inside(out: Path, inputs: Iterable[str | Path]) -> None:
+def refuse_inputs_inside(out: Path, inputs: Iterable[str | Path], advice: str = OVERWRITE) -> None:
     """ValueError if a file or folder that is read lies in the folder that is written to, or is that folder."""
     if not out.is_dir():
         return
@@ -315,8 +316,7 @@ def refuse_inputs_inside(out: Path, inputs: Iterable[str | Path]) -> None:
         places = {path.absolute(), path.resolve()}
         above = {place for one in places for place in (one, *one.parents) if place.exists()}
         if any(os.path.samefile(place, out) for place in above):
-            raise ValueError(f"--out {out}: the input {path} lies there; choose another folder, or say --overwrite to "
-                             "replace what gets the same name, the input too")
+            raise ValueError(f"--out {out}: the input {path} lies there; choose another folder{advice}")
 
 
 def refuse_replacing(path: str | Path, text: str, *, inputs: Iterable[str | Path] = (),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data.canonical import canonical_answer
+from data.decoding import never_sampled
 from data.parse import Reason, parse_calls
 from data.prompts import invocation_messages
 from data.schema import Example, read_json, read_jsonl, write_json, write_jsonl
@@ -38,9 +39,8 @@ def answer(items: Sequence[Example], model: Any, tokenizer: Any, generate: Calla
     from model.chat import render
 
     prompts = [render(invocation_messages(item.query, item.tools), tokenizer)[0] for item in items]
-    special = sorted(set(tokenizer.special_ids) - set(tokenizer.eos_ids))
     drawn = generate(model, prompts, num_samples=1, max_new_tokens=max_new_tokens, temperature=0.0, top_k=0, seed=0,
-                     eos_ids=tokenizer.eos_ids, vocab_size=tokenizer.vocab_size, banned_ids=special, progress=progress)
+                     eos_ids=tokenizer.eos_ids, vocab_size=tokenizer.vocab_size, banned_ids=never_sampled(tokenizer), progress=progress)
     return [{"id": item.id, "text": tokenizer.decode(one.ids), "finish_reason": one.finish_reason, "tokens": len(one.ids),
              "logprob": round(one.logprob, 6)} for item, (one,) in zip(items, drawn, strict=True)]
 

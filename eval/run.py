@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from data.decoding import check_temperature, never_sampled
 from data.files import Claim, add_overwrite, claim, made, sha256_file, write_json, write_jsonl
 from eval import benches
 from eval.answers import read_answers
@@ -60,6 +61,7 @@ def main(args: argparse.Namespace) -> int | None:
     from model import load_tokenizer
     from model.chat import render
 
+    check_temperature(args.temperature, "--temperature")
     claimed = claim_out(args)
     benchmark = benches.load(args.bench, args.data, args)
     chosen = benches.choose(benchmark, args.categories, args.limit)
@@ -128,7 +130,7 @@ def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[st
                    about={"model": fingerprint(args.model, adapter), "precision": names[dtype]},
                    max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=args.seed,
                    eos_ids=tokenizer.eos_ids, vocab_size=tokenizer.vocab_size,
-                   banned_ids=sorted(set(tokenizer.special_ids) - set(tokenizer.eos_ids)),
+                   banned_ids=never_sampled(tokenizer),
                    max_rows=args.max_rows or (64 if device.type == "cpu" else 256), cache_gb=args.cache_gb, pack_weights=args.pack_weights,
                    progress=rank == 0)
     return {key: value for key, value in read_shares(folder).items() if key in set(item_ids)}

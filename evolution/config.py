@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from data.decoding import check_temperature
+
 INITS = ("previous", "joint", "base")
 CONTROLS = ("none", "labelled_only", "one_sample", "no_rules", "random_tool")
 FREE = ("run", "model", "queries", "labelled", "validation", "guard", "stop_when", "cache_gb", "max_rows", "pack_weights",
@@ -69,7 +71,9 @@ class RoundConfig:
         for name in ("round", "num_samples", "min_votes", "max_tools_tokens", "max_calls_tokens", "chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{flag(name)} is {getattr(self, name)}; it must be 1 or more")
-        for name in ("retries", "distractors", "mix", "probe", "queries_per_round", "tools_temperature"):
+        for name in ("tools_temperature", "calls_temperature"):
+            check_temperature(getattr(self, name), f"--{flag(name)}")
+        for name in ("retries", "distractors", "mix", "probe", "queries_per_round"):
             if getattr(self, name) < 0:
                 raise ValueError(f"--{flag(name)} is {getattr(self, name)}; it must be 0 or more")
         if self.min_votes > self.samples:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from data.files import refuse_foreign
 from data.schema import (
     Example,
     dump_json,
@@ -125,6 +126,7 @@ def claim(folder: Path, identity: dict[str, Any], dist_rank: int = 0) -> None:
     path = folder / "round.json"
     identity = json.loads(json.dumps(identity))                     # tuples as lists, as they will be read
     if dist_rank == 0 and not path.exists():
+        refuse_foreign(folder, "round.json", allowed=("progress",))
         write_json(path, identity)
     wait_until(path.exists)
     begun = read_json(path)

@@ -16,7 +16,8 @@ from statistics import fmean
 from typing import Any
 
 from data import world
-from data.schema import Example, load_examples, read_json, write_json, write_text
+from data.files import refuse_foreign, write_json, write_text
+from data.schema import Example, load_examples, read_json
 from eval.exact import test_set, verdicts_of
 from eval.stats import Comparison, describe, over_clusters, over_seeds, paired_bootstrap, proportion
 from pipeline.demo import FULL, QUICK, WorldSizes, world_settings, write_world
@@ -61,6 +62,7 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"--fresh {args.fresh} must be 0 or more")
     if args.fresh and "joint" not in args.variants:
         raise ValueError("--fresh asks joint and the rounds, which --variants leaves out; add joint to it")
+    refuse_foreign(out, "seed-*", "*/seed-*")
     writable(out)
     if args.one_seed:
         run_seed(out, models[0], sizes, args.first_seed, args.variants, args.fresh)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from data.decoding import check_temperature, never_sampled
 from data.parse import Reason, parse_calls, parse_tools
 from data.prompts import Message, generation_messages, invocation_messages
 from data.rules import check_calls, check_tools
@@ -40,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    if args.temperature is not None:
+        check_temperature(args.temperature, "--temperature")
     if not args.query.strip():
         raise ValueError("the query is empty; put what the user asks for in quotes, as the last argument")
     return call(args) if args.command == "call" else make_tools(args)
@@ -103,10 +106,9 @@ def ask(args: argparse.Namespace, messages: Sequence[Message], samples: int) -> 
     temperature, top_k = SAMPLED if samples > 1 else (0.0, 0)
     temperature = temperature if args.temperature is None else args.temperature
     top_k = top_k if args.top_k is None else args.top_k
-    special = sorted(set(tokenizer.special_ids) - set(tokenizer.eos_ids))
     (drawn,) = generate(model.eval(), [prompt], num_samples=samples, temperature=temperature, top_k=top_k,
                         seed=args.seed, max_new_tokens=min(args.max_new_tokens, limit - len(prompt)),
-                        eos_ids=tokenizer.eos_ids, vocab_size=tokenizer.vocab_size, banned_ids=special)
+                        eos_ids=tokenizer.eos_ids, vocab_size=tokenizer.vocab_size, banned_ids=never_sampled(tokenizer))
     return [Sample(tokenizer.decode(one.ids), one.finish_reason, one.logprob) for one in drawn]
 
 

@@ -21,11 +21,12 @@ import time
 from pathlib import Path
 
 from data import world_text
-from data.schema import write_json
+from data.files import add_overwrite, claim, made, write_json
 from data.tasks import Row
 from pipeline.inputs import check_model
 from pipeline.settings import writable
 
+MODEL_FILES = ("model/config.json", "model/tokenizer.json", "model/model.safetensors")
 BATCH_ROWS = 32
 STEPS, PLAIN_STEPS = 5000, 600          # after the plain ones most rows have made-up tools, names and titles: else values were recalled (LOG.md)
 SHAPE = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 5, "num_attention_heads": 8, "num_key_value_heads": 8}
@@ -37,9 +38,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help=f"optimizer steps of {BATCH_ROWS} rows, each row seen once")
     parser.add_argument("--seed", type=int, default=0, help="seed of the text, the tokenizer's sample and the fresh weights")
     parser.add_argument("--threads", type=int, default=1, help="threads of each process")
+    add_overwrite(parser)
 
 
 def main(args: argparse.Namespace) -> int:
+    out, dist_rank = Path(args.out), int(os.environ.get("RANK", "0"))
+    if args.model:
+        check_model(args.model)
+    claimed = claim(out, "tooldev.py make-base", inputs=[("model", args.model)] if args.model else [],
+                    writes=MODEL_FILES, settings={"steps": args.steps, "seed": args.seed}, overwrite=args.overwrite)
+    writable(out)
+    if dist_rank == 0:
+        with claimed:
+            make(args, out)
+            claimed.finish(made(out, MODEL_FILES))
+    else:
+        make(args, out)
+    return 0
+
+
+def make(args: argparse.Namespace, out: Path) -> None:
+    """Text, tokenizer, training and the checkpoint, in this process of perhaps several."""
     import torch
 
     from data.batching import epoch_order
@@ -49,12 +68,8 @@ def main(args: argparse.Namespace) -> int:
     from model.weights import save_model
     from train import TrainConfig, run_training
 
-    out, rank = Path(args.out), int(os.environ.get("RANK", "0"))
-    if args.model:
-        check_model(args.model)
-    writable(out)
-    base = out / "base"
-    if rank == 0:
+    base, dist_rank = out / "base", int(os.environ.get("RANK", "0"))
+    if dist_rank == 0:
         write_base(base, args.seed, args.model)
     while not (base / "config.json").is_file():
         time.sleep(0.2)
@@ -67,11 +82,10 @@ def main(args: argparse.Namespace) -> int:
     run_training(TrainConfig(stage="pretrain", model=str(base), out=str(out / "run"), optimizer="muon", learning_rate=1.4e-3,
                              global_batch_size=BATCH_ROWS, micro_batch_tokens=1300, weight_decay=0.1, beta2=0.95, warmup_ratio=0.04,
                              max_steps=args.steps, checkpoint_steps=200, seed=args.seed, threads=args.threads), rows=rows, tokenizer=tokenizer)
-    if rank == 0:
+    if dist_rank == 0:
         save_model(load_model(out / "run" / "model", dtype=torch.bfloat16), out / "model")       # half the bytes in the repository
         copy_companions(base, out / "model")
         print(f"{out / 'model'}: config.json, tokenizer.json, model.safetensors")
-    return 0
 
 
 def write_base(base: Path, seed: int, start: str | None = None) -> None:

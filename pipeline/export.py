@@ -15,7 +15,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from data.schema import read_json, write_json
+from data.files import add_overwrite, claim, write_json
+from data.schema import read_json
 from lora import adapter_folder
 from pipeline.inputs import EMBEDDED, check_model, option
 
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the adapter, or a step of a run such as runs/demo/round-3")
     add("--out", required=True, default=argparse.SUPPRESS, metavar="DIR",
         help="folder to make; it must not hold anything yet")
+    add_overwrite(parser)
     option(parser, "merge", False, "a whole checkpoint, the adapter merged into its weights", action="store_true")
     add("--dtype", choices=("same", "fp32", "bf16", "fp16"), default="same", help="of merged weights; same: the base's")
     add("--shard-gb", type=float, default=5.0, help="most 1e9 bytes in one file of weights")
@@ -39,8 +41,9 @@ def main(args: argparse.Namespace) -> int:
     adapter = adapter_folder(args.adapter)
     if not args.shard_gb > 0:
         raise ValueError(f"--shard-gb is {args.shard_gb:g}; it must be above 0")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"--out {out}: something is there already; choose another folder or remove it")
+    if out.resolve() in (Path(args.model).resolve(), adapter.resolve()):
+        raise ValueError(f"--out {out}: is where the export comes from; choose another folder")
+    claim(out, "tooldev.py export", inputs=[], writes=[], overwrite=args.overwrite)
     aside = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         aside.mkdir(parents=True)
@@ -49,11 +52,22 @@ def main(args: argparse.Namespace) -> int:
                          "rights") from None
     try:
         line = write(args, adapter, aside)
-        os.replace(aside, out)
+        place(aside, out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     print(f"{line}\n{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
     return 0
+
+
+def place(aside: Path, out: Path) -> None:
+    """Rename the folder; into one that holds something, file by file, less the weights of another checkpoint there."""
+    if not out.exists() or not any(out.iterdir()):
+        os.replace(aside, out)
+        return
+    for path in {*out.glob("*model*.safetensors*"), *out.glob("adapter_config.json")}:
+        path.unlink()
+    for path in sorted(aside.iterdir(), key=lambda path: (path.name.endswith("config.json"), path.name)):
+        os.replace(path, out / path.name)
 
 
 def write(args: argparse.Namespace, adapter: Path, folder: Path) -> str:

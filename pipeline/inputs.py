@@ -14,18 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from data.contamination import load_guard, words
-from data.schema import (
-    Example,
-    Query,
-    Tool,
-    dump_json,
-    load_examples,
-    load_queries,
-    load_tools,
-    read_json,
-    sha256_text,
-    write_jsonl,
-)
+from data.files import BEGUN, refuse_foreign, sha256_text, write_jsonl
+from data.schema import Example, Query, Tool, dump_json, load_examples, load_queries, load_tools, read_json
 from tooldev import home
 
 EMBEDDED = home("model", "tiny")
@@ -171,11 +161,8 @@ def _folded(query: str) -> str:
 
 def refuse_other_run(out: Path, inputs: Inputs) -> None:
     """ValueError if `out` is in use for something else, before anything in it is touched."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out}: a file is in the way; choose another folder")
+    refuse_foreign(out, "run.json", BEGUN)
     if not (out / "run.json").is_file():
-        if out.is_dir() and any(path.name != "data" for path in out.iterdir()):
-            raise ValueError(f"--out {out}: not empty and no run of ToolDev (no run.json); choose another folder")
         return
     begun = read_json(out / "run.json").get("data_sha256", {})
     now = {name: sha256_text("".join(dump_json(row) + "\n" for row in rows)) for name, rows in inputs.files().items()}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data.check import check_file
+from data.files import refuse_inputs_inside
 from evolution.config import RoundConfig
 from evolution.flags import named_values
 from pipeline.inputs import (
@@ -84,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     out = Path(args.out)
+    refuse_inputs_inside(out, filter(None, (args.tools, args.examples, args.queries, args.test, args.validation)), "")
     check_model(args.model)
     inputs = read_inputs(args.tools, args.examples, args.queries, test=args.test, validation=args.validation,
                          share=args.holdout, guard=args.guard)

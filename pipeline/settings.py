@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from data.schema import read_json, sha256_file, write_json
+from data.files import sha256_file, some, write_json
+from data.schema import read_json
 from tooldev import VARIANTS, Evolution, Lora, Sft
 
 DATA_FILES = ("tools", "examples", "queries", "validation", "test")
@@ -138,10 +139,15 @@ def git_commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def refuse_foreign(out: Path) -> None:
-    """ValueError if the folder holds something that is not a run of ours."""
-    if not (out / "run.json").is_file() and any(p.name != "data" for p in out.iterdir()):
-        raise ValueError(f"{out}: not empty and no run of ToolDev (no run.json); choose another --out")
+def refuse_edited(out: Path) -> None:
+    """ValueError if a data file of the run in the folder is not as the run wrote it: it would be written again."""
+    if (out / "run.json").is_file():
+        kept = read_json(out / "run.json").get("data_sha256", {})
+        files = {name: out / "data" / f"{name}.jsonl" for name in kept}
+        changed = [str(path) for name, path in files.items() if path.is_file() and sha256_file(path) != kept[name]]
+        if changed:
+            raise ValueError(f"{some(changed)}: changed since the run began; put it back, or give the changed rows to "
+                             "another run with its own --out")
 
 
 def claim(out: Path, record: dict[str, Any]) -> None:
@@ -160,6 +166,8 @@ def refuse_changes(out: Path, record: dict[str, Any]) -> None:
     if not (out / "run.json").is_file():
         return
     begun = read_json(out / "run.json")
+    if not isinstance(begun, dict) or not isinstance(begun.get("settings"), dict):
+        raise ValueError(f"--out {out}: its run.json is not that of a run of ToolDev; choose another folder")
     defaults = {spec.name: spec.default for spec in dataclasses.fields(RunSettings) if spec.default is not dataclasses.MISSING}
     begun["settings"] = {**defaults, **begun["settings"]}               # a run older than a setting had its default
     compared = [name for name in ("settings", "data_sha256", "model_sha256") if name in record]

@@ -15,8 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.schema import Example, load_examples, load_queries, load_tools, read_json, write_json
-from pipeline.settings import RunSettings, claim, refuse_changes, refuse_foreign, round_settings, run_record, writable
+from data.files import BEGUN, refuse_foreign, write_json
+from data.schema import Example, load_examples, load_queries, load_tools, read_json
+from pipeline.settings import RunSettings, claim, refuse_changes, refuse_edited, round_settings, run_record, writable
 from tooldev import STEPS, VARIANTS
 
 
@@ -165,12 +166,16 @@ def run_pipeline(settings: RunSettings, out: str | Path, prepare: Callable[[Path
     out = Path(out)
     writable(out)
     data = out / "data"
-    refuse_foreign(out)
+    refuse_foreign(out, "run.json", BEGUN)
     refuse_changes(out, {"settings": dataclasses.asdict(settings)})     # before the folder's data is touched
+    refuse_edited(out)
+    if not (out / "run.json").is_file():
+        write_json(out / BEGUN, {"made_by": "tooldev.py run"})          # vouches for data/ until run.json does
     data.mkdir(exist_ok=True)
     truth = prepare(data)
     counts = check_data(data, settings)
     claim(out, run_record(settings, data))
+    (out / BEGUN).unlink(missing_ok=True)
     run, steps = Run(settings, out, truth), plan_steps(settings)
     if all((out / step.name / "eval" / "summary.json").is_file() for step in steps):
         say(f"{out}: every step is complete; writing the report")

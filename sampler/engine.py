@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.decoding import check_temperature
+
 from .kv_cache import KVCache, Piece
 from .leads import shared_leads
 from .packing import packed_linears
@@ -77,9 +79,9 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
-        if not self.temperature >= 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
-            raise ValueError(f"temperature {self.temperature}, top_p {self.top_p}, top_k {self.top_k}: "
-                             "need temperature >= 0, 0 < top_p <= 1 and top_k >= 0")
+        check_temperature(self.temperature)
+        if not 0 < self.top_p <= 1 or self.top_k < 0:
+            raise ValueError(f"top_p {self.top_p}, top_k {self.top_k}: need 0 < top_p <= 1 and top_k >= 0")
         if self.long_prompts not in ("refuse", "truncate"):
             raise ValueError(f"long_prompts must be 'refuse' or 'truncate', got {self.long_prompts!r}")
 

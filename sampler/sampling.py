@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.decoding import GREEDY_BELOW
+
 GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 BLOCK = 256                                                             # ids per block of the two-level searches
 CACHED = 2**20                                                   # float32 numbers that a core's cache about holds
@@ -73,8 +75,9 @@ def choose(logits: Tensor, u: Tensor, *, temperature: float, top_k: int = 0, top
            banned: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """One token per row: logits (R, V), u (R,) uniform numbers -> tokens (R,) int64 and their log-probabilities (R,).
 
-    Temperature 0 is greedy. top_k 0 and top_p 1 mean no limit; top-p keeps the smallest set of the most probable tokens
-    (after temperature and top-k) whose probability reaches top_p (Holtzman et al. 2019, arXiv:1904.09751, section 3.1).
+    Temperature 0 is greedy, and so is one below GREEDY_BELOW. top_k 0 and top_p 1 mean no limit; top-p keeps the
+    smallest set of the most probable tokens (after temperature and top-k) whose probability reaches top_p (Holtzman et
+    al. 2019, arXiv:1904.09751, section 3.1).
     Ids in `banned` are as if they did not exist. The log-probability returned, in nats, is that of the model itself:
     before temperature, top-k and top-p.
     """
@@ -92,7 +95,7 @@ def _choose(logits: Tensor, u: Tensor, temperature: float, top_k: int, top_p: fl
         logits = logits.index_fill(1, banned, -torch.inf)
     share = logits.softmax(-1)                     # of the model itself
     best = logits.amax(-1, keepdim=True)
-    if temperature == 0:
+    if temperature < GREEDY_BELOW:
         tokens = _largest(logits, 1)
     elif 0 < top_k < logits.shape[1]:
         ids = _largest(logits, top_k).sort(-1).values                   # candidates in order of id

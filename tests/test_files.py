@@ -244,6 +244,31 @@ def test_a_torn_line_is_cut_off_before_the_next_record(tmp_path):
     assert path.read_bytes() == b'{"n": 1}\n{"n": 3}\n'
 
 
+def test_an_interrupted_command_promises_only_what_it_keeps(monkeypatch, capsys, tmp_path):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("data.formats.convert.convert", stop)
+    monkeypatch.setattr("data.check.check_file", stop)
+    monkeypatch.setattr("pipeline.demo.run_pipeline", stop)
+    said = {"convert": "interrupted; nothing is kept, the same command begins anew", "check": "interrupted",
+            "demo": "interrupted; the same command goes on from here"}
+    commands = (["convert", "--in", "a", "--out", "b"], ["check", "a"], ["demo", "--quick", "--out", str(tmp_path / "d")])
+    for command in commands:
+        assert tooldev.main(command) == 130
+        assert capsys.readouterr().err.splitlines()[-1] == said[command[0]]
+
+
+def test_a_round_does_not_begin_in_a_folder_of_something_else(tmp_path):
+    from evolution.state import claim as claim_round
+
+    (tmp_path / "round-1").mkdir()
+    (tmp_path / "round-1" / "accepted.jsonl").write_text("mine")
+    with pytest.raises(ValueError, match="accepted.jsonl, but no round.json"):
+        claim_round(tmp_path / "round-1", {"seed": 0})
+    assert sorted(p.name for p in (tmp_path / "round-1").iterdir()) == ["accepted.jsonl"]
+
+
 def test_other_settings_are_named_and_the_rest_is_counted():
     with pytest.raises(ValueError, match=r"x was begun with other settings: a was 1, now 2; b was 1, now None; c .*; 1 more; use"):
         refuse_changes("x", dict.fromkeys("abcde", 1), {"a": 2})

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data.files import refuse_foreign
 from training.checkpoints import fault, sha256
 from training.config import PATHS, TrainConfig, TrainResult
 
@@ -82,6 +83,7 @@ def refuse_other_settings(config: TrainConfig, data: str | None = None) -> None:
     """ValueError by name if `config.out` was begun with other settings (those marked free may differ) or another file of rows, of sha256 `data`."""
     file = Path(config.out) / "config.json"
     if not file.exists():
+        refuse_foreign(config.out, "config.json", "round.json")
         return
     old = json.loads(file.read_text(encoding="utf-8"))
     begun = {field.name: old.get(field.name, field.default) for field in dataclasses.fields(config)}      # older than a setting: its default

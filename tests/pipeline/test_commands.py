@@ -115,12 +115,32 @@ def test_run_does_every_step_and_again_only_reads(base, data, tmp_path, capsys):
     write_json(out / "run.json", record)
 
     kept = (out / "data" / "tools.jsonl").read_bytes()
+    (out / "data" / "tools.jsonl").write_bytes(kept + b"\n")
+    assert run(base, data, out, *options) == 2 and "changed since the run began" in capsys.readouterr().err.splitlines()[-1]
+    (out / "data" / "tools.jsonl").write_bytes(kept)
     data["tools"].write_text(json.dumps(WEATHER) + "\n")
     refused(capsys, run(base, data, out, *options), "holds a run on other tools")
     assert (out / "data" / "tools.jsonl").read_bytes() == kept
     shutil.copy(out / "data" / "tools.jsonl", data["tools"])
     assert run(base, data, out, *options, "--learning-rate", "3e-3") == 2
     assert "settings.learning_rate was 0.001, now 0.003" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_run_and_train_keep_files_that_are_not_theirs(base, data, tmp_path, capsys):
+    out = tmp_path / "mine"
+    (out / "data").mkdir(parents=True)
+    shutil.copy(data["tools"], out / "data" / "tools.jsonl")
+    before = sorted(out.rglob("*"))
+    refused(capsys, run(base, data, out), f"--out {out}", "nothing of ours (data", "choose another folder")
+    refused(capsys, run(base, {**data, "tools": out / "data" / "tools.jsonl"}, out), "the input", "lies there")
+    (out / "metrics.jsonl").write_text("mine")
+    command = ["--model", str(base), "--stage", "joint", "--data", str(data["examples"]), "--out", str(out)]
+    refused(capsys, train.main(command), f"--out {out}", "metrics.jsonl")
+    assert (out / "metrics.jsonl").read_text() == "mine"
+    (out / "metrics.jsonl").unlink()
+    write_json(out / "run.json", {"name": "of another program"})
+    refused(capsys, run(base, data, out), f"--out {out}")
+    assert sorted(out.rglob("*")) == sorted([*before, out / "run.json"])
 
 
 def broken(path: Path, line: int, text: str) -> None:
@@ -400,14 +420,40 @@ def test_call_and_make_tools_refuse_mistakes(base, data, tmp_path, capsys):
     many = [{**WEATHER, "name": f"tool_{i}", "description": "A long description. " * 20} for i in range(200)]
     write_jsonl(tmp_path / "many.jsonl", many)
     fails("call", "--tools", tmp_path / "many.jsonl", QUERY, says="the model's context is 4,096; offer fewer tools")
+    for value in ("inf", "nan", "-1", "1e39"):
+        fails("call", "--tools", data["tools"], "--samples", 3, "--temperature", value, QUERY, says="expected 0 (greedy) to 1e+06")
+        fails("make-tools", "--temperature", value, QUERY, says="--temperature is")
     no_parameters(data["tools"], 2)
     fails("call", "--tools", data["tools"], QUERY, says="tools.jsonl, line 2: tool 'a' has no `arguments`")
+
+
+def test_a_temperature_too_low_to_divide_by_is_greedy(base, data, capsys):
+    options = ("--tools", data["tools"], "--max-new-tokens", 6, "--precision", "fp32", QUERY)
+    greedy = ask(capsys, base, "call", "--temperature", 0, *options)
+    assert ask(capsys, base, "call", "--temperature", "1e-46", *options) == greedy
 
 
 # --------------------------------------------------------------------------------------------------------------- export
 
 def export(base, adapter, out, *more) -> int:
     return tooldev.main(["export", "--model", str(base), "--adapter", str(adapter), "--out", str(out), *map(str, more)])
+
+
+def test_export_replaces_what_is_there_only_on_purpose(base, adapter, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert export(base, adapter, out, "--merge", "--shard-gb", "1e-4") == 0
+    (out / "notes.txt").write_text("mine")
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    capsys.readouterr()
+    refused(capsys, export(base, adapter, out), f"--out {out}", "--overwrite")
+    for place in (base, adapter / "adapter"):
+        refused(capsys, export(base, adapter, place, "--overwrite"), "is where the export comes from")
+    assert before == {p.name: p.read_bytes() for p in out.iterdir()}
+    assert export(base, adapter, out, "--overwrite") == 0
+    assert (out / "notes.txt").read_text() == "mine" and not list(out.glob("model-*"))
+    load_adapter(load_model(base), out)
+    assert export(base, adapter, out, "--merge", "--overwrite") == 0
+    assert not (out / "adapter_config.json").exists() and torch.equal(logits(load_model(out)), logits(load_model(out)))
 
 
 def logits(model) -> torch.Tensor:
