@@ -281,9 +281,14 @@ def nestful(case):
     return {"input": case["query"], "output": [*calls, {"name": "var_result", "arguments": {"out": "$var1$"}}]}
 
 
+def trl(case):
+    shape = openai(case)
+    return {"prompt": shape["messages"][:1], "completion": shape["messages"][1:], "tools": shape["tools"]}
+
+
 SPELL = {spell.__name__: spell for spell in (
     toolace, xlam, hermes, sharegpt, messages, glaive, openai, toolalpaca, sealtools, nestools, toolbench, toolbench_tools, apibank,
-    apibank_prompt, bfcl, mcp, tools, queries, functionchat, toolrl, hammer, mtubench, nestful)}
+    apibank_prompt, bfcl, mcp, tools, queries, functionchat, toolrl, hammer, mtubench, nestful, trl)}
 READER = {"messages": "sharegpt", "toolbench_tools": "toolbench", "apibank_prompt": "apibank"}      # else of the same name
 GIVES = {"toolbench": "queries tools", "toolbench_tools": "tools", "mcp": "tools", "tools": "tools", "queries": "queries"}
 

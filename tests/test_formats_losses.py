@@ -122,8 +122,8 @@ def test_files_of_a_folder_that_are_not_read_are_listed_and_outputs_are_no_input
 # -------------------------------------------------------------------------------------------------------- conversations
 
 @pytest.mark.parametrize(("form", "text"), [
-    ("sharegpt", "[tide_table(harbour='Leith')]"), ("sharegpt", f"<tool_call>{json.dumps(CALL)}</tool_call>"),
-    ("openai", f"<functioncall> {json.dumps(CALL)}"), ("openai", f"Sure: [TOOL_CALLS] [{json.dumps(CALL)}]"), ("toolace", "Sure: [tide_table(harbour='Leith')]")])
+    ("sharegpt", "[tide_table(harbour='Leith')"), ("sharegpt", "<tool_call>tide_table</tool_call>"),
+    ("openai", "<function_call> Leith"), ("openai", f"[TOOL_CALLS] and {json.dumps(CALL)}"), ("toolace", "Sure: [tide_table(harbour='Leith')]")])
 def test_calls_in_text_that_the_reader_does_not_read_are_no_answer_in_words(tmp_path, form, text):
     row = {"system": "", "tools": json.dumps([json_schema(TIDES)]), "conversations": [{"from": "user", "value": "Leith?"}, {"from": "assistant", "value": text}]}
     if form == "openai":

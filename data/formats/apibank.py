@@ -12,8 +12,8 @@ from typing import Any
 
 from data.formats.dialogue import Turn, role_of, transcript
 from data.formats.items import Ask, Context, Format, Item, LeftOut, RowError, Sample, need_list, need_text
+from data.formats.spelled import offered, pythonic
 from data.formats.tagged import value_at
-from data.formats.toolace import parameter_names, pythonic
 
 CUE = "Generate API Request:"
 _REQUEST = re.compile(r"\[(?P<name>\w+)\((?P<arguments>.*)\)\]", re.DOTALL)
@@ -71,7 +71,7 @@ def read_request(text: str, tools: list[Any]) -> list[dict[str, Any]]:
     where that is no literal a value ends at the quote before the next `, key=` or the closing bracket. Raises RowError.
     """
     try:
-        return pythonic(text, parameter_names(tools))
+        return pythonic(text, offered(tools))
     except RowError:
         match = _REQUEST.fullmatch(text)
         if not match or not _ARGUMENTS.fullmatch(match["arguments"]):
@@ -114,7 +114,9 @@ def looks_like(row: Any) -> bool:
     if not isinstance(row, dict):
         return False
     prompt = isinstance(row.get("instruction"), str) and "API descriptions:" in row["instruction"]
-    return prompt or "dialogue" in row or is_line(row) or (isinstance(row.get("query"), list) and "answers" in row)
+    dialogue = row.get("dialogue")
+    raw = isinstance(dialogue, list) and bool(dialogue) and all(is_line(line) for line in dialogue)
+    return prompt or raw or is_line(row) or (isinstance(row.get("query"), list) and "answers" in row)
 
 
 FORMAT = Format("apibank", "API-Bank: prepared prompts, raw dialogues, or Hammer's query/tools/answers", read, looks_like, is_line=is_line)

@@ -1,41 +1,52 @@
 """Conversations, in whatever roles they are written, -> single-turn samples.
 
 A conversation gives the sample of its first user message: the calls that follow it, or [] where the assistant answers
-in words. Calls that follow a later user message need the dialogue before them: with `--turns all` each gives a sample
-whose query is the transcript so far, otherwise they are counted as left out. Calls that follow a tool's result depend on
-that result and are always left out, and counted. An answer that cannot be read costs its own sample and no other.
+in words. Calls are structured (`tool_calls`, turns of their own) or spelled in the text of a reply (spelled.py); a turn
+with structured calls is read by those, whatever its text says. Calls that follow a later user message need the dialogue
+before them: with `--turns all` each gives a sample whose query is the transcript so far, otherwise they are counted as
+left out. Calls that follow a tool's result depend on that result and are always left out, and counted. An answer that
+cannot be read costs its own sample and no other; one that is marked as not to be learnt, or is empty, is no label.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from data.formats.items import Ask, Context, Item, LeftOut, Refused, RowError, Sample, need_list
+from data.formats.spelled import Offered, calls_in, offered, spelled_calls
+from data.formats.tagged import after_thinking
 
 ROLES = {name: role for role, names in {
     "system": "system developer",
-    "user": "user human USER User",
-    "assistant": "assistant gpt agent bot ASSISTANT AI model chatbot",
-    "call": "function_call tool_call",
-    "tool": "tool observation tool_response obs function ipython function_response API",
+    "user": "user human",
+    "assistant": "assistant gpt agent bot ai model chatbot",
+    "call": "function_call tool_call function_calls tool_calls",
+    "tool": "tool observation tool_response obs function ipython function_response api tool_result function_result",
 }.items() for name in names.split()}
 
-
-# Calls written into the text of a reply; a reader that takes such a reply for words would teach not to call.
-_SPELLED = re.compile(r"<(?:tool_call|functioncall|function_call|function=[^>]*)>|\[TOOL_CALLS\]|<\|python_tag\|>")
+_CALLS = ("tool_calls", "function_call", "toolCalls", "function_calls", "functionCall")
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")
+_LEARNT = ("weight", "loss_weight", "train", "training", "trainable", "loss", "loss_mask", "train_on_turn", "learn")
+_MASKED = ("masked", "mask")
 
 
 class Turn(NamedTuple):
-    """One message: its role (system, user, assistant, call, tool), its text, its calls where it makes any, and why they
-    cannot be read where it makes some that are broken."""
+    """One message: its role (system, user, assistant, call, tool), its text, its calls where it makes any, why they
+    cannot be read where it makes some that are broken, may it be learnt, and how many thoughts were taken out of it."""
 
     role: str
     text: str
     calls: Sequence[Any] = ()
     fault: RowError | None = None
+    learnt: bool = True
+    thoughts: int = 0
+
+    @property
+    def calling(self) -> bool:
+        """Does it make calls, readable or not?"""
+        return bool(self.calls) or self.fault is not None
 
 
 def calling(role: str, text: str, read: Callable[[], Sequence[Any]], words: str = "") -> Turn:
@@ -47,28 +58,88 @@ def calling(role: str, text: str, read: Callable[[], Sequence[Any]], words: str 
 
 
 def role_of(name: Any) -> str:
-    """The common name of a role. Raises RowError `unknown_role`."""
-    role = ROLES.get(name) if isinstance(name, str) else None
+    """The common name of a role, whatever its case. Raises RowError `unknown_role`."""
+    role = ROLES.get(name.strip().lower()) if isinstance(name, str) else None
     if role is None:
         raise RowError("unknown_role", f"the role {name!r:.60} is not known")
     return role
 
 
-def turns_of(messages: Any) -> list[Turn]:
+def learnt(marked: Mapping[str, Any]) -> bool:
+    """False where a message or a row is marked as not to be learnt: `"weight": 0`, `"train": false`, `"masked": true`."""
+    return not any(_is_off(marked[key]) for key in _LEARNT if key in marked) and not any(marked.get(key) is True for key in _MASKED)
+
+
+def _is_off(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.strip().lower() in ("0", "0.0", "false", "no")
+    return isinstance(value, (bool, int, float)) and value <= 0
+
+
+def turns_of(messages: Any, names: Offered | None = None) -> list[Turn]:
     """Messages as turns, calls read from `tool_calls`, the older `function_call`, or a turn whose role says that it is one.
 
     Raises:
         RowError: not a list of objects, an unknown role, or a part of a message that is no text.
     """
-    turns = []
-    for message in need_list(messages, "the messages", "query"):
+    return [_turn_of(message, names or {}) for message in need_list(messages, "the messages", "query")]
+
+
+def _turn_of(message: Any, names: Offered) -> Turn:
+    if isinstance(message, dict) and _role(message) == "call":
+        turn = _call_turn(message, names)
+    else:
         role, text = head_of(message)
-        calls = message.get("tool_calls") or ([message["function_call"]] if message.get("function_call") else [])
-        if role == "call":
-            turns.append(calling("call", text, lambda text=text: need_list(text, "the call turn", "calls")))
-        else:
-            turns.append(calling(role, text, lambda calls=calls: need_list(calls, "`tool_calls`", "calls"), text))
-    return turns
+        calls = next((message[key] for key in _CALLS if not _void(message.get(key))), None)
+        turn = calling(role, text, lambda: _structured(calls), text)
+        if role == "assistant" and not turn.calling:
+            turn = turn._replace(fault=_stray_calls(message))
+    said = after_thinking(turn.text) if turn.role == "assistant" else turn.text
+    thoughts = (said != turn.text) + any(not _void(message.get(key)) for key in _THOUGHTS)
+    return turn._replace(text=said, learnt=learnt(message), thoughts=thoughts)
+
+
+def _role(message: Mapping[str, Any]) -> str:
+    return role_of(message["from"] if "from" in message else message.get("role"))
+
+
+def _call_turn(message: Mapping[str, Any], names: Offered) -> Turn:
+    """A turn that is calls by its role: its content is a call, a list of them, or a text that spells them."""
+    content = next((message[key] for key in ("value", "content", *_CALLS) if not _void(message.get(key))), None)
+    if isinstance(content, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
+        content = "\n".join(part["text"] for part in content)
+    if isinstance(content, (dict, list)):
+        return calling("call", json.dumps(content, ensure_ascii=False), lambda: _structured(content))
+    text = content if isinstance(content, str) else ""
+    turn = calling("call", text, lambda: _structured(text))
+    if not turn.calls:
+        try:
+            found = spelled_calls(text, names, bracketed=True)
+        except RowError:
+            found = None
+        if found:
+            return Turn("call", found.words, found.calls)
+        empty = RowError("bad_calls", f"a turn of calls that holds none: {text[:120]!r}", stage="calls")
+        return turn._replace(text=text, fault=turn.fault or empty)
+    return turn
+
+
+def _structured(calls: Any) -> list[Any]:
+    """Calls as objects. Raises RowError."""
+    return [call for call in need_list(calls, "`tool_calls`", "calls") if not _void(call)]
+
+
+def _void(value: Any) -> bool:
+    """Nothing, or what tables with fixed columns write for it: null in every field."""
+    if isinstance(value, dict):
+        return all(_void(inner) for inner in value.values())
+    return value is None or value == "" or (isinstance(value, list) and all(_void(inner) for inner in value))
+
+
+def _stray_calls(message: Mapping[str, Any]) -> RowError | None:
+    """A fault where a message holds calls under a key that is not read: it is no answer in words."""
+    key = next((key for key, value in message.items() if key not in ("content", "value") and calls_in(value)), None)
+    return RowError("calls_in_text", f"`{key}` of a message holds calls; expected them under `tool_calls`", stage="calls") if key else None
 
 
 def head_of(message: Any) -> tuple[str, str]:
@@ -80,6 +151,8 @@ def head_of(message: Any) -> tuple[str, str]:
     if not isinstance(message, dict):
         raise RowError("bad_message", f"a message must be an object, found {type(message).__name__}")
     text = message["value"] if "value" in message else message.get("content")
+    if text is None:
+        text = message.get("refusal")
     if isinstance(text, list):
         parts = [part.get("text") if isinstance(part, dict) else part for part in text]
         other = next((whole for whole, part in zip(text, parts, strict=True) if not isinstance(part, str)), None)
@@ -88,7 +161,7 @@ def head_of(message: Any) -> tuple[str, str]:
         text = "\n".join(parts)
     elif isinstance(text, dict):
         text = json.dumps(text, ensure_ascii=False)
-    return role_of(message["from"] if "from" in message else message.get("role")), text if isinstance(text, str) else ""
+    return _role(message), text if isinstance(text, str) else ""
 
 
 def transcript(turns: list[Turn]) -> str:
@@ -104,23 +177,34 @@ def _said(turn: Turn) -> str:
     return "\n".join(part for part in (turn.text.strip(), calls) if part)
 
 
-def samples(turns: list[Turn], tools: list[Any], context: Context) -> Iterator[Item]:
-    """Cut a conversation into samples. Raises RowError `no_user_message` where nobody asks anything."""
-    turns = _joined(turns)
+def samples(turns: list[Turn], tools: list[Any], context: Context, *, bracketed: bool = False) -> Iterator[Item]:
+    """Cut a conversation into samples.
+
+    Args:
+        turns: the messages, calls in the text of replies not yet read.
+        tools: what is offered, as the corpus spells it.
+        context: whether later requests are wanted, too.
+        bracketed: the corpus writes its calls as `[name(...)]` (see `spelled_calls`).
+
+    Raises:
+        RowError: `no_user_message` where nobody asks anything.
+    """
+    turns = _with_spelled(_joined(turns), tools, bracketed)
     first = next((at for at, turn in enumerate(turns) if turn.role == "user" and turn.text.strip()), None)
     if first is None:
         raise RowError("no_user_message", f"the roles are {[turn.role for turn in turns][:8]}", stage="query")
     if any(turn.role == "system" and turn.text.strip() for turn in turns):
         yield LeftOut("system_prompt")
+    yield LeftOut("reasoning", sum(turn.thoughts for turn in turns))
     later = dependent = 0
     for at, turn in enumerate(turns):
         if turn.role == "user" and at == first:
-            yield from _first_sample(turn.text, tools, _reply(turns, at))
+            yield from _first_sample(turn.text, tools, _reply(turns, at), _next_speaker(turns, at))
         elif turn.role == "user" and _makes_calls(_reply(turns, at)):
             later += 1
             if context.turns == "all":
                 yield from _answered(transcript(turns[:at + 1]), tools, _reply(turns, at), f"turn{at}", ("dialogue",))
-        elif (turn.calls or turn.fault) and not _follows_user(turns, at):
+        elif turn.calling and not _follows_user(turns, at):
             dependent += 1
     if dependent:
         yield LeftOut("call_after_result", dependent)
@@ -128,41 +212,70 @@ def samples(turns: list[Turn], tools: list[Any], context: Context) -> Iterator[I
         yield LeftOut("call_in_later_turn", later)
 
 
-def _first_sample(query: str, tools: list[Any], reply: list[Turn]) -> Iterator[Item]:
+def _with_spelled(turns: list[Turn], tools: list[Any], bracketed: bool) -> list[Turn]:
+    """The turns with the calls that replies spell. Where a row has structured calls, only what could become a label is read."""
+    names = offered(tools)
+    structured = any(turn.calling for turn in turns)
+    out = list(turns)
+    for at, turn in enumerate(turns):
+        if turn.role != "assistant" or turn.calling or not turn.text.strip():
+            continue
+        if not structured or (_follows_user(turns, at) and not _makes_calls(_reply(turns, _asked(turns, at)))):
+            out[at] = _spelled(turn, names, bracketed)
+    return out
+
+
+def _spelled(turn: Turn, names: Offered, bracketed: bool) -> Turn:
+    try:
+        found = spelled_calls(turn.text, names, bracketed=bracketed)
+    except RowError as error:
+        return turn._replace(fault=error)
+    return turn if found is None else turn._replace(text=found.words, calls=found.calls)
+
+
+def _first_sample(query: str, tools: list[Any], reply: list[Turn], after: str) -> Iterator[Item]:
+    """The sample of a first request; `after` is the role of who speaks after the reply, which tells what the reply was."""
     if _makes_calls(reply):
         yield from _answered(query, tools, reply)
     elif not reply or not tools:
         yield Ask(query, tools)
+    elif not all(turn.learnt for turn in reply):
+        yield from _not_learnt(query, tools)
+    elif after == "tool":
+        yield from _refused(RowError("result_without_call", "a tool's result follows a reply without calls", stage="calls"), query, tools)
+    elif after != "user" and not any(turn.text.strip() for turn in reply):
+        yield from _refused(RowError("empty_answer", "the assistant's reply has neither text nor calls", stage="calls"), query, tools)
     else:
-        yield from _in_words(query, tools, reply)
+        yield Sample(query, tools, [], notes=("answer_in_words",))
+
+
+def _refused(fault: RowError, query: str, tools: list[Any], part: str = "", notes: tuple[str, ...] = ()) -> Iterator[Item]:
+    yield Refused(fault, part)
+    yield Ask(query, tools, part, (*notes, "answer_rejected"))
+
+
+def _not_learnt(query: str, tools: list[Any], part: str = "", notes: tuple[str, ...] = ()) -> Iterator[Item]:
+    yield LeftOut("answer_not_to_learn")
+    yield Ask(query, tools, part, (*notes, "answer_not_to_learn"))
 
 
 def _answered(query: str, tools: list[Any], reply: list[Turn], part: str = "", notes: tuple[str, ...] = ()) -> Iterator[Item]:
     """The sample of a reply with calls; or, where they cannot be read, why, and the query and tools by themselves."""
     fault = next((turn.fault for turn in reply if turn.fault), None)
+    if not all(turn.learnt for turn in reply if turn.calling):
+        yield from _not_learnt(query, tools, part, notes)
+        return
+    if fault and fault.reason == "calls_in_text" and not tools:
+        yield LeftOut("calls_without_tools")
+        yield Ask(query, tools, part, (*notes, "no_candidate_tools"))
+        return
     if fault:
-        yield Refused(fault, part)
-        yield Ask(query, tools, part, (*notes, "answer_rejected"))
+        yield from _refused(fault, query, tools, part, notes)
         return
     words = sum(bool(turn.text.strip()) for turn in reply)
     if words:
         yield LeftOut("words_beside_calls", words)
     yield Sample(query, tools, [call for turn in reply for call in turn.calls], part, notes)
-
-
-def _in_words(query: str, tools: list[Any], reply: list[Turn]) -> Iterator[Item]:
-    text = "\n".join(turn.text for turn in reply)
-    if _SPELLED.search(text) or any(f"[{name}(" in text or text.startswith(f"{name}(") for name in _names(tools)):
-        fault = RowError("calls_in_text", f"the reply spells calls in its text: {text[:120]!r}; another --from may read them", stage="calls")
-        yield from _answered(query, tools, [Turn("assistant", text, fault=fault)])
-    else:
-        yield Sample(query, tools, [], notes=("answer_in_words",))
-
-
-def _names(tools: list[Any]) -> list[str]:
-    """The names of tools that have one, in the wrapper of OpenAI or not."""
-    plain = [tool.get("function", tool) for tool in tools if isinstance(tool, dict)]
-    return [tool["name"] for tool in plain if isinstance(tool, dict) and isinstance(tool.get("name"), str) and tool["name"]]
 
 
 def _joined(turns: list[Turn]) -> list[Turn]:
@@ -171,7 +284,8 @@ def _joined(turns: list[Turn]) -> list[Turn]:
     for turn in turns:
         if out and out[-1].role == turn.role and turn.role in ("user", "call"):
             last = out[-1]
-            out[-1] = Turn(turn.role, "\n".join(t for t in (last.text, turn.text) if t), [*last.calls, *turn.calls], last.fault or turn.fault)
+            out[-1] = Turn(turn.role, "\n".join(t for t in (last.text, turn.text) if t), [*last.calls, *turn.calls], last.fault or turn.fault,
+                           last.learnt and turn.learnt, last.thoughts + turn.thoughts)
         else:
             out.append(turn)
     return out
@@ -188,13 +302,21 @@ def _reply(turns: list[Turn], at: int) -> list[Turn]:
     return out
 
 
+def _next_speaker(turns: list[Turn], at: int) -> str:
+    """Who speaks after the reply to a user message: "user", "tool", or "" where the conversation ends with it."""
+    return next((turn.role for turn in turns[at + 1:] if turn.role in ("user", "tool")), "")
+
+
 def _makes_calls(reply: list[Turn]) -> bool:
-    return any(turn.calls or turn.fault for turn in reply)
+    return any(turn.calling for turn in reply)
+
+
+def _asked(turns: list[Turn], at: int) -> int:
+    """The place of the user's or tool's message before a turn; -1 where there is none."""
+    return next((place for place in range(at - 1, -1, -1) if turns[place].role in ("user", "tool")), -1)
 
 
 def _follows_user(turns: list[Turn], at: int) -> bool:
     """Does the turn belong to the reply to a user message, rather than follow a tool's result?"""
-    for turn in reversed(turns[:at]):
-        if turn.role in ("user", "tool"):
-            return turn.role == "user"
-    return False
+    place = _asked(turns, at)
+    return place >= 0 and turns[place].role == "user"

@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from data.formats import sharegpt
+from data.formats.conversation import column_of
 from data.formats.dialogue import Turn, calling, samples
-from data.formats.items import Context, Format, Item, RowError, json_inside, need_text
-from data.formats.literals import LiteralError, parse_literal
-from data.schema import JsonError, decode_json_at, strict_json_loads
+from data.formats.items import Context, Format, Item, RowError, need_text
+from data.formats.spelled import read_functioncall
+from data.schema import JsonError, decode_json_at
 
 _MARK = re.compile(r"^\s*(USER|ASSISTANT|FUNCTION RESPONSE):", re.MULTILINE)
 _ROLES = {"USER": "user", "ASSISTANT": "assistant", "FUNCTION RESPONSE": "tool"}
-_QUOTED = re.compile(r'"arguments"\s*:\s*\'(?P<inside>.*)\'\s*\}\s*$', re.DOTALL)
 
 
 def read(row: Any, context: Context) -> Iterator[Item]:
-    if "chat" not in row and ("messages" in row or "conversations" in row):
+    if not isinstance(row.get("chat"), str) and column_of(row):
         yield from sharegpt.read(row, context)
         return
     text = need_text(row, "chat")
@@ -52,26 +52,8 @@ def tools_of(system: str) -> list[Any]:
     return tools
 
 
-def read_functioncall(text: str) -> Any:
-    """One call: JSON, or an object whose arguments are JSON in single quotes. Raises RowError `bad_calls`."""
-    try:
-        return strict_json_loads(text)
-    except JsonError as error:
-        if error.code == "duplicate_key":
-            raise RowError("duplicate_key", error.detail, stage="calls") from None
-    match = _QUOTED.search(text)
-    if match:
-        inside = match["inside"].replace("\\'", "'")
-        call = text[:match.start()] + f'"arguments": {inside.strip() or "{}"}' + "}"
-        return json_inside(call, "the call", "calls")
-    try:
-        return parse_literal(text)
-    except LiteralError as error:
-        raise RowError("bad_calls", f"a <functioncall> that cannot be read: {error}", stage="calls") from None
-
-
 def looks_like(row: Any) -> bool:
-    return isinstance(row, dict) and isinstance(row.get("chat"), str) and isinstance(row.get("system"), str)
+    return isinstance(row, dict) and isinstance(row.get("chat"), str) and isinstance(row.get("system"), str) and column_of(row) is None
 
 
 FORMAT = Format("glaive", "glaive-function-calling-v2 as published: system and chat text", read, looks_like)

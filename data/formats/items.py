@@ -124,8 +124,9 @@ def json_inside(text: str, what: str, stage: str) -> Any:
         raise RowError(reason, f"{what} is a string that is not JSON: {error.detail}", stage=stage) from None
 
 
-_CALL_NAMES = ("name", "api", "api_name", "Action", "tool")
+_CALL_NAMES = ("name", "api", "api_name", "Action", "tool", "function", "tool_name", "function_name")
 _CALL_ARGUMENTS = ("arguments", "parameters", "Action_Input", "args", "input")
+_CALL_BESIDE = {*_CALL_NAMES, *_CALL_ARGUMENTS, "id", "type", "index", "call_id", "tool_call_id", "label", "responses"}
 
 
 def read_call(raw: Any) -> dict[str, Any]:
@@ -137,7 +138,13 @@ def read_call(raw: Any) -> dict[str, Any]:
     name = next((raw[key] for key in _CALL_NAMES if raw.get(key) is not None), None)
     if not isinstance(name, str) or not name.strip():
         raise RowError("call_without_name", f"the call has the keys {sorted(raw)[:8]}", stage="calls")
-    arguments = next((raw[key] for key in _CALL_ARGUMENTS if raw.get(key) is not None), {})
+    arguments = next((raw[key] for key in _CALL_ARGUMENTS if raw.get(key) is not None), None)
+    if arguments is None:
+        arguments = {}
+        unread = sorted(key for key in raw.keys() - _CALL_BESIDE if raw[key] not in (None, "", {}, []))
+        if unread:
+            raise RowError("bad_call", f"the call of {name!r} has no `arguments`, but {unread[:8]}; whether they hold its "
+                                       "arguments cannot be told", stage="calls")
     if isinstance(arguments, str):
         arguments = json_inside(arguments, f"the arguments of {name!r}", "calls") if arguments.strip() else {}
     if not isinstance(arguments, dict):

@@ -16,6 +16,7 @@ from data.formats.output import Outputs, Seen
 from data.formats.registry import FORMATS, guess, not_served
 from data.formats.source import MAX_RECORD_BYTES, Broken, Record, records
 from data.formats.tooldocs import ToolDoc, read_tool
+from data.formats.turnmarks import rendered
 from data.schema import dump_json, json_fault
 
 NOT_SERVED_ROWS = 20  # so many rows at the start of a file that no reader serves mean: no reader serves the file
@@ -240,7 +241,8 @@ class FileJob:
                 raise RowError("unknown_format", "no format recognises the row; name one with --from")
             self.tally.formats[self.format.name] += 1
             for item in self._items(row):
-                whole = whole or isinstance(item, Document)  # a tool names by itself what is not read of it
+                # a row that is a tool names by itself what is not read of it
+                whole = whole or (isinstance(item, Document) and item.tool is row and not isinstance(row.get("function"), dict))
                 self._item(item)
         except RowError as error:
             self._reject(error, "")
@@ -272,6 +274,8 @@ class FileJob:
         try:
             if isinstance(item, Refused):
                 raise item.error
+            if isinstance(item, (Sample, Ask)) and isinstance(item.query, str) and rendered(item.query):
+                raise RowError("calls_in_text", "the query is a conversation with its turn marks, written by a chat template", stage="query")
             if isinstance(item, Sample):
                 self._sample(item)
             elif isinstance(item, Ask):
@@ -282,6 +286,10 @@ class FileJob:
             self._reject(error, item.part)
 
     def _sample(self, item: Sample) -> None:
+        if item.calls and not item.tools:
+            self.tally.left_out["calls_without_tools"] += 1
+            self._ask(Ask(item.query, [], item.part, ("no_candidate_tools",)))
+            return
         try:
             documents = [read_tool(tool) for tool in item.tools]
             given = [read_call(call) for call in item.calls]

@@ -60,6 +60,11 @@ def parse_calls(text: str, parameters: dict[str, Sequence[str]] | None = None) -
     return _Parser(text).calls(parameters or {})
 
 
+def call_at(text: str, start: int, parameters: dict[str, Sequence[str]]) -> tuple[str, dict[str, Any]]:
+    """The one call that starts at `start`, whatever follows it. Raises LiteralError."""
+    return _Parser(text, start).call(sorted(parameters, key=len, reverse=True), parameters)
+
+
 def looks_like_calls(text: str, names: Iterable[str] = ()) -> bool:
     """Is the text meant as a list of calls? A true answer does not promise that it parses."""
     body = text.strip()

@@ -5,14 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from data.formats.conversation import as_messages, column_of
 from data.formats.items import Context, Document, Format, Item, RowError, need_list
+from data.formats.spelled import calls_in
+
+_SAID = {"query", "user_request", "instruction", "input", "output", "prompt", "response", "question", "answer", "answers", "text",
+         "completion", "chosen", "rejected", "user", "assistant", "utterance", "request", "reply", "calls", "tool_calls"}
+_ENVELOPE = ("jsonrpc", "nextCursor", "_meta")
+
+
+def said_beside(row: Any) -> list[str]:
+    """The columns of a row that hold a conversation, a query, an answer or calls; a list of tools has none beside it."""
+    return sorted(str(key) for key, value in row.items() if value and key not in ("tools", "tool", "function", "result") and (
+        (str(key).lower() in _SAID and isinstance(value, (str, list, dict))) or as_messages(value) is not None
+        or (isinstance(value, (dict, list)) and calls_in(value) is not None)))
+
+
+def _refuse_said(row: Any) -> None:
+    said = said_beside(row)
+    if said:
+        raise RowError("unread_columns", f"tools beside {', '.join(said)[:120]}: no list of tools, and none of the other "
+                                         "readers knows these columns; rename them, or take the tools out by themselves")
 
 
 def read(row: Any, context: Context) -> Iterator[Item]:
     result = row.get("result") if isinstance(row.get("result"), dict) else row
+    _refuse_said(row)
     tools = need_list(result.get("tools"), "`tools`")
     if not tools:
         raise RowError("no_tools", "the record lists no tool", stage="tools")
+    for key in _ENVELOPE:
+        row.get(key)
     about = {key: row[key] for key in ("server_name", "license") if row.get(key)}
     for number, tool in enumerate(tools):
         yield Document(tool, str(number), about)
@@ -22,13 +45,16 @@ def looks_like(row: Any) -> bool:
     if not isinstance(row, dict) or "messages" in row or "conversations" in row or "query" in row:
         return False
     result = row.get("result") if isinstance(row.get("result"), dict) else row
-    return isinstance(result.get("tools"), list)
+    return isinstance(result.get("tools"), list) and not said_beside(row)
 
 
 FORMAT = Format("mcp", "MCP tools/list results or server records (tools only)", read, looks_like)
 
 
 def read_tool(row: Any, context: Context) -> Iterator[Item]:
+    if isinstance(row.get("tool"), dict) or isinstance(row.get("function"), dict):
+        row.get("type")
+        _refuse_said(row)
     yield Document(row["tool"] if isinstance(row.get("tool"), dict) else row)
 
 
@@ -37,6 +63,8 @@ def looks_like_tool(row: Any) -> bool:
     if not isinstance(row, dict):
         return False
     tool = row.get("tool") if isinstance(row.get("tool"), dict) else row.get("function", row)
+    if (tool is not row and said_beside(row)) or column_of(row) is not None:
+        return False
     return isinstance(tool, dict) and isinstance(tool.get("name"), str) and any(
         isinstance(tool.get(key), dict) for key in ("parameters", "arguments", "inputSchema", "input_schema", "query_parameters", "path_parameters"))
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats.dialogue import samples, transcript, turns_of
+from data.formats.conversation import column_of, read
+from data.formats.dialogue import transcript, turns_of
 from data.formats.items import Ask, Context, Format, Item, LeftOut, Refused, RowError, Sample, json_inside, need_list
-
-
-def read(row: Any, context: Context) -> Iterator[Item]:
-    tools = need_list(row.get("tools") or row.get("functions"), "`tools`")
-    yield from samples(turns_of(row.get("messages")), tools, context)
+from data.formats.spelled import fault_of, offered
 
 
 def looks_like(row: Any) -> bool:
-    return isinstance(row, dict) and isinstance(row.get("messages"), list)
+    return isinstance(row, dict) and (isinstance(row.get("messages"), list) or column_of(row) is not None)
 
 
 FORMAT = Format("openai", "OpenAI messages with tools and tool_calls", read, looks_like)
@@ -43,6 +40,11 @@ def _decision(messages: Any, tools: Any, truth: Any, part: str) -> Iterator[Item
             yield Ask(query, need_list(tools, "`tools`"), part)
             return
         calls = truth.get("tool_calls") or []
+        fault = None if calls else fault_of(str(truth.get("content") or ""), offered(need_list(tools, "`tools`")))
+        if fault:
+            yield Refused(fault, part)
+            yield Ask(query, need_list(tools, "`tools`"), part, ("answer_rejected",))
+            return
         notes = (*(("dialogue",) if sum(turn.role != "system" for turn in turns) > 1 else ()), *(() if calls else ("answer_in_words",)))
         yield Sample(query, need_list(tools, "`tools`"), calls, part, notes)
     except RowError as error:

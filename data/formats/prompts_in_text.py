@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from data.formats.conversation import as_messages
 from data.formats.dialogue import Turn, transcript
 from data.formats.items import Context, Format, Item, LeftOut, RowError, Sample, need_list, need_text
+from data.formats.spelled import fault_of, offered
 from data.formats.tagged import after_thinking, value_at, values_between
 from data.schema import JsonError, strict_json_loads
 
@@ -28,6 +30,9 @@ def read_toolrl(row: Any, context: Context) -> Iterator[Item]:
     output = after_thinking(need_text(row, "output"))
     calls = values_between(output, "tool_call") if "<tool_call>" in output else []
     notes = (*(("dialogue",) if len(turns) > 1 else ()), *(() if calls else ("answer_in_words",)))
+    fault = None if calls else fault_of(output, offered(tools))
+    if fault:
+        raise fault
     thoughts = row["output"].count("</think>") + row["input"].count("</think>")
     if thoughts:
         yield LeftOut("reasoning", thoughts)
@@ -112,7 +117,8 @@ def _texts(answer: dict[str, Any]) -> list[str]:
 
 
 MTU = Format("mtubench", "MTU-Bench: tools and dialogue in one prompt, an answer keyed by tool", read_mtu,
-             lambda row: isinstance(row, dict) and isinstance(row.get("question"), str) and "answer" in row)
+             lambda row: isinstance(row, dict) and "answer" in row and isinstance(row.get("question"), str)
+             and _MTU_MARK.search(row["question"]) is not None)
 
 
 def read_nestful(row: Any, context: Context) -> Iterator[Item]:
@@ -128,4 +134,5 @@ def read_nestful(row: Any, context: Context) -> Iterator[Item]:
 
 
 NESTFUL = Format("nestful", "NESTFUL sequences; the tools come from the *-spec.json beside the file or --tools", read_nestful,
-                 lambda row: isinstance(row, dict) and "input" in row and isinstance(row.get("output"), list))
+                 lambda row: isinstance(row, dict) and "input" in row and isinstance(row.get("output"), list)
+                 and as_messages(row["output"]) is None)

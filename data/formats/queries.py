@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from data.formats.items import Ask, Context, Document, Format, Item, LeftOut, RowError
+from data.formats.source import QUERY_COLUMNS
+from data.formats.turnmarks import holds_an_answer
 
-_COLUMNS = ("query", "user_request", "Query", "question", "instruction", "text", "utterance", "prompt")
 _LABELS = ("Tool", "tool", "tools", "intent")
 
 
@@ -20,16 +21,15 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     if "desc" in row and "id" in row:
         yield from _node(row)
         return
-    column = next((name for name in (*_COLUMNS, *row) if isinstance(row.get(name), str) and name.lower() in _LOWER), None)
+    column = next((name for wanted in QUERY_COLUMNS for name, text in row.items() if isinstance(text, str) and name.lower() == wanted), None)
     if column is None or not row[column].strip():
-        raise RowError("no_query", f"no text under any of {', '.join(sorted(_LOWER))}; the row has {sorted(map(str, row))[:8]}",
+        raise RowError("no_query", f"no text under any of {', '.join(QUERY_COLUMNS)}; the row has {sorted(map(str, row))[:8]}",
                        stage="query")
+    if holds_an_answer(row[column]):
+        raise RowError("calls_in_text", f"`{column}` is a conversation with its answers: {row[column][:120]!r}", stage="query")
     if any(row.get(label) for label in _LABELS):
         yield LeftOut("tool_label")
     yield Ask(row[column])
-
-
-_LOWER = {name.lower() for name in _COLUMNS}
 
 
 def _utterance(row: Any) -> Iterator[Item]:
@@ -72,7 +72,8 @@ def looks_like(row: Any) -> bool:
     if rows(row) is not None or "user_request" in row:
         return True
     others = {"tools", "answers", "api_list", "calling", "function", "messages", "conversations", "gt_api_list", "output"}
-    return not others & set(row) and any(isinstance(row.get(key), str) for key in row if str(key).lower() in _LOWER)
+    return not others & set(row) and any(
+        isinstance(row.get(key), str) for key in row if str(key).lower() in QUERY_COLUMNS)
 
 
 FORMAT = Format("queries", "query lists: CSV, plain text, MetaTool, TaskBench, SNIPS (queries only)", read, looks_like, rows)

@@ -18,14 +18,15 @@ from data.formats import (
     toolace,
     toolalpaca,
     toolbench,
+    trl,
     xlam,
 )
 from data.formats.items import Format
 
 FORMATS: dict[str, Format] = {fmt.name: fmt for fmt in (
     toolalpaca.FORMAT, prompts_in_text.TOOLRL, prompts_in_text.MASKED, sealtools.FORMAT, sealtools.NESTOOLS, apibank.FORMAT, xlam.FORMAT,
-    hermes.FORMAT, glaive.FORMAT, toolace.FORMAT, sharegpt.FORMAT, openai.FUNCTIONCHAT, openai.FORMAT, bfcl.FORMAT, prompts_in_text.MTU,
-    prompts_in_text.NESTFUL, toolbench.FORMAT, mcp.FORMAT, mcp.TOOLS, queries.FORMAT)}
+    prompts_in_text.NESTFUL, trl.FORMAT, hermes.FORMAT, glaive.FORMAT, toolace.FORMAT, sharegpt.FORMAT, openai.FUNCTIONCHAT, openai.FORMAT,
+    bfcl.FORMAT, prompts_in_text.MTU, toolbench.FORMAT, mcp.FORMAT, mcp.TOOLS, queries.FORMAT)}
 
 # Files of public corpora that hold no tools, examples or queries in a form that a reader could take.
 NOT_SERVED = (

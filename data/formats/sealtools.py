@@ -99,7 +99,7 @@ def looks_like(row: Any) -> bool:
     if "api_name" in row and "api_description" in row or ("calling" in row and "query" in row):
         return True
     messages = row.get("conversations")
-    return isinstance(messages, list) and bool(messages) and "api_list = " in str(messages[0].get("value"))[:2000]
+    return isinstance(messages, list) and bool(messages) and isinstance(messages[0], dict) and "api_list = " in str(messages[0].get("value"))[:2000]
 
 
 FORMAT = Format("sealtools", "Seal-Tools: tool records, queries with calls, fine-tuning prompts", read, looks_like)

@@ -9,31 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats.dialogue import Turn, samples, turns_of
-from data.formats.items import Context, Format, Item, need_list
-from data.formats.tagged import tool_list
-
-_CALL_ROLES = ("function_call", "tool_call")
+from data.formats import conversation
+from data.formats.items import Context, Format, Item
 
 
 def read(row: Any, context: Context) -> Iterator[Item]:
-    messages = row["conversations"] if "conversations" in row else row.get("messages")
-    tools = need_list(row.get("tools"), "`tools`")
-    system = row.get("system") or ""
-    in_system = tool_list(system)
-    turns = [Turn("system", "" if in_system is not None else system), *turns_of(messages)]
-    yield from samples(turns, tools or in_system or [], context)
+    yield from conversation.read(row, context, listed=True)
 
 
 def looks_like(row: Any) -> bool:
-    if not isinstance(row, dict):
+    key = conversation.column_of(row)
+    if key is None:
         return False
-    if isinstance(row.get("conversations"), list):
-        return "tools" in row or any(m.get("from") in _CALL_ROLES for m in row["conversations"] if isinstance(m, dict))
-    messages = row.get("messages")
-    if not isinstance(messages, list):
-        return False
-    return any(m.get("role") in _CALL_ROLES for m in messages if isinstance(m, dict))
+    calling = not conversation.role_names(conversation.messages_of(row)).isdisjoint(conversation.CALL_ROLES)
+    return calling or (key == "conversations" and "tools" in row)
 
 
 FORMAT = Format("sharegpt", "ShareGPT or messages with function_call / tool_call turns (LLaMA-Factory, ms-swift)", read, looks_like)

@@ -23,6 +23,7 @@ from data.formats.strict import strict_loads
 from data.schema import JsonError
 
 MAX_RECORD_BYTES = 64 * 2**20
+QUERY_COLUMNS = ("query", "user_request", "question", "instruction", "text", "utterance", "prompt")   # in any case
 CHUNK = 1 << 20
 SNIFF = 1 << 16
 HOPELESS = 20  # so many unreadable lines before the first readable one mean: this is no JSON lines file
@@ -126,10 +127,16 @@ def sniff(path: Path, *, plain: bool = False) -> str:
     if text[0] == "[":
         return "array"
     if text[0] != "{":
-        if re.match(r"[^\n{]*\bquery\b[^\n{]*,|[^\n{]*,\s*query\b", text, re.IGNORECASE):
+        if _has_query_column(first):
             return "csv"
         return "text" if plain and not _parses(first) else "lines"
     return "lines" if _starts_with_lines(text, len(head) < SNIFF) else "document"
+
+
+def _has_query_column(header: str) -> bool:
+    """Does a line name columns, a query's among them? A sentence with the word and a comma does not."""
+    columns = [column.strip().strip("\"'").lower() for column in re.split("[,\t;]", header)]
+    return len(columns) > 1 and any(column in QUERY_COLUMNS for column in columns) and all(len(column.split()) <= 3 for column in columns)
 
 
 def _starts_with_lines(text: str, whole: bool) -> bool:

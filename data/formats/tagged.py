@@ -13,12 +13,37 @@ from data.formats.items import RowError
 from data.formats.literals import LiteralError, literal_at
 from data.schema import JsonError, decode_json_at
 
+_OPENING = re.compile(r"[\[{]")
 _CODE = re.compile(r"\s*```(?:json)?\s*")
 
 
+_THOUGHT_END = re.compile(r"</(?:think|thinking|thought|reasoning)>|\[/THINK\]")
+_MOST_VALUES = 32    # JSON values looked at before the end of a thought, to see whether they hold it
+
+
 def after_thinking(text: str) -> str:
-    """The text after the last `</think>`: tags inside reasoning are not calls."""
-    return text.rpartition("</think>")[2]
+    """The text after the last `</think>`: tags inside reasoning are not calls. One inside a JSON value ends no thought."""
+    start = at = 0
+    while end := _THOUGHT_END.search(text, at):
+        if not _inside_value(text, start, end.start()):
+            start = end.end()
+        at = end.end()
+    return text[start:]
+
+
+def _inside_value(text: str, start: int, place: int) -> bool:
+    """Does a JSON value that begins between `start` and `place` go on beyond `place`?"""
+    for _ in range(_MOST_VALUES):
+        opening = _OPENING.search(text, start, place)
+        if not opening:
+            return False
+        try:
+            start = decode_json_at(text, opening.start())[1]
+        except JsonError:
+            start = opening.end()
+        if start > place:
+            return True
+    return False
 
 
 def value_at(text: str, start: int, stage: str = "calls") -> tuple[Any, int]:

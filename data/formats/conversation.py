@@ -1,0 +1,154 @@
+"""One reader for all conversations: where a row keeps its messages, its tools and its answer, whatever the columns are called.
+
+The formats of conversations (openai, sharegpt, hermes, toolace, trl) differ in how a row is recognised and in where its
+tools may stand; what a turn says and calls is read in one way (dialogue.py, spelled.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from data.formats.dialogue import learnt, samples, turns_of
+from data.formats.items import Ask, Context, Item, Refused, RowError, Sample, need_list
+from data.formats.spelled import calls_in, offered
+from data.formats.strict import strict_loads
+from data.formats.tagged import tool_list, values_between
+from data.schema import JsonError
+
+COLUMNS = ("messages", "conversations", "conversation", "dialog", "dialogue", "dialogs", "chat", "turns", "history",
+           "chat_history", "trajectory")
+CALL_ROLES = ("function_call", "tool_call", "function_calls", "tool_calls")
+_TOOLS = ("tools", "functions")
+_VERDICTS = ("label", "kto_tag")    # false: the answer is an example of what not to say
+
+
+def as_messages(value: Any) -> list[Any] | None:
+    """A list of messages, also one inside a JSON text; None for anything else."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            value = strict_loads(value)
+        except JsonError:
+            return None
+    if isinstance(value, dict) and is_message(value):
+        return [value]
+    return value if isinstance(value, list) and any(is_message(part) for part in value) else None
+
+
+def is_message(part: Any) -> bool:
+    """An object with a role and something said, or called, by it."""
+    return isinstance(part, dict) and ("role" in part or "from" in part) and (
+        not part.keys().isdisjoint(("content", "value", "tool_calls", "function_call")))
+
+
+def column_of(row: Any) -> str | None:
+    """The column with a row's messages; None where it has none. Asks for no column (`job` counts those that are not read)."""
+    if not isinstance(row, dict):
+        return None
+    return next((key for key in COLUMNS if dict.get(row, key) is not None and as_messages(dict.get(row, key)) is not None), None)
+
+
+def messages_of(row: Any) -> list[Any]:
+    """The messages of a row, [] where it has none."""
+    key = column_of(row)
+    return (as_messages(dict.get(row, key)) or []) if key else []
+
+
+def role_names(messages: list[Any]) -> set[str]:
+    """The roles of messages as they are written, in small letters."""
+    roles = (message.get("from", message.get("role")) for message in messages if isinstance(message, dict))
+    return {role.strip().lower() if isinstance(role, str) else "" for role in roles}
+
+
+def is_structured(messages: list[Any]) -> bool:
+    """Does any message make calls by its structure, rather than in its text?"""
+    return not role_names(messages).isdisjoint(CALL_ROLES) or any(
+        isinstance(message, dict) and (message.get("tool_calls") or message.get("function_call")) for message in messages)
+
+
+def read(row: Any, context: Context, *, listed: bool = False, bracketed: bool = False) -> Iterator[Item]:
+    """The samples of one row with messages.
+
+    Args:
+        row: an object with one of `COLUMNS`, and perhaps `tools` and `system`.
+        context: of the conversion.
+        listed: a JSON list in the system text is the list of tools, where no column has one (ToolACE, sharegpt).
+        bracketed: calls are written as `[name(...)]` (ToolACE).
+    """
+    key = column_of(row) or next((key for key in COLUMNS if key in row), COLUMNS[0])
+    given = row.get(key)
+    messages = need_list(as_messages(given) or given, f"`{key}`", "query")
+    system = row.get("system")
+    message = {"role": "system", "content": system if isinstance(system, str) else ""}
+    messages = [message, *messages] if listed else [*messages, message]     # ids count turns: its place is part of them
+    yield from answered(row, messages, [], context, listed=listed, bracketed=bracketed)
+
+
+def answered(row: Any, messages: list[Any], answer: list[Any], context: Context, *, listed: bool = False,
+             bracketed: bool = False) -> Iterator[Item]:
+    """The samples of messages, and of the answer that a row gives to them in a column of its own, which alone is learnt."""
+    tools: list[Any] = []
+    for key in _TOOLS:
+        tools = tools or need_list(row.get(key), f"`{key}`")
+    plain, found = _without_tools(messages, not tools, listed, is_structured([*messages, *answer]))
+    tools = tools or found
+    names = offered(tools)
+    turns = turns_of(plain, names)
+    if answer:
+        turns = [turn._replace(learnt=False) for turn in turns] + turns_of(answer, names)
+    if not _row_is_learnt(row):
+        turns = [turn._replace(learnt=False) for turn in turns]
+    astray = _stray_column(row)
+    for item in samples(turns, tools, context, bracketed=bracketed):
+        if astray and isinstance(item, Sample) and not item.calls:
+            why = f"the column `{astray}` holds calls, the conversation none; whether they are its answer cannot be told"
+            yield Refused(RowError("calls_in_text", why, stage="calls"), item.part)
+            yield Ask(item.query, item.tools, item.part, ("answer_rejected",))
+        else:
+            yield item
+
+
+def _row_is_learnt(row: Mapping[str, Any]) -> bool:
+    """False where a whole row is marked as not to be learnt, or as an example of a bad answer (KTO's `label`)."""
+    bad = [key for key, value in row.items() if key in _VERDICTS and value is False]
+    return learnt(row) and all(row.get(key) for key in bad)
+
+
+def _stray_column(row: Mapping[str, Any]) -> str | None:
+    """A column that no reader looks at and that holds calls; None where there is none."""
+    return next((key for key, value in row.items() if key not in (*COLUMNS, *_TOOLS) and "reject" not in key
+                 and isinstance(value, (dict, list)) and as_messages(value) is None and calls_in(value)), None)
+
+
+def _without_tools(messages: list[Any], wanted: bool, listed: bool, structured: bool) -> tuple[list[Any], list[Any]]:
+    """The messages without the system texts that hold tools, and those tools, if they are wanted."""
+    out, tools = [], []
+    for message in messages:
+        text = _system_text(message)
+        found = None
+        if "<tools>" in text:
+            found = _tagged_tools(text, structured) if wanted and not tools else []
+        elif listed and text and wanted and not tools:
+            found = tool_list(text)
+        tools = tools or found or []
+        out.append(message if found is None else {**message, "content": "", "value": ""})
+    return out, tools
+
+
+def _tagged_tools(text: str, structured: bool) -> list[Any] | None:
+    """The tools between `<tools>` tags; None where a row with structured calls only speaks of the tags."""
+    try:
+        return values_between(text, "tools", "tools")
+    except RowError:
+        if structured:
+            return None
+        raise
+
+
+def _system_text(message: Any) -> str:
+    """The text of a system message; "" of any other."""
+    if not isinstance(message, dict) or role_names([message]).isdisjoint(("system", "developer")):
+        return ""
+    text = message.get("value", message.get("content"))
+    return text if isinstance(text, str) else json.dumps(text) if isinstance(text, dict) else ""

@@ -1,0 +1,381 @@
+"""Calls that a reply spells in its text, in the spelling of whatever model wrote it.
+
+Read are: JSON or Python literals that fill the reply, fenced or not (`{"name", "parameters"}`, lists, `{"tool_calls"}`),
+pythonic calls, `<tool_call>`, `<function=name>{...}`, `<functioncall>`, marks followed by JSON (Granite, Mistral, Llama's
+`<|python_tag|>`), a name and JSON between marks (DeepSeek, Kimi, harmony), and ReAct's `Action:` with `Action Input:`.
+What spells a call in another way, or among words, is refused as `calls_in_text`: nobody can tell there what was meant,
+but it is no answer in words. A reply that only mentions a tool is one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from data.formats.items import RowError, json_inside
+from data.formats.literals import LiteralError, call_at, looks_like_calls, parse_calls, parse_literal
+from data.formats.strict import strict_loads
+from data.formats.tagged import value_at, values_between, words_around
+from data.schema import JsonError, strict_json_loads
+
+
+class Spelled(NamedTuple):
+    """The calls of a reply and the words beside them."""
+
+    calls: list[Any]
+    words: str
+
+
+Offered = Mapping[str, Sequence[str]]    # tool name -> the names of its parameters, in order
+
+_MARK = re.compile(
+    r"<[|｜]?/?(?:[\w.]+[:|｜])?(?:tool|function)s?[_▁ -]?(?:calls?|use|invoke)[\w▁ -]*[|｜]?>|<function=|<invoke\s+name=|<<function>>"
+    r"|\bfunctools\s*\[|\[TOOL_(?:CALLS?|REQUEST)\]|<\|python_tag\|>|<\|action_start\|>|<\|START_ACTION\|>|\bto=functions\."
+    r"|<\|recipient\|>|✿FUNCTION✿|<｜DSML｜|```tool_(?:code|call)", re.IGNORECASE)
+_CONTROL = re.compile(r"<[|｜/]?[^<>\n]{1,60}>|\[/?[A-Z_]{3,}\]|```\w*|✿\w+✿|\bto=|[\n;]")
+_CALL_ID = re.compile(r"\[CALL_ID\]\s*[\w-]*")
+_VALUE = re.compile(r"\{|\[(?!/?[A-Z_]{3,}\])")
+_NO_NAMES = {"", "function", "functions", "json", "commentary", "assistant", "python", "functools", "code"}
+_FENCED = re.compile(r"```[\w-]*\s*(?P<inside>.*?)\s*```", re.DOTALL)
+_BETWEEN = re.compile(r"(?:[\s,;]|```\w*)*")
+_FUNCTION = re.compile(r"<function=\s*[\"']?(?P<name>[^>\"']+?)[\"']?\s*>\s*(?=\{)", re.IGNORECASE)
+_ACTION = re.compile(r"^[^\w\n]*Action[^\w\n]*:[\s*`\"']*(?P<name>[^\n]*?)[\s*`\"']*\n\s*[^\w\n]*Action[ _]?Input[^\w\n{\[\"]*:"
+                     r"[\s*]*(?:```\w*\s*)?", re.IGNORECASE | re.MULTILINE)
+_ACTION_JSON = re.compile(r"^[^\w\n]*Action[^\w\n]*:[\s*]*(?:```\w*\s*)?(?=[\[{])", re.IGNORECASE | re.MULTILINE)
+_OBSERVED = re.compile(r"[\s`*]*(?:Observation[\s*]*:?[\s*]*)?", re.IGNORECASE)
+_RESULT = re.compile(r"</tool_call>\s*<tool_response\b")
+_QUOTED = re.compile(r'"arguments"\s*:\s*\'(?P<inside>.*)\'\s*\}\s*$', re.DOTALL)
+
+_WRAPPERS = ("tool_calls", "toolCalls", "function_calls", "function_call", "functionCall", "tool_call", "calls")
+_NAMES = ("name", "function", "tool", "tool_name", "function_name", "api_name", "api", "action", "Action", "recipient_name")
+_ARGUMENTS = ("arguments", "parameters", "args", "input", "tool_input", "action_input", "Action_Input", "kwargs", "params")
+_BESIDE = {*_NAMES, *_ARGUMENTS, "id", "type", "index", "call_id", "tool_call_id", "label", "responses", "thought", "thoughts"}
+
+
+def offered(tools: Sequence[Any]) -> dict[str, list[str]]:
+    """Tool name -> names of its parameters in order, of tools as a corpus spells them; what has no name is passed over."""
+    out = {}
+    for tool in tools:
+        if isinstance(tool, str) and tool.lstrip().startswith("{"):
+            try:
+                tool = strict_loads(tool)
+            except JsonError:
+                continue
+        if isinstance(tool, dict) and isinstance(tool.get("function"), dict):
+            tool = tool["function"]
+        if not isinstance(tool, dict):
+            continue
+        name = next((tool[key] for key in ("name", "api_name", "tool_name", "id") if isinstance(tool.get(key), str)), "")
+        if name.strip():
+            parameters = tool.get("parameters") or tool.get("arguments") or tool.get("input_schema") or tool.get("inputSchema") or {}
+            properties = parameters.get("properties", parameters) if isinstance(parameters, dict) else {}
+            out[name] = list(properties) if isinstance(properties, dict) else []
+    return out
+
+
+def spelled_calls(text: str, names: Offered, *, bracketed: bool = False) -> Spelled | None:
+    """The calls that the text of a reply spells, thoughts removed; None for an answer in words.
+
+    Args:
+        text: what the assistant says.
+        names: the tools offered with it (`offered`).
+        bracketed: the corpus writes calls as `[name(...)]`, so that such text is one whatever it names (ToolACE).
+
+    Raises:
+        RowError: `bad_calls` where calls are broken, `calls_in_text` where they stand in a way that is not read.
+    """
+    body = text.strip()
+    found = _filling(body, names, bracketed)
+    if found is not None:
+        return found
+    mark = _MARK.search(body)
+    if mark:
+        return _marked(body, mark, names)
+    found = _react(body, names)
+    if found is None and names:
+        _refuse_among_words(body, names)
+    return found
+
+
+def fault_of(text: str, names: Offered) -> RowError | None:
+    """Why a text that a corpus gives as an answer in words is none; None where it is one."""
+    try:
+        if spelled_calls(text, names) is None:
+            return None
+    except RowError as error:
+        return error
+    return _in_text(text)
+
+
+def calls_in(value: Any) -> list[dict[str, Any]] | None:
+    """The calls that a JSON value is, whatever its keys are called; None where it has not the shape of calls."""
+    if isinstance(value, list):
+        parts = [calls_in(part) for part in value]
+        return [call for part in parts for call in part] if parts and all(parts) else None  # type: ignore[union-attr]
+    if not isinstance(value, dict):
+        return None
+    inner = next((value[key] for key in _WRAPPERS if isinstance(value.get(key), (dict, list))), value.get("function"))
+    if isinstance(inner, (dict, list)):
+        return calls_in(inner)
+    name = next((value[key] for key in _NAMES if isinstance(value.get(key), str)), "")
+    given = next((key for key in _ARGUMENTS if key in value), None)
+    if not name.strip() or given is None or value.keys() - _BESIDE:
+        return None
+    arguments = {} if value[given] is None else value[given]
+    if isinstance(arguments, str):
+        try:
+            arguments = strict_json_loads(arguments)
+        except JsonError:
+            return None
+    if not isinstance(arguments, dict) or isinstance(arguments.get("properties"), dict):
+        return None
+    return [{"name": name, "arguments": arguments}]
+
+
+def read_functioncall(text: str) -> Any:
+    """One call of Glaive: JSON, or an object whose arguments are JSON in single quotes, where a quote may be escaped or
+    not. Raises RowError `bad_calls`."""
+    try:
+        return strict_json_loads(text)
+    except JsonError as error:
+        if error.code == "duplicate_key":
+            raise RowError("duplicate_key", error.detail, stage="calls") from None
+    match = _QUOTED.search(text)
+    if match:
+        inside = match["inside"].replace("\\'", "'")
+        call = text[:match.start()] + f'"arguments": {inside.strip() or "{}"}' + "}"
+        return json_inside(call, "the call", "calls")
+    try:
+        return parse_literal(text)
+    except LiteralError as error:
+        raise RowError("bad_calls", f"a <functioncall> that cannot be read: {error}", stage="calls") from None
+
+
+def pythonic(text: str, names: Offered) -> list[dict[str, Any]]:
+    """The calls of `[name(a=1), ...]`. Raises RowError `bad_calls`."""
+    try:
+        return [{"name": name, "arguments": arguments} for name, arguments in parse_calls(text, dict(names))]
+    except LiteralError as error:
+        raise RowError("bad_calls", str(error), stage="calls") from None
+
+
+def _in_text(text: str, why: str = "") -> RowError:
+    detail = f"the reply spells calls in its text{why}: {text[:120]!r}; another --from may read them"
+    return RowError("calls_in_text", detail, stage="calls")
+
+
+def _known(name: str, names: Offered) -> str | None:
+    """The name of an offered tool, without a namespace's prefix; any name where nothing was offered."""
+    if name in names or not names:
+        return name
+    bare = re.sub(r"^(?:functions|default_api|tools)\.|\.call$|:\d+$", "", re.sub(r":\d+$", "", name))
+    return bare if bare in names else None
+
+
+def _named(calls: list[dict[str, Any]], names: Offered, text: str) -> list[dict[str, Any]]:
+    """The calls under the names that were offered. Raises RowError where one was not."""
+    known = [_known(call["name"], names) for call in calls]
+    if None in known:
+        raise _in_text(text, ", of a tool that is not offered")
+    return [{**call, "name": name} for call, name in zip(calls, known, strict=True)]
+
+
+# ------------------------------------------------------------------------------------------- calls that fill the reply
+
+def _filling(body: str, names: Offered, bracketed: bool) -> Spelled | None:
+    """Calls and nothing else: JSON values or pythonic calls, each perhaps in a code fence."""
+    fence = _FENCED.fullmatch(body)
+    inside = fence["inside"] if fence else body
+    if inside[:1] in ("{", "["):
+        values = _values(inside)
+        if values is not None:
+            return _of_values(values, body, names)
+    if not looks_like_calls(inside, names):
+        return None
+    if bracketed and not fence:
+        return Spelled(pythonic(body, names), "")
+    try:
+        calls = pythonic(inside, names)
+    except RowError:
+        return None
+    return Spelled(_named(calls, names, body), "") if calls else None
+
+
+def _values(text: str) -> list[Any] | None:
+    """The JSON values (or literals) that fill a text, one after another; None where other text is among them."""
+    out: list[Any] = []
+    at = 0
+    while at < len(text):
+        if text[at] not in "{[":
+            return None
+        try:
+            value, at = value_at(text, at)
+        except RowError:
+            return None
+        out.append(value)
+        at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]
+    return out
+
+
+def _of_values(values: list[Any], body: str, names: Offered) -> Spelled | None:
+    calls = calls_in(values)
+    if calls:
+        return Spelled(_named(calls, names, body), "")
+    if any(text in names or text.removeprefix("functions.") in names for text in _texts(values)):
+        raise _in_text(body)
+    return None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every key and string of a JSON value, without recursion."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            stack.extend((*item, *item.values()))
+        elif isinstance(item, list):
+            stack.extend(item)
+        elif isinstance(item, str):
+            yield item
+
+
+# ------------------------------------------------------------------------------------------------- calls behind a mark
+
+def _marked(body: str, mark: re.Match[str], names: Offered) -> Spelled:
+    """Calls behind a mark that only calls have."""
+    kind = mark.group().lower()
+    if kind == "<tool_call>":
+        return _tagged(body)
+    if kind == "<functioncall>":
+        call = body[mark.end():].replace("<|endoftext|>", "").removesuffix("</functioncall>").strip()
+        return Spelled([read_functioncall(call)], body[:mark.start()].strip())
+    found = _functions(body, names) if kind == "<function=" else _behind_marks(body, mark.start(), names) or _called(body, mark, names)
+    if not found:
+        raise _in_text(body)
+    return found
+
+
+def _tagged(body: str) -> Spelled:
+    """`<tool_call>` blocks of JSON."""
+    first = body[body.index("<tool_call>") + len("<tool_call>"):].lstrip().removeprefix("```json").lstrip()
+    if first[:1] not in ("{", "["):
+        raise _in_text(body)
+    result = _RESULT.search(body)
+    if result and "<tool_call>" in body[result.end():]:
+        raise _in_text(body, ", with a result between them")
+    calls = values_between(body, "tool_call")
+    if not calls:
+        raise RowError("bad_calls", f"nothing between <tool_call> and </tool_call>: {body[:120]!r}", stage="calls")
+    return Spelled(calls, words_around(body, "tool_call"))
+
+
+def _functions(body: str, names: Offered) -> Spelled | None:
+    """`<function=name>{...}</function>`; None where one of them holds no JSON object."""
+    calls, at = [], 0
+    starts = list(_FUNCTION.finditer(body))
+    if not starts or len(starts) < len(re.findall("<function=", body, re.IGNORECASE)):
+        return None
+    for start in starts:
+        value, at = value_at(body, start.end())
+        calls.append({"name": start["name"].strip(), "arguments": value})
+    return Spelled(_named(calls, names, body), " ".join([*_segments(body[:starts[0].start()]), *_segments(body[at:])]))
+
+
+def _behind_marks(body: str, start: int, names: Offered) -> Spelled | None:
+    """Marks, perhaps with a tool's name among them, and JSON, alternating; None where something else is in between."""
+    calls: list[dict[str, Any]] = []
+    at = start
+    while opening := _VALUE.search(body, at):
+        header = body[at:opening.start()]
+        said = [part for part in _segments(_CALL_ID.sub("", header)) if part not in _NO_NAMES]
+        try:
+            value, at = value_at(body, opening.start())
+        except RowError:
+            return None
+        if not said:
+            found = calls_in(value)
+        elif len(said) == 1 and isinstance(value, dict) and _CONTROL.search(header):
+            found = [{"name": said[0], "arguments": value}]
+        else:
+            found = None
+        if not found:
+            return None
+        calls += found
+    left = _MARK.search(body, at)
+    if not calls or (left and not re.search("/|end", left.group(), re.IGNORECASE)):
+        return None
+    return Spelled(_named(calls, names, body), " ".join(part for part in (*_segments(body[:start]), *_segments(body[at:])) if part not in _NO_NAMES))
+
+
+def _called(body: str, mark: re.Match[str], names: Offered) -> Spelled | None:
+    """A mark and pythonic calls of offered tools."""
+    inside = re.sub(r"(?:\s|<[^<>\n]{1,60}>|```)*$", "", body[mark.end():])
+    try:
+        return Spelled(_named(pythonic(inside, names), names, body), " ".join(_segments(body[:mark.start()])))
+    except RowError:
+        return None
+
+
+def _segments(text: str) -> list[str]:
+    """What a text says between its marks."""
+    return [part for part in (piece.strip(" \t\r:") for piece in _CONTROL.split(text)) if part]
+
+
+# ---------------------------------------------------------------------------------------- ReAct, and calls among words
+
+def _react(body: str, names: Offered) -> Spelled | None:
+    """`Action: name` with `Action Input: {...}`, or `Action:` with JSON; None where the reply has neither."""
+    starts = list(_ACTION.finditer(body))
+    if not starts:
+        return _action_json(body, names)
+    calls = []
+    for start, after in zip(starts, [*(start.start() for start in starts[1:]), len(body)], strict=True):
+        try:
+            value, end = value_at(body, start.end())
+        except RowError:
+            raise _in_text(body) from None
+        name = _known(start["name"].strip(), names)
+        if name is None or not isinstance(value, dict) or not _OBSERVED.fullmatch(body, end, after):
+            raise _in_text(body)
+        calls.append({"name": name, "arguments": value})
+    return Spelled(calls, body[:starts[0].start()].strip())
+
+
+def _action_json(body: str, names: Offered) -> Spelled | None:
+    start = _ACTION_JSON.search(body)
+    if not start:
+        return None
+    values = _values(body[start.end():].rstrip("` \n"))
+    calls = calls_in(values) if values else None
+    if not calls:
+        raise _in_text(body)
+    return Spelled(_named(calls, names, body), body[:start.start()].strip())
+
+
+def _refuse_among_words(body: str, names: Offered) -> None:
+    """Raise RowError where words surround, or a broken text spells, what can only be a call of an offered tool."""
+    fields, name_before_bracket = _patterns(tuple(names))
+    if fields.search(body):
+        raise _in_text(body)
+    for start in name_before_bracket.finditer(body):
+        try:
+            _, arguments = call_at(body, start.start(), dict(names))
+        except LiteralError:
+            arguments = {}
+        if arguments or start.start() == 0:
+            raise _in_text(body)
+
+
+@lru_cache(maxsize=256)
+def _patterns(names: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """(the ways to name a tool that only calls have, a name before a bracket)."""
+    one = "(?:functions\\.)?(?:" + "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) + ")"
+    keys = "(?:name|function|tool|action|api|tool_name|function_name|api_name|recipient_name)"
+    inputs = "(?:arguments|parameters|args|params|(?:(?:tool|action)[ _])?input)"
+    ways = (rf"[\"']{keys}[\"']\s*:\s*[\"']{one}[\"']", rf"[\"']{one}[\"']\s*:\s*[\[{{]", rf"<{one}(?:\s[^<>]*)?/?>",
+            rf"<[^<>\n]*\bname\s*=\s*[\"']?{one}[\"'\s/>]", rf"\[\s*{one}\s*\(", rf"^\W*{one}[\s:(`]*(?:```\w*\s*)?\{{",
+            rf"^\W*{keys}\W*:\W*{one}\W*\n\W*{inputs}\W*:", rf"^\W*Action\W*:\W*{one}\W*$",
+            rf"\bto\s*=\s*[\"']?{one}\b")
+    return re.compile("|".join(f"(?:{way})" for way in ways), re.IGNORECASE | re.MULTILINE), re.compile(rf"(?<![\w.]){one}\(")

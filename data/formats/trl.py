@@ -1,0 +1,96 @@
+"""A prompt and its answer in columns of their own: TRL's prompt and completion, preferences, prompt and response.
+
+Of a preference the chosen answer is read, the rejected one counted. The messages of the prompt are context: nobody is
+trained on what the assistant says there, so only the answer can be a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from data.formats.conversation import answered, as_messages, column_of
+from data.formats.items import Context, Format, Item, LeftOut, RowError, need_list
+from data.formats.spelled import calls_in
+
+_PROMPTS = ("prompt", "question", "query", "instruction", "user", "input")
+_ANSWERS = ("chosen", "completion", "response", "answer", "output", "assistant", "chosen_response")
+_REJECTED = ("rejected", "rejected_response")
+
+
+def read(row: Any, context: Context) -> Iterator[Item]:
+    column, answer = _prompt_column(row), next((key for key in _ANSWERS if _filled(row, key)), None)
+    if column is None and answer is None:
+        raise RowError("no_query", f"none of the columns {', '.join(_PROMPTS)}; the row has {sorted(map(str, row))[:8]}", stage="query")
+    prompt = _messages(row.get(column), "user") if column else []
+    if column == "instruction" and isinstance(row.get("input"), str) and row["input"].strip():
+        prompt[-1] = {"role": "user", "content": f"{row['instruction']}\n{row['input']}"}
+    if isinstance(row.get("system"), str):
+        prompt = [{"role": "system", "content": row["system"]}, *prompt]
+    said = _messages(row.get(answer), "assistant") if answer else []
+    refused = [message for key in _REJECTED if _filled(row, key) for message in _messages(row.get(key), "assistant")]
+    yield LeftOut("rejected_answer", int(bool(refused)))
+    asks = any(role in ("user", "human") for role in _roles(said))
+    if asks:
+        shared = _shared(said, prompt if column else refused)
+        prompt, said = said[:shared], said[shared:]
+    elif not column:
+        raise RowError("no_query", f"`{answer}` has no prompt beside it", stage="query")
+    yield from answered(row, [*_earlier(row), *prompt], said, context, listed=True)
+
+
+def _filled(row: Any, key: str) -> bool:
+    return bool(dict.get(row, key)) and isinstance(dict.get(row, key), (str, list, dict))
+
+
+def _prompt_column(row: Any) -> str | None:
+    return next((key for key in _PROMPTS if _filled(row, key)), column_of(row))
+
+
+def _messages(value: Any, role: str) -> list[Any]:
+    """Messages as they are; a text, or calls by themselves, as one message of the role."""
+    messages = as_messages(value)
+    if messages is None and not isinstance(value, str) and calls_in(value):
+        return [{"role": role, "content": "", "tool_calls": value}]
+    if messages is None:
+        messages = [{"role": role, "content": value}] if isinstance(value, (str, dict)) else need_list(value, "the answer", "query")
+    return list(messages)
+
+
+def _earlier(row: Any) -> list[Any]:
+    """The rounds before the prompt, where `history` lists them as pairs of question and answer."""
+    history = dict.get(row, "history")
+    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
+        return []
+    return [{"role": role, "content": text} for pair in row["history"] for role, text in zip(("user", "assistant"), pair, strict=True)]
+
+
+def _roles(messages: list[Any]) -> list[str]:
+    return [str(message.get("from", message.get("role"))).lower() for message in messages if isinstance(message, dict)]
+
+
+def _shared(said: list[Any], other: list[Any]) -> int:
+    """How many messages the answer's column has before the answer: those that the prompt, or the rejected answer, has too."""
+    plain = [[(role, message.get("value", message.get("content"))) for message in messages if isinstance(message, dict)
+              for role in _roles([message])] for messages in (said, other)]
+    pairs = list(zip(*plain, strict=False))
+    shared = next((at for at, (one, two) in enumerate(pairs) if one != two), len(pairs))
+    return shared if shared < len(said) else 0
+
+
+def looks_like(row: Any) -> bool:
+    """A prompt and an answer, with tools or with messages for one of them; or a chosen answer beside a rejected one."""
+    if not isinstance(row, dict):
+        return False
+    answer = next((key for key in _ANSWERS if _filled(row, key)), None)
+    if answer is None:
+        return False
+    prompt = _prompt_column(row)
+    if prompt is None:
+        return as_messages(row[answer]) is not None and any(_filled(row, key) for key in _REJECTED)
+    if prompt == column_of(row):
+        return answer.startswith("chosen")
+    return "tools" in row or "functions" in row or as_messages(row[prompt]) is not None or as_messages(row[answer]) is not None
+
+
+FORMAT = Format("trl", "a prompt and its answer in columns: TRL's prompt and completion, preferences, prompt and response", read, looks_like)
