@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from data.batching import MicroBatch, pack, share, step_rows
 from data.tasks import IGNORE_INDEX, OBJECTIVES, Row
 from lora import copy_companions, save_adapter
-from model.fused import pieces
+from model.cpu_kernels import pieces
 from tooldev import one_line
 from training.base import compute_dtype, load_model_for, model_config, place, trained_parameters, weights_on
 from training.checkpoints import Checkpoints, append_from, mark_done, refuse_unwritable, write_json

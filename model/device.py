@@ -31,8 +31,8 @@ def keep_freed_memory() -> bool:
     By itself it hands them back to the kernel, and every activation then touches fresh pages: an eighth of a prefill's
     and of a training step's time on a CPU. `free_memory` hands back what is kept before it looks.
     """
-    # of mallopt(3); no block of MOST or more can be kept
-    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, MOST = -1, -3, 32 << 20
+    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3                         # of mallopt(3)
+    MOST = 32 << 20                                                     # no larger block can be kept
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
@@ -51,7 +51,7 @@ def hand_back_freed_memory() -> None:
 def free_memory(device: torch.device) -> int:
     """Bytes that this process could still take on the device, alone there."""
     if device.type == "cuda":
-        # the allocator's, to use again
+        # What the allocator keeps, it uses again.
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
     hand_back_freed_memory()
@@ -72,9 +72,8 @@ def free_in_container(files: tuple[tuple[str, str], ...] = CGROUPS) -> list[int]
     left = []
     for limit, used in files:
         try:
-            left.append(
-                max(0, int(Path(limit).read_text(encoding="ascii")) - int(Path(used).read_text(encoding="ascii")))
-            )
-        except (OSError, ValueError):  # no such file, or "max": no limit
+            limit_bytes, used_bytes = (int(Path(file).read_text(encoding="ascii")) for file in (limit, used))
+            left.append(max(0, limit_bytes - used_bytes))
+        except (OSError, ValueError):                       # no such file, or "max": no limit
             continue
     return left

@@ -10,12 +10,11 @@ import math
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from . import fused
+from .attention import Cache, Pack
 from .config import ModelConfig
+from .ops import apply_rope, attend, rms_norm, run, swiglu
 
 
 @lru_cache(maxsize=32)
@@ -44,85 +43,6 @@ def rope_angles(cfg: ModelConfig, position_ids: Tensor) -> tuple[Tensor, Tensor]
     return angles.cos(), angles.sin()
 
 
-def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision to float32; float32 and float64 as they are."""
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def apply_rope(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn each pair (i, i + D/2) of x (B, heads, S, D) by its position's angle, in float32."""
-    cos, sin = rope
-    if fused.usable(x):
-        return fused.Rotated.apply(x, cos, sin)
-    first, second = at_least_float32(x).chunk(2, dim=-1)                # half-split, as in Hugging Face weights
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
-
-
-class Pack:
-    """Where the sequences of a padding-free row lie, for attention: `lengths` in order, their sum is S.
-
-    Sequences whose lengths are within a factor of 1.5 share one padded (n, L) batch, so a row costs few attention
-    calls and never more than 2.25 times the work of its sequences. Computed once, used by every layer.
-    """
-
-    def __init__(self, lengths: list[int], device: torch.device) -> None:
-        starts = [0]
-        for length in lengths:
-            starts.append(starts[-1] + length)
-        order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-        self.total = starts[-1]
-        self.position_ids = torch.cat([torch.arange(n) for n in lengths]).to(device)[None]          # (1, S)
-        self.groups: list[Tensor] = []                                  # each (n, L): the row's token at [sequence, i]
-        self.back = torch.empty(self.total, dtype=torch.int64)          # (S,): where a token is in the joined groups
-        used = 0
-        while order:
-            longest = lengths[order[0]]
-            group = [i for i in order if lengths[i] * 3 >= longest * 2]
-            order = order[len(group):]
-            first = torch.tensor([starts[i] for i in group])[:, None]
-            last = torch.tensor([starts[i + 1] - 1 for i in group])[:, None]
-            index = first + torch.arange(longest)
-            real = index <= last
-            self.back[index[real]] = used + real.flatten().nonzero()[:, 0]
-            self.groups.append(torch.minimum(index, last))
-            used += index.numel()
-        self.index = torch.cat([group.flatten() for group in self.groups]).to(device)    # (padded tokens,)
-        self.back = self.back.to(device)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, pack: Pack | None = None,
-           memo: list | None = None) -> Tensor:
-    """Causal attention without a cache: q (B, H, S, D), k and v (B, K, S, D) -> (B, H, S, D).
-
-    The one place where the kernel is chosen: bfloat16 on a CPU has its own (fused.py). PyTorch's scaled_dot_product_attention takes its
-    fused kernel on a CPU, and on a GPU flash (sm_80 up) or memory-efficient (V100, T4) attention: all keep scores and softmax in float32, so
-    fp16 survives logits beyond 65504. Key/value heads are repeated because the memory-efficient kernel knows no groups.
-    With a cache, the cache attends (sampler/kv_cache.py): prefill by the same kernels, decoding by matmuls, scores in float32.
-    A window is a boolean mask, and only where it is shorter than the row. A pack is split by `Pack`. `memo` is that of
-    `fused.CausalAttention`.
-    """
-    if pack is not None:
-        row = [fused.Gathered.apply(x[0].transpose(0, 1), pack.index, pack.back) for x in (q, k, v)]
-        groups = zip(*(x.split([group.numel() for group in pack.groups]) for x in row), strict=True)
-        if memo is not None and not memo:
-            memo.extend([] for _ in pack.groups)
-        memos = memo if memo is not None else [None] * len(pack.groups)                  # a memo of its own for each group
-        parts = [attend(*(x.view(*places.shape, *x.shape[1:]).transpose(1, 2) for x in group), scale, window, memo=own)
-                 for group, places, own in zip(groups, pack.groups, memos, strict=True)]  # each (n, H, L, D)
-        y = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in parts])            # (padded tokens, H, D)
-        return fused.Scattered.apply(y, pack.back).transpose(0, 1)[None]                 # (1, H, S, D)
-    if fused.attends_blockwise(q.dtype, q.device, window, q.shape[2]):
-        return fused.CausalAttention.apply(q, k, v, scale, memo)
-    groups = q.shape[1] // k.shape[1]
-    if groups > 1:
-        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    if window is None or window >= q.shape[2]:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
-    position = torch.arange(q.shape[2], device=q.device)
-    distance = position[:, None] - position[None, :]
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=(distance >= 0) & (distance < window), scale=scale)
-
-
 class RMSNorm(nn.Module):
     """x / rms(x) * weight, computed in float32 (Zhang & Sennrich 2019, arXiv:1910.07467, equation 4)."""
 
@@ -132,9 +52,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:                             # (B, S, E) -> (B, S, E)
-        if fused.usable(x):
-            return fused.RMSNormed.apply(x, self.weight, self.eps)
-        return self.weight * F.rms_norm(at_least_float32(x), x.shape[-1:], None, self.eps).to(x.dtype)
+        return rms_norm(x, self.weight, self.eps)
 
 
 class Attention(nn.Module):
@@ -149,8 +67,8 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(E, K * D, bias=cfg.qkv_bias)
         self.o_proj = nn.Linear(H * D, E, bias=cfg.o_proj_bias)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], pack: Pack | None = None, cache=None,
-                memo: list | None = None) -> Tensor:
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], pack: Pack | None = None,
+                cache: Cache | None = None) -> Tensor:
         """x (B, S, E), rope from `rope_angles` -> (B, S, E); with a cache, tokens also see the T - S cached ones."""
         B, S, _ = x.shape
         q = self.q_proj(x).view(B, S, -1, self.head_dim).transpose(1, 2)                 # (B, H, S, D)
@@ -159,7 +77,7 @@ class Attention(nn.Module):
         q, k = apply_rope(q, rope), apply_rope(k, rope)
         scale = self.head_dim**-0.5
         if cache is None:
-            y = attend(q, k, v, scale, self.window, pack, memo)                          # (B, H, S, D)
+            y = attend(q, k, v, scale, self.window, pack)                          # (B, H, S, D)
         else:
             y = cache.layers[self.layer].attend(q, k, v, scale, self.window)             # (B, H, S, D)
         return self.o_proj(y.transpose(1, 2).reshape(B, S, -1))
@@ -175,8 +93,7 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(cfg.intermediate_size, cfg.hidden_size, bias=cfg.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:                             # (B, S, E) -> (B, S, F) -> (B, S, E)
-        gate, up = self.gate_proj(x), self.up_proj(x)
-        return self.down_proj(fused.SwiGLU.apply(gate, up) if fused.usable(gate) else F.silu(gate) * up)
+        return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
 
 
 class Block(nn.Module):
@@ -189,21 +106,18 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], pack: Pack | None = None, cache=None,
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], pack: Pack | None = None, cache: Cache | None = None,
                 recompute: bool = False) -> Tensor:
         """x (B, S, E) -> (B, S, E); `recompute`: keep only the inputs of the two halves for the backward pass.
 
         Two halves rather than one: with frozen weights, neither half's last matmul is then computed a second time.
         """
-        if recompute:
-            x = checkpoint(self.attention_half, x, rope, pack, cache, [], use_reentrant=False)
-            return checkpoint(self.mlp_half, x, use_reentrant=False)
-        return self.mlp_half(self.attention_half(x, rope, pack, cache))
+        x = run(self.attention_half, x, rope, pack, cache, recompute=recompute)
+        return run(self.mlp_half, x, recompute=recompute)
 
-    def attention_half(self, x: Tensor, rope: tuple[Tensor, Tensor], pack: Pack | None = None, cache=None,
-                       memo: list | None = None) -> Tensor:
+    def attention_half(self, x: Tensor, rope: tuple[Tensor, Tensor], pack: Pack | None, cache: Cache | None) -> Tensor:
         """(B, S, E) -> (B, S, E)"""
-        return x + self.self_attn(self.input_layernorm(x), rope, pack, cache, memo)
+        return x + self.self_attn(self.input_layernorm(x), rope, pack, cache)
 
     def mlp_half(self, x: Tensor) -> Tensor:
         """(B, S, E) -> (B, S, E)"""
@@ -250,15 +164,19 @@ class Transformer(nn.Module):
                     weight.fill_(0.0 if name.endswith("bias") else 1.0)
         return self
 
+    def recomputes(self, layer: int) -> bool:
+        """Whether this block is recomputed in the backward pass."""
+        return self.training and self.checkpoint_every > 0 and layer % self.checkpoint_every == 0
+
     def hidden_states(self, input_ids: Tensor, position_ids: Tensor | None = None, lengths: list[int] | None = None,
-                      cache=None) -> Tensor:
+                      cache: Cache | None = None) -> Tensor:
         """What lm_head reads: (B, S) ids -> (B, S, E), after the final norm.
 
         Args:
             input_ids: (B, S). Rows are causal and independent; ids past a shorter row's end do not reach its tokens.
             position_ids: (B, S), each token's index in its own sequence; needed with a cache, else 0, 1, 2, ...
             lengths: the row (B == 1) is a pack of sequences of these lengths: positions restart, nothing crosses.
-            cache: an object whose `layers[i].attend(q, k, v, scale, window)` stores k and v and returns attention.
+            cache: stores keys and values, and attends to those of earlier tokens, too.
 
         Raises:
             ValueError: `lengths` do not fit the row, or a cache comes without positions or with lengths.
@@ -278,11 +196,11 @@ class Transformer(nn.Module):
             position_ids = torch.arange(S, device=input_ids.device)[None]                # (1, S)
         rope = rope_angles(self.config, position_ids)
         x = self.model.embed_tokens(input_ids)                                           # (B, S, E)
-        for i, block in enumerate(self.model.layers):
-            x = block(x, rope, pack, cache, self.training and self.checkpoint_every > 0 and i % self.checkpoint_every == 0)
+        for layer, block in enumerate(self.model.layers):
+            x = block(x, rope, pack, cache, self.recomputes(layer))
         return self.model.norm(x)
 
     def forward(self, input_ids: Tensor, position_ids: Tensor | None = None, lengths: list[int] | None = None,
-                cache=None) -> Tensor:
+                cache: Cache | None = None) -> Tensor:
         """Logits (B, S, V) in the compute dtype; arguments as in `hidden_states`."""
         return self.lm_head(self.hidden_states(input_ids, position_ids, lengths, cache))

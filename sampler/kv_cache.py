@@ -26,9 +26,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 # Key entries of one block of slots, by device. Half-precision keys are widened: on a CPU the copy stays in its cache, on a GPU it stays small.
@@ -212,29 +212,16 @@ class LayerCache:
         return self._prefill(q, k, v, scale, window) if self.cache.pieces else self._decode(q, k, v, scale, window)
 
     def _prefill(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
-        from model.fused import attends_blockwise, causal_attention
-        groups, parts, begin = q.shape[1] // k.shape[1], [], 0
+        from model.ops import attend_stored
+        parts, begin = [], 0
         for piece in self.cache.pieces:
             new, end = slice(begin, begin + piece.length), piece.start + piece.length
             begin += piece.length
             self.prefix_k[piece.slot, :, :, piece.start:end] = k[0, :, new].transpose(1, 2)
             self.prefix_v[piece.slot, :, piece.start:end] = v[0, :, new]
-            if attends_blockwise(q.dtype, q.device, window, end):
-                stored = self.prefix_k[piece.slot, :, :, :end][None], self.prefix_v[piece.slot, :, :end][None]
-                parts.append(causal_attention(q[:, :, new], *stored, scale)[0])
-                continue
-            mask = self.cache.prefill_mask(piece, window)
-            if piece.start == 0:
-                keys, values = k[:, :, new], v[:, :, new]
-            else:
-                keys = self.prefix_k[piece.slot, :, :, :end].transpose(1, 2)[None]
-                values = self.prefix_v[piece.slot, :, :end][None]
-            if groups > 1:
-                keys, values = keys.repeat_interleave(groups, dim=1), values.repeat_interleave(groups, dim=1)
-            else:
-                keys = keys.contiguous()               # keys that lie (D, T) would get the slow kernel
-            parts.append(F.scaled_dot_product_attention(q[:, :, new], keys, values, mask, is_causal=mask is None,
-                                                        scale=scale))
+            keys, values = self.prefix_k[piece.slot, :, :, :end][None], self.prefix_v[piece.slot, :, :end][None]
+            mask = partial(self.cache.prefill_mask, piece, window)
+            parts.append(attend_stored(q[:, :, new], keys, values, scale, window, mask))
         return torch.cat(parts, dim=2)                                                   # (1, H, S, D)
 
     def _decode(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:

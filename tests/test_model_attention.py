@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import transformer
+from model.attention import Pack
 from model.monitor import OverflowMonitor
-from model.transformer import Pack, apply_rope, attend, rope_angles
+from model.ops import apply_rope, attend
+from model.transformer import rope_angles
 from sampler import kv_cache
 from sampler.kv_cache import KVCache, Piece
 from tests.model_tiny import CONFIGS, next_token_loss, tiny_model, token_ids
@@ -204,7 +206,7 @@ def test_biases_as_large_as_qwens_in_float16_give_what_float32_attention_gives(m
     model, ids = tiny_model(CONFIGS["qwen2.5-untied"]).half(), token_ids(1, 96)
     largest = []
 
-    def in_float32(q, k, v, scale, window, pack, memo=None):
+    def in_float32(q, k, v, scale, window, pack):
         largest.append(float((q.float() @ k.float().repeat_interleave(2, dim=1).transpose(2, 3)).abs().max()))
         return attend(q.float(), k.float(), v.float(), scale, window, pack).half()
 

@@ -305,13 +305,13 @@ def test_a_prompt_too_long_for_the_budget_is_refused_and_the_others_go_on(model,
 
 def test_prefill_hands_the_fused_attention_kernel_rows_it_can_read(monkeypatch):
     """Keys whose last dimension is strided take a kernel five times as slow."""
-    attend, strides = sampler.kv_cache.F.scaled_dot_product_attention, set()
+    attend, strides = torch.nn.functional.scaled_dot_product_attention, set()
 
     def spy(q, k, v, *args, **kwargs):
         strides.update((k.stride(-1), v.stride(-1)))
         return attend(q, k, v, *args, **kwargs)
 
-    monkeypatch.setattr(sampler.kv_cache.F, "scaled_dot_product_attention", spy)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
     shared = [[7] * 40 + p for p in make_prompts(6, seed=8)]
     for config in ("llama-mha", "qwen2.5-tied"):
         generate(tiny_model(CONFIGS[config]), shared, max_new_tokens=2, prefill_chunk=16)

@@ -59,7 +59,7 @@ def test_chunked_cross_entropy_is_cross_entropy(chunk, weighted):
 @pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("wanted", [(True, False), (False, True)])
 def test_the_loss_takes_a_few_rows_at_a_time_and_only_the_gradient_that_is_wanted(dtype, rounding, wanted, monkeypatch):
-    monkeypatch.setattr("model.fused.PIECE", 40)            # two rows of 17 logits; chunks of 7, 7 and 1
+    monkeypatch.setattr("model.cpu_kernels.PIECE", 40)            # two rows of 17 logits; chunks of 7, 7 and 1
     torch.manual_seed(0)
     inputs = [torch.randn(n, 6).to(dtype).requires_grad_(want) for n, want in zip((15, 17), wanted, strict=True)]
     exact = [x.detach().double().requires_grad_(x.requires_grad) for x in inputs]

@@ -136,7 +136,7 @@ def block_bytes(shape: Any, ranks: int, size: int, on_cpu: bool, blockwise: bool
 
     Norms keep their input and give one; attention keeps q, k, v (key/value heads repeated, except by the `blockwise` attention
     of bfloat16 on a CPU), its result twice and a number per head; the MLP keeps gate, up and their product. On a GPU the plain
-    expressions keep more (model/fused.py).
+    expressions keep more (model/cpu_kernels.py).
     """
     E, F, Q = shape.hidden_size, shape.intermediate_size, shape.num_attention_heads * shape.head_dim
     norms = 2 * (2 * E * size + 4) + (0 if on_cpu else 2 * 4 * E)
@@ -152,7 +152,7 @@ def micro_batch_tokens(config: Any, longest: int) -> int:
 
 def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
     """Bytes by part on one process. One block's work and the loss are never there at one time: the larger counts."""
-    from model.fused import attends_blockwise
+    from model.ops import attends_blockwise
 
     size, wide, on_cpu = dtype.itemsize, max(dtype.itemsize, 4), device.type == "cpu"
     full, trained = config.stage == "pretrain", trained_weights(config, shape)

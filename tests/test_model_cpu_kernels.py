@@ -5,8 +5,10 @@ import torch
 import torch.nn.functional as F
 from train_toys import toy_model
 
-from model import fused
-from model.transformer import RMSNorm, apply_rope
+from model import cpu_kernels
+from model.attention import Gathered, Scattered
+from model.cpu_kernels import CausalAttention, RMSNormed, Rotated, SwiGLU, causal_attention, keep_attention
+from model.ops import apply_rope, rms_norm
 
 
 def both(mine, plain, *inputs: torch.Tensor, seed: int = 0):
@@ -23,20 +25,14 @@ def both(mine, plain, *inputs: torch.Tensor, seed: int = 0):
 @pytest.mark.parametrize("rows", [1, 7, 1000])
 def test_norm_swiglu_and_rope_have_autograds_gradient_in_pieces_of_any_size(rows, monkeypatch):
     torch.manual_seed(0)
-    monkeypatch.setattr(fused, "PIECE", 256)
+    monkeypatch.setattr(cpu_kernels, "PIECE", 256)
     x, weight = torch.randn(1, rows, 24, dtype=torch.float64), torch.rand(24, dtype=torch.float64)
-    for a, b in both(lambda x, w: fused.RMSNormed.apply(x, w, 1e-6), lambda x, w: F.rms_norm(x, (24,), None, 1e-6) * w, x, weight):
+    for a, b in both(*(lambda x, w, f=f: f(x, w, 1e-6) for f in (RMSNormed.apply, RMSNormed.plain)), x, weight):
         torch.testing.assert_close(a, b)
-    for a, b in both(fused.SwiGLU.apply, lambda g, u: F.silu(g) * u, x, torch.randn_like(x)):
+    for a, b in both(SwiGLU.apply, SwiGLU.plain, x, torch.randn_like(x)):
         torch.testing.assert_close(a, b)
-    angles = torch.randn(1, 1, rows, 4, dtype=torch.float64)
-    cos, sin = angles.cos(), angles.sin()
-
-    def turned(x):
-        first, second = x.chunk(2, dim=-1)
-        return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-
-    for a, b in both(lambda x: fused.Rotated.apply(x, cos, sin), turned, torch.randn(1, 3, rows, 8, dtype=torch.float64)):
+    angles, x = torch.randn(1, 1, rows, 4, dtype=torch.float64), torch.randn(1, 3, rows, 8, dtype=torch.float64)
+    for a, b in both(*(lambda x, f=f: f(x, angles.cos(), angles.sin()) for f in (Rotated.apply, Rotated.plain)), x):
         torch.testing.assert_close(a, b)
 
 
@@ -50,7 +46,7 @@ def test_attention_in_bfloat16_is_as_close_to_float64_as_pytorchs(shape):
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
 
     exact = [pair[0] for pair in both(sdpa, sdpa, q.double(), k.double(), v.double())]
-    for name, (mine, theirs), truth in zip("y q k v".split(), both(lambda q, k, v: fused.CausalAttention.apply(q, k, v, scale, None),
+    for name, (mine, theirs), truth in zip("y q k v".split(), both(lambda q, k, v: CausalAttention.apply(q, k, v, scale),
                                                                   sdpa, q, k, v), exact, strict=True):
         error, reference = ((x.double() - truth).norm() / truth.norm().clamp_min(1e-3) for x in (mine, theirs))
         assert error <= 2 * reference + 4e-3, name          # bfloat16 rounds to 4e-3
@@ -61,27 +57,34 @@ def test_attention_gradients_survive_large_scores():
     q, k, v = (20 * torch.randn(1, 2, 100, 16, dtype=torch.bfloat16) for _ in range(3))
     exact = both(*[lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.25)] * 2,
                  q.double(), k.double(), v.double())
-    mine = both(*[lambda q, k, v: fused.CausalAttention.apply(q, k, v, 0.25, None)] * 2, q, k, v)
+    mine = both(*[lambda q, k, v: CausalAttention.apply(q, k, v, 0.25)] * 2, q, k, v)
     for (found, _), (truth, _) in zip(mine, exact, strict=True):
         assert torch.isfinite(found).all()
         assert (found.double() - truth).norm() <= 0.05 * truth.norm()
 
 
-def test_a_memo_is_filled_once_and_used_once():
-    q = torch.randn(1, 1, 5, 8, dtype=torch.bfloat16, requires_grad=True)
-    memo: list = []
-    first = fused.CausalAttention.apply(q, q, q, 1.0, memo)
-    assert len(memo) == 1
-    assert torch.equal(fused.CausalAttention.apply(q, q, q, 1.0, memo), first) and not memo
+def test_a_result_that_is_kept_is_used_once_and_in_order():
+    one, two = (torch.randn(1, 1, n, 8, dtype=torch.bfloat16) for n in (5, 9))
+    first_pass, recomputation = keep_attention()
+    with first_pass:
+        kept = [CausalAttention.apply(x, x, x, 1.0) for x in (one, two)]
+    assert len(recomputation.results) == 2
+    with recomputation:
+        again = [CausalAttention.apply(x, x, x, 1.0) for x in (0 * one, 0 * two)]       # taken, not computed
+        assert all(torch.equal(a, b) for a, b in zip(kept, again, strict=True)) and not recomputation.results
+        assert torch.equal(CausalAttention.apply(one, one, one, 1.0), kept[0]) and not recomputation.results
+    CausalAttention.apply(one, one, one, 1.0)
+    assert not first_pass.results
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_training_and_inference_agree(dtype):
-    """The fused and the plain path of one module, on the same input."""
+    """The kernel and the plain expression of one operation, on the same input."""
     torch.manual_seed(0)
-    norm = RMSNorm(16, 1e-6).to(dtype)
+    weight = torch.rand(16, dtype=dtype)
     x = torch.randn(1, 9, 16, dtype=dtype, requires_grad=True)
-    torch.testing.assert_close(norm(x), norm(x.detach()).detach(), rtol=1e-2 if dtype == torch.bfloat16 else 1e-6, atol=1e-6)
+    trained, sampled = (rms_norm(values, weight, 1e-6).detach() for values in (x, x.detach()))
+    torch.testing.assert_close(trained, sampled, rtol=1e-2 if dtype == torch.bfloat16 else 1e-6, atol=1e-6)
     rope = torch.rand(1, 1, 9, 4), torch.rand(1, 1, 9, 4)
     q = torch.randn(1, 2, 9, 8, dtype=dtype, requires_grad=True)
     torch.testing.assert_close(apply_rope(q, rope), apply_rope(q.detach(), rope))
@@ -92,7 +95,7 @@ def test_gathering_and_scattering_a_pack_has_the_gradient_of_indexing():
     back = torch.tensor([4, 0, 2, 1, 7, 5])
     index = torch.zeros(8, dtype=torch.int64)
     index[back] = torch.arange(6)
-    for a, b in both(lambda x: fused.Scattered.apply(fused.Gathered.apply(x, index, back), back), lambda x: x[index][back], x):
+    for a, b in both(lambda x: Scattered.apply(Gathered.apply(x, index, back), back), lambda x: x[index][back], x):
         torch.testing.assert_close(a, b)
 
 
@@ -117,8 +120,8 @@ def test_blockwise_attention_of_grouped_heads_behind_tokens_in_a_cache(heads, kv
     exact = F.scaled_dot_product_attention(q.double(), *(x.double().repeat_interleave(heads // kv_heads, dim=1) for x in (k, v)), is_causal=True)
     scores = q.double() @ k.double().repeat_interleave(heads // kv_heads, dim=1).transpose(2, 3) * D**-0.5
     log_sum = scores.masked_fill(torch.ones(T, T, dtype=torch.bool).triu(1), float("-inf")).logsumexp(-1)
-    for found in (fused.causal_attention(q[:, :, old:], k.transpose(2, 3), v, D**-0.5),
-                  fused.causal_attention(q[:, :, old:], k.transpose(2, 3).contiguous(), v, D**-0.5)):
+    for found in (causal_attention(q[:, :, old:], k.transpose(2, 3), v, D**-0.5),
+                  causal_attention(q[:, :, old:], k.transpose(2, 3).contiguous(), v, D**-0.5)):
         assert (found[0].double() - exact[:, :, old:]).norm() <= 6e-3 * exact[:, :, old:].norm()       # bfloat16 rounds to 4e-3
         torch.testing.assert_close(found[1].double(), log_sum[:, :, old:], rtol=0, atol=1e-4)
 
@@ -131,7 +134,7 @@ def test_gradients_of_grouped_heads_are_those_of_repeated_ones():
         return F.scaled_dot_product_attention(q, k.repeat_interleave(3, dim=1), v.repeat_interleave(3, dim=1), is_causal=True, scale=0.25)
 
     exact = [pair[0] for pair in both(repeated, repeated, q.double(), k.double(), v.double())]
-    for name, (found, _), truth in zip("y q k v".split(), both(lambda q, k, v: fused.CausalAttention.apply(q, k, v, 0.25, None), repeated, q, k, v),
+    for name, (found, _), truth in zip("y q k v".split(), both(lambda q, k, v: CausalAttention.apply(q, k, v, 0.25), repeated, q, k, v),
                                        exact, strict=True):
         assert (found.double() - truth).norm() <= 0.02 * truth.norm(), name
 
@@ -141,6 +144,6 @@ def test_attention_gradients_survive_large_scores_where_the_scale_is_no_power_of
     q, k, v = (12 * torch.randn(1, 2, 100, 128, dtype=torch.bfloat16) for _ in range(3))
     scale = 128**-0.5
     exact = both(*[lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)] * 2, q.double(), k.double(), v.double())
-    mine = both(*[lambda q, k, v: fused.CausalAttention.apply(q, k, v, scale, None)] * 2, q, k, v)
+    mine = both(*[lambda q, k, v: CausalAttention.apply(q, k, v, scale)] * 2, q, k, v)
     for (found, _), (truth, _) in zip(mine, exact, strict=True):
         assert (found.double() - truth).norm() <= 0.05 * truth.norm()

@@ -1,11 +1,12 @@
-"""Hand-written backward passes of a block's parts, for training; and attention in bfloat16 on a CPU, for prefill, too.
+"""A CPU's own kernels: backward passes for training, and attention in bfloat16, for prefill, too.
 
-`Gathered` and `Scattered` serve every device. The others serve a CPU; their numbers are, up to rounding, those of the plain expressions
-in transformer.py, which stay in use on a GPU, which has kernels of its own, and, attention apart, without gradients. Work is cut into pieces
-that stay in the cache, and less is kept for the backward pass.
+Each class has the plain expression that it equals up to rounding, `plain`, beside it; ops.py chooses which of the two
+runs. Work is cut into pieces that stay in the processor's cache, and less is kept for the backward pass.
 """
 
+from collections import deque
 from collections.abc import Iterator
+from contextvars import ContextVar, Token
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +15,6 @@ from torch.autograd.function import once_differentiable
 
 PIECE = 1 << 17                 # values of one piece: half a megabyte in float32, which a core's own cache holds
 BLOCK = 64                      # queries of one block of attention
-
-
-def usable(x: Tensor) -> bool:
-    """Whether x is being trained through on a CPU."""
-    return x.device.type == "cpu" and x.requires_grad and torch.is_grad_enabled()
 
 
 def pieces(x: Tensor, dim: int = 0) -> Iterator[slice]:
@@ -33,39 +29,26 @@ def rows_of(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
 
 
-class Gathered(torch.autograd.Function):
-    """x[index] (N, ...) where `back[i]` is a place in `index` that holds i, and no other place gets a gradient.
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision to float32; float32 and float64 as they are."""
+    return x if x.dtype == torch.float64 else x.float()
 
-    Indexing's own backward pass must add up repeated indices, which is slow; here the repeats are a pack's padding.
+
+def repeat_heads(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """k and v (B, K, T, D), a copy for each of the H / K query heads that read them: (B, H, T, D).
+
+    PyTorch's memory-efficient kernel knows no groups.
     """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, index: Tensor, back: Tensor) -> Tensor:
-        ctx.back = back
-        return x.index_select(0, index)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, dy: Tensor):
-        return dy.index_select(0, ctx.back), None, None
-
-
-class Scattered(torch.autograd.Function):
-    """x[back] (N, ...) where no index repeats."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, back: Tensor) -> Tensor:
-        ctx.back, ctx.shape = back, x.shape
-        return x.index_select(0, back)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, dy: Tensor):
-        return dy.new_zeros(ctx.shape).index_copy_(0, ctx.back, dy), None
+    groups = q.shape[1] // k.shape[1]
+    return (k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)) if groups > 1 else (k, v)
 
 
 class RMSNormed(torch.autograd.Function):
     """x / rms(x) * weight; keeps x itself and one float32 number per token."""
+
+    @staticmethod
+    def plain(x: Tensor, weight: Tensor, eps: float) -> Tensor:                             # (..., E), (E,) -> (..., E)
+        return weight * F.rms_norm(at_least_float32(x), x.shape[-1:], None, eps).to(x.dtype)
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, eps: float) -> Tensor:                      # (..., E)
@@ -100,6 +83,10 @@ class SwiGLU(torch.autograd.Function):
     """silu(gate) * up; keeps gate and up only."""
 
     @staticmethod
+    def plain(gate: Tensor, up: Tensor) -> Tensor:                                          # (..., F)
+        return F.silu(gate) * up
+
+    @staticmethod
     def forward(ctx, gate: Tensor, up: Tensor) -> Tensor:                                   # (..., F)
         ctx.save_for_backward(gate, up)
         g, u = rows_of(gate), rows_of(up)
@@ -119,20 +106,13 @@ class SwiGLU(torch.autograd.Function):
         return d_gate.view(dy.shape), d_up.view(dy.shape)
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (B, heads, S, D) by the angles of cos and sin (B, 1, S, D/2), in their dtype."""
-    y, half = torch.empty_like(x), x.shape[-1] // 2
-    wide = torch.promote_types(x.dtype, cos.dtype)
-    for part in pieces(x, dim=2):
-        c, s = cos[:, :, part], sin[:, :, part]
-        first, second = x[:, :, part, :half].to(wide), x[:, :, part, half:].to(wide)
-        y[:, :, part, :half] = first * c - second * s
-        y[:, :, part, half:] = second * c + first * s
-    return y
-
-
 class Rotated(torch.autograd.Function):
     """RoPE; its backward pass is the rotation by the opposite angle."""
+
+    @staticmethod
+    def plain(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:           # (B, heads, S, D), twice (B, 1, S, D/2)
+        first, second = at_least_float32(x).chunk(2, dim=-1)            # half-split, as in Hugging Face weights
+        return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
 
     @staticmethod
     def forward(ctx, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -145,23 +125,56 @@ class Rotated(torch.autograd.Function):
         return _rotate(dy, ctx.cos, -ctx.sin), None, None
 
 
-def attends_blockwise(dtype: torch.dtype, device: torch.device, window: int | None, tokens: int) -> bool:
-    """Whether `causal_attention` serves rows of so many tokens: bfloat16 on a CPU, no window that hides any of them."""
-    return dtype == torch.bfloat16 and device.type == "cpu" and (window is None or window >= tokens)
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x (B, heads, S, D) by the angles of cos and sin (B, 1, S, D/2), in their dtype."""
+    y, half = torch.empty_like(x), x.shape[-1] // 2
+    wide = torch.promote_types(x.dtype, cos.dtype)
+    for part in pieces(x, dim=2):
+        c, s = cos[:, :, part], sin[:, :, part]
+        first, second = x[:, :, part, :half].to(wide), x[:, :, part, half:].to(wide)
+        y[:, :, part, :half] = first * c - second * s
+        y[:, :, part, half:] = second * c + first * s
+    return y
+
+
+class KeepAttention:
+    """While entered, `CausalAttention` leaves its results in `results`, or takes them from there (`taking`)."""
+
+    now: ContextVar["KeepAttention | None"] = ContextVar("now", default=None)
+
+    def __init__(self, results: deque[tuple[Tensor, Tensor]], taking: bool) -> None:
+        self.results, self.taking = results, taking
+        self._before: Token | None = None
+
+    def __enter__(self) -> None:
+        self._before = KeepAttention.now.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        KeepAttention.now.reset(self._before)
+
+
+def keep_attention() -> tuple[KeepAttention, KeepAttention]:
+    """The two contexts of a checkpointed function: attention's results of its forward pass serve its recomputation.
+
+    What is kept is one vector a token, as wide as q, and a number a head.
+    """
+    results: deque[tuple[Tensor, Tensor]] = deque()
+    return KeepAttention(results, taking=False), KeepAttention(results, taking=True)
 
 
 def causal_attention(q: Tensor, keys: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """q (B, H, S, D), keys (B, K, D, T), v (B, K, T, D) -> attention (B, H, S, D) and log-sum-exp (B, H, S) in float32.
 
-    The queries are the last S of the T tokens. A block of them at a time: scores and softmax in float32, their product with v in v's
-    dtype. The H / K query heads of a key/value head are one matrix, so keys and values are never repeated. LOG.md has its times beside
-    those of PyTorch's kernel.
+    The queries are the last S of the T tokens. A block of them at a time: scores and softmax in float32, their product
+    with v in v's dtype. The H / K query heads of a key/value head are one matrix, so keys and values are never repeated.
+    LOG.md has its times beside those of PyTorch's kernel.
     """
     (B, H, S, D), (K, T) = q.shape, v.shape[1:3]
     grouped, y = q.unflatten(1, (K, H // K)), torch.empty_like(q)                       # (B, K, G, S, D)
     keys = keys.float().reshape(B * K, D, T)
-    block = max(1, min(BLOCK, (1 << 22) // (B * H * T)))                # the scores of a block: 16 MiB, what is kept when freed
-    v, out, log_sum = v.reshape(B * K, T, D), y.unflatten(1, (K, H // K)), q.new_empty((B, K, H // K, S), dtype=torch.float32)
+    block = max(1, min(BLOCK, (1 << 22) // (B * H * T)))        # the scores of a block: 16 MiB, what is kept when freed
+    v, out = v.reshape(B * K, T, D), y.unflatten(1, (K, H // K))
+    log_sum = q.new_empty((B, K, H // K, S), dtype=torch.float32)
     for start in range(0, S, block):
         end = min(start + block, S)
         seen, rows = T - S + end, grouped[:, :, :, start:end]
@@ -175,26 +188,27 @@ def causal_attention(q: Tensor, keys: Tensor, v: Tensor, scale: float) -> tuple[
 
 
 def _hide_future(scores: Tensor, rows: int) -> None:
-    """-inf where a query, one of a block of `rows`, may not look: scores (N, G * rows, keys up to the last query's own)."""
+    """-inf where a query may not look: scores (N, G * rows, keys up to the last query's own) of a block of `rows`."""
     own = scores.view(len(scores), -1, rows, scores.shape[-1])[..., -rows:]
     own.masked_fill_(torch.ones(rows, rows, dtype=torch.bool).triu(1), float("-inf"))
 
 
 class CausalAttention(torch.autograd.Function):
-    """Causal attention in bfloat16 by `causal_attention`, with a backward pass of batched matmuls.
-
-    `memo` is a list that lives as long as a checkpointed block: the forward pass leaves its result there, and the
-    recomputation takes it instead of computing it again (one vector a token, as wide as q).
-    """
+    """Causal attention in bfloat16 by `causal_attention`, with a backward pass of batched matmuls."""
 
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, scale: float, memo: list | None) -> Tensor:   # (B, H or K, S, D)
-        if memo:
-            y, log_sum = memo.pop()
+    def plain(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:                     # (B, H or K, S, D)
+        return F.scaled_dot_product_attention(q, *repeat_heads(q, k, v), is_causal=True, scale=scale)
+
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        keep = KeepAttention.now.get()
+        if keep is not None and keep.taking and keep.results:
+            y, log_sum = keep.results.popleft()
         else:
             y, log_sum = causal_attention(q, k.transpose(2, 3), v, scale)
-            if memo is not None:
-                memo.append((y, log_sum))
+            if keep is not None and not keep.taking:
+                keep.results.append((y, log_sum))
         ctx.save_for_backward(q, k, v, y, log_sum)
         ctx.scale = scale
         return y.view_as(y)
@@ -207,13 +221,14 @@ class CausalAttention(torch.autograd.Function):
         (B, H, S, D), K = q.shape, k.shape[1]
         # Two more columns make the matmuls subtract log_sum and delta in their float32 sums, before rounding.
         delta = (y.float() * dy.float()).sum(-1)
-        q_, dy_ = (_with_columns(x, -column).view(B * K, H // K, S, D + 2) for x, column in ((q, log_sum / ctx.scale), (dy, delta)))
+        q_ = _with_columns(q, -log_sum / ctx.scale).view(B * K, H // K, S, D + 2)
+        dy_ = _with_columns(dy, -delta).view(B * K, H // K, S, D + 2)
         k_, v_ = (_with_columns(x, None).view(B * K, S, D + 2) for x in (k, v))
         dq = torch.empty((B * K, H // K, S, D), dtype=q.dtype)
         dk, dv = torch.zeros((2, B * K, S, D), dtype=torch.float32)
         for start in range(0, S, BLOCK):
             end = min(start + BLOCK, S)
-            q_rows, dy_rows = (x[:, :, start:end].reshape(B * K, -1, D + 2) for x in (q_, dy_))    # (B K, G block, D + 2)
+            q_rows, dy_rows = (x[:, :, start:end].reshape(B * K, -1, D + 2) for x in (q_, dy_))    # (B K, G rows, D + 2)
             p = torch.bmm(q_rows, k_[:, :end].transpose(1, 2))                              # (scores - log_sum) / scale
             _hide_future(p, end - start)
             p.mul_(ctx.scale).exp_()                                                        # the softmax again
@@ -221,7 +236,8 @@ class CausalAttention(torch.autograd.Function):
             dv[:, :end] += torch.bmm(p.transpose(1, 2), dy_rows[..., :D])
             dq[:, :, start:end] = torch.bmm(d_scores, k_[:, :end, :D]).view(B * K, -1, end - start, D)
             dk[:, :end] += torch.bmm(d_scores.transpose(1, 2), q_rows[..., :D])
-        return (*(g.to(x.dtype).view(x.shape) for g, x in ((dq.mul_(ctx.scale), q), (dk.mul_(ctx.scale), k), (dv, v))), None, None)
+        gradients = (dq.mul_(ctx.scale), q), (dk.mul_(ctx.scale), k), (dv, v)
+        return *(gradient.to(x.dtype).view(x.shape) for gradient, x in gradients), None
 
 
 def _with_columns(x: Tensor, column: Tensor | None) -> Tensor:

@@ -1,0 +1,88 @@
+"""Norm, rotary positions, SwiGLU and attention by one name each, and the one place where their kernels are chosen.
+
+Every operation has a plain expression and a CPU kernel that equals it up to rounding, side by side in cpu_kernels.py.
+
+- A GPU runs the plain expressions: they call PyTorch's own kernels, with backward passes of their own.
+- A CPU without gradients runs them, too: what the kernels save is work and memory of the backward pass.
+- A CPU that trains runs the kernels: autograd through the plain expressions keeps more and reads memory more often.
+- Attention in bfloat16 on a CPU runs its kernel with gradients or without: PyTorch's has half of its speed (LOG.md).
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from .attention import Pack
+from .cpu_kernels import CausalAttention, RMSNormed, Rotated, SwiGLU, causal_attention, keep_attention, repeat_heads
+
+
+def _trains_on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.requires_grad and torch.is_grad_enabled()
+
+
+def attends_blockwise(dtype: torch.dtype, device: torch.device, window: int | None, tokens: int) -> bool:
+    """Whether the CPU's bfloat16 attention serves rows of so many tokens: it knows no window that hides any of them."""
+    return dtype == torch.bfloat16 and device.type == "cpu" and (window is None or window >= tokens)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x (..., E) / rms(x) * weight (E,), in float32 (Zhang & Sennrich 2019, arXiv:1910.07467, equation 4)."""
+    return (RMSNormed.apply if _trains_on_cpu(x) else RMSNormed.plain)(x, weight, eps)
+
+
+def apply_rope(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn each pair (i, i + D/2) of x (B, heads, S, D) by its position's angle, in float32.
+
+    `rope`: cos and sin, each (B, 1, S, D/2), float32.
+    """
+    return (Rotated.apply if _trains_on_cpu(x) else Rotated.plain)(x, *rope)
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up, both (..., F) (Shazeer 2020, arXiv:2002.05202, equation 6)."""
+    return (SwiGLU.apply if _trains_on_cpu(gate) else SwiGLU.plain)(gate, up)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, pack: Pack | None = None) -> Tensor:
+    """Causal attention without a cache: q (B, H, S, D), k and v (B, K, S, D) -> (B, H, S, D).
+
+    PyTorch's scaled_dot_product_attention takes its fused kernel on a CPU, and on a GPU flash (sm_80 up) or
+    memory-efficient (V100, T4) attention: all keep scores and softmax in float32, so fp16 survives logits beyond 65504.
+    A window is a boolean mask, and only where it is shorter than the row. A pack's sequences do not see each other.
+    """
+    if pack is not None:
+        return pack.attend(partial(attend, scale=scale, window=window), q, k, v)
+    tokens = q.shape[2]
+    if attends_blockwise(q.dtype, q.device, window, tokens):
+        return CausalAttention.apply(q, k, v, scale)
+    if window is None or window >= tokens:
+        return CausalAttention.plain(q, k, v, scale)
+    position = torch.arange(tokens, device=q.device)
+    distance = position[:, None] - position[None, :]
+    seen = (distance >= 0) & (distance < window)
+    return F.scaled_dot_product_attention(q, *repeat_heads(q, k, v), seen, scale=scale)
+
+
+def attend_stored(q: Tensor, keys: Tensor, v: Tensor, scale: float, window: int | None,
+                  mask: Callable[[], Tensor | None]) -> Tensor:
+    """Causal attention of the last S of T tokens that a cache holds, without gradients, by the kernels of `attend`.
+
+    q (B, H, S, D), keys (B, K, D, T), v (B, K, T, D) -> (B, H, S, D). `mask()` is (S, T), True = may attend, or None
+    where S == T and no window hides anything.
+    """
+    if attends_blockwise(q.dtype, q.device, window, v.shape[2]):
+        return causal_attention(q, keys, v, scale)[0]
+    k, v = repeat_heads(q, keys.transpose(2, 3), v)
+    seen = mask()                                       # keys that lie (D, T) would get PyTorch's slow kernel: copied
+    return F.scaled_dot_product_attention(q, k.contiguous(), v, seen, is_causal=seen is None, scale=scale)
+
+
+def run(function: Callable[..., Tensor], *inputs: object, recompute: bool) -> Tensor:
+    """function(*inputs); `recompute`: only the inputs are kept for the backward pass, which computes the rest again."""
+    if not recompute:
+        return function(*inputs)
+    return checkpoint(function, *inputs, use_reentrant=False, context_fn=keep_attention)
