@@ -89,8 +89,8 @@ PAPER_EVOLVED = (89.67, 75.20, 82.44)   # Table 1, ToolDev (FC): the best of thr
 COMMANDS = {
     "demo": ("pipeline.demo", "the whole method on the embedded model and the generated tool world"),
     "run": ("pipeline.run", "the method on your own model, tools, examples and queries; the same command resumes"),
-    "ablate": ("pipeline.ablation", "the five variants of Table 3 and the rounds after them, over seeds"),
-    "controls": ("pipeline.controls",
+    "ablate": ("experiments.ablation", "the five variants of Table 3 and the rounds after them, over seeds"),
+    "controls": ("experiments.controls",
                  "a round with one part left out, over the seeds of an ablation: what each part gives"),
     "report": ("eval.report", "rebuild the report of a run"),
     "eval": ("eval.run", "generate answers to a benchmark with a model, and score them"),

@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -40,16 +41,30 @@ def aside(path: str | Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     place = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with place.open("wb") as file:
+        with naming(path), place.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(place, path)
-    except BaseException as error:
+    except BaseException:
         place.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno and not error.filename:
-            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Around a write: what the system refuses (a full disk) is an OSError with its number that names `path`.
+
+    An open file's own error names no file, and safetensors raises one of its kind, with the number in its text.
+    """
+    try:
+        yield
+    except Exception as error:
+        found = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
+        number = int(found[1]) if found else error.errno if isinstance(error, OSError) and not error.filename else None
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

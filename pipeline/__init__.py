@@ -1,1 +1,1 @@
-"""The whole method as one resumable run: settings, the steps in order, the ablation over seeds."""
+"""The method's commands: the whole of it as one resumable run, and the small ones that look at a part."""

@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from data.files import add_overwrite, claim, write_json
+from data.files import add_overwrite, claim, naming, write_json
 from data.schema import read_json
 from lora import adapter_folder
 from pipeline.inputs import EMBEDDED, check_model, option
@@ -51,7 +51,8 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"--out {out}: cannot write there ({error.strerror}); choose another folder or change its "
                          "rights") from None
     try:
-        line = write(args, adapter, aside)
+        with naming(out):
+            line = write(args, adapter, aside)
         place(aside, out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

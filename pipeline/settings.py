@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from data.files import sha256_file, some, write_json
+from data.files import refuse_changes, sha256_file, some, write_json
 from data.schema import read_json
 from tooldev import VARIANTS, Evolution, Lora, Sft
 
@@ -155,13 +155,13 @@ def claim(out: Path, record: dict[str, Any]) -> None:
     if not (out / "run.json").is_file():
         write_json(out / "run.json", record)
         return
-    refuse_changes(out, record)
+    refuse_other_settings(out, record)
     begun, now = read_json(out / "run.json")["versions"], record["versions"]
     for name in (n for n in now if begun.get(n) != now[n]):
         print(f"note: {name} was {begun.get(name)}, now {now[name]}; results may differ in the last digits", file=sys.stderr)
 
 
-def refuse_changes(out: Path, record: dict[str, Any]) -> None:
+def refuse_other_settings(out: Path, record: dict[str, Any]) -> None:
     """ValueError naming every part of `record` that differs from the run in the folder; paths and versions may."""
     if not (out / "run.json").is_file():
         return
@@ -171,11 +171,10 @@ def refuse_changes(out: Path, record: dict[str, Any]) -> None:
     defaults = {spec.name: spec.default for spec in dataclasses.fields(RunSettings) if spec.default is not dataclasses.MISSING}
     begun["settings"] = {**defaults, **begun["settings"]}               # a run older than a setting had its default
     compared = [name for name in ("settings", "data_sha256", "model_sha256") if name in record]
-    before, now = (_flat({name: without_pace(source[name]) if name == "settings" else source.get(name) for name in compared}) for source in (begun, record))
-    changed = [f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in sorted(set(before) | set(now))
-               if before.get(name) != now.get(name) and name != "settings.model"]
-    if changed:
-        raise ValueError(f"{out} holds a run with other settings: {'; '.join(changed[:4])}; use them again, or another --out")
+    before, now = (_flat({name: without_pace(source[name]) if name == "settings" else source.get(name)
+                          for name in compared}) for source in (begun, record))
+    before["settings.model"] = now.get("settings.model")                # a path is free: the weights' hashes count
+    refuse_changes(out, before, now, advice="use them again, or another --out")
 
 
 def without_pace(settings: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,15 @@ from typing import Any
 
 from data.files import BEGUN, refuse_foreign, write_json
 from data.schema import Example, load_examples, load_queries, load_tools, read_json
-from pipeline.settings import RunSettings, claim, refuse_changes, refuse_edited, round_settings, run_record, writable
+from pipeline.settings import (
+    RunSettings,
+    claim,
+    refuse_edited,
+    refuse_other_settings,
+    round_settings,
+    run_record,
+    writable,
+)
 from tooldev import STEPS, VARIANTS
 
 
@@ -167,7 +175,7 @@ def run_pipeline(settings: RunSettings, out: str | Path, prepare: Callable[[Path
     writable(out)
     data = out / "data"
     refuse_foreign(out, "run.json", BEGUN)
-    refuse_changes(out, {"settings": dataclasses.asdict(settings)})     # before the folder's data is touched
+    refuse_other_settings(out, {"settings": dataclasses.asdict(settings)})     # before the folder's data is touched
     refuse_edited(out)
     if not (out / "run.json").is_file():
         write_json(out / BEGUN, {"made_by": "tooldev.py run"})          # vouches for data/ until run.json does

@@ -8,11 +8,12 @@ not on who draws it, the files together say the same as one process would have.
 A file: one line of settings, then one line per item, {"item_id", "completions": [[ids, logprob, finish_reason], ...]}.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+
+from data.files import append_record, append_to, refuse_changes, sha256_text, whole_lines
 
 from .engine import Completion, Options, generate
 
@@ -40,15 +41,14 @@ def generate_share(model, prompts: Sequence[Sequence[int]], folder: str | Path, 
     done = read_shares(folder, settings)
     mine = [i for i in range(dist_rank, len(prompts), world_size) if item_ids[i] not in done]
     path = Path(folder, f"completions-{dist_rank}.jsonl")
-    _cut_torn_line(path)
-    with open(path, "a", encoding="utf-8") as file:
+    with append_to(path) as file:
         if file.tell() == 0:
-            _append(file, {"settings": settings})
+            append_record(file, {"settings": settings})
         told = options.pop("on_item", None)
 
         def on_item(index: int, completions: list[Completion]) -> None:
             rows = [[c.ids, c.logprob, c.finish_reason] for c in completions]
-            _append(file, {"item_id": item_ids[mine[index]], "completions": rows})
+            append_record(file, {"item_id": item_ids[mine[index]], "completions": rows})
             if told is not None:
                 told(index, completions)
 
@@ -65,14 +65,13 @@ def read_shares(folder: str | Path, settings: dict | None = None) -> dict[int | 
     """
     items: dict[int | str, list[Completion]] = {}
     for path in sorted(Path(folder).glob("completions-*.jsonl")):
-        lines = path.read_bytes().split(b"\n")[:-1]                    # what follows the last newline is torn
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(whole_lines(path), start=1):
             try:
                 record = json.loads(line)
                 if number > 1:
                     items[record["item_id"]] = [Completion(*row) for row in record["completions"]]
                 elif settings is not None:
-                    _refuse_other(path, record["settings"], settings)
+                    refuse_changes(path, record["settings"], settings)
             except (KeyError, TypeError, json.JSONDecodeError) as error:
                 raise ValueError(f"{path}, line {number}: not a line of completions ({error!r}); "
                                  "move the file away") from error
@@ -83,23 +82,4 @@ def _settings(prompts: Sequence[Sequence[int]], item_ids: Sequence[int | str], a
     text = json.dumps([list(map(list, prompts)), list(item_ids)])
     values = {name: getattr(options, name) for name in LASTING}
     values |= {name: sorted(values[name]) for name in ("eos_ids", "banned_ids")}
-    return json.loads(json.dumps(about | values | {"prompts_sha": hashlib.sha256(text.encode()).hexdigest()}))
-
-
-def _refuse_other(path: Path, found: dict, wanted: dict) -> None:
-    for name in sorted(found.keys() | wanted.keys()):
-        if found.get(name) != wanted.get(name):
-            raise ValueError(f"{path}: made with {name} = {found.get(name)!r}, now {wanted.get(name)!r}; "
-                             "use the same settings to go on, or another folder")
-
-
-def _cut_torn_line(path: Path) -> None:
-    if path.exists():
-        content = path.read_bytes()
-        with open(path, "r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
-
-
-def _append(file, record: dict) -> None:
-    file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-    file.flush()
+    return json.loads(json.dumps(about | values | {"prompts_sha": sha256_text(text)}))

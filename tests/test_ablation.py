@@ -6,7 +6,7 @@ import json
 import pytest
 
 from data.schema import Example, Tool, ToolCall, write_json, write_jsonl
-from pipeline import ablation
+from experiments import ablation
 from pipeline.demo import QUICK, world_settings
 
 TOOLS = [Tool.from_dict({"name": f"t{i}", "description": "Does it.", "arguments": {"type": "dict", "properties": {}, "required": []}}) for i in range(4)]

@@ -14,7 +14,7 @@ import pytest
 
 import tooldev
 from eval.exact import verdicts_of
-from pipeline import ablation, controls
+from experiments import ablation, controls
 from pipeline.demo import WorldSizes
 from pipeline.settings import RunSettings
 from pipeline.steps import Run

@@ -4,12 +4,25 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from eval_fixtures import bfcl_folder
 from formats_shapes import CASES, SPELL
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 import tooldev
 from data.binary import not_text
-from data.files import append_record, append_to, aside, claim, refuse_changes, whole_lines, write_json, write_text
+from data.files import (
+    append_record,
+    append_to,
+    aside,
+    claim,
+    naming,
+    refuse_changes,
+    whole_lines,
+    write_json,
+    write_text,
+)
 
 TOOL = {"name": "tide_table", "description": "Tides.", "arguments": {
     "type": "dict", "properties": {"harbour": {"type": "string", "description": "Where."}}, "required": ["harbour"]}}
@@ -225,14 +238,30 @@ def test_an_error_in_the_middle_leaves_the_old_file_and_nothing_beside_it(tmp_pa
     assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_full_disk_names_the_file_and_what_to_do():
+def test_a_full_disk_names_the_file_and_what_to_do(tmp_path):
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
-    with pytest.raises(OSError) as found, aside("/dev/shm/tooldev-full-test") as file:
+    with pytest.raises(OSError) as found, aside(tmp_path / "tooldev-full-test") as file:
         with open("/dev/full", "wb", buffering=0) as full:
             full.write(b"x" * 10)
         file.write(b"")
     assert "tooldev-full-test: No space left on device; make room on the disk" in tooldev.one_line(found.value)
+
+
+def test_a_full_disk_under_weights_gives_the_line_of_any_other_file():
+    full = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(OSError) as found, naming("out/model.safetensors"):
+        raise full
+    assert tooldev.one_line(found.value).startswith("out/model.safetensors: No space left on device; make room on the disk")
+    for other in (SafetensorError("invalid header"), ZeroDivisionError()):
+        with pytest.raises(type(other)), naming("out"):
+            raise other
+
+
+def test_weights_that_cannot_be_written_raise_what_is_translated(tmp_path):
+    """Holds the wording of safetensors that the translation reads."""
+    with pytest.raises(FileNotFoundError, match="No such file"), naming(tmp_path / "none" / "x"):
+        save_file({"weight": torch.zeros(8)}, tmp_path / "none" / "x")
 
 
 def test_a_torn_line_is_cut_off_before_the_next_record(tmp_path):

@@ -78,7 +78,7 @@ def test_other_settings_are_refused_by_name_and_the_same_do_nothing_again(tmp_pa
     content = (tmp_path / "completions-0.jsonl").read_bytes()
     assert generate_share(model, PROMPTS[:4], tmp_path, item_ids=IDS[:4], **place, **OPTIONS) == 0
     assert (tmp_path / "completions-0.jsonl").read_bytes() == content
-    with pytest.raises(ValueError, match="seed = 4, now 5"):
+    with pytest.raises(ValueError, match="seed was 4, now 5"):
         generate_share(model, PROMPTS[:4], tmp_path, item_ids=IDS[:4], **place, **(OPTIONS | {"seed": 5}))
     with pytest.raises(ValueError, match="prompts_sha"):
         generate_share(model, PROMPTS[1:5], tmp_path, item_ids=IDS[:4], **place, **OPTIONS)

@@ -20,10 +20,10 @@ from data.files import refuse_foreign, write_json, write_text
 from data.schema import Example, load_examples, read_json
 from eval.exact import test_set, verdicts_of
 from eval.stats import Comparison, describe, over_clusters, over_seeds, paired_bootstrap, proportion
+from experiments.funnel import by_votes, percent, totals, votes_table
+from experiments.jobs import Job, run_jobs
 from pipeline.demo import FULL, QUICK, WorldSizes, world_settings, write_world
-from pipeline.funnel import by_votes, percent, totals, votes_table
 from pipeline.inputs import check_model
-from pipeline.jobs import Job, run_jobs
 from pipeline.settings import RunSettings, versions, writable
 from pipeline.steps import Run, plan_steps, run_pipeline
 from tooldev import PAPER_EVOLVED, VARIANTS, home

@@ -19,9 +19,9 @@ from data.schema import load_examples, read_json, read_jsonl, write_json, write_
 from eval.exact import verdicts_of
 from eval.stats import Comparison, describe, over_clusters, paired_bootstrap
 from evolution.config import CONTROLS
-from pipeline.ablation import PAIRED, between_seeds, in_words, right, score, shown, tools_asked
-from pipeline.funnel import by_votes, percent, totals, votes_table
-from pipeline.jobs import Job, run_jobs
+from experiments.ablation import PAIRED, between_seeds, in_words, right, score, shown, tools_asked
+from experiments.funnel import by_votes, percent, totals, votes_table
+from experiments.jobs import Job, run_jobs
 from pipeline.settings import RunSettings, versions
 from pipeline.steps import Run, Step
 
