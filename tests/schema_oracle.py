@@ -30,6 +30,10 @@ CHECKER = Draft202012Validator.TYPE_CHECKER.redefine(
 Validator = validators.extend(Draft202012Validator, type_checker=CHECKER)
 
 
+class Malformed(ValueError):
+    """The document is no JSON Schema: by it no label is right or wrong."""
+
+
 def mapped_type(word):
     """A type word, or a list of them -> JSON Schema's words, [] for anything."""
     words = word if isinstance(word, list) else [word]
@@ -43,7 +47,9 @@ def mapped_type(word):
 def mapped(spec, root, closed=True):
     """One schema of the document as Draft 2020-12. `closed`: it stands for a value, not for a part of a schema."""
     if not isinstance(spec, dict):
-        return spec is not False
+        if not isinstance(spec, bool):
+            raise Malformed(f"{spec!r:.80} stands where a schema should")
+        return spec
     out = {}
     for key, value in spec.items():
         if value is None and key not in ("const", "default"):
@@ -143,7 +149,10 @@ def source_schema(raw):
     properties = given.get("properties")
     listed = isinstance(properties, dict) and all(isinstance(spec, dict) for spec in properties.values())
     if isinstance(given.get("type"), str | list) or "$ref" in given or isinstance(given.get("anyOf"), list) or listed:
-        out = mapped(given, given)
+        try:
+            out = mapped(given, given)
+        except Malformed:
+            return None
         speaks = ("properties", "additionalProperties", "unevaluatedProperties", "patternProperties", "propertyNames",
                   "minProperties", "anyOf", "oneOf", "allOf", "$ref")
         if not any(given.get(key) for key in speaks):

@@ -87,7 +87,10 @@ def judge_made(documents, counts, wrong, count):
             counts["tool rejected with a reason"] += 1
             continue
         schema = source_schema(raw)
-        made = calls_for(schema, number, count) if schema is not None else []
+        if schema is None:
+            counts["tool whose document is malformed"] += 1
+            continue
+        made = calls_for(schema, number, count)
         counts["tool" if made else "tool without a made call"] += 1
         for arguments in made:
             reasons = verdict({"name": record["name"], "arguments": arguments}, record)

@@ -122,6 +122,13 @@ RIGHT = {
     "a default that is no type": ({"type": "object", "properties": {"a": {"default": "dontcare"}}}, {"a": True}),
     "two types": (of(a={"type": ["string", "integer"]}), {"a": 3}),
     "items after the first": (of(a={"type": "array", "prefixItems": [TEXT], "items": WHOLE}), {"a": ["x", 1, 2]}),
+    "a number among constants and null": (of(a={"anyOf": [{"const": 4}, {"const": "x"}, {"const": None}]}), {"a": None}),
+    "a list of types as a text": (of(a={"type": '["string", "null"]'}), {"a": None}),
+    "a key that needs another": (
+        {**of(a=TEXT, b=TEXT), "required": [], "dependentRequired": {"a": ["b"]}},
+        {"a": "x", "b": "y"},
+    ),
+    "items in order, the old way": (of(a={"type": "array", "items": [TEXT, WHOLE]}), {"a": ["x", 1]}),
     "a property that is true": ({"type": "object", "properties": {"a": True}}, {"a": [1]}),
     "a property called type": (
         of(type={"type": ["string", "null"]}, properties=WHOLE),
@@ -458,3 +465,20 @@ def test_constraints_are_carried_over_where_they_have_the_right_shape():
     assert properties["a"] == {"type": "integer", "description": "A.", "exclusiveMinimum": 0, "maximum": 9}
     assert properties["b"] == {"type": "array", "description": "B.", "uniqueItems": True}
     assert found.changes["values"] == {"a.maximum": "9", "a.multipleOf": 0, "b.minItems": -1}
+
+
+def test_constraints_on_keys_and_on_the_first_items_are_carried_over():
+    keys = {"type": "object", "additionalProperties": WHOLE, "propertyNames": {"enum": ["x", "y"]}, "maxProperties": 1}
+    pair = {"type": "array", "prefixItems": [TEXT, WHOLE]}
+    found = read({**of(keys=keys, pair=pair, a=TEXT), "dependentRequired": {"a": ["pair"]}})
+    assert found["dependentRequired"] == {"a": ["pair"]} and found["properties"]["pair"]["prefixItems"] == [TEXT, WHOLE]
+    assert {
+        key: found["properties"]["keys"][key] for key in ("additionalProperties", "propertyNames", "maxProperties")
+    } == {"additionalProperties": WHOLE, "propertyNames": {"type": "string", "enum": ["x", "y"]}, "maxProperties": 1}
+
+
+def test_a_tool_that_is_its_own_schema_and_inputs_by_their_types_are_read():
+    raw = {"name": "berth", "description": "Books.", "type": "function", "properties": {"a": SPEC}, "required": ["a"]}
+    assert read_tool(raw).record["arguments"] == {"type": "dict", "properties": {"a": SPEC}, "required": ["a"]}
+    assert list(read({"a": "string", "b": "int"}, "inputs")["properties"]) == ["a", "b"]
+    assert read({"a": SPEC | {"required": 1}, "b": SPEC | {"required": 0}})["required"] == ["a"]

@@ -126,7 +126,7 @@ def guess_type(spec: Schema) -> str:
         return "dict"
     if isinstance(spec.get("items"), dict):
         return "array"
-    lists = [spec[key] for key in ("enum", "allowed_values", "possible_values") if spec.get(key)]
+    lists = [spec[key] for key in ("enum", "allowed_values") if spec.get(key)]
     samples = lists[0] if lists else [spec.get("const")]
     if isinstance(samples, list) and all(isinstance(value, str) for value in samples):
         return "string"

@@ -28,7 +28,17 @@ from data.formats.keywords import (
 from data.formats.literals import LiteralError, parse_literal
 from data.formats.strict import strict_loads
 from data.formats.typewords import TypeInfo, read_type, union_of, with_null
-from data.formats.values import DEFAULTS, KEPT, VALUES, Changes, first, put_constraint, put_default, put_enum
+from data.formats.values import (
+    ABOUT_KEYS,
+    DEFAULTS,
+    KEPT,
+    VALUES,
+    Changes,
+    first,
+    put_constraint,
+    put_default,
+    put_enum,
+)
 from data.schema import MAX_JSON_DEPTH, JsonError
 
 MAX_REFERENCES = 200        # per tool: a schema may refer to itself, and in several places
@@ -36,8 +46,7 @@ MAX_REFERENCE_DEPTH = 4     # below this many levels of fields a reference becom
 MAX_HOPS = 8                # references and unions one inside the other at one place
 _READ = {*KEPT, *VALUES, *DEFAULTS, "name", "type", "description", "desc", "const", "required", "items", "properties",
          "optional", "nullable"}
-_ROOT = {"type", "properties", "required", "description", "components", "$defs", "definitions", "minProperties",
-         "maxProperties"}
+_ROOT = {"type", "properties", "required", "description", "components", "$defs", "definitions"}
 _FLAGS = {"true": True, "yes": True, "required": True, "false": False, "no": False, "optional": False, "": False}
 
 
@@ -65,8 +74,8 @@ def inside(text: str, what: str) -> Any:
 
 def flag_of(value: Any) -> bool | None:
     """A `required` or `optional` that stands on the argument itself, as true or as a text; None for anything else."""
-    if isinstance(value, bool):
-        return value
+    if isinstance(value, bool) or value in (0, 1):
+        return bool(value)
     return _FLAGS.get(value.strip().lower()) if isinstance(value, str) else None
 
 
@@ -191,11 +200,13 @@ class SchemaReader:
         extra = self.extra(given, dot, depth)
         if extra is not None:
             out["additionalProperties"] = extra
-        for key in ("minProperties", "maxProperties") if depth == 0 else ():
+        if isinstance(given.get("propertyNames"), dict):
+            names = _bare(self.schema({"type": "string", **given["propertyNames"]}, dot + "*", depth + 1))
+            out |= {"propertyNames": names} if names.keys() - {"type"} else {}
+        for key in ABOUT_KEYS:
             if key in given:
                 put_constraint(key, given[key], out, dot, self.changes)
-        carried = {"additionalProperties"} if extra is not None else set()
-        self.changes.drop(given, carried | _ROOT if depth == 0 else carried | _READ)
+        self.changes.drop(given, out.keys() | {*ABOUT_KEYS} | (_ROOT if depth == 0 else _READ))
         return out
 
     def properties(self, given: Schema, dot: str) -> tuple[dict[str, Schema], Schema]:
@@ -264,15 +275,13 @@ class SchemaReader:
         elif "properties" in spec:
             self.changes.dropped.add("properties")
         if kind == "array":
-            items = self.items(spec, info, path, depth)
-            if items:
-                out["items"] = items
+            out |= self.items(spec, info, path, depth)
         put_enum(spec, info, out, path, self.changes)
         put_default(spec, kind, out, path, self.changes)
         for key in KEPT:
             if key in spec:
                 put_constraint(key, spec[key], out, path + ".", self.changes)
-        self.changes.drop(spec, _READ if "additionalProperties" not in out else _READ | {"additionalProperties"})
+        self.changes.drop(spec, out.keys() | _READ)
         return out
 
     def fields(self, spec: Schema, out: Schema, path: str, depth: int) -> None:
@@ -282,16 +291,23 @@ class SchemaReader:
             out["properties"] = inner["properties"]
         if inner["required"] and not path.startswith("results:"):
             out["required"] = inner["required"]
-        if "additionalProperties" in inner:
-            out["additionalProperties"] = inner["additionalProperties"]
+        out |= {key: inner[key] for key in ("additionalProperties", "propertyNames", *ABOUT_KEYS) if key in inner}
 
-    def items(self, spec: Schema, info: TypeInfo, path: str, depth: int) -> Schema | None:
+    def items(self, spec: Schema, info: TypeInfo, path: str, depth: int) -> Schema:
+        """What the schema of an array says of its items: `items`, or `prefixItems` where the first ones have their own."""
         given = spec.get("items")
-        if isinstance(given, dict) and given and not spec.get("prefixItems"):
-            return _bare(self.schema(given, path + ".items", depth + 1))
+        first_ones = given if isinstance(given, list) else spec.get("prefixItems")
+        if isinstance(first_ones, list) and first_ones:
+            if given is not None and not isinstance(given, list):
+                self.changes.dropped.add("items")
+            parts = [as_spec(part) for part in first_ones]
+            return {"prefixItems": [_bare(self.schema(part, path + ".items", depth + 1)) for part in parts]}
+        given = as_spec(given) if isinstance(given, str) and given.lstrip().startswith("{") else given
+        if isinstance(given, dict) and given:
+            return {"items": _bare(self.schema(given, path + ".items", depth + 1))}
         if given:
             self.changes.dropped.add("items")
-        return dict(info.schema["items"]) if "items" in info.schema else None
+        return {"items": dict(info.schema["items"])} if "items" in info.schema else {}
 
     def kind(self, spec: Schema, path: str) -> TypeInfo:
         """The type of a flat schema; what stood there is noted where it differs."""

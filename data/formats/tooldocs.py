@@ -33,6 +33,7 @@ _PLAIN = {"name", "description", "parameters"}
 _BESIDE = {"required", "required_parameters", "optional_parameters", "path_parameters"}
 _LISTS = ("required_parameters", "optional_parameters")
 _TELLING = ("additionalProperties", "unevaluatedProperties", "patternProperties", "propertyNames", "$schema")
+_SCHEMA_OF_TOOL = ("properties", "required", "additionalProperties", "$defs", "definitions")
 _ABOUT_ARGUMENTS = ("items", "contains", "not", "default", "const", "example", "examples", "if", "then", "else")
 
 
@@ -93,6 +94,7 @@ class _Reader:
         """Note what stands in a tool document beside the name, description, arguments and results that were read."""
         kinds = (_NAMES, _DESCRIPTIONS, _RESULTS)
         read = {next((key for key in keys if raw.get(key) is not None), "") for keys in kinds}
+        read |= set() if _parameters_of(raw) else {*_SCHEMA_OF_TOOL}
         told = {key: value for key, value in raw.items() if value is not None}
         self.changes.drop(told, read | _BESIDE | {_parameters_of(raw)})
 
@@ -102,6 +104,8 @@ class _Reader:
             return self.flat([*needed, *as_pairs(_told(raw, "optional_parameters"))], [name for name, _ in needed])
         key = _parameters_of(raw)
         given = _told(raw, key)
+        if not key and isinstance(raw.get("properties"), dict):     # the tool is its schema, too
+            given = {**{word: raw[word] for word in _SCHEMA_OF_TOOL if word in raw}, "type": "object"}
         if not given:
             _refuse_unread(raw)
         if key in ("inputSchema", "input_schema") and isinstance(given, dict) and list(given) == ["json"]:
@@ -110,7 +114,7 @@ class _Reader:
         if schema is not None:
             return self.all_of_them(schema, raw)
         pairs = as_pairs(given)
-        if key == "inputs" and any(not isinstance(spec, dict) or not spec for _, spec in pairs):
+        if key == "inputs" and any("type" not in as_spec(spec) for _, spec in pairs):
             shown = f"`inputs` names kinds of input, no parameters: {given!r:.80}"
             raise RowError("no_parameters", shown, stage="tools")
         if key != "path_parameters":            # NESTFUL: those in the path of a URL beside those of its query
@@ -213,6 +217,8 @@ def _refuse_unread(raw: dict[str, Any]) -> None:
     for key, value in raw.items():
         if key in PARAMETERS or key in _OUTPUTS or key in _LISTS:
             continue
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            value = inside(value, f"`{key}`") if '"type"' in value or "'type'" in value else None
         specs = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
         schema = isinstance(value, dict) and isinstance(value.get("properties"), dict) and value["properties"]
         if schema or specs and all(isinstance(spec, dict) and _is_type_of_argument(spec.get("type")) for spec in specs):

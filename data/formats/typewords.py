@@ -56,6 +56,8 @@ def read_type(word: str) -> TypeInfo:
     text = word.strip()
     if text.lower() in _WORDS:
         return TypeInfo({"type": _WORDS[text.lower()]})
+    if text.startswith("[") and text.endswith("]"):             # a list of types, as a text
+        return _union([read_type(part.strip("'\" ")) for part in _split(text[1:-1])] or [TypeInfo({"type": "any"})])
     shorter = _OPTIONAL.sub("", text)
     if shorter != text:
         info = read_type(shorter)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from data.formats.keywords import BOUNDS, COUNTS, Schema
+from data.formats.keywords import BOUNDS, COUNTS, Schema, names_of
 from data.formats.typewords import TypeInfo, has_type, value_of_type
 
 VALUES = ("enum", "allowed_values", "possible_values")
 DEFAULTS = ("default", "default_value")
-KEPT = (*BOUNDS, *COUNTS, "uniqueItems", "format", "examples")      # words about values that a record carries
+ABOUT_KEYS = ("minProperties", "maxProperties", "dependentRequired")    # what a record carries about an object's keys
+KEPT = (*BOUNDS, "minItems", "maxItems", "minLength", "maxLength", "uniqueItems", "format", "examples")    # and values
 
 
 @dataclass
@@ -57,7 +58,7 @@ def put_enum(spec: Schema, info: TypeInfo, out: Schema, path: str, changes: Chan
                zip(typed, [value for value in enum if value is not None or keeps_null], strict=True))
     if typed and fits:
         told = spec.get("nullable") is True or not isinstance(spec.get("type"), list)   # beside the enum, not under it
-        out["enum"] = [*typed, None] if info.nullable and told and None not in typed and kind != "any" else typed
+        out["enum"] = [*typed, None] if info.nullable and told and None not in typed else typed
     if typed != enum or "enum" not in out:
         changes.values[path + ".enum"] = enum
 
@@ -83,6 +84,8 @@ def put_constraint(key: str, value: Any, out: Schema, dot: str, changes: Changes
         typed = value_of_type(value, "number") if isinstance(value, str) else value
         fits = isinstance(typed, int | float) and not isinstance(typed, bool) and (
             key in BOUNDS or typed >= 0 and float(typed).is_integer()) and (key != "multipleOf" or typed > 0)
+    elif key == "dependentRequired":
+        fits = isinstance(value, dict) and all(names == names_of(names) for names in value.values())
     else:
         fits = key == "examples" or isinstance(value, bool if key == "uniqueItems" else str)
     if fits:
