@@ -122,7 +122,10 @@ RIGHT = {
     "a default that is no type": ({"type": "object", "properties": {"a": {"default": "dontcare"}}}, {"a": True}),
     "two types": (of(a={"type": ["string", "integer"]}), {"a": 3}),
     "items after the first": (of(a={"type": "array", "prefixItems": [TEXT], "items": WHOLE}), {"a": ["x", 1, 2]}),
-    "a number among constants and null": (of(a={"anyOf": [{"const": 4}, {"const": "x"}, {"const": None}]}), {"a": None}),
+    "a number among constants and null": (
+        of(a={"anyOf": [{"const": 4}, {"const": "x"}, {"const": None}]}),
+        {"a": None},
+    ),
     "a list of types as a text": (of(a={"type": '["string", "null"]'}), {"a": None}),
     "a key that needs another": (
         {**of(a=TEXT, b=TEXT), "required": [], "dependentRequired": {"a": ["b"]}},
@@ -482,3 +485,20 @@ def test_a_tool_that_is_its_own_schema_and_inputs_by_their_types_are_read():
     assert read_tool(raw).record["arguments"] == {"type": "dict", "properties": {"a": SPEC}, "required": ["a"]}
     assert list(read({"a": "string", "b": "int"}, "inputs")["properties"]) == ["a", "b"]
     assert read({"a": SPEC | {"required": 1}, "b": SPEC | {"required": 0}})["required"] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        tool({"a": SPEC}, "parameter_definitions"),
+        tool({"a": SPEC}, "inputs"),
+        tool(json.dumps(of(a=SPEC))),
+        tool(json.dumps(of(a=SPEC)), "inputSchema"),
+    ],
+    ids=lambda raw: list(raw)[-1],
+)
+def test_a_file_of_such_tools_is_found_to_be_one(tmp_path, raw):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(raw) + "\n")
+    (report,) = convert([tmp_path / "rows.jsonl"], tmp_path / "out", Options())["inputs"]
+    ((_, row),) = read_jsonl(tmp_path / "out" / "tools.jsonl")
+    assert report["format"] == "tools" and list(row["arguments"]["properties"]) == ["a"]

@@ -8,9 +8,11 @@ from typing import Any
 from data.formats.conversation import as_messages, column_of
 from data.formats.items import Context, Document, Format, Item, RowError, need_list
 from data.formats.spelled import calls_in
+from data.formats.tooldocs import PARAMETERS
 
 _SAID = {"query", "user_request", "instruction", "input", "output", "prompt", "response", "question", "answer", "answers", "text",
          "completion", "chosen", "rejected", "user", "assistant", "utterance", "request", "reply", "calls", "tool_calls"}
+_PARAMETERS = ("parameters", "arguments", "inputSchema", "input_schema", "query_parameters", "path_parameters")
 _ENVELOPE = ("jsonrpc", "nextCursor", "_meta")
 
 
@@ -65,8 +67,13 @@ def looks_like_tool(row: Any) -> bool:
     tool = row.get("tool") if isinstance(row.get("tool"), dict) else row.get("function", row)
     if (tool is not row and said_beside(row)) or column_of(row) is not None:
         return False
-    return isinstance(tool, dict) and isinstance(tool.get("name"), str) and any(
-        isinstance(tool.get(key), dict) for key in ("parameters", "arguments", "inputSchema", "input_schema", "query_parameters", "path_parameters"))
+    if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
+        return False
+    if any(isinstance(tool.get(key), dict) for key in _PARAMETERS):
+        return True
+    # Keys that calls and other records have, too, and texts: only beside a description.
+    there = [tool[key] for key in PARAMETERS if tool.get(key)] if isinstance(tool.get("description"), str) else []
+    return any(isinstance(given, dict) or isinstance(given, str) and given.lstrip().startswith("{") for given in there)
 
 
 TOOLS = Format("tools", "one function schema per row (OpenAI, MCP, ToolDev's own)", read_tool, looks_like_tool)
