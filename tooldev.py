@@ -5,8 +5,9 @@
     python tooldev.py COMMAND --help
 
 "ToolDev: Self-Improving Tool Learning via Decomposition and Evolution" (ToolACE-DEV, arXiv 2505.07512). The numbers
-below are the paper's, each with its place; what the paper does not state is chosen elsewhere and called ours. The method
-as one function is `pipeline.steps.run_pipeline`. This module imports nothing of ours at the top, so `--help` is instant.
+below are the paper's, each with its place; what the paper does not state is chosen elsewhere and called ours. The
+method as one function is `pipeline.steps.run_pipeline`. This module imports nothing of ours at the top, so `--help` is
+instant.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ COMMANDS = {
     "report": ("eval.report", "rebuild the report of a run"),
     "eval": ("eval.run", "generate answers to a benchmark with a model, and score them"),
     "score": ("eval.score", "score saved answers; needs no torch"),
-    "data": ("pipeline.fetch", "fetch a benchmark's data or a small real model (the only command that uses the network)"),
+    "data": ("pipeline.fetch",
+             "fetch a benchmark's data or a small real model (the only command that uses the network)"),
     "import-gguf": ("pipeline.import_gguf", "a GGUF file, as llama.cpp and Ollama use, as a Hugging Face folder"),
     "convert": ("data.formats.convert", "any known corpus -> tools, examples, queries and what was rejected"),
     "split": ("data.splits", "deterministic subsets, de-duplication and mixtures of converted data"),

@@ -1,4 +1,7 @@
-"""`tooldev.py check F [--tools]`: rule-check a file of examples or tools, print the funnel, exit 1 if any is rejected."""
+"""`tooldev.py check F [--tools]`: rule-check a file of examples or tools and print the funnel.
+
+The exit code is 1 if anything is rejected.
+"""
 
 import argparse
 import sys

@@ -2,8 +2,8 @@
 
 Tools are de-duplicated by signature (name and argument names), examples and queries by their normalised text; queries
 that a chosen or held-out example already asks are left out. A row is drawn by the hash of (seed, its key), so a subset
-depends neither on the order of the files nor on what else they hold (of rows with one key the first stands for all), and
-a smaller subset is the head of a larger one.
+depends neither on the order of the files nor on what else they hold, and a smaller subset is the head of a larger one.
+Of rows with one key the first stands for all.
 Examples are stratified by their number of calls. The manifest counts what went where, with hashes and licences.
 """
 
@@ -258,17 +258,25 @@ def _write(path: Path, inputs: tuple[Path, ...], picks: list[Pick], available: i
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `tooldev.py split`."""
     for kind in ("tools", "examples", "queries"):
-        parser.add_argument(f"--{kind}", nargs="+", type=Path, default=[], metavar="F", help=f"files of {kind}, as convert writes them")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the subsets and manifest.json")
-    parser.add_argument("--num-tools", type=int, default=NUM_TOOLS, help="tools to draw (default: the paper's %(default)s)")
-    parser.add_argument("--num-examples", type=int, default=NUM_EXAMPLES, help="examples to draw (default: the paper's %(default)s)")
-    parser.add_argument("--num-queries", type=int, default=NUM_QUERIES, help="queries to draw per round (default: the paper's %(default)s)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds to draw queries for; more than one also writes queries-N.jsonl")
+        parser.add_argument(f"--{kind}", nargs="+", type=Path, default=[], metavar="F",
+                            help=f"files of {kind}, as convert writes them")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR",
+                        help="folder for the subsets and manifest.json")
+    parser.add_argument("--num-tools", type=int, default=NUM_TOOLS,
+                        help="tools to draw (default: the paper's %(default)s)")
+    parser.add_argument("--num-examples", type=int, default=NUM_EXAMPLES,
+                        help="examples to draw (default: the paper's %(default)s)")
+    parser.add_argument("--num-queries", type=int, default=NUM_QUERIES,
+                        help="queries to draw per round (default: the paper's %(default)s)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS,
+                        help="rounds to draw queries for; more than one also writes queries-N.jsonl")
     parser.add_argument("--num-held-out", type=int, default=0, help="examples set aside in held_out.jsonl, drawn first")
-    parser.add_argument("--mix", nargs="+", default=[], metavar="SOURCE=N", help="examples per source instead of --num-examples")
+    parser.add_argument("--mix", nargs="+", default=[], metavar="SOURCE=N",
+                        help="examples per source instead of --num-examples")
     parser.add_argument("--without", nargs="+", default=[], metavar="NOTE",
                         help="leave out examples with these notes of the conversion, e.g. nested_reference dialogue")
-    parser.add_argument("--max-tools", type=int, default=0, help="leave out examples with more candidate tools (default: any number)")
+    parser.add_argument("--max-tools", type=int, default=0,
+                        help="leave out examples with more candidate tools (default: any number)")
     parser.add_argument("--seed", type=int, default=0, help="decides what is drawn (default: %(default)s)")
     add_overwrite(parser)
 

@@ -5,12 +5,12 @@ r"""`tooldev.py make-base`: pre-train the embedded model, with this repository's
 model/tiny was made in three parts (LOG.md), the first two by the code of their day:
 
     git worktree add ../first 5f1f01c && (cd ../first && torchrun --nproc-per-node 2 tooldev.py make-base) && \
-    git worktree add ../second 0af77b1 && (cd ../second && torchrun --nproc-per-node 2 tooldev.py make-base --model ../first/runs/base/model \
-        --steps 1600) && \
+    git worktree add ../second 0af77b1 && (cd ../second && torchrun --nproc-per-node 2 tooldev.py make-base \
+        --model ../first/runs/base/model --steps 1600) && \
     torchrun --nproc-per-node 2 tooldev.py make-base --model ../second/runs/base/model --steps 1500 --seed 1
 
-The result, `OUT/model`, is what stands in model/tiny: config.json, tokenizer.json and model.safetensors. The same command goes on
-after an interruption. What the general text is, and what it leaves out, is in data/world_text.py.
+The result, `OUT/model`, is what stands in model/tiny: config.json, tokenizer.json and model.safetensors. The same command
+goes on after an interruption. What the general text is, and what it leaves out, is in data/world_text.py.
 """
 
 from __future__ import annotations
@@ -28,15 +28,20 @@ from pipeline.settings import writable
 
 MODEL_FILES = ("model/config.json", "model/tokenizer.json", "model/model.safetensors")
 BATCH_ROWS = 32
-STEPS, PLAIN_STEPS = 5000, 600          # after the plain ones most rows have made-up tools, names and titles: else values were recalled (LOG.md)
-SHAPE = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 5, "num_attention_heads": 8, "num_key_value_heads": 8}
+STEPS = 5000
+PLAIN_STEPS = 600       # after these most rows have made-up tools, names and titles: else values were recalled (LOG.md)
+SHAPE = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 5, "num_attention_heads": 8,
+         "num_key_value_heads": 8}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="runs/base", help="folder of the run")
-    parser.add_argument("--model", default=None, help="go on from this model's weights and tokenizer instead of fresh ones")
-    parser.add_argument("--steps", type=int, default=STEPS, help=f"optimizer steps of {BATCH_ROWS} rows, each row seen once")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the text, the tokenizer's sample and the fresh weights")
+    parser.add_argument("--model", default=None,
+                        help="go on from this model's weights and tokenizer instead of fresh ones")
+    parser.add_argument("--steps", type=int, default=STEPS,
+                        help=f"optimizer steps of {BATCH_ROWS} rows, each row seen once")
+    parser.add_argument("--seed", type=int, default=0,
+                        help="seed of the text, the tokenizer's sample and the fresh weights")
     parser.add_argument("--threads", type=int, default=1, help="threads of each process")
     add_overwrite(parser)
 
@@ -76,20 +81,24 @@ def make(args: argparse.Namespace, out: Path) -> None:
     tokenizer = load_tokenizer(base)
 
     def rows() -> list[Row]:
-        texts = world_text.curriculum(args.seed, epoch_order(args.steps * BATCH_ROWS, 0, args.seed), 0 if args.model else PLAIN_STEPS * BATCH_ROWS)
+        order, plain = epoch_order(args.steps * BATCH_ROWS, 0, args.seed), 0 if args.model else PLAIN_STEPS * BATCH_ROWS
+        texts = world_text.curriculum(args.seed, order, plain)
         return [Row(str(number), "text", *encode_chat(messages, tokenizer)) for number, messages in enumerate(texts)]
 
-    run_training(TrainConfig(stage="pretrain", model=str(base), out=str(out / "run"), optimizer="muon", learning_rate=1.4e-3,
-                             global_batch_size=BATCH_ROWS, micro_batch_tokens=1300, weight_decay=0.1, beta2=0.95, warmup_ratio=0.04,
-                             max_steps=args.steps, checkpoint_steps=200, seed=args.seed, threads=args.threads), rows=rows, tokenizer=tokenizer)
+    config = TrainConfig(stage="pretrain", model=str(base), out=str(out / "run"), optimizer="muon", learning_rate=1.4e-3,
+                         global_batch_size=BATCH_ROWS, micro_batch_tokens=1300, weight_decay=0.1, beta2=0.95,
+                         warmup_ratio=0.04, max_steps=args.steps, checkpoint_steps=200, seed=args.seed,
+                         threads=args.threads)
+    run_training(config, rows=rows, tokenizer=tokenizer)
     if dist_rank == 0:
-        save_model(load_model(out / "run" / "model", dtype=torch.bfloat16), out / "model")       # half the bytes in the repository
+        trained = load_model(out / "run" / "model", dtype=torch.bfloat16)       # half the bytes in the repository
+        save_model(trained, out / "model")
         copy_companions(base, out / "model")
         print(f"{out / 'model'}: config.json, tokenizer.json, model.safetensors")
 
 
 def write_base(base: Path, seed: int, start: str | None = None) -> None:
-    """Train the tokenizer and write it with the config, or copy those of `start` with its weights; config.json comes last."""
+    """Train the tokenizer and write it with the config, or copy those of `start` with its weights; the config last."""
     if (base / "config.json").is_file():
         return
     base.mkdir(parents=True, exist_ok=True)
@@ -104,7 +113,8 @@ def write_base(base: Path, seed: int, start: str | None = None) -> None:
     tokenizer = world_text.train_tokenizer(seed)
     tokenizer.save(str(base / "tokenizer.json"))
     write_json(base / "config.json", {
-        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "vocab_size": world_text.VOCAB_SIZE, **SHAPE, "hidden_act": "silu",
+        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "vocab_size": world_text.VOCAB_SIZE, **SHAPE,
+        "hidden_act": "silu",
         "max_position_embeddings": 4096, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": True,
         "use_sliding_window": False, "bos_token_id": None, "eos_token_id": tokenizer.token_to_id("<|im_end|>"),
         "pad_token_id": tokenizer.token_to_id("<|endoftext|>"), "torch_dtype": "bfloat16"})

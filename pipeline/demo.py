@@ -1,8 +1,8 @@
 """`tooldev.py demo`: the whole method on the embedded model and the generated tool world, with nothing to download.
 
-The labelled examples come from ten domains, the new queries from eight others, and the test items from both and from four that no
-training text knows; tools and values of the test occur nowhere else (data/world.py). Settings suit a model of a few million
-weights and are printed beside the paper's.
+The labelled examples come from ten domains, the new queries from eight others, and the test items from both and from
+four that no training text knows; tools and values of the test occur nowhere else (data/world.py). Settings suit a model
+of a few million weights and are printed beside the paper's.
 """
 
 from __future__ import annotations
@@ -36,12 +36,14 @@ class WorldSizes:
 
 
 FULL = WorldSizes(tools=800, examples=1500, queries_per_round=800, rounds=3, validation=100, test=(120, 300, 60))
-DEMO = dataclasses.replace(FULL, queries_per_round=320, validation=60, test=(100, 250, 50))      # fewer queries and items: the demo should take a quarter of an hour
+# Fewer queries and items: the demo should take a quarter of an hour.
+DEMO = dataclasses.replace(FULL, queries_per_round=320, validation=60, test=(100, 250, 50))
 QUICK = WorldSizes(tools=64, examples=96, queries_per_round=20, rounds=1, validation=20, test=(16, 28, 8))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default=None, help="folder of the run (default: runs/demo, or runs/demo-quick); the same command resumes")
+    parser.add_argument("--out", default=None,
+                        help="folder of the run (default: runs/demo, or runs/demo-quick); the same command resumes")
     parser.add_argument("--seed", type=int, default=0, help="seed of the data, of training and of sampling")
     parser.add_argument("--quick", action="store_true", help="the same code on less data, one round")
     parser.add_argument("--model", default=None, help="base to use instead of the embedded one, model/tiny")
@@ -59,12 +61,14 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def world_settings(model: str, sizes: WorldSizes, seed: int, variants: tuple[str, ...] = ("adaption", "joint"), **changes) -> RunSettings:
+def world_settings(model: str, sizes: WorldSizes, seed: int, variants: tuple[str, ...] = ("adaption", "joint"),
+                   **changes) -> RunSettings:
     """Settings of a run on the world with the preset for the embedded model."""
-    evolve = {"min_votes": 3, "tools_top_k": 5, "calls_top_k": 5, "grounded": True, "init": "joint", "accumulate": True, "mix": 1.0,
-              **changes.pop("evolve", {})}                             # reasons in LOG.md
+    evolve = {"min_votes": 3, "tools_top_k": 5, "calls_top_k": 5, "grounded": True, "init": "joint",
+              "accumulate": True, "mix": 1.0, **changes.pop("evolve", {})}                             # reasons in LOG.md
     return RunSettings.from_preset("tiny", model=model, seed=seed, rounds=sizes.rounds, variants=variants,
-                                   queries_per_round=sizes.queries_per_round, probe=min(32, sizes.validation), evolve=evolve, **changes)
+                                   queries_per_round=sizes.queries_per_round, probe=min(32, sizes.validation),
+                                   evolve=evolve, **changes)
 
 
 def write_world(data: Path, sizes: WorldSizes, seed: int) -> dict[str, list[dict]]:
@@ -85,6 +89,10 @@ def write_world(data: Path, sizes: WorldSizes, seed: int) -> dict[str, list[dict
 def settings_table(settings: RunSettings, sizes: WorldSizes) -> str:
     """This run's settings beside the paper's, as in the report."""
     evolve = {spec.name: spec.default for spec in dataclasses.fields(RoundConfig)} | settings.evolve
-    rows = settings_beside_paper(dataclasses.asdict(settings), evolve, {"tools": sizes.tools, "examples": sizes.examples})
-    return "\n".join([f"{'settings':42} {'here':>14}   paper",
-                      *(f"  {row['name']:40} {number(row['here']):>14}   {'not stated' if row['paper'] is None else number(row['paper'])}" for row in rows)])
+    rows = settings_beside_paper(dataclasses.asdict(settings), evolve,
+                                 {"tools": sizes.tools, "examples": sizes.examples})
+    lines = [f"{'settings':42} {'here':>14}   paper"]
+    for row in rows:
+        paper = "not stated" if row["paper"] is None else number(row["paper"])
+        lines.append(f"  {row['name']:40} {number(row['here']):>14}   {paper}")
+    return "\n".join(lines)

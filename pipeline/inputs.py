@@ -78,8 +78,9 @@ def read_inputs(tools: str, examples: str, queries: str, *, test: str = "", vali
                 guard: Sequence[str] = ()) -> Inputs:
     """Read and normalise the data of a run, and hold out validation and test examples where no file gives them.
 
-    Training examples and new queries that repeat a validation or test query are left out, new queries that an example answers, and
-    training examples and tools that repeat a benchmark of `guard` (new queries meet the guard in each round, with a reason each).
+    Left out are training examples and new queries that repeat a validation or test query, new queries that an example
+    answers, and training examples and tools that repeat a benchmark of `guard` (new queries meet the guard in each
+    round, with a reason each).
 
     Args:
         share: part of the examples to hold out for each of validation and test, at most MOST_HELD_OUT; 0: none.
@@ -112,7 +113,8 @@ def read_inputs(tools: str, examples: str, queries: str, *, test: str = "", vali
 
     kept = left("examples", kept, lambda example: _folded(example.query) in held, "a held-out query")
     asked = {_folded(example.query) for example in kept}
-    new = left("new queries", _rows(load_queries, queries, "queries"), lambda query: _folded(query.query) in held, "a held-out query")
+    new = left("new queries", _rows(load_queries, queries, "queries"), lambda query: _folded(query.query) in held,
+               "a held-out query")
     return Inputs(
         tools=left("tools", _rows(load_tools, tools, "tools"), benchmark.tool_overlap, "the guarded benchmark"),
         examples=left("examples", kept, benchmark.example_overlap, "the guarded benchmark"),

@@ -1,7 +1,8 @@
-"""The method from end to end: raw model -> adaption -> joint training -> rounds of self-evolution, measured after every step.
+"""The method from end to end: raw model -> adaption -> joint training -> rounds of self-evolution, each measured.
 
-`run_pipeline` is the whole story. Each step is a folder with its own marker; what is complete is read and not repeated, so the
-same call after any interruption goes on where it stopped. The other variants of Table 3 are further steps of the same kind.
+`run_pipeline` is the whole story. Each step is a folder with its own marker; what is complete is read and not repeated,
+so the same call after any interruption goes on where it stopped. The other variants of Table 3 are further steps of the
+same kind.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def plan_steps(settings: RunSettings) -> list[Step]:
             steps.setdefault(name, Step(name, *STEPS[name]))
     if "joint" in settings.variants:
         for number in range(1, settings.rounds + 1):
-            steps[f"round-{number}"] = Step(f"round-{number}", "evolve", "joint" if number == 1 else f"round-{number - 1}", number)
+            before = "joint" if number == 1 else f"round-{number - 1}"
+            steps[f"round-{number}"] = Step(f"round-{number}", "evolve", before, number)
     return list(steps.values())
 
 
@@ -87,7 +89,7 @@ class Run:
         if not (self.out / step.name / "eval" / "summary.json").is_file():         # a round measures itself
             self.measure(step.name, None)
         spent = time.monotonic() - began
-        if spent > self.seconds.get(step.name, 0.0):                   # a second call that only reads takes no time worth noting
+        if spent > self.seconds.get(step.name, 0.0):            # a call that only reads takes no time worth noting
             self.seconds[step.name] = round(spent, 1)
             write_json(self.out / "seconds.json", self.seconds)
 
@@ -107,15 +109,16 @@ class Run:
         if not self.test:
             return {}
         model = model if model is not None else self.model("" if name == "raw" else name)
-        pace = {option: self.settings.evolve[option] for option in ("cache_gb", "max_rows") if option in self.settings.evolve}
-        summary = evaluate(self.test, model, self.tokenizer, partial(generate, **pace), (home or self.out) / name / "eval",
-                           max_new_tokens=self.settings.max_calls_tokens)
+        given = self.settings.evolve
+        pace = {option: given[option] for option in ("cache_gb", "max_rows") if option in given}
+        summary = evaluate(self.test, model, self.tokenizer, partial(generate, **pace),
+                           (home or self.out) / name / "eval", max_new_tokens=self.settings.max_calls_tokens)
         shares = " | ".join(f"{part} {100 * cell['value']:.1f}%" for part, cell in summary["sets"].items())
         say(f"  {name}: exact match {100 * summary['all']['value']:.1f}% of {summary['items']} ({shares})")
         return summary
 
     def evolve(self, step: Step, home: Path | None = None, **changes: Any) -> dict[str, Any]:
-        """Run one round in `home` (default: this run's folder) with the run's settings and these changes; its ledger."""
+        """Run one round in `home` (default: the run's folder) with its settings and these changes; the ledger."""
         from evolution.config import RoundConfig
         from evolve import run_round
 
@@ -146,25 +149,26 @@ def check_data(data: Path, settings: RunSettings) -> dict[str, int]:
             raise ValueError(f"{data / name}.jsonl has no rows; every input of a run needs at least one")
     wanted = settings.rounds * settings.queries_per_round
     if counts["queries"] < wanted:
-        raise ValueError(f"{counts['queries']} queries are fewer than {settings.rounds} rounds x {settings.queries_per_round}; "
-                         "give more queries or lower --queries-per-round")
+        raise ValueError(f"{counts['queries']} queries are fewer than {settings.rounds} rounds x "
+                         f"{settings.queries_per_round}; give more queries or lower --queries-per-round")
     return counts
 
 
 def print_plan(run: Run, steps: list[Step], counts: dict[str, int]) -> None:
-    """Stages, rows, tokens, steps and minutes, before anything is done. Minutes come from one timed pass on this machine."""
+    """Stages, rows, tokens, steps and minutes, before anything is done. Minutes come from one timed pass here."""
     from pipeline.estimate import estimate
 
     lines = estimate(run, steps, counts)
     say("\n".join(["plan", *("  " + line for line in lines)]))
 
 
-def run_pipeline(settings: RunSettings, out: str | Path, prepare: Callable[[Path], dict[str, list[dict]] | None]) -> dict[str, Any]:
+def run_pipeline(settings: RunSettings, out: str | Path,
+                 prepare: Callable[[Path], dict[str, list[dict]] | None]) -> dict[str, Any]:
     """Run (or finish) the method in the folder `out`; returns the report, which is also in report.{html,md,json}.
 
     Args:
-        prepare: writes tools, examples, queries and, where there are any, validation and test rows as JSONL into the folder it
-            is given, the same every time; returns what the queries really ask for, by id, where that is known.
+        prepare: writes tools, examples, queries and, where there are any, validation and test rows as JSONL into the
+            folder it is given, the same every time; returns what the queries really ask for, by id, where that is known.
 
     Raises:
         ValueError: an input row is bad (file and line are named), or `out` holds a run with other settings.

@@ -62,7 +62,8 @@ def _files(inputs: list[Path], outputs: Path) -> list[Path]:
     for path in inputs:
         if path.is_dir():
             own = outputs.resolve()
-            found = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() not in _PROSE and own not in p.resolve().parents
+            found = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() not in _PROSE
+                           and own not in p.resolve().parents
                            and not any(part.startswith(".") for part in p.relative_to(path).parts))
             if not any(has_suffix(p) for p in found):
                 raise FileNotFoundError(f"{path}: a folder without {', '.join(SUFFIXES)} files (gzipped or not)")
@@ -98,13 +99,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `tooldev.py convert`."""
     parser.add_argument("--from", dest="format", default="auto", metavar="FORMAT",
                         help="auto, " + ", ".join(FORMATS) + " (default: auto, found from each row)")
-    parser.add_argument("--in", dest="inputs", nargs="+", required=True, type=Path, metavar="F", help="files or folders; .gz too")
+    parser.add_argument("--in", dest="inputs", nargs="+", required=True, type=Path, metavar="F",
+                        help="files or folders; .gz too")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the files written")
     parser.add_argument("--turns", default="first", choices=("first", "all"),
-                        help="first: a conversation's first request; all: later requests too, with the dialogue before them as the query")
+                        help="first: a conversation's first request; all: later requests too, with the dialogue before "
+                             "them as the query")
     parser.add_argument("--answers", metavar="F", help="BFCL: the possible_answer file (default: beside the input)")
-    parser.add_argument("--tools", metavar="F", help="Seal-Tools, NESTFUL, API-Bank: the file of tool documents (default: beside the input)")
-    parser.add_argument("--check", action="store_true", help="have the rule checker judge tools and calls; what fails is rejected")
+    parser.add_argument("--tools", metavar="F",
+                        help="Seal-Tools, NESTFUL, API-Bank: the file of tool documents (default: beside the input)")
+    parser.add_argument("--check", action="store_true",
+                        help="have the rule checker judge tools and calls; what fails is rejected")
     parser.add_argument("--source", help="written into every example (default: the file's name)")
     parser.add_argument("--license", help="written into every example and the manifest, e.g. Apache-2.0")
     parser.add_argument("--max-record-mb", type=int, default=MAX_RECORD_BYTES >> 20,
@@ -120,8 +125,8 @@ def main(args: argparse.Namespace) -> int:
     print(summary(manifest))
     broken = [report for report in manifest["inputs"] if report.get("broken_off")]
     for report in broken:
-        print(f"warning: {report['file']} could not be read to its end ({report['broken_off']}); what stood before it was converted",
-              file=sys.stderr)
+        print(f"warning: {report['file']} could not be read to its end ({report['broken_off']}); what stood before it "
+              "was converted", file=sys.stderr)
     return 1 if broken else 0
 
 
@@ -134,7 +139,8 @@ def summary(manifest: dict[str, Any]) -> str:
         if "not_served" in report:
             lines.append(f"| {report['file']} | not served | - | - | - | - | - | {report['not_served']} | - |")
             continue
-        reasons, left = (", ".join(f"{what} {count:,}" for what, count in report[key].items()) or "-" for key in ("rejected", "left_out"))
-        lines.append(f"| {report['file']} | {report['format']} | {report['rows']:,} | {report['rows_converted']:,} | {report['tools']:,} | "
-                     f"{report['examples']:,} | {report['queries']:,} | {reasons} | {left} |")
+        reasons, left = (", ".join(f"{what} {count:,}" for what, count in report[key].items()) or "-"
+                         for key in ("rejected", "left_out"))
+        counts = " | ".join(f"{report[key]:,}" for key in ("rows", "rows_converted", "tools", "examples", "queries"))
+        lines.append(f"| {report['file']} | {report['format']} | {counts} | {reasons} | {left} |")
     return "\n".join(lines)

@@ -1,4 +1,7 @@
-"""The conversion of one file: rows in, lines out, and what is counted on the way. `convert` makes one `FileJob` per input."""
+"""The conversion of one file: rows in, lines out, and what is counted on the way.
+
+`convert` makes one `FileJob` per input.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,8 @@ class Tally:
     broken_off: str | None = None
 
     def report(self) -> dict[str, Any]:
-        out = {"rows": self.rows, "rows_converted": self.converted, "rows_unreadable": self.unreadable, "tools": self.tools,
+        out = {"rows": self.rows, "rows_converted": self.converted, "rows_unreadable": self.unreadable,
+               "tools": self.tools,
                "repeated_tools": self.repeated_tools, "examples": self.examples, "queries": self.queries,
                "rejected": dict(sorted(self.rejected.items())), "left_out": dict(sorted(self.left_out.items())),
                "notes": dict(sorted(self.notes.items())), "tools_changed": dict(sorted(self.changes.items())),
@@ -124,7 +128,7 @@ class FileJob:
         self.licence = {"license": options.license} if options.license else {}
         self.format: Format | None = None
         self.context = Context()
-        self.where: dict[str, Any] = {}     # of the row at hand: its place, its id, its text or value, lines written for it
+        self.where: dict[str, Any] = {}     # of the row at hand: place, id, text or value, lines written for it
         self.identity = self.text = ""
         self.value: Any = None
         self.written = 0
@@ -138,7 +142,7 @@ class FileJob:
         if found is not None:
             return {"file": self.name, "not_served": found}
         report: dict[str, Any] = {"file": self.name, "bytes": self.path.stat().st_size, "sha256": self.sha256}
-        why, waiting = None, []     # rows at the start of the file that no reader serves; a later one may show them to be the exception
+        why, waiting = None, []     # rows at the start that no reader serves; a later row may show them to be exceptions
         for row in self._rows():
             why = not_served(row[1]) if self.format is None and not self.tally.rows else None
             if why is not None:
@@ -158,7 +162,8 @@ class FileJob:
         if self.format is None and self.explicit and not self.tally.converted:
             raise ValueError(f"{self.path}: no format recognises its rows; name one with --from ({', '.join(FORMATS)})")
         formats = [name for name, _ in self.tally.formats.most_common()] or [self.format.name if self.format else None]
-        return {**report, "format": formats[0], **({"formats": dict(self.tally.formats)} if len(formats) > 1 else {}), **self.tally.report()}
+        several = {"formats": dict(self.tally.formats)} if len(formats) > 1 else {}
+        return {**report, "format": formats[0], **several, **self.tally.report()}
 
     def _take(self, line: int, value: Any, text: str) -> None:
         self.tally.rows += 1
@@ -173,7 +178,8 @@ class FileJob:
         """(line, value, text) for every row; documents are split, raw dialogues joined, broken records passed on."""
         lines: list[Any] = []
         auto = self.options.format == "auto"
-        for record in records(self.path, plain=self.options.format == "queries", max_record_bytes=self.options.max_record_bytes):
+        for record in records(self.path, plain=self.options.format == "queries",
+                              max_record_bytes=self.options.max_record_bytes):
             if isinstance(record, Broken):
                 yield record.line, record, record.text
                 continue
@@ -193,7 +199,7 @@ class FileJob:
             yield 1, {"dialogue": lines}, ""
 
     def _use(self, fmt: Format | None) -> None:
-        """Settle the format, that of the row at hand or of the last row that one recognised, and find its companion files."""
+        """Settle the format and find its companion files: that of the row at hand, or of the last recognised one."""
         if fmt is self.format:
             return
         self.format = fmt
@@ -208,8 +214,9 @@ class FileJob:
         folder, file = self.path.parent, self.path.name
         if answers is None and name == "bfcl" and (folder / "possible_answer" / file).is_file():
             answers = str(folder / "possible_answer" / file)
-        if tools is None and name == "nestful" and (folder / file.replace("-data", "-spec")).is_file() and "-data" in file:
-            tools = str(folder / file.replace("-data", "-spec"))
+        specification = folder / file.replace("-data", "-spec")
+        if tools is None and name == "nestful" and "-data" in file and specification.is_file():
+            tools = str(specification)
         if tools is None and name == "sealtools" and (folder / "tool.jsonl").is_file():
             tools = str(folder / "tool.jsonl")
         return _index(answers, ("id",), "ground_truth"), _index(tools, ("name", "api_name"), None)
@@ -225,7 +232,8 @@ class FileJob:
     def _start(self, line: int, value: Any, text: str) -> None:
         row = self.tally.rows
         self.where = {"file": self.name, "line": line, "row": row}
-        own = next((value[key] for key in _IDS if isinstance(value.get(key), (str, int))), None) if isinstance(value, dict) else None
+        fields = value if isinstance(value, dict) else {}
+        own = next((fields[key] for key in _IDS if isinstance(fields.get(key), (str, int))), None)
         if own is not None:
             self.where["row_id"] = own
         if self.format is not None:
@@ -242,7 +250,8 @@ class FileJob:
             self.tally.formats[self.format.name] += 1
             for item in self._items(row):
                 # a row that is a tool names by itself what is not read of it
-                whole = whole or (isinstance(item, Document) and item.tool is row and not isinstance(row.get("function"), dict))
+                whole = whole or (isinstance(item, Document) and item.tool is row
+                                  and not isinstance(row.get("function"), dict))
                 self._item(item)
         except RowError as error:
             self._reject(error, "")
@@ -260,7 +269,8 @@ class FileJob:
         try:
             yield from self.format.read(value, self.context)
         except (KeyError, TypeError, AttributeError, IndexError) as error:
-            raise RowError("wrong_shape", f"not a {self.format.name} row: {type(error).__name__} {error}"[:300]) from None
+            found = f"{type(error).__name__} {error}"
+            raise RowError("wrong_shape", f"not a {self.format.name} row: {found}"[:300]) from None
         except RecursionError:
             raise RowError("too_deep", "nested too deeply") from None
 
@@ -275,7 +285,8 @@ class FileJob:
             if isinstance(item, Refused):
                 raise item.error
             if isinstance(item, (Sample, Ask)) and isinstance(item.query, str) and rendered(item.query):
-                raise RowError("calls_in_text", "the query is a conversation with its turn marks, written by a chat template", stage="query")
+                raise RowError("calls_in_text", "the query is a conversation with its turn marks, written by a chat template",
+                               stage="query")
             if isinstance(item, Sample):
                 self._sample(item)
             elif isinstance(item, Ask):
@@ -298,7 +309,8 @@ class FileJob:
             self._check(documents, calls)
             identity = self._identity(item.part)
             changes = {doc.record["name"]: doc.changes for doc in documents if doc.changes}
-            provenance = {**self.where, **({"part": item.part} if item.part else {}), **({"notes": list(notes)} if notes else {}),
+            provenance = {**self.where, **({"part": item.part} if item.part else {}),
+                          **({"notes": list(notes)} if notes else {}),
                           **({"changes": changes} if changes else {})}
             texts = [_line(doc.record) for doc in documents]
             line = self._example_line(identity, item.query, texts, calls, provenance)
@@ -312,7 +324,8 @@ class FileJob:
         self._put_query(item.query, item.part, answered=True)
         self._put_tools(documents, texts, item.part)
 
-    def _example_line(self, identity: str, query: str, tools: list[str], calls: list[dict[str, Any]], provenance: dict[str, Any]) -> str:
+    def _example_line(self, identity: str, query: str, tools: list[str], calls: list[dict[str, Any]],
+                      provenance: dict[str, Any]) -> str:
         """The example as JSON, put together from the texts of its tools, which are needed by themselves too."""
         if not query.strip():
             raise RowError("no_query", "the query is empty", stage="query")
@@ -380,7 +393,8 @@ class FileJob:
         if faults:
             raise RowError(faults[0][0], faults[0][1], stage="tools")
         if calls is not None:
-            faults = rules.check_calls([ToolCall.from_dict(call) for call in calls], [Tool.from_dict(doc.record) for doc in documents])
+            faults = rules.check_calls([ToolCall.from_dict(call) for call in calls],
+                                       [Tool.from_dict(doc.record) for doc in documents])
         if faults:
             raise RowError(faults[0][0], faults[0][1], stage="calls")
 
