@@ -1,4 +1,4 @@
-"""Replies whose text is a call, in the spellings of many models: read as calls, or refused; never taken for an answer in words."""
+"""Replies whose text is a call, as many models spell them: read as calls, or refused; never an answer in words."""
 
 import json
 
@@ -22,13 +22,18 @@ HOLDS_TAGS = {"name": "tide_table", "arguments": {"harbour": "</think> <tool_cal
 
 
 def row_of(reply):
-    return {"tools": TOOLS, "messages": [{"role": "user", "content": "Leith?"}, {"role": "assistant", "content": reply}]}
+    return {
+        "tools": TOOLS,
+        "messages": [{"role": "user", "content": "Leith?"}, {"role": "assistant", "content": reply}],
+    }
 
 
 def run(tmp_path, rows, name="rows.jsonl", **options):
     """Convert -> (report of the file, examples, queries, rejected)."""
     out, source = tmp_path / f"out-{name}", tmp_path / name
-    source.write_text(rows if isinstance(rows, str) else "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    source.write_text(
+        rows if isinstance(rows, str) else "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    )
     (report,) = convert([source], out, Options(**options))["inputs"]
     rejected = [row for _, row in read_jsonl(out / "rejected.jsonl")]
     return report, load_examples(out / "examples.jsonl"), load_queries(out / "queries.jsonl"), rejected
@@ -40,17 +45,26 @@ READ = {
     "Llama 3.1, two": (f"{PARAMETERS}; {J}", [CALL, CALL]),
     "Llama 3.1, two lines": (f"<|python_tag|>{PARAMETERS}\n{J}", [CALL, CALL]),
     "Llama 3.1, function tags": (f"<function=tide_table>{ARGS}</function>", [CALL]),
-    "Llama 3.1, two function tags": (f"<function=tide_table>{ARGS}</function>\n<function=sundial>{{}}</function>", [CALL, CLOCKS]),
+    "Llama 3.1, two function tags": (
+        f"<function=tide_table>{ARGS}</function>\n<function=sundial>{{}}</function>",
+        [CALL, CLOCKS],
+    ),
     "Llama 3.2, pythonic": ("[tide_table(harbour='Leith'), sundial()]", [CALL, CLOCKS]),
     "a list": (f"[{J}, {json.dumps(CLOCKS)}]", [CALL, CLOCKS]),
     "arguments as text": (AS_TEXT, [CALL]),
     "single quotes": (str([CALL]), [CALL]),
-    "OpenAI's wrapper": (json.dumps({"tool_calls": [{"id": "a", "type": "function", "function": json.loads(AS_TEXT)}]}), [CALL]),
+    "OpenAI's wrapper": (
+        json.dumps({"tool_calls": [{"id": "a", "type": "function", "function": json.loads(AS_TEXT)}]}),
+        [CALL],
+    ),
     "one in OpenAI's wrapper": (json.dumps({"type": "function", "function": CALL}), [CALL]),
     "the older wrapper": (json.dumps({"function_call": json.loads(AS_TEXT)}), [CALL]),
     "other keys": (json.dumps({"tool": "tide_table", "args": CALL["arguments"]}), [CALL]),
     "Gemini's keys": (json.dumps({"functionCall": {"name": "tide_table", "args": CALL["arguments"]}}), [CALL]),
-    "Anthropic's keys": (json.dumps({"type": "tool_use", "id": "t", "name": "tide_table", "input": CALL["arguments"]}), [CALL]),
+    "Anthropic's keys": (
+        json.dumps({"type": "tool_use", "id": "t", "name": "tide_table", "input": CALL["arguments"]}),
+        [CALL],
+    ),
     "a namespace": (json.dumps({"recipient_name": "functions.tide_table", "parameters": CALL["arguments"]}), [CALL]),
     "fenced": (f"```json\n{J}\n```", [CALL]),
     "fenced without a word": (f"```\n[{J}]\n```", [CALL]),
@@ -71,15 +85,35 @@ READ = {
     "Mistral, a newer one": (f"[TOOL_CALLS]tide_table[ARGS]{ARGS}[TOOL_CALLS]sundial[ARGS]{{}}", [CALL, CLOCKS]),
     "Mistral, with a call's id": (f"[TOOL_CALLS]tide_table[CALL_ID]a1b2[ARGS]{ARGS}", [CALL]),
     "Mistral, words before": (f"Sure: [TOOL_CALLS] [{J}]", [CALL]),
-    "DeepSeek": ("<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>tide_table\n```json\n" + ARGS
-                 + "\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜><｜end▁of▁sentence｜>", [CALL]),
-    "DeepSeek, two": ("<｜tool▁calls▁begin｜>" + "\n".join(
-        f"<｜tool▁call▁begin｜>function<｜tool▁sep｜>{n}\n```json\n{a}\n```<｜tool▁call▁end｜>" for n, a in (("tide_table", ARGS), ("sundial", "{}")))
-        + "<｜tool▁calls▁end｜>", [CALL, CLOCKS]),
-    "DeepSeek, a newer one": (f"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>tide_table<｜tool▁sep｜>{ARGS}<｜tool▁call▁end｜><｜tool▁calls▁end｜>", [CALL]),
-    "DeepSeek in plain letters": (f"<|tool_calls_begin|><|tool_call_begin|>function<|tool_sep|>tide_table\n```json\n{ARGS}\n```<|tool_call_end|>", [CALL]),
-    "Kimi": ("<|tool_calls_section_begin|><|tool_call_begin|>functions.tide_table:0<|tool_call_argument_begin|>" + ARGS
-             + "<|tool_call_end|><|tool_calls_section_end|>", [CALL]),
+    "DeepSeek": (
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>tide_table\n```json\n"
+        + ARGS
+        + "\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜><｜end▁of▁sentence｜>",
+        [CALL],
+    ),
+    "DeepSeek, two": (
+        "<｜tool▁calls▁begin｜>"
+        + "\n".join(
+            f"<｜tool▁call▁begin｜>function<｜tool▁sep｜>{n}\n```json\n{a}\n```<｜tool▁call▁end｜>"
+            for n, a in (("tide_table", ARGS), ("sundial", "{}"))
+        )
+        + "<｜tool▁calls▁end｜>",
+        [CALL, CLOCKS],
+    ),
+    "DeepSeek, a newer one": (
+        f"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>tide_table<｜tool▁sep｜>{ARGS}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        [CALL],
+    ),
+    "DeepSeek in plain letters": (
+        f"<|tool_calls_begin|><|tool_call_begin|>function<|tool_sep|>tide_table\n```json\n{ARGS}\n```<|tool_call_end|>",
+        [CALL],
+    ),
+    "Kimi": (
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.tide_table:0<|tool_call_argument_begin|>"
+        + ARGS
+        + "<|tool_call_end|><|tool_calls_section_end|>",
+        [CALL],
+    ),
     "harmony": (f"<|channel|>commentary to=functions.tide_table <|constrain|>json<|message|>{ARGS}<|call|>", [CALL]),
     "Nemotron": (f"<TOOLCALL>[{J}]</TOOLCALL>", [CALL]),
     "Jamba": (f"<tool_calls>[{J}]</tool_calls>", [CALL]),
@@ -88,14 +122,23 @@ READ = {
     "InternLM": (f"I look.<|action_start|><|plugin|>\n{PARAMETERS}<|action_end|>", [CALL]),
     "Firefunction": (f" functools[{J}]", [CALL]),
     "Glaive": ('<functioncall> {"name": "tide_table", "arguments": \'{"harbour": "Leith"}\'} <|endoftext|>', [CALL]),
-    "Command R": ("Action: ```json\n[\n" + json.dumps({"tool_name": "tide_table", "parameters": CALL["arguments"]}) + "\n]\n```", [CALL]),
+    "Command R": (
+        "Action: ```json\n[\n" + json.dumps({"tool_name": "tide_table", "parameters": CALL["arguments"]}) + "\n]\n```",
+        [CALL],
+    ),
     "ReAct": (f"Thought: the tide is wanted\nAction: tide_table\nAction Input: {ARGS}", [CALL]),
     "ReAct, bold": (f"**Thought:** look\n**Action:** `tide_table`\n**Action Input:** {ARGS}\n", [CALL]),
-    "ReAct, fenced, stopped at Observation": (f"Action: tide_table\nAction Input:\n```json\n{ARGS}\n```\nObservation:", [CALL]),
+    "ReAct, fenced, stopped at Observation": (
+        f"Action: tide_table\nAction Input:\n```json\n{ARGS}\n```\nObservation:",
+        [CALL],
+    ),
     "ReAct, small letters": (f"thought: x\naction: tide_table\naction_input: {ARGS}", [CALL]),
     "Functionary": (f"<|from|>assistant\n<|recipient|>tide_table\n<|content|>{ARGS}", [CALL]),
     "Qwen's older marks": (f"✿FUNCTION✿: tide_table\n✿ARGS✿: {ARGS}", [CALL]),
-    "LangChain": ("Action:\n```\n" + json.dumps({"action": "tide_table", "action_input": CALL["arguments"]}) + "\n```", [CALL]),
+    "LangChain": (
+        "Action:\n```\n" + json.dumps({"action": "tide_table", "action_input": CALL["arguments"]}) + "\n```",
+        [CALL],
+    ),
 }
 
 
@@ -108,11 +151,16 @@ def test_a_reply_that_is_a_call_is_read_as_one(tmp_path, spelling):
 
 def test_sharegpt_turns_and_system_lists_are_read_alike(tmp_path):
     turns = [{"from": "human", "value": "Leith?"}, {"from": "gpt", "value": f"```json\n{J}\n```"}]
-    toolace = {"system": f"Use: {json.dumps([json_schema(TIDES)])}.", "conversations": [
-        {"from": "user", "value": "Leith?"}, {"from": "assistant", "value": f"[{J}]"}]}
-    rows = [{"conversations": turns, "tools": json.dumps(TOOLS)}, toolace,
-            {"prompt": "Leith?", "response": f"[TOOL_CALLS][{J}]", "tools": TOOLS},
-            {"instruction": "Leith?", "output": J, "tools": TOOLS}]
+    toolace = {
+        "system": f"Use: {json.dumps([json_schema(TIDES)])}.",
+        "conversations": [{"from": "user", "value": "Leith?"}, {"from": "assistant", "value": f"[{J}]"}],
+    }
+    rows = [
+        {"conversations": turns, "tools": json.dumps(TOOLS)},
+        toolace,
+        {"prompt": "Leith?", "response": f"[TOOL_CALLS][{J}]", "tools": TOOLS},
+        {"instruction": "Leith?", "output": J, "tools": TOOLS},
+    ]
     _, examples, _, rejected = run(tmp_path, rows)
     assert [[call.to_dict() for call in example.calls] for example in examples] == [[CALL]] * 4 and not rejected
 
@@ -132,24 +180,29 @@ REFUSED = {
     "pythonic in brackets among words": "Sure: [tide_table(harbour='Leith')]",
     "printed": "```tool_code\nprint(tide_table(harbour='Leith'))\n```",
     "assigned": "```python\nresult = tide_table(harbour='Leith')\n```",
-    "Qwen's coder": "<tool_call>\n<function=tide_table>\n<parameter=harbour>\nLeith\n</parameter>\n</function>\n</tool_call>",
+    "Qwen's coder": "<tool_call>\n<function=tide_table>\n<parameter=harbour>\nLeith\n</parameter>\n</function>\n"
+    "</tool_call>",
     "GLM": "<tool_call>tide_table\n<arg_key>harbour</arg_key>\n<arg_value>Leith</arg_value>\n</tool_call>",
-    "Anthropic's tags": '<function_calls>\n<invoke name="tide_table">\n<parameter name="harbour">Leith</parameter>\n</invoke>\n</function_calls>',
-    "MiniMax": '<minimax:tool_call>\n<invoke name="tide_table"><parameter name="harbour">Leith</parameter></invoke>\n</minimax:tool_call>',
+    "Anthropic's tags": "<function_calls>\n"
+    '<invoke name="tide_table">\n<parameter name="harbour">Leith</parameter>\n</invoke>\n</function_calls>',
+    "MiniMax": "<minimax:tool_call>\n"
+    '<invoke name="tide_table"><parameter name="harbour">Leith</parameter></invoke>\n</minimax:tool_call>',
     "a tag of the tool's name": "<tide_table>\n<harbour>Leith</harbour>\n</tide_table>",
     "a tag with the tool's name": '<tool name="tide_table" harbour="Leith"/>',
     "ChatGLM": f"tide_table\n{ARGS}",
     "to=": f"AI to=tide_table: {ARGS}",
     "fields": "name: tide_table\narguments:\n  harbour: Leith",
     "built-in": '<|python_tag|>brave_search.call(query="Leith")',
-    "ReAct with its result": f"Action: tide_table\nAction Input: {ARGS}\nObservation: noon\nThought: done\nFinal Answer: noon",
+    "ReAct with its result": f"Action: tide_table\nAction Input: {ARGS}\nObservation: noon\n"
+    "Thought: done\nFinal Answer: noon",
     "ReAct, another tool": 'Action: web_search\nAction Input: {"query": "Leith"}',
     "ReAct, no JSON": "Action: tide_table\nAction Input: Leith",
     "ReAct, no input": "Thought: look\nAction: tide_table\n",
     "a mark and nothing": "[TOOL_CALLS]",
     "an empty mark": "<tool_call></tool_call>",
     "an empty list behind a mark": "<tool_call>[]</tool_call>",
-    "a result between calls": f"<tool_call>{J}</tool_call>\n<tool_response>noon</tool_response>\n<tool_call>{J}</tool_call>",
+    "a result between calls": f"<tool_call>{J}</tool_call>\n"
+    f"<tool_response>noon</tool_response>\n<tool_call>{J}</tool_call>",
     "the opening mark lost": f"look\n{J}\n</tool_call>",
     "LM Studio": "[TOOL_REQUEST]tide_table[END_TOOL_REQUEST]",
 }
@@ -159,14 +212,32 @@ REFUSED = {
 def test_a_reply_that_spells_a_call_in_a_way_that_is_not_read_is_refused(tmp_path, spelling):
     report, examples, queries, rejected = run(tmp_path, [row_of(REFUSED[spelling])])
     assert not examples and [q.query for q in queries] == ["Leith?"]
-    assert [r["reason"] for r in rejected] == ["bad_calls" if spelling == "an empty list behind a mark" else "calls_in_text"]
+    assert [r["reason"] for r in rejected] == [
+        "bad_calls" if spelling == "an empty list behind a mark" else "calls_in_text"
+    ]
 
 
-WORDS = ["At which harbour?", "The tool tide_table gives tides; tell me the harbour.", "Call tide_table() with a harbour, e.g. tide_table(harbour).",
-         'I would use "tide_table": it lists the tides.', "`tide_table` needs a harbour.", "[1] Leith (Scotland)", "[Note (a)] At noon.",
-         '{"answer": "at noon", "harbour": "Leith"}', '{"name": "Anna", "age": 3}', "```python\nprint(12 * 4)\n```", "[]", "{}", "[3, 4]",
-         "Action: please name a harbour.", "Thought: no tool is needed.\nFinal Answer: at noon", "If x < 3 then y > 4.", "Use a function call.",
-         '{"action": "Final Answer", "action_input": "at noon"}', "<think>maybe <tool_call>{}</tool_call></think>At which harbour?"]
+WORDS = [
+    "At which harbour?",
+    "The tool tide_table gives tides; tell me the harbour.",
+    "Call tide_table() with a harbour, e.g. tide_table(harbour).",
+    'I would use "tide_table": it lists the tides.',
+    "`tide_table` needs a harbour.",
+    "[1] Leith (Scotland)",
+    "[Note (a)] At noon.",
+    '{"answer": "at noon", "harbour": "Leith"}',
+    '{"name": "Anna", "age": 3}',
+    "```python\nprint(12 * 4)\n```",
+    "[]",
+    "{}",
+    "[3, 4]",
+    "Action: please name a harbour.",
+    "Thought: no tool is needed.\nFinal Answer: at noon",
+    "If x < 3 then y > 4.",
+    "Use a function call.",
+    '{"action": "Final Answer", "action_input": "at noon"}',
+    "<think>maybe <tool_call>{}</tool_call></think>At which harbour?",
+]
 
 
 @pytest.mark.parametrize("text", WORDS)
@@ -183,22 +254,58 @@ def test_where_no_tool_is_offered_a_reply_that_is_a_call_leaves_a_query(tmp_path
 
 def test_the_shape_of_calls():
     assert calls_in([CALL, {"name": "x", "args": None}]) == [CALL, {"name": "x", "arguments": {}}]
-    for other in (None, 3, "x", [], {}, {"name": "Anna"}, {"name": "x", "arguments": "prose"}, {"name": "x", "parameters": {"properties": {}}},
-                  {"name": "x", "arguments": {}, "age": 3}, [CALL, 3], {"name": 3, "arguments": {}}):
+    for other in (
+        None,
+        3,
+        "x",
+        [],
+        {},
+        {"name": "Anna"},
+        {"name": "x", "arguments": "prose"},
+        {"name": "x", "parameters": {"properties": {}}},
+        {"name": "x", "arguments": {}, "age": 3},
+        [CALL, 3],
+        {"name": 3, "arguments": {}},
+    ):
         assert calls_in(other) is None, other
 
 
 def test_names_of_tools_however_they_are_spelled():
-    tools = [wrapped(TIDES), json.dumps(json_schema(CLOCK)), {"api_name": "a", "parameters": {"x": {"type": "str"}}}, "text", 3, {"name": None}]
+    tools = [
+        wrapped(TIDES),
+        json.dumps(json_schema(CLOCK)),
+        {"api_name": "a", "parameters": {"x": {"type": "str"}}},
+        "text",
+        3,
+        {"name": None},
+    ]
     assert {name: list(parameters) for name, parameters in offered(tools).items()} == {
-        "tide_table": list(TIDES["arguments"]["properties"]), "sundial": [], "a": ["x"]}
+        "tide_table": list(TIDES["arguments"]["properties"]),
+        "sundial": [],
+        "a": ["x"],
+    }
 
 
 def test_hostile_replies_are_judged_in_time_and_raise_nothing_else():
     import time
+
     names = offered(TOOLS)
-    for piece in ("[", "{", "<tool_call>", "Action: tide_table\n", "tide_table(", '{"name": "tide_table", ', "<think>", "</think>{", "```json\n",
-                  "[TOOL_CALLS]", "<function=tide_table>{", " \n", "<", "*" * 8):
+    for piece in (
+        "[",
+        "{",
+        "<tool_call>",
+        "Action: tide_table\n",
+        "tide_table(",
+        '{"name": "tide_table", ',
+        "<think>",
+        "</think>{",
+        "```json\n",
+        "[TOOL_CALLS]",
+        "<function=tide_table>{",
+        " \n",
+        "<",
+        "*" * 8,
+    ):
         text = piece * (20_000 // len(piece))
         start = time.process_time()
         try:

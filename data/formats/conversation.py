@@ -1,4 +1,4 @@
-"""One reader for all conversations: where a row keeps its messages, its tools and its answer, whatever the columns are called.
+"""One reader for all conversations: where a row keeps its messages, its tools and its answer, whatever their columns.
 
 The formats of conversations (openai, sharegpt, hermes, toolace, trl) differ in how a row is recognised and in where its
 tools may stand; what a turn says and calls is read in one way (dialogue.py, spelled.py).
@@ -43,10 +43,10 @@ def is_message(part: Any) -> bool:
 
 
 def column_of(row: Any) -> str | None:
-    """The column with a row's messages; None where it has none. Asks for no column (`job` counts those that are not read)."""
+    """The column with a row's messages; None without any. It asks for no column: those never asked for are counted."""
     if not isinstance(row, dict):
         return None
-    return next((key for key in COLUMNS if dict.get(row, key) is not None and as_messages(dict.get(row, key)) is not None), None)
+    return next((key for key in COLUMNS if as_messages(dict.get(row, key)) is not None), None)
 
 
 def messages_of(row: Any) -> list[Any]:
@@ -64,7 +64,8 @@ def role_names(messages: list[Any]) -> set[str]:
 def is_structured(messages: list[Any]) -> bool:
     """Does any message make calls by its structure, rather than in its text?"""
     return not role_names(messages).isdisjoint(CALL_ROLES) or any(
-        isinstance(message, dict) and (message.get("tool_calls") or message.get("function_call")) for message in messages)
+        isinstance(message, dict) and (message.get("tool_calls") or message.get("function_call"))
+        for message in messages)
 
 
 def read(row: Any, context: Context, *, listed: bool = False, bracketed: bool = False) -> Iterator[Item]:
@@ -87,7 +88,7 @@ def read(row: Any, context: Context, *, listed: bool = False, bracketed: bool = 
 
 def answered(row: Any, messages: list[Any], answer: list[Any], context: Context, *, listed: bool = False,
              bracketed: bool = False) -> Iterator[Item]:
-    """The samples of messages, and of the answer that a row gives to them in a column of its own, which alone is learnt."""
+    """The samples of messages, and of the answer to them in a column of its own, which alone is learnt."""
     tools: list[Any] = []
     for key in _TOOLS:
         tools = tools or need_list(row.get(key), f"`{key}`")
@@ -102,7 +103,7 @@ def answered(row: Any, messages: list[Any], answer: list[Any], context: Context,
     astray = _stray_column(row)
     for item in samples(turns, tools, context, bracketed=bracketed):
         if astray and isinstance(item, Sample) and not item.calls:
-            why = f"the column `{astray}` holds calls, the conversation none; whether they are its answer cannot be told"
+            why = f"the column `{astray}` holds calls, the conversation none; are they its answer? It cannot be told"
             yield Refused(RowError("calls_in_text", why, stage="calls"), item.part)
             yield Ask(item.query, item.tools, item.part, ("answer_rejected",))
         else:

@@ -66,8 +66,9 @@ def role_of(name: Any) -> str:
 
 
 def learnt(marked: Mapping[str, Any]) -> bool:
-    """False where a message or a row is marked as not to be learnt: `"weight": 0`, `"train": false`, `"masked": true`."""
-    return not any(_is_off(marked[key]) for key in _LEARNT if key in marked) and not any(marked.get(key) is True for key in _MASKED)
+    """False where a message or a row is marked as not to be learnt: `"weight": 0`, `"train": false`, ..."""
+    off = any(_is_off(marked[key]) for key in _LEARNT if key in marked)
+    return not off and not any(marked.get(key) is True for key in _MASKED)
 
 
 def _is_off(value: Any) -> bool:
@@ -77,7 +78,7 @@ def _is_off(value: Any) -> bool:
 
 
 def turns_of(messages: Any, names: Offered | None = None) -> list[Turn]:
-    """Messages as turns, calls read from `tool_calls`, the older `function_call`, or a turn whose role says that it is one.
+    """Messages as turns, calls read from `tool_calls`, the older `function_call`, or a turn whose role says it is one.
 
     Raises:
         RowError: not a list of objects, an unknown role, or a part of a message that is no text.
@@ -106,8 +107,9 @@ def _role(message: Mapping[str, Any]) -> str:
 def _call_turn(message: Mapping[str, Any], names: Offered) -> Turn:
     """A turn that is calls by its role: its content is a call, a list of them, or a text that spells them."""
     content = next((message[key] for key in ("value", "content", *_CALLS) if not _void(message.get(key))), None)
-    if isinstance(content, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
-        content = "\n".join(part["text"] for part in content)
+    texts = [part.get("text") for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    if texts and len(texts) == len(content) and all(isinstance(text, str) for text in texts):
+        content = "\n".join(texts)
     if isinstance(content, (dict, list)):
         return calling("call", json.dumps(content, ensure_ascii=False), lambda: _structured(content))
     text = content if isinstance(content, str) else ""
@@ -139,7 +141,8 @@ def _void(value: Any) -> bool:
 def _stray_calls(message: Mapping[str, Any]) -> RowError | None:
     """A fault where a message holds calls under a key that is not read: it is no answer in words."""
     key = next((key for key, value in message.items() if key not in ("content", "value") and calls_in(value)), None)
-    return RowError("calls_in_text", f"`{key}` of a message holds calls; expected them under `tool_calls`", stage="calls") if key else None
+    why = f"`{key}` of a message holds calls; expected them under `tool_calls`"
+    return RowError("calls_in_text", why, stage="calls") if key else None
 
 
 def head_of(message: Any) -> tuple[str, str]:
@@ -157,7 +160,8 @@ def head_of(message: Any) -> tuple[str, str]:
         parts = [part.get("text") if isinstance(part, dict) else part for part in text]
         other = next((whole for whole, part in zip(text, parts, strict=True) if not isinstance(part, str)), None)
         if other is not None:
-            raise RowError("unread_part", f"a message holds a part that is no text: {json.dumps(other, ensure_ascii=False)[:120]}")
+            shown = json.dumps(other, ensure_ascii=False)[:120]
+            raise RowError("unread_part", f"a message holds a part that is no text: {shown}")
         text = "\n".join(parts)
     elif isinstance(text, dict):
         text = json.dumps(text, ensure_ascii=False)
@@ -213,7 +217,7 @@ def samples(turns: list[Turn], tools: list[Any], context: Context, *, bracketed:
 
 
 def _with_spelled(turns: list[Turn], tools: list[Any], bracketed: bool) -> list[Turn]:
-    """The turns with the calls that replies spell. Where a row has structured calls, only what could become a label is read."""
+    """The turns with the calls that replies spell; where a row has structured ones, only in what could be a label."""
     names = offered(tools)
     structured = any(turn.calling for turn in turns)
     out = list(turns)
@@ -234,7 +238,7 @@ def _spelled(turn: Turn, names: Offered, bracketed: bool) -> Turn:
 
 
 def _first_sample(query: str, tools: list[Any], reply: list[Turn], after: str) -> Iterator[Item]:
-    """The sample of a first request; `after` is the role of who speaks after the reply, which tells what the reply was."""
+    """The sample of a first request; `after` is the role of who speaks after the reply."""
     if _makes_calls(reply):
         yield from _answered(query, tools, reply)
     elif not reply or not tools:
@@ -242,14 +246,17 @@ def _first_sample(query: str, tools: list[Any], reply: list[Turn], after: str) -
     elif not all(turn.learnt for turn in reply):
         yield from _not_learnt(query, tools)
     elif after == "tool":
-        yield from _refused(RowError("result_without_call", "a tool's result follows a reply without calls", stage="calls"), query, tools)
+        fault = RowError("result_without_call", "a tool's result follows a reply without calls", stage="calls")
+        yield from _refused(fault, query, tools)
     elif after != "user" and not any(turn.text.strip() for turn in reply):
-        yield from _refused(RowError("empty_answer", "the assistant's reply has neither text nor calls", stage="calls"), query, tools)
+        fault = RowError("empty_answer", "the assistant's reply has neither text nor calls", stage="calls")
+        yield from _refused(fault, query, tools)
     else:
         yield Sample(query, tools, [], notes=("answer_in_words",))
 
 
-def _refused(fault: RowError, query: str, tools: list[Any], part: str = "", notes: tuple[str, ...] = ()) -> Iterator[Item]:
+def _refused(fault: RowError, query: str, tools: list[Any], part: str = "",
+             notes: tuple[str, ...] = ()) -> Iterator[Item]:
     yield Refused(fault, part)
     yield Ask(query, tools, part, (*notes, "answer_rejected"))
 
@@ -259,7 +266,8 @@ def _not_learnt(query: str, tools: list[Any], part: str = "", notes: tuple[str, 
     yield Ask(query, tools, part, (*notes, "answer_not_to_learn"))
 
 
-def _answered(query: str, tools: list[Any], reply: list[Turn], part: str = "", notes: tuple[str, ...] = ()) -> Iterator[Item]:
+def _answered(query: str, tools: list[Any], reply: list[Turn], part: str = "",
+              notes: tuple[str, ...] = ()) -> Iterator[Item]:
     """The sample of a reply with calls; or, where they cannot be read, why, and the query and tools by themselves."""
     fault = next((turn.fault for turn in reply if turn.fault), None)
     if not all(turn.learnt for turn in reply if turn.calling):
@@ -284,7 +292,8 @@ def _joined(turns: list[Turn]) -> list[Turn]:
     for turn in turns:
         if out and out[-1].role == turn.role and turn.role in ("user", "call"):
             last = out[-1]
-            out[-1] = Turn(turn.role, "\n".join(t for t in (last.text, turn.text) if t), [*last.calls, *turn.calls], last.fault or turn.fault,
+            text = "\n".join(t for t in (last.text, turn.text) if t)
+            out[-1] = Turn(turn.role, text, [*last.calls, *turn.calls], last.fault or turn.fault,
                            last.learnt and turn.learnt, last.thoughts + turn.thoughts)
         else:
             out.append(turn)

@@ -32,7 +32,8 @@ def read(row: Any, context: Context) -> Iterator[Item]:
         said = said.replace("<|endoftext|>", "").strip()
         before, tag, call = said.partition("<functioncall>")
         if _ROLES[mark] == "assistant" and tag:
-            turns.append(calling("assistant", said, lambda call=call: [read_functioncall(call.strip())], before.strip()))
+            turns.append(calling("assistant", said, lambda call=call: [read_functioncall(call.strip())],
+                                 before.strip()))
         else:
             turns.append(Turn(_ROLES[mark], said))
     yield from samples(turns, tools_of(row.get("system") or ""), context)
@@ -53,7 +54,8 @@ def tools_of(system: str) -> list[Any]:
 
 
 def looks_like(row: Any) -> bool:
-    return isinstance(row, dict) and isinstance(row.get("chat"), str) and isinstance(row.get("system"), str) and column_of(row) is None
+    texts = isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("system", "chat"))
+    return texts and column_of(row) is None
 
 
 FORMAT = Format("glaive", "glaive-function-calling-v2 as published: system and chat text", read, looks_like)

@@ -1,4 +1,4 @@
-"""Hermes function calling: ShareGPT roles, tools between `<tools>` tags in the system text, `<tool_call>` in replies."""
+"""Hermes function calling: ShareGPT roles, `<tools>` in the system text, `<tool_call>` in replies."""
 
 from __future__ import annotations
 

@@ -143,8 +143,8 @@ def read_call(raw: Any) -> dict[str, Any]:
         arguments = {}
         unread = sorted(key for key in raw.keys() - _CALL_BESIDE if raw[key] not in (None, "", {}, []))
         if unread:
-            raise RowError("bad_call", f"the call of {name!r} has no `arguments`, but {unread[:8]}; whether they hold its "
-                                       "arguments cannot be told", stage="calls")
+            raise RowError("bad_call", f"the call of {name!r} has no `arguments`, but {unread[:8]}; whether they hold "
+                                       "its arguments cannot be told", stage="calls")
     if isinstance(arguments, str):
         arguments = json_inside(arguments, f"the arguments of {name!r}", "calls") if arguments.strip() else {}
     if not isinstance(arguments, dict):

@@ -10,24 +10,30 @@ from data.formats.items import Context, Document, Format, Item, RowError, need_l
 from data.formats.spelled import calls_in
 from data.formats.tooldocs import PARAMETERS
 
-_SAID = {"query", "user_request", "instruction", "input", "output", "prompt", "response", "question", "answer", "answers", "text",
-         "completion", "chosen", "rejected", "user", "assistant", "utterance", "request", "reply", "calls", "tool_calls"}
+_SAID = {"query", "user_request", "instruction", "input", "output", "prompt", "response", "question", "answer",
+         "answers", "text", "completion", "chosen", "rejected", "user", "assistant", "utterance", "request", "reply",
+         "calls", "tool_calls"}
+_OF_TOOLS = ("tools", "tool", "function", "result")
 _PARAMETERS = ("parameters", "arguments", "inputSchema", "input_schema", "query_parameters", "path_parameters")
 _ENVELOPE = ("jsonrpc", "nextCursor", "_meta")
 
 
 def said_beside(row: Any) -> list[str]:
-    """The columns of a row that hold a conversation, a query, an answer or calls; a list of tools has none beside it."""
-    return sorted(str(key) for key, value in row.items() if value and key not in ("tools", "tool", "function", "result") and (
-        (str(key).lower() in _SAID and isinstance(value, (str, list, dict))) or as_messages(value) is not None
-        or (isinstance(value, (dict, list)) and calls_in(value) is not None)))
+    """The columns of a row that hold a conversation, a query, an answer or calls; a list of tools stands alone."""
+    beside = [(str(key), value) for key, value in row.items() if value and key not in _OF_TOOLS]
+    return sorted(key for key, value in beside if _is_said(key, value))
+
+
+def _is_said(key: str, value: Any) -> bool:
+    named = key.lower() in _SAID and isinstance(value, (str, list, dict))
+    return named or as_messages(value) is not None or calls_in(value) is not None
 
 
 def _refuse_said(row: Any) -> None:
     said = said_beside(row)
     if said:
-        raise RowError("unread_columns", f"tools beside {', '.join(said)[:120]}: no list of tools, and none of the other "
-                                         "readers knows these columns; rename them, or take the tools out by themselves")
+        raise RowError("unread_columns", f"tools beside {', '.join(said)[:120]}: no list of tools, and no other reader "
+                                         "knows these columns; rename them, or take the tools out by themselves")
 
 
 def read(row: Any, context: Context) -> Iterator[Item]:

@@ -21,15 +21,21 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     if "desc" in row and "id" in row:
         yield from _node(row)
         return
-    column = next((name for wanted in QUERY_COLUMNS for name, text in row.items() if isinstance(text, str) and name.lower() == wanted), None)
+    column = _query_column(row)
     if column is None or not row[column].strip():
-        raise RowError("no_query", f"no text under any of {', '.join(QUERY_COLUMNS)}; the row has {sorted(map(str, row))[:8]}",
-                       stage="query")
+        why = f"no text under any of {', '.join(QUERY_COLUMNS)}; the row has {sorted(map(str, row))[:8]}"
+        raise RowError("no_query", why, stage="query")
     if holds_an_answer(row[column]):
-        raise RowError("calls_in_text", f"`{column}` is a conversation with its answers: {row[column][:120]!r}", stage="query")
+        why = f"`{column}` is a conversation with its answers: {row[column][:120]!r}"
+        raise RowError("calls_in_text", why, stage="query")
     if any(row.get(label) for label in _LABELS):
         yield LeftOut("tool_label")
     yield Ask(row[column])
+
+
+def _query_column(row: Any) -> str | None:
+    texts = [name for name, text in row.items() if isinstance(text, str)]
+    return next((name for wanted in QUERY_COLUMNS for name in texts if name.lower() == wanted), None)
 
 
 def _utterance(row: Any) -> Iterator[Item]:
@@ -49,7 +55,8 @@ def _utterance(row: Any) -> Iterator[Item]:
 def _node(row: Any) -> Iterator[Item]:
     """TaskBench's tool descriptions: only those of daily life name their parameters."""
     if "parameters" not in row:
-        raise RowError("no_parameters", f"the tool {row['id']!r} has kinds of input and output but no named parameters", stage="tools")
+        why = f"the tool {row['id']!r} has kinds of input and output but no named parameters"
+        raise RowError("no_parameters", why, stage="tools")
     yield Document(row)
 
 
@@ -71,9 +78,11 @@ def looks_like(row: Any) -> bool:
         return False
     if rows(row) is not None or "user_request" in row:
         return True
-    others = {"tools", "answers", "api_list", "calling", "function", "messages", "conversations", "gt_api_list", "output"}
+    others = {"tools", "answers", "api_list", "calling", "function", "messages", "conversations", "gt_api_list",
+              "output"}
     return not others & set(row) and any(
         isinstance(row.get(key), str) for key in row if str(key).lower() in QUERY_COLUMNS)
 
 
-FORMAT = Format("queries", "query lists: CSV, plain text, MetaTool, TaskBench, SNIPS (queries only)", read, looks_like, rows)
+FORMAT = Format("queries", "query lists: CSV, plain text, MetaTool, TaskBench, SNIPS (queries only)", read, looks_like,
+                rows)

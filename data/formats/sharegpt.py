@@ -25,4 +25,5 @@ def looks_like(row: Any) -> bool:
     return calling or (key == "conversations" and "tools" in row)
 
 
-FORMAT = Format("sharegpt", "ShareGPT or messages with function_call / tool_call turns (LLaMA-Factory, ms-swift)", read, looks_like)
+FORMAT = Format("sharegpt", "ShareGPT or messages with function_call / tool_call turns (LLaMA-Factory, ms-swift)",
+                read, looks_like)

@@ -1,8 +1,8 @@
 """Calls that a reply spells in its text, in the spelling of whatever model wrote it.
 
-Read are: JSON or Python literals that fill the reply, fenced or not (`{"name", "parameters"}`, lists, `{"tool_calls"}`),
-pythonic calls, `<tool_call>`, `<function=name>{...}`, `<functioncall>`, marks followed by JSON (Granite, Mistral, Llama's
-`<|python_tag|>`), a name and JSON between marks (DeepSeek, Kimi, harmony), and ReAct's `Action:` with `Action Input:`.
+Read are: JSON or Python literals that fill the reply, fenced or not (`{"name", "parameters"}`, lists); pythonic calls;
+`<tool_call>`, `<function=name>{...}`, `<functioncall>`; marks followed by JSON (Granite, Mistral, Llama's
+`<|python_tag|>`); a name and JSON between marks (DeepSeek, Kimi, harmony); ReAct's `Action:` with `Action Input:`.
 What spells a call in another way, or among words, is refused as `calls_in_text`: nobody can tell there what was meant,
 but it is no answer in words. A reply that only mentions a tool is one.
 """
@@ -31,9 +31,10 @@ class Spelled(NamedTuple):
 Offered = Mapping[str, Sequence[str]]    # tool name -> the names of its parameters, in order
 
 _MARK = re.compile(
-    r"<[|｜]?/?(?:[\w.]+[:|｜])?(?:tool|function)s?[_▁ -]?(?:calls?|use|invoke)[\w▁ -]*[|｜]?>|<function=|<invoke\s+name=|<<function>>"
-    r"|\bfunctools\s*\[|\[TOOL_(?:CALLS?|REQUEST)\]|<\|python_tag\|>|<\|action_start\|>|<\|START_ACTION\|>|\bto=functions\."
-    r"|<\|recipient\|>|✿FUNCTION✿|<｜DSML｜|```tool_(?:code|call)", re.IGNORECASE)
+    r"<[|｜]?/?(?:[\w.]+[:|｜])?(?:tool|function)s?[_▁ -]?(?:calls?|use|invoke)[\w▁ -]*[|｜]?>"
+    r"|<function=|<invoke\s+name=|<<function>>|\bfunctools\s*\[|\[TOOL_(?:CALLS?|REQUEST)\]|<\|python_tag\|>"
+    r"|<\|action_start\|>|<\|START_ACTION\|>|\bto=functions\.|<\|recipient\|>|✿FUNCTION✿|<｜DSML｜"
+    r"|```tool_(?:code|call)", re.IGNORECASE)
 _CONTROL = re.compile(r"<[|｜/]?[^<>\n]{1,60}>|\[/?[A-Z_]{3,}\]|```\w*|✿\w+✿|\bto=|[\n;]")
 _CALL_ID = re.compile(r"\[CALL_ID\]\s*[\w-]*")
 _VALUE = re.compile(r"\{|\[(?!/?[A-Z_]{3,}\])")
@@ -41,21 +42,26 @@ _NO_NAMES = {"", "function", "functions", "json", "commentary", "assistant", "py
 _FENCED = re.compile(r"```[\w-]*\s*(?P<inside>.*?)\s*```", re.DOTALL)
 _BETWEEN = re.compile(r"(?:[\s,;]|```\w*)*")
 _FUNCTION = re.compile(r"<function=\s*[\"']?(?P<name>[^>\"']+?)[\"']?\s*>\s*(?=\{)", re.IGNORECASE)
-_ACTION = re.compile(r"^[^\w\n]*Action[^\w\n]*:[\s*`\"']*(?P<name>[^\n]*?)[\s*`\"']*\n\s*[^\w\n]*Action[ _]?Input[^\w\n{\[\"]*:"
-                     r"[\s*]*(?:```\w*\s*)?", re.IGNORECASE | re.MULTILINE)
+_ACTION = re.compile(r"^[^\w\n]*Action[^\w\n]*:[\s*`\"']*(?P<name>[^\n]*?)[\s*`\"']*\n"
+                     r"\s*[^\w\n]*Action[ _]?Input[^\w\n{\[\"]*:[\s*]*(?:```\w*\s*)?", re.IGNORECASE | re.MULTILINE)
 _ACTION_JSON = re.compile(r"^[^\w\n]*Action[^\w\n]*:[\s*]*(?:```\w*\s*)?(?=[\[{])", re.IGNORECASE | re.MULTILINE)
 _OBSERVED = re.compile(r"[\s`*]*(?:Observation[\s*]*:?[\s*]*)?", re.IGNORECASE)
 _RESULT = re.compile(r"</tool_call>\s*<tool_response\b")
 _QUOTED = re.compile(r'"arguments"\s*:\s*\'(?P<inside>.*)\'\s*\}\s*$', re.DOTALL)
 
 _WRAPPERS = ("tool_calls", "toolCalls", "function_calls", "function_call", "functionCall", "tool_call", "calls")
-_NAMES = ("name", "function", "tool", "tool_name", "function_name", "api_name", "api", "action", "Action", "recipient_name")
-_ARGUMENTS = ("arguments", "parameters", "args", "input", "tool_input", "action_input", "Action_Input", "kwargs", "params")
-_BESIDE = {*_NAMES, *_ARGUMENTS, "id", "type", "index", "call_id", "tool_call_id", "label", "responses", "thought", "thoughts"}
+_NAMES = ("name", "function", "tool", "tool_name", "function_name", "api_name", "api", "action", "Action",
+          "recipient_name")
+_ARGUMENTS = ("arguments", "parameters", "args", "input", "tool_input", "action_input", "Action_Input", "kwargs",
+              "params")
+_BESIDE = {*_NAMES, *_ARGUMENTS, "id", "type", "index", "call_id", "tool_call_id", "label", "responses", "thought",
+           "thoughts"}
+_TOOL_NAMES = ("name", "api_name", "tool_name", "id")
+_PARAMETERS = ("parameters", "arguments", "input_schema", "inputSchema")
 
 
 def offered(tools: Sequence[Any]) -> dict[str, list[str]]:
-    """Tool name -> names of its parameters in order, of tools as a corpus spells them; what has no name is passed over."""
+    """Tool name -> names of its parameters in order, of tools as a corpus spells them; those with a name."""
     out = {}
     for tool in tools:
         if isinstance(tool, str) and tool.lstrip().startswith("{"):
@@ -67,9 +73,9 @@ def offered(tools: Sequence[Any]) -> dict[str, list[str]]:
             tool = tool["function"]
         if not isinstance(tool, dict):
             continue
-        name = next((tool[key] for key in ("name", "api_name", "tool_name", "id") if isinstance(tool.get(key), str)), "")
+        name = next((tool[key] for key in _TOOL_NAMES if isinstance(tool.get(key), str)), "")
         if name.strip():
-            parameters = tool.get("parameters") or tool.get("arguments") or tool.get("input_schema") or tool.get("inputSchema") or {}
+            parameters = next((tool[key] for key in _PARAMETERS if tool.get(key)), {})
             properties = parameters.get("properties", parameters) if isinstance(parameters, dict) else {}
             out[name] = list(properties) if isinstance(properties, dict) else []
     return out
@@ -251,7 +257,10 @@ def _marked(body: str, mark: re.Match[str], names: Offered) -> Spelled:
     if kind == "<functioncall>":
         call = body[mark.end():].replace("<|endoftext|>", "").removesuffix("</functioncall>").strip()
         return Spelled([read_functioncall(call)], body[:mark.start()].strip())
-    found = _functions(body, names) if kind == "<function=" else _behind_marks(body, mark.start(), names) or _called(body, mark, names)
+    if kind == "<function=":
+        found = _functions(body, names)
+    else:
+        found = _behind_marks(body, mark.start(), names) or _called(body, mark, names)
     if not found:
         raise _in_text(body)
     return found
@@ -306,7 +315,8 @@ def _behind_marks(body: str, start: int, names: Offered) -> Spelled | None:
     left = _MARK.search(body, at)
     if not calls or (left and not re.search("/|end", left.group(), re.IGNORECASE)):
         return None
-    return Spelled(_named(calls, names, body), " ".join(part for part in (*_segments(body[:start]), *_segments(body[at:])) if part not in _NO_NAMES))
+    around = (*_segments(body[:start]), *_segments(body[at:]))
+    return Spelled(_named(calls, names, body), " ".join(part for part in around if part not in _NO_NAMES))
 
 
 def _called(body: str, mark: re.Match[str], names: Offered) -> Spelled | None:
@@ -378,4 +388,5 @@ def _patterns(names: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]
             rf"<[^<>\n]*\bname\s*=\s*[\"']?{one}[\"'\s/>]", rf"\[\s*{one}\s*\(", rf"^\W*{one}[\s:(`]*(?:```\w*\s*)?\{{",
             rf"^\W*{keys}\W*:\W*{one}\W*\n\W*{inputs}\W*:", rf"^\W*Action\W*:\W*{one}\W*$",
             rf"\bto\s*=\s*[\"']?{one}\b")
-    return re.compile("|".join(f"(?:{way})" for way in ways), re.IGNORECASE | re.MULTILINE), re.compile(rf"(?<![\w.]){one}\(")
+    any_way = re.compile("|".join(f"(?:{way})" for way in ways), re.IGNORECASE | re.MULTILINE)
+    return any_way, re.compile(rf"(?<![\w.]){one}\(")

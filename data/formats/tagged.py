@@ -22,7 +22,7 @@ _MOST_VALUES = 32    # JSON values looked at before the end of a thought, to see
 
 
 def after_thinking(text: str) -> str:
-    """The text after the last `</think>`: tags inside reasoning are not calls. One inside a JSON value ends no thought."""
+    """The text after the last `</think>`: tags in reasoning are no calls; one inside a JSON value ends no thought."""
     start = at = 0
     while end := _THOUGHT_END.search(text, at):
         if not _inside_value(text, start, end.start()):
@@ -107,7 +107,8 @@ def tool_list(text: str) -> list[Any] | None:
                 value, _ = decode_json_at(text, at)
             except JsonError as error:
                 if error.code != "not_json":
-                    raise RowError("bad_tools", f"the tool list in the system text: {error.detail}", stage="tools") from None
+                    why = f"the tool list in the system text: {error.detail}"
+                    raise RowError("bad_tools", why, stage="tools") from None
             else:
                 if isinstance(value, list) and all(isinstance(item, dict) for item in value):
                     if value:

@@ -14,11 +14,11 @@ def read(row: Any, context: Context) -> Iterator[Item]:
 
 
 def looks_like(row: Any) -> bool:
-    if not isinstance(row, dict) or not isinstance(row.get("conversations"), list) or not isinstance(row.get("system"), str):
+    messages = row.get("conversations") if isinstance(row, dict) else None
+    if not isinstance(messages, list) or not isinstance(row.get("system"), str):
         return False
-    messages = row["conversations"]
-    plain = conversation.role_names(messages) <= {"user", "assistant", "tool"} and not conversation.is_structured(messages)
-    return plain and "<tools>" not in row["system"]
+    plain = conversation.role_names(messages) <= {"user", "assistant", "tool"}
+    return plain and not conversation.is_structured(messages) and "<tools>" not in row["system"]
 
 
 FORMAT = Format("toolace", "ToolACE dialogues: tools in the system text, pythonic calls", read, looks_like)

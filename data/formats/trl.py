@@ -21,7 +21,8 @@ _REJECTED = ("rejected", "rejected_response")
 def read(row: Any, context: Context) -> Iterator[Item]:
     column, answer = _prompt_column(row), next((key for key in _ANSWERS if _filled(row, key)), None)
     if column is None and answer is None:
-        raise RowError("no_query", f"none of the columns {', '.join(_PROMPTS)}; the row has {sorted(map(str, row))[:8]}", stage="query")
+        why = f"none of the columns {', '.join(_PROMPTS)}; the row has {sorted(map(str, row))[:8]}"
+        raise RowError("no_query", why, stage="query")
     prompt = _messages(row.get(column), "user") if column else []
     if column == "instruction" and isinstance(row.get("input"), str) and row["input"].strip():
         prompt[-1] = {"role": "user", "content": f"{row['instruction']}\n{row['input']}"}
@@ -52,9 +53,9 @@ def _messages(value: Any, role: str) -> list[Any]:
     messages = as_messages(value)
     if messages is None and not isinstance(value, str) and calls_in(value):
         return [{"role": role, "content": "", "tool_calls": value}]
-    if messages is None:
-        messages = [{"role": role, "content": value}] if isinstance(value, (str, dict)) else need_list(value, "the answer", "query")
-    return list(messages)
+    if messages is None and isinstance(value, (str, dict)):
+        return [{"role": role, "content": value}]
+    return list(need_list(value, "the answer", "query") if messages is None else messages)
 
 
 def _earlier(row: Any) -> list[Any]:
@@ -62,7 +63,8 @@ def _earlier(row: Any) -> list[Any]:
     history = dict.get(row, "history")
     if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
         return []
-    return [{"role": role, "content": text} for pair in row["history"] for role, text in zip(("user", "assistant"), pair, strict=True)]
+    return [{"role": role, "content": text} for pair in row["history"]
+            for role, text in zip(("user", "assistant"), pair, strict=True)]
 
 
 def _roles(messages: list[Any]) -> list[str]:
@@ -70,7 +72,7 @@ def _roles(messages: list[Any]) -> list[str]:
 
 
 def _shared(said: list[Any], other: list[Any]) -> int:
-    """How many messages the answer's column has before the answer: those that the prompt, or the rejected answer, has too."""
+    """How many messages stand before the answer in its column: those that the prompt, or the rejected one, has too."""
     plain = [[(role, message.get("value", message.get("content"))) for message in messages if isinstance(message, dict)
               for role in _roles([message])] for messages in (said, other)]
     pairs = list(zip(*plain, strict=False))
@@ -90,7 +92,8 @@ def looks_like(row: Any) -> bool:
         return as_messages(row[answer]) is not None and any(_filled(row, key) for key in _REJECTED)
     if prompt == column_of(row):
         return answer.startswith("chosen")
-    return "tools" in row or "functions" in row or as_messages(row[prompt]) is not None or as_messages(row[answer]) is not None
+    return "tools" in row or "functions" in row or any(as_messages(row[key]) is not None for key in (prompt, answer))
 
 
-FORMAT = Format("trl", "a prompt and its answer in columns: TRL's prompt and completion, preferences, prompt and response", read, looks_like)
+FORMAT = Format("trl", "a prompt and its answer in columns: prompt and completion, preferences, prompt and response",
+                read, looks_like)
