@@ -16,7 +16,7 @@ from data.tasks import IGNORE_INDEX, Row
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """One forward pass over rows: a pack (B = 1, rows end to end, `lengths` says where) or padded rows (`lengths` None).
+    """One forward pass: a pack (B = 1, rows end to end, `lengths` says where) or padded rows (`lengths` None).
 
     Padding lies at the end of a row and is never supervised, so plain causal attention keeps it out of the loss.
     """
@@ -37,7 +37,7 @@ class MicroBatch:
 
 
 def step_rows(num_rows: int, global_batch_size: int, step: int, seed: int) -> list[int]:
-    """Indices of the rows of optimizer step `step` (from 0): the epoch's permutation, cut; an epoch's last may be short.
+    """Indices of the rows of optimizer step `step` (from 0): the epoch's permutation, cut; its last may be short.
 
     Nothing is carried from step to step, so a run resumes at any step without replaying the ones before.
     """
@@ -132,17 +132,17 @@ def _kinds(rows: Sequence[Row], objectives: Sequence[str]) -> Tensor:
 
 
 def packing_efficiency(lengths: Sequence[int], capacity: int, max_rows: int = 0, packed: bool = True) -> float:
-    """Share of the offered tokens that are real: of packs as long as the longest when packed, of padded rows otherwise."""
+    """Fraction of the offered tokens that are real: of packs as long as the longest if packed, else of padded rows."""
     groups = (bins if packed else padded_groups)(lengths, capacity, max_rows or len(lengths))
     longest = max(sum(lengths[i] for i in group) for group in groups)
     offered = len(groups) * longest if packed else sum(len(group) * lengths[group[0]] for group in groups)
     return sum(lengths) / offered
 
 
-def share(micro_batches: Sequence[MicroBatch], dist_rank: int, world_size: int) -> list[tuple[int, MicroBatch]]:
+def deal(micro_batches: Sequence[MicroBatch], dist_rank: int, world_size: int) -> list[tuple[int, MicroBatch]]:
     """(index, micro-batch) of one process: longest first, each to the process with the least work so far.
 
-    The dealing depends on the lengths alone, so every process knows the share of every other.
+    The dealing depends on the lengths alone, so every process knows what the others have.
     """
     work = [0] * world_size
     mine: list[tuple[int, MicroBatch]] = []

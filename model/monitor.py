@@ -19,8 +19,9 @@ class Overflow:
     largest_input: float
 
     def __str__(self) -> str:
+        hint = "; use bfloat16 or float32 where the device has them" if self.dtype == torch.float16 else ""
         return (f"{self.module}: {self.bad_values} of {prod(self.shape)} output values are not finite ({self.dtype}, "
-                f"largest input {self.largest_input:.6g}); use bfloat16 or float32 where the device has them")
+                f"largest input {self.largest_input:.6g}){hint}")
 
 
 class OverflowMonitor:

@@ -7,8 +7,9 @@ from safetensors.torch import load_file
 from train_toys import run_processes, toy_model, toy_rows
 
 from data.tasks import IGNORE_INDEX
-from train import TrainConfig, accumulate_gradients, prepare, synchronise, train_step
+from train import TrainConfig, accumulate_gradients, prepare, train_step
 from training.processes import Processes
+from training.resume import synchronise
 
 CUTS = {
     "1x64": {"micro_batch_tokens": 100_000},
@@ -29,7 +30,8 @@ def trainer_for(dtype: torch.dtype, stage: str = "joint", **settings):
     trainer = prepare(config, Processes(), toy_rows(), None, model, None, lambda line: None)
     with torch.no_grad():           # B is zero in a fresh adapter, and would leave A without a gradient
         generator = torch.Generator().manual_seed(7)
-        trainer.flat.master += 0.05 * torch.randn(trainer.flat.master.shape, generator=generator, dtype=torch.float64).to(dtype)
+        noise = torch.randn(trainer.flat.master.shape, generator=generator, dtype=torch.float64)
+        trainer.flat.master += 0.05 * noise.to(dtype)
     trainer.flat.publish()
     model.train()
     return trainer
@@ -37,7 +39,12 @@ def trainer_for(dtype: torch.dtype, stage: str = "joint", **settings):
 
 def gradients(trainer) -> dict[str, torch.Tensor]:
     accumulate_gradients(trainer, trainer.micro_batches(trainer.rows))
-    return {name: grad.clone() for name, grad in zip(trainer.flat.names, trainer.flat.grad.split(trainer.flat.sizes), strict=True)}
+    return by_name(trainer)
+
+
+def by_name(trainer) -> dict[str, torch.Tensor]:
+    parts = trainer.flat.grad.split(trainer.flat.sizes)
+    return {name: grad.clone() for name, grad in zip(trainer.flat.names, parts, strict=True)}
 
 
 def assert_same(found: dict, expected: dict, tolerance: float) -> None:
@@ -54,7 +61,8 @@ WEIGHINGS = [("token", 1.0), ("objective", 1.0), ("token", 0.02), ("objective", 
 def test_every_cut_of_a_global_batch_gives_the_same_gradient(dtype, balance, weight):
     expected = gradients(trainer_for(dtype, balance=balance, generation_weight=weight, **CUTS["1x64"]))
     for settings in CUTS.values():
-        assert_same(gradients(trainer_for(dtype, balance=balance, generation_weight=weight, **settings)), expected, TOLERANCE[dtype])
+        found = gradients(trainer_for(dtype, balance=balance, generation_weight=weight, **settings))
+        assert_same(found, expected, TOLERANCE[dtype])
 
 
 def plain_loss(model, rows, balance: str, generation_weight: float = 1.0) -> torch.Tensor:
@@ -64,7 +72,8 @@ def plain_loss(model, rows, balance: str, generation_weight: float = 1.0) -> tor
         logits = model(torch.tensor([row.ids]))[0, :-1]
         labels = torch.tensor(row.labels[1:])
         kept = labels != IGNORE_INDEX
-        sums[row.objective] = sums.get(row.objective, 0.0) + F.cross_entropy(logits[kept], labels[kept], reduction="sum")
+        loss = F.cross_entropy(logits[kept], labels[kept], reduction="sum")
+        sums[row.objective] = sums.get(row.objective, 0.0) + loss
         counts[row.objective] = counts.get(row.objective, 0) + int(kept.sum())
     factors = {name: generation_weight if name == "generation" else 1.0 for name in sums}
     if balance == "token":
@@ -80,7 +89,7 @@ def test_the_gradient_is_that_of_the_loss_written_out(balance, weight):
     trainer.flat.zero_grad()
     expected_loss = plain_loss(trainer.model, trainer.rows, balance, weight)
     expected_loss.backward()
-    expected = dict(zip(trainer.flat.names, (g.clone() for g in trainer.flat.grad.split(trainer.flat.sizes)), strict=True))
+    expected = by_name(trainer)
     assert abs(loss - expected_loss.item()) < 1e-12 * abs(loss)
     assert_same(found, expected, 1e-10)
 
@@ -99,7 +108,7 @@ def test_full_training_has_the_gradient_of_the_loss_written_out():
     found = gradients(trainer)
     trainer.flat.zero_grad()
     plain_loss(trainer.model, trainer.rows, "token").backward()
-    expected = dict(zip(trainer.flat.names, (g.clone() for g in trainer.flat.grad.split(trainer.flat.sizes)), strict=True))
+    expected = by_name(trainer)
     assert_same(found, expected, 1e-10)
 
 

@@ -50,9 +50,9 @@ def reference_loss(model, rows) -> torch.Tensor:
 
 def ours(folders, **settings):
     base, adapter = folders
-    config = TrainConfig(out="unused", model=str(base), adapter=str(adapter), rank=4, alpha=8, precision="fp32", global_batch_size=16,
-                         learning_rate=RATE, max_steps=STEPS, micro_batch_tokens=100, warmup_ratio=0.0, final_learning_rate=RATE,
-                         clip=0.0, **settings)
+    config = TrainConfig(out="unused", model=str(base), adapter=str(adapter), rank=4, alpha=8, precision="fp32",
+                         global_batch_size=16, learning_rate=RATE, max_steps=STEPS, micro_batch_tokens=100,
+                         warmup_ratio=0.0, final_learning_rate=RATE, clip=0.0, **settings)
     trainer = prepare(config, Processes(), toy_rows(16), None, None, object(), lambda line: None)
     trainer.model.train()
     return trainer
@@ -102,7 +102,8 @@ def test_an_adapter_from_here_loads_in_peft_with_the_same_logits(folders):
 
 def test_an_adapter_from_peft_loads_here_with_the_same_logits(folders, tmp_path):
     base = folders[0]
-    settings = peft.LoraConfig(r=3, lora_alpha=7, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+    settings = peft.LoraConfig(r=3, lora_alpha=7, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM",
+                               init_lora_weights=False)
     reference = peft.get_peft_model(reference_model(base), settings).eval()
     reference.save_pretrained(tmp_path / "peft")
     model = load_model(base)
@@ -124,7 +125,8 @@ def test_a_merged_checkpoint_loads_in_transformers(shard_gb, folders, tmp_path):
     model = load_model(base)
     load_adapter(model, adapter)
     with torch.no_grad():
-        torch.testing.assert_close(reference_model(tmp_path / "merged").eval()(IDS).logits, model(IDS), rtol=0, atol=1e-4)
+        theirs_merged = reference_model(tmp_path / "merged").eval()(IDS).logits
+        torch.testing.assert_close(theirs_merged, model(IDS), rtol=0, atol=1e-4)
     merge(model)
 
 

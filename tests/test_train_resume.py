@@ -1,4 +1,4 @@
-"""A run that is killed and started again ends with the same bytes; damaged files and other settings are refused by name."""
+"""A run that is killed and started again ends with the same bytes; damaged files and other settings are refused."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from train_toys import ROOT, toy_model, toy_rows
 from train import TrainConfig, run_training
 from training.checkpoints import Checkpoints
 
-# Forks a run of `world_size` processes from a warm interpreter, kills them all with SIGKILL at random moments of the run
-# 20 times, and lets each new one go on; prints what happened.
+# Forks a run of `world_size` processes from a warm interpreter, kills them all with SIGKILL at random moments of the
+# run 20 times, and lets each new one go on; prints what happened.
 KILLER = """
 import json, os, random, signal, socket, sys, time
 from pathlib import Path
@@ -29,15 +29,16 @@ def fork(out):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     children = []
-    for rank in range(world_size):
+    for dist_rank in range(world_size):
         child = os.fork()
         if child == 0:
-            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1",
-                              MASTER_PORT=str(port))
+            os.environ.update(RANK=str(dist_rank), LOCAL_RANK=str(dist_rank), WORLD_SIZE=str(world_size),
+                              MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
             code = 1
             try:
-                run_training(TrainConfig(out=str(out), rank=4, alpha=8, dropout=0.1, global_batch_size=8, micro_batch_tokens=64,
-                                         epochs=2.0, learning_rate=1e-2, checkpoint_steps=1, eval_steps=2),
+                run_training(TrainConfig(out=str(out), rank=4, alpha=8, dropout=0.1, global_batch_size=8,
+                                         micro_batch_tokens=64, epochs=2.0, learning_rate=1e-2, checkpoint_steps=1,
+                                         eval_steps=2),
                              rows=toy_rows(48), model=toy_model(), validation=toy_rows(8, seed=5))
                 code = 0
             finally:
@@ -211,7 +212,8 @@ def test_other_rows_on_the_same_out_are_refused(tmp_path):
 def test_changed_data_is_refused_also_where_the_run_is_complete(tmp_path):
     data, lines = tmp_path / "rows.jsonl", [json.dumps({"text": f"row {n} of the first file"}) for n in range(4)]
     data.write_text("\n".join(lines))
-    config = TrainConfig(stage="pretrain", train_on="all", data=str(data), out=str(tmp_path / "a"), max_steps=1, global_batch_size=4, precision="fp32")
+    config = TrainConfig(stage="pretrain", train_on="all", data=str(data), out=str(tmp_path / "a"), max_steps=1,
+                         global_batch_size=4, precision="fp32")
     run_training(config, progress=False)
     assert run_training(config, progress=False).steps == 1
     data.write_text("\n".join(lines).replace("first", "second"))
@@ -230,8 +232,8 @@ def test_a_changed_adapter_of_a_complete_run_is_noticed(tmp_path):
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_killed_at_20_random_moments_the_run_ends_with_the_same_bytes(world_size, tmp_path):
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    result = subprocess.run([sys.executable, "-c", KILLER, str(tmp_path), str(world_size)], cwd=ROOT, env=env, text=True,
-                            capture_output=True, timeout=1800)
+    result = subprocess.run([sys.executable, "-c", KILLER, str(tmp_path), str(world_size)], cwd=ROOT, env=env,
+                            text=True, capture_output=True, timeout=1800)
     assert result.returncode == 0, result.stderr[-3000:]
     report = json.loads(result.stdout.splitlines()[-1])
     for out in report["outs"]:

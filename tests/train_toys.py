@@ -48,9 +48,10 @@ def run_processes(script: str, *arguments: str, world_size: int, timeout: float 
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     started = []
-    for rank in range(world_size):
-        env = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size),
-               "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    for dist_rank in range(world_size):
+        env = {**os.environ, "RANK": str(dist_rank), "LOCAL_RANK": str(dist_rank), "WORLD_SIZE": str(world_size),
+               "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
+               "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
         started.append(subprocess.Popen([sys.executable, "-c", script, *arguments], env=env, cwd=ROOT, text=True,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE))
     results = []

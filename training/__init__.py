@@ -1,1 +1,1 @@
-"""Around the training step of train.py: settings, the base, rows, the processes, checkpoints, and the plan before work."""
+"""Around the training step of train.py: settings, base, rows, loss, processes, checkpoints, the plan before work."""

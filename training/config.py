@@ -18,7 +18,7 @@ from tooldev import Lora, Sft, home
 STAGES = ("pretrain", "adaption", "invocation", "joint", "evolve")
 PRECISIONS = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}     # torch's names of them
 PATHS = ("model", "adapter", "data", "validation")
-LOGITS = 2**25                  # of one chunk of the loss: 64 MiB in half precision, and on a GPU 128 MiB more for the softmax
+LOGITS = 2**25      # of one chunk of the loss: 64 MiB in half precision, and on a GPU 128 MiB more for the softmax
 # With no --data: settings that suit a model of a few million weights, not the paper's backbones (reason in LOG.md).
 TINY_SETTINGS = {"learning_rate": 1e-3, "global_batch_size": 16, "epochs": 2.0, "max_length": 1024}
 
@@ -30,10 +30,11 @@ def option(default: Any, help: str, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run. Defaults marked (paper) are those of section 4.1; the paper does not state the others, so they are ours."""
+    """One run. Defaults marked (paper) are those of section 4.1; the paper does not state the others: they are ours."""
 
     stage: str = option("joint", "what the rows teach", choices=STAGES)
-    model: str = option(str(home("model", "tiny")), "folder of the base: config.json, tokenizer, safetensors (pretrain: fresh without)")
+    model: str = option(str(home("model", "tiny")), "folder of the base: config.json, tokenizer, safetensors (pretrain "
+                                                    "makes fresh ones where there are none)")
     adapter: str = option("", "adapter to go on from, in PEFT's layout; empty: a fresh one")
     data: str = option("", "JSONL of tools (adaption), examples (invocation, joint, evolve), {messages} or {text} "
                            "(pretrain); empty: the generated tool world")
@@ -48,19 +49,22 @@ class TrainConfig:
     micro_batch_tokens: int = option(4096, "most tokens in one forward pass; lower it if memory runs out")
     micro_batch_size: int = option(0, "most rows in one forward pass; 0: as many as the tokens allow")
     packing: bool = option(True, "rows end to end in one row without padding; off: padded rows of similar length")
-    only_called: bool = option(False, "teach a query to make only those of its candidate tools that the answer calls; off: all (Eq. 3)")
+    only_called: bool = option(False, "teach a query to make only those of its candidate tools that the answer calls; "
+                                      "off: all (Eq. 3)")
     max_length: int = option(2048, "longest row in tokens")
     too_long: str = option("refuse", "a longer row is left out, or cut at its end", choices=("refuse", "truncate"))
-    precision: str = option("auto", "compute type of the base; auto: bf16 where the device multiplies it natively, else "
-                                    "fp16 on a GPU, fp32 on a CPU", choices=("auto", *PRECISIONS))
+    precision: str = option("auto", "compute type of the base; auto: bf16 where the device multiplies it natively, "
+                                    "else fp16 on a GPU, fp32 on a CPU", choices=("auto", *PRECISIONS))
     rank: int = option(Lora.rank, "LoRA rank (paper)")
     alpha: float = option(Lora.alpha, "LoRA alpha: the update is scaled by alpha / rank (paper)")
     dropout: float = option(0.0, "LoRA dropout")
     targets: str = option(Lora.targets, "linear layers that LoRA adapts, with commas (paper: all)")
     balance: str = option("token", "weigh every token alike, or add the objectives' token means (Eq. 6)",
                           choices=("token", "objective"))
-    generation_weight: float = option(1.0, "how much the generation objective counts beside invocation (paper, Eq. 6: 1)")
-    optimizer: str = option("adamw", "muon: for the hidden matrices of a model trained from scratch (pretrain only)", choices=("adamw", "muon"))
+    generation_weight: float = option(1.0, "how much the generation objective counts beside invocation (paper, Eq. 6: "
+                                           "1)")
+    optimizer: str = option("adamw", "muon: for the hidden matrices of a model trained from scratch (pretrain only)",
+                            choices=("adamw", "muon"))
     weight_decay: float = option(0.0, "weight decay, on matrices only")
     beta2: float = option(0.999, "AdamW second decay rate")
     clip: float = option(1.0, "largest norm of the gradient; 0: no clipping")
@@ -68,7 +72,8 @@ class TrainConfig:
     train_on: str = option("last", "pretrain: supervise the last assistant turn, every one, or all tokens",
                            choices=("last", "assistant", "all"))
     gradient_checkpointing: int = option(0, "recompute activations: 0 off, 1 every block, k every k-th block")
-    loss_chunk: int = option(0, "supervised tokens whose logits exist at one time; 0: 1,024, or for a large vocabulary what makes 2^25 logits")
+    loss_chunk: int = option(0, "supervised tokens whose logits exist at one time; 0: 1,024, or for a large vocabulary "
+                                "what makes 2^25 logits")
     eval_steps: int = option(50, "steps between measurements of the validation loss")
     checkpoint_steps: int = option(100, "steps between checkpoints; 0: by minutes only", free=True)
     checkpoint_minutes: float = option(10.0, "minutes between checkpoints; 0: by steps only", free=True)
@@ -90,10 +95,11 @@ class TrainConfig:
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be above 0")
         if self.adapter and self.stage == "pretrain":
-            raise ValueError(f"--adapter {self.adapter}: --stage pretrain trains the weights of --model and reads no adapter; merge it first "
-                             "(tooldev.py export), or leave it out")
+            raise ValueError(f"--adapter {self.adapter}: --stage pretrain trains the weights of --model and reads no "
+                             "adapter; merge it first (tooldev.py export), or leave it out")
         if self.optimizer == "muon" and self.stage != "pretrain":
-            raise ValueError(f"--optimizer muon is for --stage pretrain, not for the adapters of {self.stage}; leave it at adamw")
+            raise ValueError(f"--optimizer muon is for --stage pretrain, not for the adapters of {self.stage}; "
+                             "leave it at adamw")
         every, named = Lora.targets.split(","), [name.strip() for name in self.targets.split(",")]
         if not set(named) <= set(every):
             raise ValueError(f"--targets is {self.targets!r}; expected some of {Lora.targets}")
@@ -109,8 +115,10 @@ class TrainConfig:
     def without_effect(self) -> list[str]:
         """A line for each reason why settings that were given do nothing in this run."""
         full = self.stage == "pretrain"
-        reasons = {f"stage {self.stage} has one objective": (self.stage not in ("joint", "evolve"), ("balance", "generation_weight")),
-                   "pretrain trains the weights themselves, no adapter": (full, ("rank", "alpha", "dropout", "targets")),
+        single = self.stage not in ("joint", "evolve")
+        reasons = {f"stage {self.stage} has one objective": (single, ("balance", "generation_weight")),
+                   "pretrain trains the weights themselves, no adapter":
+                       (full, ("rank", "alpha", "dropout", "targets")),
                    "only pretrain chooses what to supervise": (not full, ("train_on",)),
                    "there is no --validation": (not self.validation, ("eval_steps",))}
         lines = []
@@ -123,10 +131,11 @@ class TrainConfig:
 
     def identity(self) -> dict[str, Any]:
         """The settings that a run may not change on the way."""
-        return {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self) if not spec.metadata.get("free")}
+        lasting = [spec.name for spec in dataclasses.fields(self) if not spec.metadata.get("free")]
+        return {name: getattr(self, name) for name in lasting}
 
     def sha256(self, more: str = "") -> str:
-        """Of `identity`, less the paths (they may differ from machine to machine; what is read is compared by itself), and `more`."""
+        """Of `identity` and `more`, less the paths: machines may differ in them; their contents are compared apart."""
         settings = {name: value for name, value in self.identity().items() if name not in PATHS}
         return hashlib.sha256(f"{json.dumps(settings, sort_keys=True)} {more}".encode()).hexdigest()
 
@@ -160,6 +169,6 @@ def parse_config(argv: Sequence[str] | None = None, description: str | None = No
     given = vars(parser.parse_args(argv))
     if "data" not in given and "model" not in given:
         given = {**TINY_SETTINGS, **given}
-        tell_first("no --model and no --data: the embedded model on the generated tool world, with settings for its size: "
-                   + ", ".join(f"{name} {value}" for name, value in TINY_SETTINGS.items()))
+        tell_first("no --model and no --data: the embedded model on the generated tool world, with settings for its "
+                   "size: " + ", ".join(f"{name} {value}" for name, value in TINY_SETTINGS.items()))
     return TrainConfig(**given)

@@ -1,25 +1,26 @@
 """The optimizer of a run: AdamW; and Muon for the hidden matrices of a model that trains in full (`--optimizer muon`).
 
-Muon is momentum whose update is made orthogonal: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; Liu et al.
-2025, arXiv:2502.16982. Embeddings, norms and biases stay with AdamW. It pre-trained the embedded model (LOG.md); never for adapters.
+Muon is momentum whose update is made orthogonal: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural
+networks"; Liu et al. 2025, arXiv:2502.16982. Embeddings, norms and biases stay with AdamW. It pre-trained the embedded
+model (LOG.md); it is never for adapters.
 """
 
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from training.config import TrainConfig
+from training.flat import FlatWeights
 
 MOMENTUM = 0.95
 RATE = 7.0                      # Muon's rate over AdamW's: 0.02 beside 3e-3
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """(A, B) -> about U V^T of its singular value decomposition, by Newton-Schulz steps with Jordan's quintic coefficients, float32."""
+    """(A, B) -> about U V^T of its singular value decomposition, by Newton-Schulz steps with Jordan's coefficients."""
     x = matrix / (matrix.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
     x = x.t() if tall else x
@@ -30,9 +31,10 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon:
-    """The optimizer of a step: Muon on one vector that holds matrices of `shapes` end to end, the given AdamW on the rest."""
+    """The optimizer of a step: Muon on one vector that holds matrices of `shapes` end to end, `adamw` on the rest."""
 
-    def __init__(self, vector: nn.Parameter, shapes: list[torch.Size], weight_decay: float, adamw: torch.optim.AdamW) -> None:
+    def __init__(self, vector: nn.Parameter, shapes: list[torch.Size], weight_decay: float,
+                 adamw: torch.optim.AdamW) -> None:
         self.vector, self.shapes, self.weight_decay, self.adamw = vector, shapes, weight_decay, adamw
         self.group = {"params": [vector], "lr": 0.0, "kept": ("momentum",)}
         self.param_groups = [self.group, *adamw.param_groups]
@@ -53,8 +55,8 @@ class Muon:
         self.adamw.step()
 
 
-def make_optimizer(flat: Any, config: TrainConfig) -> torch.optim.AdamW | Muon:
-    """Fused AdamW on the vector of `flat` (train.FlatWeights), in two groups: matrices, which decay, and the rest; or Muon for the
+def make_optimizer(flat: FlatWeights, config: TrainConfig) -> torch.optim.AdamW | Muon:
+    """Fused AdamW on the vector of `flat`, in two groups: matrices, which decay, and the rest; or Muon for the
     hidden matrices and AdamW for what is left."""
     def part(start: int, end: int | None) -> nn.Parameter:
         vector = nn.Parameter(flat.master[start:end])
@@ -63,7 +65,8 @@ def make_optimizer(flat: Any, config: TrainConfig) -> torch.optim.AdamW | Muon:
 
     hidden = flat.num_hidden if config.optimizer == "muon" else 0
     decayed, rest = part(hidden, flat.num_decayed), part(flat.num_decayed, None)
-    groups = [{"params": [vector], "weight_decay": decay} for vector, decay in ((decayed, config.weight_decay), (rest, 0.0)) if vector.numel()]
+    groups = [{"params": [vector], "weight_decay": decay}
+              for vector, decay in ((decayed, config.weight_decay), (rest, 0.0)) if vector.numel()]
     adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2), eps=1e-8, fused=True)
     if not hidden:
         return adamw

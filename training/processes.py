@@ -1,4 +1,4 @@
-"""The processes of a run: torchrun's environment, the device, collectives that say which is missing, and the printing."""
+"""The processes of a run: torchrun's environment, the device, collectives that say which is missing, the printing."""
 
 import datetime
 import os
@@ -64,8 +64,8 @@ class Processes:
     def close(self, failed: bool = False) -> None:
         """Leave the group, if it was made here, so that the interpreter ends without a complaint.
 
-        Not after a failure on a GPU: NCCL's own end waits for collectives that the others are in, and the error would never be told
-        (pytorch/torchtitan#1342).
+        Not after a failure on a GPU: NCCL's own end waits for collectives that the others are in, and the error would
+        never be told (pytorch/torchtitan#1342).
         """
         self._closed = True
         if self.world_size > 1 and self._ours and dist.is_initialized() and not (failed and self.device.type == "cuda"):
@@ -80,7 +80,8 @@ class Processes:
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
         except RuntimeError as error:
-            raise LostProcess(f"process {self.dist_rank} lost the others at {where}: {self.missing()} ({error})") from error
+            lost = f"process {self.dist_rank} lost the others at {where}: {self.missing()} ({error})"
+            raise LostProcess(lost) from error
         finally:
             self._waiting_since = None
 
@@ -122,7 +123,7 @@ def check_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> None
     major, minor = capability
     for name in built_for:
         kind, _, digits = name.partition("_")
-        if kind not in ("sm", "compute"):                                   # ROCm's names: nothing here to compare them with
+        if kind not in ("sm", "compute"):                                   # ROCm's names: nothing to compare with
             return
         digits = digits.rstrip("af")
         built = (int(digits[:-1]), int(digits[-1]))
@@ -130,11 +131,13 @@ def check_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> None
             return
         if kind == "compute" and built <= capability:                       # PTX is compiled for any later device
             return
-    hint = "; for a V100 or T4 install PyTorch's CUDA 12.6 build (cu126)" if major <= 7 else "; install a build of torch that lists it"
-    raise ValueError(f"this torch has no kernels for sm_{major}{minor}: it was built for {', '.join(built_for) or 'none'}{hint}")
+    old = "for a V100 or T4 install PyTorch's CUDA 12.6 build (cu126)"
+    hint = old if major <= 7 else "install a build of torch that lists it"
+    raise ValueError(f"this torch has no kernels for sm_{major}{minor}: it was built for "
+                     f"{', '.join(built_for) or 'none'}; {hint}")
 
 
-# --- what they print ---------------------------------------------------------------------------------------------------
+# --- what they print --------------------------------------------------------------------------------------------------
 
 
 def tell(line: str) -> None:
@@ -149,7 +152,10 @@ def tell_first(line: str) -> None:
 
 
 def tell_error(line: str, patience: float = 5.0) -> None:
-    """An error of this process. Where all fail alike the first says it and torchrun ends the others; one that fails alone is heard, too."""
+    """An error of this process. Where all fail alike the first says it and torchrun ends the others.
+
+    One that fails alone is heard, too: after a while.
+    """
     number = os.environ.get("RANK", "0")
     if number != "0":
         time.sleep(patience)

@@ -1,7 +1,7 @@
 """What the same command typed again finds: other settings, a finished run, or a state to go on from.
 
-That state is what a run carries from step to step: out of the trainer, back into it, and to every process. `trainer` is
-train.Trainer. How files survive a kill: checkpoints.py.
+That state is what a run carries from step to step: out of the trainer, back into it, and to every process. How files
+survive a kill: checkpoints.py.
 """
 
 import dataclasses
@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.files import refuse_foreign
-from training.checkpoints import fault, sha256
+from data.files import fault, refuse_changes, refuse_foreign, sha256_file
 from training.config import PATHS, TrainConfig, TrainResult
+from training.trainer import Trainer
 
 
-def snapshot(trainer: Any) -> tuple[dict[str, Tensor], dict]:
-    """All that a run carries from step to step. Order of rows and dropout follow from seed and step: no random state."""
+def snapshot(trainer: Trainer) -> tuple[dict[str, Tensor], dict]:
+    """All that a run carries from step to step. Rows' order and dropout follow from seed and step: no random state."""
     tensors = {"weights": trainer.flat.master}
     for i, group in enumerate(trainer.optimizer.param_groups):
         state = trainer.optimizer.state[group["params"][0]]
@@ -31,15 +31,17 @@ def snapshot(trainer: Any) -> tuple[dict[str, Tensor], dict]:
                      "world_size": trainer.processes.world_size}
 
 
-def restore(trainer: Any, saved: tuple[dict[str, Tensor], dict] | None) -> None:
+def restore(trainer: Trainer, saved: tuple[dict[str, Tensor], dict] | None) -> None:
     """Put a snapshot back (on the first process; `synchronise` brings it to the others)."""
     if saved is None:
         return
     tensors, state = saved
     if state["names"] != trainer.flat.names or tensors["weights"].shape != trainer.flat.master.shape:
-        raise ValueError(f"{trainer.config.out}: the checkpoint holds other weights than this run trains; use a new --out")
+        raise ValueError(f"{trainer.config.out}: the checkpoint holds other weights than this run trains; "
+                         "use a new --out")
     if state.get("rows_sha256", trainer.rows_sha256) != trainer.rows_sha256:
-        raise ValueError(f"{trainer.config.out}: --data gives other rows than those the run was begun with; use a new --out")
+        raise ValueError(f"{trainer.config.out}: --data gives other rows than those the run was begun with; "
+                         "use a new --out")
     trainer.flat.master.copy_(tensors["weights"])
     for i, group in enumerate(trainer.optimizer.param_groups):
         vector = group["params"][0]
@@ -55,7 +57,7 @@ def restore(trainer: Any, saved: tuple[dict[str, Tensor], dict] | None) -> None:
                 + (" with another number of processes: equal within rounding, not byte for byte" if other else ""))
 
 
-def synchronise(trainer: Any) -> None:
+def synchronise(trainer: Trainer) -> None:
     """Bring every process to the first one's state: weights, optimizer, counters."""
     processes, flat, scale = trainer.processes, trainer.flat, trainer.loss_scale
     counters = torch.tensor([trainer.step, trainer.skipped, trainer.skips_in_a_row, trainer.tokens, scale.scale,
@@ -76,29 +78,34 @@ def synchronise(trainer: Any) -> None:
 
 def data_sha256(config: TrainConfig) -> str | None:
     """Of the file --data; None where there is none (the generated tool world)."""
-    return sha256(Path(config.data)) if config.data and Path(config.data).is_file() else None
+    return sha256_file(Path(config.data)) if config.data and Path(config.data).is_file() else None
 
 
 def refuse_other_settings(config: TrainConfig, data: str | None = None) -> None:
-    """ValueError by name if `config.out` was begun with other settings (those marked free may differ) or another file of rows, of sha256 `data`."""
+    """ValueError by name if `config.out` was begun with other settings, or other rows: their file's sha256 is `data`.
+
+    Settings marked free may differ.
+    """
     file = Path(config.out) / "config.json"
     if not file.exists():
         refuse_foreign(config.out, "config.json", "round.json")
         return
     old = json.loads(file.read_text(encoding="utf-8"))
-    begun = {field.name: old.get(field.name, field.default) for field in dataclasses.fields(config)}      # older than a setting: its default
-    if begun["loss_chunk"] == 1024 and not config.loss_chunk:      # the default, before it went by vocabulary: the same sum in other pieces
+    # A run older than a setting was begun with its default.
+    begun = {field.name: old.get(field.name, field.default) for field in dataclasses.fields(config)}
+    if begun["loss_chunk"] == 1024 and not config.loss_chunk:      # the former default: the same sum in other pieces
         begun["loss_chunk"] = 0
-    changed = [f"--{name.replace('_', '-')} was {begun[name]!r}, now {value!r}" for name, value in config.identity().items()
-               if begun[name] != value and not (name in PATHS and _moved_along(begun, config, name))]
     if data and old.get("data_sha256", data) not in (data, None):
-        raise ValueError(f"{config.out} was begun with another content of --data {config.data}; use a new --out to train on what it holds now")
-    if changed:
-        raise ValueError(f"{config.out} was begun with other settings: {'; '.join(changed)}; use a new --out or those settings")
+        raise ValueError(f"{config.out} was begun with another content of --data {config.data}; use a new --out to "
+                         "train on what it holds now")
+    now = config.identity()
+    moved = {name for name in PATHS if _moved_along(begun, config, name)}
+    refuse_changes(config.out, {name: now[name] if name in moved else begun[name] for name in now}, now,
+                   spell=lambda name: f"--{name.replace('_', '-')}", advice="use a new --out or those settings")
 
 
 def _moved_along(begun: dict[str, Any], config: TrainConfig, name: str) -> bool:
-    """Whether a path is the one that the run was begun with, seen from --out: of a run's folder that was moved or copied."""
+    """Whether a path, seen from --out, is the one that the run was begun with: its folder was moved or copied."""
     before, now = begun[name], getattr(config, name)
     return bool(before and now) and os.path.relpath(before, begun["out"]) == os.path.relpath(now, config.out)
 
@@ -110,6 +117,7 @@ def finished(config: TrainConfig) -> TrainResult | None:
         return None
     reason = fault(out)
     if reason:
-        raise ValueError(f"{out} says it is complete, but {reason}; remove {out / 'DONE.json'} to train on, or use a new --out")
+        raise ValueError(f"{out} says it is complete, but {reason}; remove {out / 'DONE.json'} to train on, or use a "
+                         "new --out")
     marker = json.loads((out / "DONE.json").read_text(encoding="utf-8"))
     return TrainResult(out, *(marker[name] for name in ("steps", "final_loss", "skipped", "tokens")))

@@ -5,21 +5,21 @@ import itertools
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from data.schema import load_examples, load_tools, read_jsonl
-from data.tasks import IGNORE_INDEX, Row, rows_for_stage
+from data.tasks import IGNORE_INDEX, EncodeChat, Row, rows_for_stage
+from model import Tokenizer
 
 Say = Callable[[str], None]
 
 
-def load_rows(stage: str, path: str, tokenizer: Any, *, max_length: int, train_on: str = "last", too_long: str = "refuse",
-              seed: int = 0, say: Say = print, only_called: bool = False) -> list[Row]:
+def load_rows(stage: str, path: str, tokenizer: Tokenizer, *, max_length: int, train_on: str = "last",
+              too_long: str = "refuse", seed: int = 0, say: Say = print, only_called: bool = False) -> list[Row]:
     """Rows of `stage` from the JSONL file `path`; without a path, the generated tool world's.
 
     Args:
-        max_length: longest row in tokens. `too_long` "refuse" leaves a longer one out; "truncate" cuts its end off where
-            supervised tokens remain. Both are counted and said.
+        max_length: longest row in tokens. `too_long` "refuse" leaves a longer one out; "truncate" cuts its end off
+            where supervised tokens remain. Both are counted and said.
         only_called: see `data.tasks.generation_row`.
         train_on: pretrain only: supervise the "last" assistant turn, every one ("assistant"), or "all" tokens.
 
@@ -33,12 +33,14 @@ def load_rows(stage: str, path: str, tokenizer: Any, *, max_length: int, train_o
             raise ValueError('--stage pretrain needs --data: JSONL of {"messages": [...]} or {"text": ...}')
         rows, reasons = pretrain_rows(path, tokenizer, encode_chat, train_on)
     else:
-        rows, refused = rows_for_stage(stage, _stage_data(stage, path, seed, say), tokenizer, encode_chat, encode_to, only_called)
+        found = _stage_data(stage, path, seed, say)
+        rows, refused = rows_for_stage(stage, found, tokenizer, encode_chat, encode_to, only_called)
         reasons = Counter(item.reason for item in refused)
     rows, length_reasons = fit(rows, max_length, too_long)
     reasons += length_reasons
     if reasons:
-        say(f"{len(rows):,} rows; left out or cut: " + ", ".join(f"{name} {n:,}" for name, n in sorted(reasons.items())))
+        counted = ", ".join(f"{name} {n:,}" for name, n in sorted(reasons.items()))
+        say(f"{len(rows):,} rows; left out or cut: {counted}")
     if not rows:
         raise ValueError(f"{path or 'the tool world'}: no row left to train on ({dict(reasons)}); "
                          "raise --max-length or check the file with tooldev.py check")
@@ -71,7 +73,8 @@ def fit(rows: Iterable[Row], max_length: int, too_long: str) -> tuple[list[Row],
     return kept, reasons
 
 
-def pretrain_rows(path: str, tokenizer: Any, encode_chat: Callable, train_on: str) -> tuple[list[Row], Counter]:
+def pretrain_rows(path: str, tokenizer: Tokenizer, encode_chat: EncodeChat,
+                  train_on: str) -> tuple[list[Row], Counter]:
     """Rows from chat records {"messages"} and plain documents {"text"} (every token supervised, an end token added)."""
     rows, reasons = [], Counter()
     for number, record in read_jsonl(path):
@@ -86,13 +89,15 @@ def pretrain_rows(path: str, tokenizer: Any, encode_chat: Callable, train_on: st
         else:
             raise ValueError(f'{path}, line {number}: expected "messages" or "text", found {sorted(record)}')
         if any(label != IGNORE_INDEX for label in labels[1:]):
-            rows.append(Row(str(record.get("id", number)), "text", array("i", ids), array("i", labels)))  # 8 bytes a token
+            name = str(record.get("id", number))
+            rows.append(Row(name, "text", array("i", ids), array("i", labels)))         # 8 bytes a token
         else:
             reasons["nothing_supervised"] += 1
     return rows, reasons
 
 
-def chat_labels(messages: list[dict], tokenizer: Any, encode_chat: Callable, train_on: str) -> tuple[list[int], list[int]]:
+def chat_labels(messages: list[dict], tokenizer: Tokenizer, encode_chat: EncodeChat,
+                train_on: str) -> tuple[list[int], list[int]]:
     """Ids of a conversation, and labels for its last assistant turn, every assistant turn, or every token."""
     messages = [{**m, "content": m["content"] if isinstance(m["content"], str) else [tuple(p) for p in m["content"]]}
                 for m in messages]
