@@ -143,9 +143,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args = make_parser(command).parse_args(argv)
         return importlib.import_module(COMMANDS[args.command][0]).main(args) or 0
-    except KeyboardInterrupt:
-        print(f"\n{interrupted(command)}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:                       # a training that was interrupted says itself what it kept
+        print(f"\n{stop if str(stop) else interrupted(command)}", file=sys.stderr)
+        return getattr(stop, "code", 130)
     except BrokenPipeError:
         return 1
     except (ValueError, OSError) as error:

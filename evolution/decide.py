@@ -1,42 +1,57 @@
-"""What becomes of a query: screened, its tools read and checked, its answers voted on, accepted or rejected with a reason.
+"""What becomes of a query: screened, its tools read and checked, its answers voted on; accepted, or rejected and why.
 
 Pure functions over records. Each one gives the same verdict whenever it is asked, so nothing of this is kept between
 restarts: evolve.py keeps what the model wrote, and decides again.
 """
 
 import dataclasses
-import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from data.contamination import Guard
 from data.parse import Reason, parse_calls, parse_tools
 from data.rules import check_calls, check_tools
 from data.schema import Example, Query, Tool, ToolCall
-from evolution.config import RoundConfig
+from evolution.config import RoundConfig, Voting, stage_seed
 from evolution.grounding import ungrounded
 from evolution.ledger import folded
 from sampler.consistency import Vote, majority_vote
 
 MAX_QUERY_CHARS = 32_768
+Item = TypeVar("Item", Example, Query)
 
 
-def stage_seed(*parts: Any) -> int:
-    """A seed from names and numbers, the same everywhere."""
-    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8]) >> 1
+class Candidates(NamedTuple):
+    """The tools offered with a query, and the names of those that were made for others."""
+
+    tools: list[Tool]
+    distractors: list[str]
 
 
-def by_hash(items: Sequence[Any], *salt: Any) -> list[Any]:
-    """Items in a shuffled order that depends on their ids (of equal ones, on the queries), not on the order they come in."""
+@dataclass(frozen=True)
+class Outcome:
+    """Where one query ended: an example or a line of rejected.jsonl, and its record for calls.jsonl."""
+
+    example: Example | None
+    rejected: dict[str, Any] | None
+    record: dict[str, Any]
+
+
+# Of one record of tools, such as tools.jsonl has: `read_tools` on its text.
+ToolsCheck = Callable[[dict[str, Any]], tuple[Tool, ...] | Reason]
+
+
+def by_hash(items: Sequence[Item], *salt: str | int) -> list[Item]:
+    """Items in a shuffled order that depends on their ids (of equal ones, on the queries), not on the order given."""
     return sorted(items, key=lambda item: (stage_seed(*salt, item.id), item.id, item.query))
 
 
 # ---------------------------------------------------------------------------------------------------------- the queries
 
 def choose_queries(queries: Sequence[Query], config: RoundConfig) -> list[Query]:
-    """The queries of this round: all, or its share of `queries_per_round`, none of which another round gets."""
+    """The queries of this round: all, or its part of `queries_per_round`, none of which another round gets."""
     if not config.queries_per_round:
         return list(queries)
     first = (config.round - 1) * config.queries_per_round
@@ -79,7 +94,7 @@ def rejection(query_id: str, stage: str, reason: Reason, text: str) -> dict[str,
     return {"id": query_id, "stage": stage, "reason": reason.code, "detail": reason.detail, "text": text}
 
 
-# ----------------------------------------------------------------------------------------------- judging what was written
+# --------------------------------------------------------------------------------------------- judging what was written
 
 def read_tools(text: str, finish_reason: str, guard: Guard, rules: bool = True) -> tuple[Tool, ...] | Reason:
     """The tools of one answer if they parse, pass the rule checker and are not the benchmark's; else the reason."""
@@ -112,17 +127,38 @@ def _unfinished(finish_reason: str) -> Reason:
     return Reason("cut_off", "the answer did not end within the allowed tokens")
 
 
-def candidates_for(query: Query, made: dict[str, tuple[Tool, ...]], config: RoundConfig) -> tuple[list[Tool], list[str]]:
-    """The tools offered with a query: those made for it, and distractors made for others -> (tools, distractors' names).
+def judge_tools(queries: Sequence[Query], records: dict[tuple[str, int], dict[str, Any]],
+                check: ToolsCheck) -> tuple[dict[str, tuple[Tool, ...]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rule checker over all tries -> (tools by query id, rejected lines, lines of tools.jsonl)."""
+    made: dict[str, tuple[Tool, ...]] = {}
+    rejected, lines = [], []
+    tries: dict[str, list[dict[str, Any]]] = {}
+    for (name, _), record in sorted(records.items(), key=lambda item: item[0][1]):
+        tries.setdefault(name, []).append(record)
+    for query in queries:
+        for record in tries[query.id]:
+            verdict = check(record)
+            bad = isinstance(verdict, Reason)
+            lines.append({"id": query.id, "query": query.query, **record, "reason": verdict.code if bad else None,
+                          "detail": verdict.detail if bad else ""})
+            if not bad:
+                made[query.id] = verdict
+        if query.id not in made:
+            rejected.append(rejection(query.id, "tools", verdict, tries[query.id][-1]["text"]))
+    return made, rejected, lines
+
+
+def candidates_for(query: Query, made: dict[str, tuple[Tool, ...]], config: RoundConfig) -> Candidates:
+    """The tools offered with a query: those made for it, and distractors made for others.
 
     `made` is in the order of the ids, so that the draw does not depend on the order of the queries.
     """
     own = list(made[query.id])
     rng = random.Random(stage_seed(config.seed, config.round, "candidates", query.id))
-    if config.control == "random_tool":
+    if config.without("choice"):
         own = [rng.choice(own)]
     if not config.distractors:
-        return own, []
+        return Candidates(own, [])
     taken = {tool.name for tool in own}
     pool: dict[str, Tool] = {}
     for other in rng.sample(list(made), min(len(made), 4 * config.distractors + 1)):
@@ -132,24 +168,15 @@ def candidates_for(query: Query, made: dict[str, tuple[Tool, ...]], config: Roun
     chosen = rng.sample(sorted(pool), min(config.distractors, len(pool)))
     mixed = own + [pool[name] for name in chosen]
     rng.shuffle(mixed)
-    return mixed, sorted(chosen)
+    return Candidates(mixed, sorted(chosen))
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Where one query ended: an example or a line of rejected.jsonl, and its record for calls.jsonl."""
-
-    example: Example | None
-    rejected: dict[str, Any] | None
-    record: dict[str, Any]
-
-
-def settle(query: Query, candidates: Sequence[Tool], record: dict[str, Any], config: RoundConfig) -> Outcome:
+def settle(query: Query, candidates: Sequence[Tool], record: dict[str, Any], voting: Voting) -> Outcome:
     """Vote over the samples of one query, check the winner, and accept or reject (Eq. 5 and the rule checker)."""
     samples = record["samples"]
     answers = [read_answer(sample["text"], sample["finish_reason"]) for sample in samples]
     vote = majority_vote([None if isinstance(answer, Reason) else answer for answer in answers], candidates,
-                         [sample["logprob"] for sample in samples], config.min_votes,
+                         [sample["logprob"] for sample in samples], voting.min_votes,
                          decided_early=record["decided_early"])
     samples = [{**sample, "reason": answer.code if isinstance(answer, Reason) else None}
                for sample, answer in zip(samples, answers, strict=True)]
@@ -157,27 +184,28 @@ def settle(query: Query, candidates: Sequence[Tool], record: dict[str, Any], con
     record = {"id": query.id, "query": query.query, "candidates": [tool.to_dict() for tool in candidates],
               "samples": samples, **facts}
     text = samples[vote.index or 0]["text"]
-    reason, stage = _vote_reason(vote, answers, config), "vote"
-    if reason is None and config.control != "no_rules":
+    reason, stage = _vote_reason(vote, answers, voting), "vote"
+    if reason is None and voting.rules:
         stage = "calls"
         reason = next((Reason(*found) for found in check_calls(vote.answer, candidates)), None)
-        if reason is None and config.grounded:
+        if reason is None and voting.grounded:
             reason = ungrounded(query.query, vote.answer, candidates)
     if reason:
         return Outcome(None, rejection(query.id, stage, reason, text), record)
     provenance = {key: facts[key] for key in ("votes", "num_samples", "agreement", "margin", "decided_early")}
     if vote.decided_early:
         del provenance["margin"]                            # of a vote that was not held to its end
-    return Outcome(Example(query.id, query.query, tuple(candidates), tuple(vote.answer), provenance=provenance), None, record)
+    example = Example(query.id, query.query, tuple(candidates), tuple(vote.answer), provenance=provenance)
+    return Outcome(example, None, record)
 
 
-def _vote_reason(vote: Vote, answers: Sequence[Any], config: RoundConfig) -> Reason | None:
+def _vote_reason(vote: Vote, answers: Sequence[list[ToolCall] | Reason], voting: Voting) -> Reason | None:
     if vote.index is None:
         codes = [answer.code for answer in answers]
         counted = ", ".join(f"{code} {codes.count(code)}" for code in sorted(set(codes)))
         return Reason("no_answer_parsed", counted)
     if not vote.enough:
-        return Reason("too_few_votes", f"{vote.votes} of {vote.num_samples}; at least {config.min_votes}")
-    if not vote.answer and config.no_call == "drop":
+        return Reason("too_few_votes", f"{vote.votes} of {vote.num_samples}; at least {voting.min_votes}")
+    if not vote.answer and not voting.keep_no_call:
         return Reason("no_call", f"{vote.votes} of {vote.num_samples} samples call nothing")
     return None

@@ -11,8 +11,9 @@ from typing import Any
 from data.schema import read_json
 from evolution.config import RoundConfig, flag
 
-TRAIN_FLAGS = ("balance", "generation_weight", "learning_rate", "epochs", "max_steps", "global_batch_size", "micro_batch_tokens", "max_length",
-               "precision", "threads")      # of train.TrainConfig, by their own names; the others through --train NAME=VALUE
+# Of training.config.TrainConfig, by their own names; the others through --train NAME=VALUE.
+TRAIN_FLAGS = ("balance", "generation_weight", "learning_rate", "epochs", "max_steps", "global_batch_size",
+               "micro_batch_tokens", "max_length", "precision", "threads")
 
 TAKEN = ("stage", "model", "adapter", "data", "validation", "out", "plan_only")       # the round's own to set
 
@@ -21,7 +22,7 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
     """Flags from the fields of RoundConfig; what is not given comes from the run."""
     parser = argparse.ArgumentParser(description=description)
     for spec in dataclasses.fields(RoundConfig):
-        text = spec.metadata["help"].replace("%", "%%")
+        text = help_of(spec)
         if spec.name == "train":
             parser.add_argument("--train", action="append", metavar="NAME=VALUE", help=text + " (repeatable)")
         elif spec.name == "guard":
@@ -37,6 +38,14 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
+def help_of(spec: dataclasses.Field) -> str:
+    """The help text of a setting, with its default where that says something."""
+    text = spec.metadata["help"]
+    if spec.default not in ("", (), dataclasses.MISSING) and spec.name != "round":
+        text += f" (default: the run's, else {spec.default})"
+    return text.replace("%", "%%")
+
+
 def round_config(args: argparse.Namespace) -> RoundConfig:
     """Flags over what run.json says under "evolve", over the defaults."""
     from training.config import TrainConfig
@@ -49,12 +58,13 @@ def round_config(args: argparse.Namespace) -> RoundConfig:
     record = read_json(run / "run.json")
     settings = {key: record[key] for key in ("model", "queries") if isinstance(record.get(key), str)}
     settings |= record.get("evolve", {})
-    given = {key: value for key, value in vars(args).items() if value is not None and key not in ("train", "plan", *TRAIN_FLAGS)}
-    texts = [f"{name}={getattr(args, name)}" for name in TRAIN_FLAGS if getattr(args, name) is not None] + (args.train or [])
-    typed = named_values(texts, TrainConfig, TAKEN, "--train")
+    typed_flags = {name: value for name, value in vars(args).items() if value is not None}
+    given = {name: value for name, value in typed_flags.items() if name not in ("train", "plan", *TRAIN_FLAGS)}
+    texts = [f"{name}={typed_flags[name]}" for name in TRAIN_FLAGS if name in typed_flags]
+    typed = named_values([*texts, *(args.train or [])], TrainConfig, TAKEN, "--train")
     train = {**settings.get("train", {}), **typed}
     if args.queries is not None and args.queries_per_round is None and settings.get("queries_per_round"):
-        given["queries_per_round"] = 0                  # a share of a round belongs to the run's own file
+        given["queries_per_round"] = 0                  # a round's part belongs to the run's own file
         print(f"queries: all of {args.queries} (fewer: --queries-per-round)", file=sys.stderr, flush=True)
     if args.seed is not None and "seed" not in typed:
         train["seed"] = args.seed                       # training, too, is drawn anew
@@ -65,8 +75,8 @@ def newest_run(root: Path = Path("runs")) -> Path:
     """The folder under `root` whose run.json is the newest."""
     found = sorted(root.glob("*/run.json"), key=lambda path: (path.stat().st_mtime, path.parent.name))
     if not found:
-        raise FileNotFoundError(f"{root.resolve()}: no run with a run.json; begin one with `python tooldev.py demo`, or "
-                                "name one with --run")
+        raise FileNotFoundError(f"{root.resolve()}: no run with a run.json; begin one with `python tooldev.py demo`, "
+                                "or name one with --run")
     return found[-1].parent
 
 

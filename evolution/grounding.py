@@ -1,8 +1,8 @@
-"""Does an answer say what the query says? A check of the winner against the query itself, beyond the types of the rule checker.
+"""Does an answer say what the query says? A check of the winner against the query itself, beyond the rule checker.
 
-A small model makes tools with two arguments for one thing, fills both with the same value, and all its samples agree. No vote sees that;
-the query does. Ours, not the paper's: `--grounded` of a round. It suits queries that spell values as calls do ("tomorrow" for a date
-would be thrown out), and cannot judge switches and choices.
+A small model makes tools with two arguments for one thing, fills both with the same value, and all its samples agree.
+No vote sees that; the query does. Ours, not the paper's: `--grounded` of a round. It suits queries that spell values as
+calls do ("tomorrow" for a date would be thrown out), and cannot judge switches and choices.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from typing import Any
 from data.parse import Reason
 from data.schema import Tool, ToolCall
 
-NUMBER = re.compile(r"(?<![\w.:-])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w:-]|\.\d)")       # neither a date nor a part of a code
+NUMBER = re.compile(r"(?<![\w.:-])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w:-]|\.\d)")           # no date, no part of a code
 MEASURED = re.compile(r"(?<![\w.:-])-?\d+(?:,\d{3})*(?:\.\d+)?(?=-?[^\W\d_]+(?!\w))")       # 5kg, 12-inch, 3pm
 QUOTED = re.compile(r'"([^"]+)"')
 MAX_VALUES = 512                # in the calls, or said by the query: every one is looked for in the other's text
 
 
 def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> Reason | None:
-    """The first way in which the calls' values differ from what the query says; None where they agree, or nothing is called.
+    """The first way in which the calls' values differ from what the query says; None where they agree, or none is made.
 
     - value_not_in_query: a text or number that neither the query nor an enum of the called tool holds.
     - value_twice: one call uses a value more often than the query says it.
     - value_left_out: a number or quoted text of the query that no call uses.
     - too_many_values: more than MAX_VALUES to look for.
 
-    Texts are looked for anywhere in the query, whatever the case of their letters; numbers by value. Truth values and null are not looked for.
+    Texts are looked for anywhere in the query, whatever the case of their letters; numbers by value. Truth values and
+    null are not looked for.
     """
     text, written, quoted = plain(query), numbers_in(query), QUOTED.findall(query)
     most = max(len(written) + len(quoted), sum(1 for call in calls for _ in leaves(call.arguments)))
@@ -37,15 +38,19 @@ def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> 
         return Reason("too_many_values", f"{most} values; at most {MAX_VALUES} are held against a query")
     numbers = Counter(map(as_number, written))
     also = Counter(map(as_number, [*MEASURED.findall(text), *filter(NUMBER.fullmatch, quoted)]))
-    choices = {tool.name: {comparable(value) for value in enums(tool.parameters) if isinstance(value, (str, int, float))} for tool in tools}
+    choices = {tool.name: {comparable(value) for value in enums(tool.parameters)
+                           if isinstance(value, (str, int, float))} for tool in tools}
     used: set[str | float] = set()
     for call in calls:
         counts = Counter(map(comparable, leaves(call.arguments)))
         used |= set(counts)
         for value, times in counts.items():
-            said = (numbers[value] or also[value] or text.count(str(value))) if isinstance(value, float) else text.count(value)
+            said = text.count(str(value))
+            if isinstance(value, float):
+                said = numbers[value] or also[value] or said
             if said < times and not (said == 0 and value in choices.get(call.name, ())):
-                return Reason("value_twice" if said else "value_not_in_query", f"{call.name}: {str(value)[:80]!r} stands {said} times in the query")
+                return Reason("value_twice" if said else "value_not_in_query",
+                              f"{call.name}: {str(value)[:80]!r} stands {said} times in the query")
     texts = " ".join(value for value in used if isinstance(value, str))
     for value in (*dict.fromkeys(written), *map(plain, quoted)) if calls else ():
         if value not in texts and not (NUMBER.fullmatch(value) and as_number(value) in used):

@@ -1,54 +1,77 @@
 """What a round is measured by: the funnel, the votes, instruments that see a collapse coming, and the rule that stops.
 
-`make_ledger` puts them together for an evolve.Round, and reads what that wrote; `summary` says the main ones. The others
-are pure functions over records; no torch, no files.
+`count_data` puts together what is counted in the round's data, `Evolved`; `summary` says the main numbers. All are pure
+functions over records; no torch.
 """
 
+import dataclasses
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from data.contamination import ngrams, tool_signature, words
-from data.schema import Example, read_jsonl
-from data.tasks import Row, made_tools
-from evolution.state import earlier_examples
+from data.files import write_jsonl
+from data.schema import Example
+from data.tasks import made_tools
+from evolution.config import leaves_out
 
+Judge = Callable[[Example], dict[str, int] | None]
 STAGES = ("query", "tools", "vote", "calls")        # in this order a query passes them
 DIVERSITY_FLOOR = 0.5                               # of the first round's distinct tool names per tool
 
 
-def make_ledger(work: Any, data: dict[str, list], before: dict[str, Any], training: dict[str, Any],
-                sources: dict[str, int], rows: Sequence[Row], judge: Callable | None) -> dict[str, Any]:
-    """Everything counted in this round. Apart from `seconds`, the same for every restart and order of the queries."""
-    config, accepted, rejected = work.config, data["accepted"], data["rejected"]
-    codes = [sample["reason"] for line in data["calls"] for sample in line["samples"] if sample["reason"]]
+@dataclass(frozen=True)
+class Evolved:
+    """What became of a round's queries: the lines of its files."""
+
+    tools: list[dict[str, Any]] = field(default_factory=list)           # every try, with the rule checker's verdict
+    calls: list[dict[str, Any]] = field(default_factory=list)           # every sample, with the vote
+    accepted: list[Example] = field(default_factory=list)
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    overlaps: list[dict[str, str]] = field(default_factory=list)        # what repeats the benchmark
+
+    def write(self, folder: Path) -> None:
+        """tools.jsonl, calls.jsonl, accepted.jsonl, rejected.jsonl and overlaps.jsonl."""
+        for spec in dataclasses.fields(self):
+            write_jsonl(folder / f"{spec.name}.jsonl", getattr(self, spec.name))
+
+
+def count_data(data: Evolved, asked: int, samples: int, earlier: Sequence[Example],
+               judge: Judge | None) -> dict[str, Any]:
+    """Everything counted in what the model wrote: the same for every restart and order of the queries.
+
+    Args:
+        asked: queries of the round; each ended accepted or rejected.
+        samples: samples of the calls that a query was to get.
+        earlier: what the rounds before accepted.
+        judge: see evolve.run_round.
+    """
+    accepted, rejected = data.accepted, data.rejected
+    codes = [sample["reason"] for line in data.calls for sample in line["samples"] if sample["reason"]]
     ids = {example.id for example in accepted}
     num_queries = len(accepted) + len(rejected)
-    assert num_queries == len(work.queries) + len(work.screened), f"{num_queries} settled, {len(work.queries)} asked"
+    assert num_queries == asked, f"{num_queries} settled, {asked} asked"
     verdicts = [(e.provenance["votes"], judge(e)) for e in accepted] if judge else []
-    refused = [row["reason"] for _, row in read_jsonl(work.folder / "refused_rows.jsonl")]
-    overlaps = [f"{row['in']}: {row['reason']}" for _, row in read_jsonl(work.folder / "overlaps.jsonl")]
     return {
-        "round": config.round, "control": config.control, "seed": config.seed, "model_sha": work.sha,
         "queries": {"in": num_queries, "accepted": len(accepted), "rejected": len(rejected)},
         "stages": funnel(num_queries, rejected),
-        "attempts": _attempts(data["tools"]),
-        "votes": vote_table(data["calls"], ids, "votes"),
-        "margins": vote_table(data["calls"], ids, "margin"),
-        "ties": _counts(line["tie"] for line in data["calls"]),
-        "samples": {"asked": config.samples * len(data["calls"]),
-                    "drawn": sum(len(line["samples"]) for line in data["calls"]), "unparsed": _counts(codes),
-                    "decided_early": sum(line["decided_early"] for line in data["calls"])},
+        "attempts": _attempts(data.tools),
+        "votes": vote_table(data.calls, ids, "votes"),
+        "margins": vote_table(data.calls, ids, "margin"),
+        "ties": counts(line["tie"] for line in data.calls),
+        "samples": {"asked": samples * len(data.calls),
+                    "drawn": sum(len(line["samples"]) for line in data.calls), "unparsed": counts(codes),
+                    "decided_early": sum(line["decided_early"] for line in data.calls)},
         "wrote_tools_instead": codes.count("wrote_tools_instead"),
-        "tokens_written": sum(line["tokens"] for line in data["tools"])
-        + sum(sample["tokens"] for line in data["calls"] for sample in line["samples"]),
+        "tokens_written": sum(line["tokens"] for line in data.tools)
+        + sum(sample["tokens"] for line in data.calls for sample in line["samples"]),
         "diversity": diversity(accepted),
-        "similarity": similarity(accepted, earlier_examples(work.folder.parent, config.round)),
-        "contamination": _counts(overlaps),
+        "similarity": similarity(accepted, earlier),
+        "contamination": counts(f"{row['in']}: {row['reason']}" for row in data.overlaps),
         "judged": judged_by_votes([(votes, found) for votes, found in verdicts if found is not None]),
-        "examples": sources, "rows": {**_counts(row.objective for row in rows), "refused": _counts(refused)},
-        "training": training, "probe": {"before": before.get("probe")}, "validation_before": before.get("validation"),
     }
 
 
@@ -61,7 +84,8 @@ def _attempts(lines: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
     return table
 
 
-def _counts(names: Any) -> dict[str, int]:
+def counts(names: Iterable[str]) -> dict[str, int]:
+    """How often each name comes, by name."""
     names = list(names)
     return {name: names.count(name) for name in sorted(set(names))}
 
@@ -104,17 +128,17 @@ def diversity(examples: Sequence[Example]) -> dict[str, Any]:
     trigrams = Counter(gram for tool in tools for gram in ngrams(tool.description, 3))
     calls = [len(example.calls) for example in examples]
     return {
-        "tools": len(tools), "tools_per_query": _share(len(tools), len(examples)),
-        "distinct_tool_names": len(names), "distinct_tool_name_share": _share(len(names), len(tools)),
+        "tools": len(tools), "tools_per_query": _part_of(len(tools), len(examples)),
+        "distinct_tool_names": len(names), "distinct_tool_name_share": _part_of(len(names), len(tools)),
         "distinct_argument_names": len(arguments),
         "distinct_descriptions": len({tool.description for tool in tools}),
         "tool_name_entropy": round(entropy(names.values()), 4),
         "argument_name_entropy": round(entropy(arguments.values()), 4),
         "called_tool_entropy": round(entropy(called.values()), 4),
-        "distinct_trigram_share": _share(len(trigrams), trigrams.total()),
-        "calls_per_answer": _share(sum(calls), len(calls)),
+        "distinct_trigram_share": _part_of(len(trigrams), trigrams.total()),
+        "calls_per_answer": _part_of(sum(calls), len(calls)),
         "calls_per_answer_counts": {str(n): count for n, count in sorted(Counter(calls).items())},
-        "no_call_share": _share(calls.count(0), len(calls)),
+        "no_call_share": _part_of(calls.count(0), len(calls)),
     }
 
 
@@ -123,7 +147,7 @@ def similarity(examples: Sequence[Example], earlier: Sequence[Example]) -> dict[
     if not earlier:
         return {"tool_names_seen": None, "tool_signatures_seen": None, "queries_seen": None}
     def seen(here: list[str], before: set[str]) -> float:
-        return _share(sum(item in before for item in here), len(here))
+        return _part_of(sum(item in before for item in here), len(here))
     now, then = ([tool for example in part for tool in made_tools(example)] for part in (examples, earlier))
     return {"tool_names_seen": seen([tool.name for tool in now], {tool.name for tool in then}),
             "tool_signatures_seen": seen([tool_signature(tool) for tool in now], {tool_signature(t) for t in then}),
@@ -145,11 +169,11 @@ def judged_by_votes(verdicts: Sequence[tuple[int, dict[str, int]]]) -> dict[str,
     sums: dict[str, Counter] = defaultdict(Counter)
     for votes, verdict in verdicts:
         sums[str(votes)].update(examples=1, **verdict)
-    return {votes: {**cell, "precision": _share(cell["right"], cell["made"]),
-                    "recall": _share(cell["right"], cell["said"])} for votes, cell in sorted(sums.items())}
+    return {votes: {**cell, "precision": _part_of(cell["right"], cell["made"]),
+                    "recall": _part_of(cell["right"], cell["said"])} for votes, cell in sorted(sums.items())}
 
 
-def _share(part: int, whole: int) -> float:
+def _part_of(part: int, whole: int) -> float:
     return round(part / whole, 4) if whole else 0.0
 
 
@@ -157,44 +181,41 @@ def stop_reason(ledgers: Sequence[dict[str, Any]], diversity_floor: float = DIVE
                 no_call_ceiling: float = 0.5) -> str | None:
     """Why no further round should follow the ones of these ledgers (in order), or None.
 
-    It stops when validation fell in the last two rounds (what round 1 started from counts, too), when the distinct tool names per tool are under
-    `diversity_floor` of the first round's, when answers of no call are more than `no_call_ceiling` of the accepted
-    ones, or when nothing was accepted.
+    It stops when validation fell in the last two rounds (what round 1 started from counts, too), when the distinct
+    tool names per tool are under `diversity_floor` of the first round's, when answers of no call are more than
+    `no_call_ceiling` of the accepted ones, or when nothing was accepted.
     """
     if not ledgers:
         return None
     last, first = ledgers[-1], ledgers[0]
-    if last["queries"]["accepted"] == 0 and last.get("control") != "labelled_only":
+    if last["queries"]["accepted"] == 0 and not leaves_out(last.get("control", "none"), "data"):
         return f"round {last['round']} accepted nothing"
     scores = [first.get("validation_before"), *(ledger.get("validation") for ledger in ledgers)][-3:]
     if len(scores) == 3 and None not in scores and scores[0] > scores[1] > scores[2]:
         return f"validation fell twice: {scores[0]:.4f} -> {scores[1]:.4f} -> {scores[2]:.4f}"
     before, now = (ledger["diversity"]["distinct_tool_name_share"] for ledger in (first, last))
     if before and now < diversity_floor * before:
-        return f"distinct tool names per tool fell from {before:.3f} to {now:.3f}, under {diversity_floor:.0%} of round 1"
+        return (f"distinct tool names per tool fell from {before:.3f} to {now:.3f}, "
+                f"under {diversity_floor:.0%} of round 1")
     no_call = last["diversity"]["no_call_share"]
     if no_call > no_call_ceiling:
         return f"{no_call:.0%} of round {last['round']}'s accepted answers call nothing (ceiling {no_call_ceiling:.0%})"
     return None
 
 
-def best_round(ledgers: Sequence[dict[str, Any]]) -> int | None:
-    """The number of the round with the best validation, the earlier one if equal; None if none was validated."""
-    scored = [ledger for ledger in ledgers if ledger.get("validation") is not None]
-    return max(scored, key=lambda ledger: (ledger["validation"], -ledger["round"]))["round"] if scored else None
-
-
 def summary(ledger: dict[str, Any]) -> str:
     """One paragraph for the console."""
     queries, stages = ledger["queries"], ledger["stages"]
-    lines = [f"round {ledger['round']}: {queries['in']} queries = {queries['accepted']} accepted + {queries['rejected']} rejected"]
+    lines = [f"round {ledger['round']}: {queries['in']} queries = {queries['accepted']} accepted + "
+             f"{queries['rejected']} rejected"]
     for stage, cell in stages.items():
-        reasons = ", ".join(f"{code} {count}" for code, count in sorted(cell["rejected"].items(), key=lambda kv: -kv[1]))
+        most_first = sorted(cell["rejected"].items(), key=lambda item: -item[1])
+        reasons = ", ".join(f"{code} {count}" for code, count in most_first)
         lines.append(f"  {stage:6} {cell['in']:6} in, {cell['passed']:6} passed" + (f" | {reasons}" if reasons else ""))
     samples = ledger["samples"]
     if samples["decided_early"]:
-        lines.append(f"  {samples['decided_early']} votes were decided early: {samples['drawn']} samples of {samples['asked']} counted, "
-                     f"{1 - samples['drawn'] / samples['asked']:.0%} saved")
+        lines.append(f"  {samples['decided_early']} votes were decided early: {samples['drawn']} samples of "
+                     f"{samples['asked']} counted, {1 - samples['drawn'] / samples['asked']:.0%} saved")
     if ledger.get("stop"):
         lines.append(f"  stop: {ledger['stop']}")
     return "\n".join(lines)

@@ -4,14 +4,23 @@ Lengths come from the first queries and labelled examples, tokenised. Hours come
 spot: reading and training are bound by arithmetic, writing one token per row by how fast the weights are read.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
 
 from data.prompts import calls_answer, generation_messages, invocation_messages, pieces_text, tools_answer
 from data.schema import Example, Query
 from evolution.config import RoundConfig
+from training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from model.tokenizer import Tokenizer
 
 SAMPLE = 64             # queries and labelled examples that are tokenised
 REACHED = 0.4           # of the timed rates, that reading, writing and training are assumed to reach: an estimate
@@ -36,9 +45,9 @@ class RoundPlan:
         return self.written_tools + self.written_calls
 
 
-def plan_round(config: RoundConfig, train: Any, queries: Sequence[Query], labelled: Sequence[Example],
-               tokenizer: Any, earlier: int = 0) -> RoundPlan:
-    """Count the tokens of a round; `train` is its train.TrainConfig, `earlier` how many examples --accumulate adds."""
+def plan_round(config: RoundConfig, train: TrainConfig, queries: Sequence[Query], labelled: Sequence[Example],
+               tokenizer: Tokenizer, earlier: int = 0) -> RoundPlan:
+    """Count the tokens of a round; `train` holds its training settings, `earlier` is what --accumulate adds."""
     from model.chat import render
 
     def prompt_tokens(messages: list) -> int:
@@ -49,46 +58,52 @@ def plan_round(config: RoundConfig, train: Any, queries: Sequence[Query], labell
 
     known = [example for example in labelled[:SAMPLE] if example.calls and example.tools]
     asked = queries[:SAMPLE] or known
-    tools_tokens = mean([len(tokenizer.encode(pieces_text(tools_answer(e.tools)))) for e in known], config.max_tools_tokens / 4)
-    call_tokens = mean([len(tokenizer.encode(pieces_text(calls_answer(e.calls)))) for e in known], config.max_calls_tokens / 4)
+    tools_texts = [pieces_text(tools_answer(example.tools)) for example in known]
+    call_texts = [pieces_text(calls_answer(example.calls)) for example in known]
+    tools_tokens = mean([len(tokenizer.encode(text)) for text in tools_texts], config.max_tools_tokens / 4)
+    call_tokens = mean([len(tokenizer.encode(text)) for text in call_texts], config.max_calls_tokens / 4)
     make = mean([prompt_tokens(generation_messages(query.query)) for query in asked], 0)
     call = mean([prompt_tokens(invocation_messages(query.query, [])) for query in asked], 0) + tools_tokens * (
         1 + config.distractors / max(1.0, mean([len(e.tools) for e in known], 1)))
     n = len(queries)
-    mixed = len(labelled) if config.control == "labelled_only" else min(round(config.mix * (n + earlier)), len(labelled))
+    mixed = len(labelled) if config.without("data") else min(round(config.mix * (n + earlier)), len(labelled))
     rows = 2 * (n + earlier + mixed)
     steps = train.max_steps or max(1, round(train.epochs * -(-rows // train.global_batch_size)))
     row = (make + tools_tokens + call + call_tokens) / 2
-    batch = rows / -(-rows // train.global_batch_size) if rows else train.global_batch_size     # an epoch's last step may be short
+    per_epoch = -(-rows // train.global_batch_size)
+    batch = rows / per_epoch if rows else train.global_batch_size       # an epoch's last step may be short
     return RoundPlan(n, round(n * (make + call)), round(n * tools_tokens), round(n * config.samples * call_tokens),
                      round(row * batch * steps), rows, steps, round(max(tools_tokens, call_tokens)),
                      f"of {len(known)} labelled examples" if known else "assumed a quarter of what is allowed")
 
 
-def plan_lines(plan: RoundPlan, config: RoundConfig, train: Any, shape: Any, device: Any, dtype: Any,
+def plan_lines(plan: RoundPlan, config: RoundConfig, train: TrainConfig, model: nn.Module,
                world_size: int) -> list[str]:
-    """The plan as it is printed; `shape` is the model's config."""
+    """The plan as it is printed."""
     from training.plan import base_weights, flops, matmul_rate
 
+    shape, device, dtype = model.config, model.lm_head.weight.device, model.lm_head.weight.dtype
     weights = base_weights(shape)
     arithmetic = REACHED * matmul_rate(device, dtype) * world_size
     reading = 2.0 * weights * plan.read / arithmetic
     decode_steps = plan.written / (config.max_rows * world_size)
     weight_bytes = weights * dtype.itemsize
-    writing = max(decode_steps * weight_bytes / (REACHED * copy_rate(device)), 2.0 * weights * plan.written / arithmetic)
+    copying = decode_steps * weight_bytes / (REACHED * copy_rate(device))
+    writing = max(copying, 2.0 * weights * plan.written / arithmetic)
     training = flops(train, shape, plan.trained, 0.3) / arithmetic
     hours = [seconds / 3600 for seconds in (reading, writing, training)]
     answers = f"{plan.written_tools:,} of tools and {plan.written_calls:,} of calls"
-    return [f"plan of round {config.round}: {plan.queries:,} queries over {world_size} processes, if each is accepted at once",
-            f"  read {plan.read:,} tokens of prompts, write {answers} ({config.samples} samples; lengths {plan.assumed})",
+    return [f"plan of round {config.round}: {plan.queries:,} queries over {world_size} processes, "
+            "if each is accepted at once",
+            f"  read {plan.read:,} tokens of prompts, write {answers} ({config.samples} samples; "
+            f"lengths {plan.assumed})",
             f"  train on {plan.rows:,} rows, {plan.trained:,} tokens, {plan.steps:,} steps",
-            f"  time, estimated: {sum(hours):.2f} h = reading {hours[0]:.2f} + writing {hours[1]:.2f} + training {hours[2]:.2f}"]
+            f"  time, estimated: {sum(hours):.2f} h = reading {hours[0]:.2f} + writing {hours[1]:.2f} + "
+            f"training {hours[2]:.2f}"]
 
 
-def copy_rate(device: Any) -> float:
+def copy_rate(device: torch.device) -> float:
     """Bytes per second that the device reads, timed on a copy of 128 MB."""
-    import torch
-
     source = torch.ones(2**25, dtype=torch.float32, device=device)
     target = torch.empty_like(source)
     target.copy_(source)

@@ -1,37 +1,37 @@
 """How sure and how right is the model on labelled examples? A fixed set, the same draws in every round.
 
 The paper (section 4.3) says that rounds raise the model's confidence: the probe follows agreement and log-probability.
-Validation is the share of greedy answers that are right. `work` is evolve.Round.
+Validation is the fraction of greedy answers that are right.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data.canonical import canonical_answer
+from data.files import write_json
 from data.parse import Reason
 from data.prompts import invocation_messages
-from data.schema import Example, ToolCall, read_json, write_json
-from evolution.config import RoundConfig
-from evolution.decide import read_answer, stage_seed
-from evolution.state import content_sha
+from data.schema import Example, ToolCall, read_json
+from evolution.config import Draws
+from evolution.decide import read_answer
+from evolution.generate import Samples, Writer
+from evolution.state import Place, content_sha
 from sampler.consistency import majority_vote
 
-Samples = list[list[dict[str, Any]]]            # of each example
-Write = Callable[..., None]                     # evolve.Round.write
 
-
-def answers_to(write: Write, examples: Sequence[Example], config: RoundConfig, stage: str, **options: Any) -> Samples:
+def answers_to(writer: Writer, examples: Sequence[Example], draws: Draws) -> list[Samples]:
     """Samples of the calls for labelled examples, whose ids may be equal: people's files are like that."""
     seen: Counter = Counter()
     names: list[str] = []
     for example in examples:
         names.append(f"{example.id}\n{seen[example.id]}" if seen[example.id] else example.id)
         seen[example.id] += 1
-    found: dict[str, list[dict[str, Any]]] = {}
-    write([(name, invocation_messages(e.query, e.tools)) for name, e in zip(names, examples, strict=True)],
-          done=found.__setitem__, max_new_tokens=config.max_calls_tokens, seed=stage_seed(config.seed, stage), **options)
+    found: dict[str, Samples] = {}
+    items = [(name, invocation_messages(e.query, e.tools)) for name, e in zip(names, examples, strict=True)]
+    writer.write(items, draws, found.__setitem__)
     return [found[name] for name in names]
 
 
@@ -40,12 +40,11 @@ def same_answer(calls: Sequence[ToolCall], example: Example) -> bool:
     return canonical_answer(calls, example.tools) == canonical_answer(example.calls, example.tools)
 
 
-def probe(write: Write, examples: Sequence[Example], config: RoundConfig) -> dict[str, Any] | None:
+def probe(writer: Writer, examples: Sequence[Example], draws: Draws) -> dict[str, Any] | None:
     """Agreement, log-probability (nats per token) and right votes of full samples; None without examples."""
     if not examples:
         return None
-    found = answers_to(write, examples, config, "probe", num_samples=config.num_samples, top_k=config.calls_top_k,
-                       temperature=config.calls_temperature)
+    found = answers_to(writer, examples, draws)
     votes, right, codes = [], 0, []
     for example, samples in zip(examples, found, strict=True):
         answers = [read_answer(sample["text"], sample["finish_reason"]) for sample in samples]
@@ -61,25 +60,49 @@ def probe(write: Write, examples: Sequence[Example], config: RoundConfig) -> dic
             "unparsed": round(len(codes) / len(logprobs), 4), "wrote_tools_instead": codes.count("wrote_tools_instead")}
 
 
-def validate(write: Write, examples: Sequence[Example], config: RoundConfig) -> float | None:
-    """Share of examples whose greedy answer equals the label; None without examples."""
+def validate(writer: Writer, examples: Sequence[Example], draws: Draws) -> float | None:
+    """Fraction of examples whose greedy answer equals the label; None without examples."""
     if not examples:
         return None
-    found = answers_to(write, examples, config, "validation", num_samples=1, temperature=0.0, top_k=0)
+    found = answers_to(writer, examples, draws)
     answers = [read_answer(sample["text"], sample["finish_reason"]) for sample, in found]
-    right = sum(not isinstance(answer, Reason) and same_answer(answer, e) for e, answer in zip(examples, answers, strict=True))
+    right = sum(not isinstance(answer, Reason) and same_answer(answer, example)
+                for example, answer in zip(examples, answers, strict=True))
     return round(right / len(examples), 4)
 
 
-def measured_before(work: Any, earlier: list[dict[str, Any]], validation: Sequence[Example]) -> dict[str, Any]:
-    """Probe and validation of Theta_i: what the round before found, or measured now and kept for a restart."""
-    if work.dist_rank != 0:
-        return {}
-    if earlier and _asked_alike(work.folder, work.folder.parent / f"round-{work.config.round - 1}"):
+@dataclass(frozen=True)
+class Measure:
+    """What a round is measured on, the same before and after its training."""
+
+    writer: Writer
+    probed: list[Example]
+    probe_draws: Draws
+    validation: list[Example]
+    validation_draws: Draws
+
+    def probe(self) -> dict[str, Any] | None:
+        """The fixed probe set under the weights that the model has now."""
+        return probe(self.writer, self.probed, self.probe_draws)
+
+    def validate(self) -> float | None:
+        """The validation examples under the weights that the model has now."""
+        return validate(self.writer, self.validation, self.validation_draws)
+
+
+def measured_before(place: Place, earlier: list[dict[str, Any]], measure: Measure) -> dict[str, Any]:
+    """Probe and validation of Theta_i: what the round before found, or measured now and kept for a restart.
+
+    Args:
+        earlier: the ledgers of the rounds before, in order.
+    """
+    if not place.first:
+        return {"probe": None, "validation": None}
+    if earlier and _asked_alike(place.folder, place.folder.parent / f"round-{len(earlier)}"):
         return {"probe": earlier[-1]["probe"]["after"], "validation": earlier[-1]["validation"]}
-    kept = work.folder / "progress" / "before.json"
+    kept = place.progress / "before.json"
     if not kept.exists():
-        write_json(kept, {"probe": work.probe(), "validation": validate(work.write, validation, work.config)})
+        write_json(kept, {"probe": measure.probe(), "validation": measure.validate()})
     return read_json(kept)
 
 

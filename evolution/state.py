@@ -9,53 +9,75 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.files import refuse_foreign
-from data.schema import (
-    Example,
-    dump_json,
-    load_examples,
-    read_json,
+from data.files import (
+    append_record,
+    append_to,
+    refuse_changes,
+    refuse_foreign,
     sha256_file,
     sha256_text,
-    strict_json_loads,
+    whole_lines,
     write_json,
 )
+from data.schema import Example, Query, dump_json, load_examples, read_json, strict_json_loads
 
 POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process works on a round: the round's folder, and which process of how many it is."""
+
+    folder: Path
+    dist_rank: int = 0
+    world_size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes the round's files."""
+        return self.dist_rank == 0
+
+    @property
+    def progress(self) -> Path:
+        """The folder of what is kept while the round runs."""
+        return self.folder / "progress"
+
+    def dealt(self, queries: Sequence[Query]) -> list[Query]:
+        """This process's queries: by index, none twice, none padded."""
+        return list(queries[self.dist_rank::self.world_size])
 
 
 class Progress:
     """The records of one phase ("tools" or "calls"), one file per process, in the folder `progress`."""
 
-    def __init__(self, folder: Path, phase: str, key: Callable[[dict], Any], dist_rank: int = 0, world_size: int = 1):
-        self.folder, self.phase, self.key, self.world_size = folder, phase, key, world_size
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"{phase}-{dist_rank:03d}-of-{world_size:03d}.jsonl"
+    def __init__(self, place: Place, phase: str, key: Callable[[dict], Any]) -> None:
+        self.folder, self.phase, self.key, self.world_size = place.progress, phase, key, place.world_size
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.path = self.folder / f"{phase}-{place.dist_rank:03d}-of-{place.world_size:03d}.jsonl"
         self.marker = self.path.with_suffix(".done")
-        self.file = self.path.open("a", encoding="utf-8", newline="\n")
-        _cut_half_line(self.path)
+        self.file = append_to(self.path)
 
     def append(self, record: dict[str, Any]) -> None:
         """Add one record; after this line a kill does not lose it."""
-        self.file.write(dump_json(record) + "\n")
-        self.file.flush()
+        append_record(self.file, record)
 
     def records(self) -> dict[Any, dict[str, Any]]:
         """All records of the phase, of every process and of earlier starts; the first of equal keys."""
         found: dict[Any, dict[str, Any]] = {}
         for path in sorted(self.folder.glob(f"{self.phase}-*.jsonl")):
-            for line in path.read_bytes().split(b"\n")[:-1]:
+            for line in whole_lines(path):
                 record = strict_json_loads(line.decode("utf-8"))
                 found.setdefault(self.key(record), record)
         return found
 
     def finish(self) -> None:
-        """This process has done its share; wait until all have. No collective, so no time-out of one."""
+        """This process has done its part; wait until all have. No collective, so no time-out of one."""
         self.file.flush()
         os.fsync(self.file.fileno())
         self.file.close()
@@ -64,13 +86,13 @@ class Progress:
                    == self.world_size)
 
 
-def leave_progress(folder: Path, dist_rank: int, world_size: int) -> None:
+def leave_progress(place: Place) -> None:
     """This process reads nothing more of the progress folder; the first one clears it when all have said so."""
-    own = folder / "progress" / f"left-{dist_rank:03d}-of-{world_size:03d}"
+    own = place.progress / f"left-{place.dist_rank:03d}-of-{place.world_size:03d}"
     own.parent.mkdir(parents=True, exist_ok=True)
     own.touch()
-    if dist_rank == 0:
-        wait_until(lambda: len(list(own.parent.glob(f"left-*-of-{world_size:03d}"))) == world_size)
+    if place.first:
+        wait_until(lambda: len(list(own.parent.glob(f"left-*-of-{place.world_size:03d}"))) == place.world_size)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -79,19 +101,12 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _cut_half_line(path: Path) -> None:
-    """Drop what a kill left of the last line."""
-    content = path.read_bytes()
-    end = content.rfind(b"\n") + 1
-    if end < len(content):
-        os.truncate(path, end)
-
-
 @contextmanager
-def held(folder: Path, dist_rank: int = 0) -> Iterator[None]:
+def held(place: Place) -> Iterator[None]:
     """Hold the round's folder for this process; ValueError if another one has it. The system lets go on any exit."""
+    folder = place.folder
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".lock-{dist_rank:03d}").open("a") as file:
+    with (folder / f".lock-{place.dist_rank:03d}").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -99,7 +114,7 @@ def held(folder: Path, dist_rank: int = 0) -> Iterator[None]:
         yield
 
 
-# -------------------------------------------------------------------------------------------------------------- identity
+# ------------------------------------------------------------------------------------------------------------- identity
 
 def model_sha(model: str | Path, adapter: str | Path | None = None) -> str:
     """One hash over the weights, the config and the tokenizer of a base and its adapter."""
@@ -117,32 +132,23 @@ def content_sha(rows: Iterable[dict[str, Any]]) -> str:
     return sha256_text("\n".join(sorted(dump_json(row) for row in rows)))
 
 
-def claim(folder: Path, identity: dict[str, Any], dist_rank: int = 0) -> None:
+def claim(place: Place, identity: dict[str, Any]) -> None:
     """Write the round's identity, or check that what is there is the same round.
 
     Raises:
         ValueError: the folder holds a round that was begun with something else; every difference is named.
     """
-    path = folder / "round.json"
+    path = place.folder / "round.json"
     identity = json.loads(json.dumps(identity))                     # tuples as lists, as they will be read
-    if dist_rank == 0 and not path.exists():
-        refuse_foreign(folder, "round.json", allowed=("progress",))
+    if place.first and not path.exists():
+        refuse_foreign(place.folder, "round.json", allowed=("progress",))
         write_json(path, identity)
     wait_until(path.exists)
-    begun = read_json(path)
-    changed = [f"{name} {_short(begun.get(name))} -> {_short(identity.get(name))}"
-               for name in sorted(set(begun) | set(identity)) if begun.get(name) != identity.get(name)]
-    if changed:
-        raise ValueError(f"{folder} was begun with something else: {'; '.join(changed)}. Use the old settings, or "
-                         "remove the folder to begin this round anew")
+    refuse_changes(place.folder, read_json(path), identity,
+                   advice="use the old settings, or remove the folder to begin this round anew")
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-# ---------------------------------------------------------------------------------------------------------------- marker
+# --------------------------------------------------------------------------------------------------------------- marker
 
 def mark_round(folder: Path, files: Iterable[str], **facts: Any) -> None:
     """Write DONE.json, last: the facts, those that training marked there, and the sha256 of every file vouched for."""

@@ -23,9 +23,10 @@ CELL_CHARS = 200          # of an answer that did not parse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the subcommand."""
     parser.add_argument("run", type=Path, help="folder of a run")
-    parser.add_argument("--id", help="id of the query; default: the first accepted one with a vote that was not unanimous")
+    parser.add_argument("--id", help="id of the query; default: the first accepted one whose vote was not unanimous")
     parser.add_argument("--round", type=int, help="number of the round; default: the first that met the query")
-    parser.add_argument("--no-loss", action="store_true", help="do not load the model to measure the loss before and after")
+    parser.add_argument("--no-loss", action="store_true",
+                        help="do not load the model to measure the loss before and after")
     parser.add_argument("--full", action="store_true", help="print prompts in full")
 
 
@@ -72,7 +73,8 @@ def story(folder: Path, name: str, *, loss: bool, full: bool) -> list[str]:
         candidates = [Tool.from_dict(tool) for tool in record["candidates"]]
         lines += _calls_story(query, candidates, record, full)
     lines += _verdict(accepted, rejected)
-    lines += [f"Rejected at the stage `query`, {row['reason']}: {row['detail']}: \"{row['text']}\"" for row in namesakes]
+    lines += [f"Rejected at the stage `query`, {row['reason']}: {row['detail']}: \"{row['text']}\""
+              for row in namesakes]
     if accepted:
         lines += _training_story(folder, Example.from_dict(accepted), loss)
     return lines
@@ -85,7 +87,8 @@ def _by_id(path: Path) -> dict[str, dict[str, Any]]:
 def _prompt(messages: list[Message], full: bool) -> list[str]:
     text = "\n".join(f"[{message['role'].upper()}]\n{pieces_text(message['content'])}" for message in messages)
     if not full and len(text) > PROMPT_CHARS:
-        text = f"{text[:PROMPT_CHARS // 2]}\n[... {len(text) - PROMPT_CHARS} characters, --full shows them ...]\n{text[-PROMPT_CHARS // 2:]}"
+        left_out = f"[... {len(text) - PROMPT_CHARS} characters, --full shows them ...]"
+        text = f"{text[:PROMPT_CHARS // 2]}\n{left_out}\n{text[-PROMPT_CHARS // 2:]}"
     return ["Prompt:", "", *_block(text)]
 
 
@@ -94,7 +97,8 @@ def _block(text: str) -> list[str]:
 
 
 def _tools_story(query: str, tries: list[dict[str, Any]], full: bool) -> list[str]:
-    lines = ["## Candidate tools: T~ = f(x_q; Theta_i), temperature 1.0 (Eq. 4)", "", *_prompt(generation_messages(query), full)]
+    lines = ["## Candidate tools: T~ = f(x_q; Theta_i), temperature 1.0 (Eq. 4)", "",
+             *_prompt(generation_messages(query), full)]
     for row in tries:
         verdict = f"rejected, {row['reason']}: {row['detail']}" if row["reason"] else "passed"
         cost = f"{row['tokens']} tokens, log-probability {row['logprob']:.3f}"
@@ -110,7 +114,8 @@ def _calls_story(query: str, candidates: list[Tool], record: dict[str, Any], ful
     for index, sample in enumerate(record["samples"]):
         answer = read_answer(sample["text"], sample["finish_reason"])
         if isinstance(answer, Reason):
-            lines.append(f"| {index} | {sample['logprob']:.3f} | does not vote, {answer.code}: {_cell(sample['text'])} |")
+            cell = f"does not vote, {answer.code}: {_cell(sample['text'])}"
+            lines.append(f"| {index} | {sample['logprob']:.3f} | {cell} |")
         else:
             groups.setdefault(canonical_answer(answer, candidates), []).append(index)
             lines.append(f"| {index} | {sample['logprob']:.3f} | {_calls(answer)} |")
@@ -118,7 +123,8 @@ def _calls_story(query: str, candidates: list[Tool], record: dict[str, Any], ful
     early = ", decided early" if record["decided_early"] else ""
     tie = f", a tie broken by {record['tie']}" if record["tie"] != "none" else ""
     margin = "" if record["decided_early"] else f", margin {record['margin']}"
-    winner = f"sample {record['index']} with {record['votes']} of {record['num_samples']}{margin}{early}{tie}" if groups else "none"
+    votes_held = f"{record['votes']} of {record['num_samples']}{margin}{early}{tie}"
+    winner = f"sample {record['index']} with {votes_held}" if groups else "none"
     return [*lines, "", f"{len(groups)} different answers; votes {votes or 'none'}. Winner: {winner}.", ""]
 
 
@@ -134,7 +140,8 @@ def _calls(calls: list[ToolCall]) -> str:
 
 def _verdict(accepted: dict | None, rejected: dict | None) -> list[str]:
     if accepted:
-        return ["Rule checker on the winner: passed. **Accepted**, with provenance:", "", *_block(dump_json(accepted["provenance"]))]
+        return ["Rule checker on the winner: passed. **Accepted**, with provenance:", "",
+                *_block(dump_json(accepted["provenance"]))]
     return [f"**Rejected** at the stage `{rejected['stage']}`, {rejected['reason']}: {rejected['detail']}", ""]
 
 
@@ -148,13 +155,15 @@ def _training_story(folder: Path, example: Example, loss: bool) -> list[str]:
     if not settings:
         return ["The round has not begun to train."]
     tokenizer = load_tokenizer(settings["model"])
-    rows, refused = rows_for_stage("evolve", [example], tokenizer, encode_chat, settings["max_length"], settings.get("only_called", False))
+    rows, refused = rows_for_stage("evolve", [example], tokenizer, encode_chat, settings["max_length"],
+                                   settings.get("only_called", False))
     losses: dict[str, list[float]] = {}
     if loss and rows and (folder / "adapter" / "adapter_config.json").is_file():
         print("measuring the loss before and after the round", file=sys.stderr)
         losses = row_losses(settings["model"], began_with(folder, settings), folder / "adapter", rows)
     weight = settings.get("generation_weight", 1.0)
-    lines = [f"## Training rows: min l(f(q, T~; Theta), A~) + {'' if weight == 1.0 else f'{weight:g} '}l(f(x_q; Theta), T~) (Eq. 6)", "",
+    factor = "" if weight == 1.0 else f"{weight:g} "
+    lines = [f"## Training rows: min l(f(q, T~; Theta), A~) + {factor}l(f(x_q; Theta), T~) (Eq. 6)", "",
              "| objective | tokens | supervised | loss before | loss after |", "|---|---|---|---|---|"]
     for row in rows:
         before, after = losses.get(row.id, (None, None))
@@ -169,8 +178,9 @@ def _training_story(folder: Path, example: Example, loss: bool) -> list[str]:
 
 
 def began_with(folder: Path, settings: dict[str, Any]) -> Path:
-    """The adapter that a round's training began with: the joint one under `--init joint`, else that of the step before."""
-    named = folder.parent / Path(settings.get("adapter") or "none").parent.name / "adapter"         # the run may have been moved
+    """The adapter that a round's training began with: under `--init joint` that one, else the step before's."""
+    step = Path(settings.get("adapter") or "none").parent.name
+    named = folder.parent / step / "adapter"                                # the run may have been moved
     return named if named.is_dir() else require_start(folder.parent, int(folder.name.removeprefix("round-")))
 
 

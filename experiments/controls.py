@@ -18,7 +18,7 @@ from typing import Any
 from data.schema import load_examples, read_json, read_jsonl, write_json, write_text
 from eval.exact import verdicts_of
 from eval.stats import Comparison, describe, over_clusters, paired_bootstrap
-from evolution.config import CONTROLS
+from evolution.config import CONTROLS, leaves_out
 from experiments.ablation import PAIRED, between_seeds, in_words, right, score, shown, tools_asked
 from experiments.funnel import by_votes, percent, totals, votes_table
 from experiments.jobs import Job, run_jobs
@@ -73,7 +73,7 @@ def run_control(seed: Path, control: str, rounds: int) -> None:
         (folder / ".joint.tmp").rename(folder / "joint")
     for number in range(1, rounds + 1):
         steps = steps_of(seed, number)
-        votes = 1 if control == "one_sample" else settings.evolve.get("min_votes", 1)
+        votes = 1 if leaves_out(control, "vote") else settings.evolve.get("min_votes", 1)
         run.evolve(Step(f"round-{number}", "evolve", "", number), folder, control=control, min_votes=votes, probe=0, validation="",
                    train={**settings.training("evolve"), "max_steps": steps})
 

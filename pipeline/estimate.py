@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from evolution.config import RoundConfig
+
 SAMPLE = 64                 # rows of each kind that are tokenised to learn their length
 DECODE_COST = 4.0           # a decoded token in forward tokens: small matrices use the machine worse
 MINUTE = 60.0
@@ -39,7 +41,7 @@ def _step(settings: Any, step: Any, counts: dict[str, int], lengths: dict[str, f
         return "no training", 0.0
     if step.round:
         queries = settings.queries_per_round or counts["queries"]
-        samples = settings.evolve.get("num_samples", 5)
+        samples = settings.evolve.get("num_samples", RoundConfig.num_samples)
         written = queries * (lengths["generation_answer"] + samples * lengths["answer"])
         read = queries * (lengths["generation"] - lengths["generation_answer"] + lengths["prompt"])
         answers = queries * (step.round if settings.evolve.get("accumulate") else 1)

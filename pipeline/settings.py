@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from data.files import refuse_changes, sha256_file, some, write_json
 from data.schema import read_json
+from evolution.config import FREE, RoundConfig
 from tooldev import VARIANTS, Evolution, Lora, Sft
 
 DATA_FILES = ("tools", "examples", "queries", "validation", "test")
@@ -40,7 +41,8 @@ class Preset:
 
 
 # Epochs and lengths are not stated in the paper: one pass, and lengths that hold its prompts (LOG.md).
-PAPER_PRESET = Preset(Sft.learning_rate, Sft.global_batch_size, 1.0, 1.0, 1.0, 4096, 1024, 512)
+PAPER_PRESET = Preset(Sft.learning_rate, Sft.global_batch_size, 1.0, 1.0, 1.0, 4096, RoundConfig.max_tools_tokens,
+                      RoundConfig.max_calls_tokens)
 TINY_PRESET = Preset(1e-3, 16, 1.0, 1.0, 2.0, 1024, 320, 192, micro_batch_tokens=1024, only_called=True, evolve_generation_weight=0.02)     # reasons in LOG.md
 PRESETS = {"paper": PAPER_PRESET, "tiny": TINY_PRESET}
 
@@ -55,21 +57,21 @@ class RunSettings:
     rounds: int = Evolution.rounds
     variants: tuple[str, ...] = ("joint",)
     queries_per_round: int = 0
-    learning_rate: float = Sft.learning_rate
-    global_batch_size: int = Sft.global_batch_size
-    adaption_epochs: float = 1.0
-    labelled_epochs: float = 1.0
-    evolve_epochs: float = 1.0
-    max_length: int = 4096
-    max_tools_tokens: int = 1024
-    max_calls_tokens: int = 512
-    micro_batch_tokens: int = 4096
-    only_called: bool = False
-    evolve_generation_weight: float = 1.0
+    learning_rate: float = PAPER_PRESET.learning_rate
+    global_batch_size: int = PAPER_PRESET.global_batch_size
+    adaption_epochs: float = PAPER_PRESET.adaption_epochs
+    labelled_epochs: float = PAPER_PRESET.labelled_epochs
+    evolve_epochs: float = PAPER_PRESET.evolve_epochs
+    max_length: int = PAPER_PRESET.max_length
+    max_tools_tokens: int = PAPER_PRESET.max_tools_tokens
+    max_calls_tokens: int = PAPER_PRESET.max_calls_tokens
+    micro_batch_tokens: int = PAPER_PRESET.micro_batch_tokens
+    only_called: bool = PAPER_PRESET.only_called
+    evolve_generation_weight: float = PAPER_PRESET.evolve_generation_weight
     rank: int = Lora.rank
     alpha: float = Lora.alpha
     precision: str = "auto"
-    probe: int = 64
+    probe: int = RoundConfig.probe
     guard: tuple[str, ...] = ()
     evolve: dict[str, Any] = dataclasses.field(default_factory=dict)      # further settings of evolution.config.RoundConfig
     train: dict[str, Any] = dataclasses.field(default_factory=dict)       # further settings of train.TrainConfig
@@ -179,7 +181,6 @@ def refuse_other_settings(out: Path, record: dict[str, Any]) -> None:
 
 def without_pace(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings of a run less those of its rounds and its training that only set the pace."""
-    from evolution.config import FREE
     from training.config import TrainConfig
 
     free = {spec.name for spec in dataclasses.fields(TrainConfig) if spec.metadata.get("free")}

@@ -6,16 +6,15 @@ import sys
 import time
 from pathlib import Path
 
+from data.files import mark_done
 from data.prompts import NO_CALL_TEXT, calls_answer, pieces_text, tools_answer
 from data.schema import Example, Tool, ToolCall, write_jsonl
-from evolution.config import RoundConfig
-from evolution.decide import stage_seed
+from evolution.config import RoundConfig, stage_seed
 from evolve import run_round
 from lora import apply_lora, save_adapter
 from model import ModelConfig, Transformer, load_tokenizer, save_model
 from sampler import Completion
 from tests.model_tokenizers import chatml_folder
-from training.checkpoints import mark_done
 
 FAST = {"max_steps": 2, "global_batch_size": 4, "max_length": 4096, "precision": "fp32", "learning_rate": 1e-3}
 
@@ -86,7 +85,7 @@ class Scripted:
 
 
 class Dice:
-    """Answers drawn from (seed, item, sample) alone, as the sampler's are: some good, some bad, answers that disagree."""
+    """Answers drawn from (seed, item, sample) alone, as the sampler's are: good, bad, and some that disagree."""
 
     def __init__(self, tokenizer, pause: float = 0.0) -> None:
         self.tokenizer, self.pause = tokenizer, pause

@@ -6,7 +6,6 @@ import pytest
 
 from data.schema import Example, ToolCall
 from evolution.ledger import (
-    best_round,
     diversity,
     entropy,
     funnel,
@@ -23,8 +22,10 @@ def example(name, query, *tools, calls=1, **provenance):
                    provenance=provenance or None)
 
 
-EXAMPLES = [example("a", "One", tool("t1"), tool("t2"), calls=2), example("b", "Two", tool("t1", "Other words entirely here.")),
-            example("c", "Three", tool("t3"), calls=0), example("d", "Four", tool("t1"), tool("t9"), distractors=["t9"])]
+EXAMPLES = [example("a", "One", tool("t1"), tool("t2"), calls=2),
+            example("b", "Two", tool("t1", "Other words entirely here.")),
+            example("c", "Three", tool("t3"), calls=0),
+            example("d", "Four", tool("t1"), tool("t9"), distractors=["t9"])]
 
 
 def test_funnel_adds_up():
@@ -66,7 +67,8 @@ def test_entropy_of_known_distributions():
 def test_votes_and_margins():
     records = [{"id": name, "votes": votes, "margin": margin, "decided_early": early}
                for name, votes, margin, early in [("a", 5, 5, False), ("b", 3, 1, False), ("c", 3, 3, True)]]
-    assert vote_table(records, {"a", "c"}, "votes") == {"3": {"voted": 2, "accepted": 1}, "5": {"voted": 1, "accepted": 1}}
+    assert vote_table(records, {"a", "c"}, "votes") == {"3": {"voted": 2, "accepted": 1},
+                                                        "5": {"voted": 1, "accepted": 1}}
     assert set(vote_table(records, {"a"}, "margin")) == {"1", "5", "early"}
 
 
@@ -88,14 +90,10 @@ def ledger(number, validation=None, share=0.5, accepted=10, no_call=0.0, before=
     ([ledger(1, 0.5), ledger(2, 0.4), ledger(3, 0.3)], "validation fell twice"),
     ([ledger(1, 0.5), ledger(2, 0.4), ledger(3, 0.4)], None), ([ledger(1, 0.5), ledger(2, 0.6), ledger(3, 0.5)], None),
     ([ledger(1, 0.5), ledger(2, None), ledger(3, 0.3)], None),
-    ([ledger(1, share=0.8), ledger(2, share=0.39)], "under 50% of round 1"), ([ledger(1, share=0.8), ledger(2, share=0.41)], None),
+    ([ledger(1, share=0.8), ledger(2, share=0.39)], "under 50% of round 1"),
+    ([ledger(1, share=0.8), ledger(2, share=0.41)], None),
     ([ledger(1, no_call=0.6)], "call nothing"), ([ledger(1, accepted=0)], "round 1 accepted nothing"),
 ])
 def test_stop_rule(ledgers, reason):
     found = stop_reason(ledgers)
     assert found == reason if reason is None else reason in found
-
-
-def test_best_round_is_the_first_of_equals():
-    assert best_round([ledger(1, 0.5), ledger(2, 0.7), ledger(3, 0.7)]) == 2
-    assert best_round([ledger(1)]) is None

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,9 +48,10 @@ CALLS = {
     "q12": votes(DOUBLE, DOUBLE, DOUBLE, B, B), "q13": votes(TWO, OWT, TWO, OWT, A),
     "q14": votes(*[calls(("double", {"n": "7"}))] * 5),
 }
-REJECTED = {"q02": ("tools", "missing_description"), "q05": ("vote", "no_answer_parsed"), "q06": ("calls", "unknown_tool"),
-            "q07": ("calls", "missing_required"), "q09": ("query", "duplicate_query"),
-            "q10": ("query", "contaminated_query"), "q11": ("tools", "contaminated_tool"), "q14": ("calls", "wrong_type")}
+REJECTED = {"q02": ("tools", "missing_description"), "q05": ("vote", "no_answer_parsed"),
+            "q06": ("calls", "unknown_tool"), "q07": ("calls", "missing_required"), "q09": ("query", "duplicate_query"),
+            "q10": ("query", "contaminated_query"), "q11": ("tools", "contaminated_tool"),
+            "q14": ("calls", "wrong_type")}
 ACCEPTED = {"q01": (A, 3, 5, 2), "q03": (A, 5, 5, 5), "q04": (B, 2, 5, 0), "q08": (NO_CALL_TEXT, 3, 5, 2),
             "q12": (B, 2, 5, 2), "q13": (TWO, 4, 5, 3)}           # text of the winner, votes, samples, margin
 
@@ -121,7 +123,8 @@ def test_files_of_the_round_are_complete_and_marked(config):
     assert [sample["reason"] for sample in story["q12"]["samples"]] == ["wrote_tools_instead"] * 3 + [None] * 2
     marker = read_json(f"{folder}/DONE.json")
     assert marker["round"] == 1
-    assert {"accepted.jsonl", "rejected.jsonl", "ledger.json", "adapter/adapter_model.safetensors"} <= set(marker["sha256"])
+    vouched_for = {"accepted.jsonl", "rejected.jsonl", "ledger.json", "adapter/adapter_model.safetensors"}
+    assert vouched_for <= set(marker["sha256"])
     assert read_json(f"{folder}/ledger.json") == json.loads(json.dumps(ledger))
 
 
@@ -216,19 +219,20 @@ def test_labelled_examples_with_equal_ids_are_each_asked(config):
     from evolution.probe import answers_to
     from tests.evolve_run import labelled
 
-    def write(items, *, done, **options):
+    def write(items, draws, done):
         assert len({name for name, _ in items}) == 3                    # the sampler tells its items apart by name
         for name, messages in items:
             done(name, [{"text": str(messages)}])
 
     examples = [dataclasses.replace(example, id="same") for example in labelled(3)]
-    found = answers_to(write, examples, config, "probe")
+    found = answers_to(SimpleNamespace(write=write), examples, config.probe_draws())
     assert [example.query in samples[0]["text"] for example, samples in zip(examples, found, strict=True)] == [True] * 3
 
 
 def test_measurements_of_the_round_before_count_only_where_it_asked_alike(tmp_path):
     from evolution.probe import _asked_alike
-    for number, facts in ((1, {"probe": 4, "labelled_sha": "a"}), (2, {"probe": 4, "labelled_sha": "a", "init": "joint"}),
+    for number, facts in ((1, {"probe": 4, "labelled_sha": "a"}),
+                          (2, {"probe": 4, "labelled_sha": "a", "init": "joint"}),
                           (3, {"probe": 4, "labelled_sha": "b"})):
         write_json(tmp_path / f"round-{number}" / "round.json", facts)
     first, second, third = (tmp_path / f"round-{number}" for number in (1, 2, 3))
@@ -290,7 +294,7 @@ def test_a_round_needs_the_marker_of_the_one_before(config):
 
 def test_another_setting_on_the_same_folder_is_refused_by_name(config):
     run(config)
-    with pytest.raises(ValueError, match="seed 0 -> 1"):
+    with pytest.raises(ValueError, match="seed was 0, now 1"):
         run(dataclasses.replace(config, seed=1))
 
 
@@ -306,7 +310,8 @@ def test_other_validation_or_guard_on_a_begun_round_is_refused(config, tmp_path,
     def killed(*args, **options):
         raise RuntimeError("killed")
 
-    write_jsonl(tmp_path / "validation.jsonl", [{"id": "v", "query": "Add one.", "tools": [SECRET.to_dict()], "calls": []}])
+    row = {"id": "v", "query": "Add one.", "tools": [SECRET.to_dict()], "calls": []}
+    write_jsonl(tmp_path / "validation.jsonl", [row])
     config = dataclasses.replace(config, validation=str(tmp_path / "validation.jsonl"))
     with pytest.raises(RuntimeError, match="killed"):
         run_round(config, generate=killed, progress=False)
@@ -332,7 +337,8 @@ def test_nothing_accepted_keeps_the_adapter_and_says_stop(config):
         run(dataclasses.replace(config, round=2, stop_when=True), script)
 
 
-@pytest.mark.parametrize("change", [{"round": 0}, {"min_votes": 6}, {"init": "there"}, {"retries": -1}, {"mix": 1.0, "labelled": ""}])
+@pytest.mark.parametrize("change", [
+    {"round": 0}, {"min_votes": 6}, {"init": "there"}, {"retries": -1}, {"mix": 1.0, "labelled": ""}])
 def test_impossible_settings_are_refused(config, change):
     with pytest.raises(ValueError, match="--"):
         dataclasses.replace(config, **change)
@@ -356,14 +362,15 @@ def test_the_command_line_says_what_is_wrong_in_one_line(config, tmp_path, capsy
     assert round_config(args).train["packing"] is False and "seed" not in round_config(args).train
     few = dataclasses.replace(config, queries_per_round=3)
     write_json(f"{config.run}/run.json", {"model": config.model, "evolve": dataclasses.asdict(few)})
-    for more, wanted in (([], 3), (["--queries", "more.jsonl"], 0), (["--queries", "more.jsonl", "--queries-per-round", "2"], 2)):
+    for more, wanted in (([], 3), (["--queries", "more.jsonl"], 0),
+                         (["--queries", "more.jsonl", "--queries-per-round", "2"], 2)):
         args = make_parser().parse_args(["--round", "1", "--run", config.run, *more])
-        assert round_config(args).queries_per_round == wanted           # a file of its own belongs to this round as a whole
+        assert round_config(args).queries_per_round == wanted           # a file of its own belongs to this round, whole
     write_json(f"{config.run}/run.json", {"model": config.model, "evolve": dataclasses.asdict(config)})
     args = make_parser().parse_args(["--round", "1", "--run", config.run, "--seed", "5"])
     assert (round_config(args).seed, round_config(args).train["seed"]) == (5, 5)
-    args = make_parser().parse_args(["--round", "1", "--run", config.run, "--balance", "objective", "--max-steps", "7", "--early",
-                                     "--train", "dropout=0.5", "--seed", "3"])
+    args = make_parser().parse_args(["--round", "1", "--run", config.run, "--balance", "objective", "--max-steps", "7",
+                                     "--early", "--train", "dropout=0.5", "--seed", "3"])
     asked = round_config(args)
     assert (asked.train["balance"], asked.train["max_steps"], asked.train["dropout"]) == ("objective", 7, 0.5)
     assert (asked.early, asked.seed, asked.model, asked.train["max_length"]) == (True, 3, config.model, 4096)
@@ -372,7 +379,8 @@ def test_the_command_line_says_what_is_wrong_in_one_line(config, tmp_path, capsy
 @pytest.mark.parametrize("broken", ["queries", "base", "adapter"])
 def test_broken_input_leaves_no_folder_of_a_round(config, broken, capsys):
     write_json(f"{config.run}/run.json", {"model": config.model, "evolve": dataclasses.asdict(config)})
-    damaged = Path({"queries": config.queries, "base": f"{config.model}/model.safetensors", "adapter": f"{config.run}/joint/adapter/adapter_model.safetensors"}[broken])
+    damaged = Path({"queries": config.queries, "base": f"{config.model}/model.safetensors",
+                    "adapter": f"{config.run}/joint/adapter/adapter_model.safetensors"}[broken])
     damaged.write_bytes(damaged.read_bytes()[:-10])
     assert main(["--round", "1", "--run", config.run]) == 2
     error = capsys.readouterr().err
@@ -395,9 +403,10 @@ def test_a_round_is_planned_before_it_starts(config, capsys):
         assert part in plan, part
     assert not Path(config.run, "round-1").exists()                     # a plan does not bind the round to its settings
     run(config)
-    more = dataclasses.replace(config, round=2, accumulate=True, mix=1.0, train={"global_batch_size": 8, "precision": "fp32"})
+    more = dataclasses.replace(config, round=2, accumulate=True, mix=1.0,
+                               train={"global_batch_size": 8, "precision": "fp32"})
     assert run_round(more, generate=never, plan_only=True) == {}
-    assert "train on 48 rows" in capsys.readouterr().err                # of 12 queries, 6 earlier and 6 labelled examples
+    assert "train on 48 rows" in capsys.readouterr().err                # of 12 queries, 6 earlier, 6 labelled examples
 
 
 @pytest.mark.parametrize("init", ["joint", "base"])
@@ -405,7 +414,8 @@ def test_training_starts_where_init_says(config, init, tmp_path):
     first, _, _ = run(config)
     second, _, _ = run(dataclasses.replace(config, round=2, init=init))
     told = read_json(f"{config.run}/round-2/config.json")
-    assert began_with(Path(config.run, "round-2"), told) == Path(config.run, "joint" if init == "joint" else "round-1", "adapter")
+    step = "joint" if init == "joint" else "round-1"
+    assert began_with(Path(config.run, "round-2"), told) == Path(config.run, step, "adapter")
     assert told["adapter"] == (f"{config.run}/joint/adapter" if init == "joint" else "")
     assert (told["rank"], told["alpha"]) == (4, 8)
     assert second["model_sha"] != first["model_sha"]                    # what wrote the answers is Theta_2 either way

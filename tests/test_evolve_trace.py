@@ -19,8 +19,11 @@ def test_stories_of_accepted_and_rejected_queries(config, capsys):
     story = told(config, "--id", "q13", capsys=capsys)
     for part in (QUERIES["q13"], "(Eq. 4)", "(Eq. 5)", "(Eq. 6)", "Generate tools to solve the query", "Try 1",
                  "votes 4 (samples 0, 1, 2, 3), 1 (samples 4)", "Winner: sample 0 with 4 of 5, margin 3",
-                 "**Accepted**", '"votes": 4', "What the generation row is trained to write", "What the invocation row is trained to write",
-                 '    {"name": "double", "arguments": {"n": 1}}\n    </tool_call>\n    <tool_call>\n    {"name": "half"', "| generation |", "| invocation |"):
+                 "**Accepted**", '"votes": 4', "What the generation row is trained to write",
+                 "What the invocation row is trained to write",
+                 '    {"name": "double", "arguments": {"n": 1}}\n    </tool_call>\n    <tool_call>\n'
+                 '    {"name": "half"',
+                 "| generation |", "| invocation |"):
         assert part in story, part
     losses = next(line.split(" | ")[-2:] for line in story.splitlines() if line.startswith("| invocation"))
     assert float(losses[0]) > float(losses[1].strip(" |")) > 0
@@ -32,7 +35,7 @@ def test_stories_of_accepted_and_rejected_queries(config, capsys):
     assert "**Rejected** at the stage `tools`, missing_description" in story
     assert "before anything was generated" in told(config, "--id", "q10", capsys=capsys)
     assert "No generation row" in told(config, "--id", "q08", "--no-loss", capsys=capsys)
-    assert "# Query q01 in round-1" in told(config, "--no-loss", capsys=capsys)          # the first that was not unanimous
+    assert "# Query q01 in round-1" in told(config, "--no-loss", capsys=capsys)         # the first not unanimous
 
 
 def test_a_query_whose_id_another_one_has_keeps_its_own_verdict(config, capsys):

@@ -31,7 +31,8 @@ CLASS = {"type": "string", "description": "", "enum": ["first", "second"]}
     ('Book "Blue Lamp" for 45 minutes.', {"title": "Blue Lamp"}, "value_left_out"),
     ("Book rows 7 and 7.", {"rows": [7, 7]}, None),
     ("Book rows 7 and 9.", {"rows": [7, 7]}, "value_twice"),
-    ("Book $1,250.50 at 08:30 on 2025-03-04 under code AB-1234.", {"price": 1250.5, "time": "08:30", "day": "2025-03-04", "code": "AB-1234"}, None),
+    ("Book $1,250.50 at 08:30 on 2025-03-04 under code AB-1234.",
+     {"price": 1250.5, "time": "08:30", "day": "2025-03-04", "code": "AB-1234"}, None),
     ("Book it at 91 Elm Street, 72755.", {"place": {"street": "91 Elm Street", "zip": "72755"}}, None),
     ("Book it with breakfast.", {"breakfast": True, "class": "first", "note": None}, None),
     ("Book it with breakfast.", {"class": "third"}, "value_not_in_query"),
@@ -45,7 +46,8 @@ CLASS = {"type": "string", "description": "", "enum": ["first", "second"]}
     ("Book it on 2012-05-07.", {"day": "2012-05-07", "level": 3}, "value_not_in_query"),
 ])
 def test_values_of_a_call_against_the_query(query, arguments, code):
-    found = ungrounded(query, [ToolCall("book", arguments)], [tool(**{"class": CLASS, "level": {**NUMBER, "enum": [1, 2]}})])
+    offered = tool(**{"class": CLASS, "level": {**NUMBER, "enum": [1, 2]}})
+    found = ungrounded(query, [ToolCall("book", arguments)], [offered])
     assert (found and found.code) == code
 
 
@@ -67,12 +69,15 @@ def test_every_labelled_example_of_the_world_is_grounded():
         assert ungrounded(example.query, example.calls, example.tools) is None, example.query
 
 
-@pytest.mark.parametrize("grounded, control, accepted", [(False, "none", True), (True, "none", False), (True, "no_rules", True)])
+@pytest.mark.parametrize("grounded, control, accepted", [
+    (False, "none", True), (True, "none", False), (True, "no_rules", True)])
 def test_a_round_throws_out_only_where_it_is_asked_to(grounded, control, accepted):
-    text = "<tool_call>\n" + json.dumps({"name": "book", "arguments": {"minutes": 45, "duration": 45}}) + "\n</tool_call>"
+    call = {"name": "book", "arguments": {"minutes": 45, "duration": 45}}
+    text = f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
     samples = [{"text": text, "finish_reason": "stop", "logprob": -0.1, "tokens": 9} for _ in range(5)]
+    voting = RoundConfig(grounded=grounded, control=control).voting
     outcome = settle(Query("q", "Book it for 45 minutes."), [tool(minutes=NUMBER, duration=NUMBER)],
-                     {"samples": samples, "decided_early": False}, RoundConfig(grounded=grounded, control=control))
+                     {"samples": samples, "decided_early": False}, voting)
     assert (outcome.example is not None) == accepted
     if not accepted:
         assert outcome.rejected["stage"] == "calls" and outcome.rejected["reason"] == "value_twice"
@@ -80,7 +85,8 @@ def test_a_round_throws_out_only_where_it_is_asked_to(grounded, control, accepte
 
 @pytest.mark.parametrize("query, values", [
     ("1," * 20_000 + '"' * 9_999, ["a" * 50] * 2_000), (" ".join(map(str, range(6_000))), [*map(str, range(6_000))]),
-    (" ".join(f"w{i}" for i in range(6_000)), [f"w{i}" for i in range(500)]), ("Book it.", [10**400, -10**5_000]), ("9" * 5_000, [int("9" * 4_000)]),
+    (" ".join(f"w{i}" for i in range(6_000)), [f"w{i}" for i in range(500)]),
+    ("Book it.", [10**400, -10**5_000]), ("9" * 5_000, [int("9" * 4_000)]),
 ])
 def test_hostile_text_costs_little_and_raises_nothing(query, values):
     assert cpu_seconds(ungrounded, query, [ToolCall("book", {"v": values})], [tool()]) < 0.05
