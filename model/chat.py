@@ -11,10 +11,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from .templates import QWEN_SYSTEM
 from .tokenizer import Tokenizer
 
 IGNORE_INDEX = -100
-QWEN_SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 LLAMA_DATE = "26 Jul 2024"                          # the template's own default for 3.1; fixed, so that runs repeat
 LLAMA_TOOLS = """Given the following functions, please respond with a JSON for a function call with its proper \
 arguments that best answers the given prompt.
@@ -58,7 +58,7 @@ def render(messages: Sequence[dict], tokenizer: Tokenizer, add_generation_prompt
     Raises:
         ValueError: a role or an order of roles that the family does not know, or a tokenizer without a chat format.
     """
-    segments = _format(tokenizer).conversation(_checked(messages), tools, add_generation_prompt)
+    segments = _conversation(_checked(messages), tokenizer, tools, add_generation_prompt)
     return _encode(segments, tokenizer)[0], _text(segments, tokenizer)
 
 
@@ -75,7 +75,7 @@ def encode_chat(messages: Sequence[dict], tokenizer: Tokenizer, *,
         Mistral.turns(checked)
     answer = [replace(segment, supervised=True) for segment in form.answer(checked[-1])]
     after = [Segment("text", "\n")] if form is ChatML else []
-    return _encode(form.conversation(checked[:-1], tools, True) + answer + after, tokenizer)
+    return _encode(_conversation(checked[:-1], tokenizer, tools, True) + answer + after, tokenizer)
 
 
 class Llama3:
@@ -129,16 +129,19 @@ class Llama3:
 
 
 class ChatML:
-    """Qwen2.5. No BOS; its own system text where none is given; contents as they are; tools in the system turn.
+    """Qwen2.5 and others. The template's own system text where none is given; contents as they are; tools in that turn.
 
     A native call is tagged JSON; results of calls are a user turn.
     """
 
     @staticmethod
-    def conversation(messages: list[dict], tools: Sequence[dict], add_generation_prompt: bool) -> list[Segment]:
+    def conversation(messages: list[dict], tools: Sequence[dict], add_generation_prompt: bool,
+                     default_system: str | None = QWEN_SYSTEM) -> list[Segment]:
         system, rest = _split_system(messages)
-        content = _content(system or {"content": QWEN_SYSTEM}) + (ChatML.offer(tools) if tools else [])
-        segments = ChatML.turn("system", content)
+        if system is None and default_system is not None:
+            system = {"content": default_system}
+        content = _content(system or {}) + (ChatML.offer(tools) if tools else [])
+        segments = ChatML.turn("system", content) if system is not None or tools else []
         results: list[Segment] = []                # of neighbouring tool messages, which share a turn
         for message, following in zip(rest, [*rest[1:], {"role": None}]):
             if message["role"] == "tool":
@@ -249,6 +252,16 @@ class Mistral:
 
 
 FORMATS = {"llama3": Llama3, "chatml": ChatML, "mistral": Mistral}
+
+
+def _conversation(messages: list[dict], tokenizer: Tokenizer, tools: Sequence[dict],
+                  add_generation_prompt: bool) -> list[Segment]:
+    """The conversation as the tokenizer's format has it; ChatML with the BOS and the system text of its template."""
+    form = _format(tokenizer)
+    if form is not ChatML:
+        return form.conversation(messages, tools, add_generation_prompt)
+    bos = [] if tokenizer.bos_id is None else [Segment("control", tokenizer.control_name(tokenizer.bos_id) or "")]
+    return bos + ChatML.conversation(messages, tools, add_generation_prompt, tokenizer.default_system)
 
 
 def _format(tokenizer: Tokenizer) -> type[Llama3] | type[ChatML] | type[Mistral]:

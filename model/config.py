@@ -56,7 +56,8 @@ class ModelConfig:
         for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
                      "num_key_value_heads", "head_dim", "max_position_embeddings"):
             _check_positive_int(name, getattr(self, name))
-        sizes = {"vocab_size": self.vocab_size, "hidden_size": self.hidden_size, "intermediate_size": self.intermediate_size,
+        sizes = {"vocab_size": self.vocab_size, "hidden_size": self.hidden_size,
+                 "intermediate_size": self.intermediate_size,
                  "num_attention_heads * head_dim": self.num_attention_heads * self.head_dim}
         for name, size in sizes.items():
             if size > MAX_SIZE:
@@ -88,9 +89,11 @@ class ModelConfig:
         file = Path(path)
         file = file / "config.json" if file.is_dir() else file
         if not file.is_file():
-            raise FileNotFoundError(f"{file}: no such file; a model folder holds config.json, weights and a tokenizer")
+            raise FileNotFoundError(f"{file}: no such file; a model folder holds config.json, weights and a tokenizer"
+                                    f"{found_below(file.parent)}")
         if file.stat().st_size > MAX_JSON_BYTES:
-            raise ValueError(f"{file}: {file.stat().st_size} bytes, but a config.json is a few thousand; give the model's folder")
+            raise ValueError(f"{file}: {file.stat().st_size} bytes, but a config.json is a few thousand; give the "
+                             "model's folder")
         try:
             raw = json.loads(file.read_text(encoding="utf-8"))
             return cls.from_dict(raw)
@@ -160,6 +163,21 @@ class ModelConfig:
             raw |= {"use_sliding_window": self.sliding_window is not None, "sliding_window": self.sliding_window,
                     "max_window_layers": self.first_window_layer}
         return raw
+
+
+def found_below(folder: Path, most: int = 3) -> str:
+    """The end of an error for a folder without a model: the folders inside it that hold one, as the hub's cache does."""
+    inside = [file.parent for pattern in ("*", "snapshots/*", "models--*/snapshots/*")
+              for file in sorted(folder.glob(f"{pattern}/config.json"))]
+    if not inside:
+        return ""
+    reference = folder / "refs" / "main"
+    main = folder / "snapshots" / reference.read_text().strip() if reference.is_file() else None
+    inside.sort(key=lambda one: one != main)
+    more = f" and {len(inside) - most} more" if len(inside) > most else ""
+    kind = "the root of a folder of the hub's cache, whose snapshots" if (folder / "snapshots").is_dir() else \
+        "a folder of folders, which"
+    return f"; this is {kind} hold models: give {' or '.join(str(one) for one in inside[:most])}{more}"
 
 
 def _family(raw: dict) -> str:

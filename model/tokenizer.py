@@ -10,7 +10,9 @@ import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-FAMILIES = {"<|start_header_id|>": "llama3", "<|im_start|>": "chatml", "[INST]": "mistral"}   # told by a control token
+from .config import found_below
+from .templates import Template, choose_form, read_object, read_template
+
 BYTE_PIECE = re.compile("<0x[0-9A-Fa-f]{2}>")                 # how sentencepiece names its byte tokens
 BOS = ("<|begin_of_text|>", "<s>")
 END_OF_TURN = {"llama3": ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"), "chatml": ("<|im_end|>", "<|endoftext|>"),
@@ -18,20 +20,59 @@ END_OF_TURN = {"llama3": ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"), "chatm
 
 
 def load_tokenizer(path: str | Path) -> "Tokenizer":
-    """Read the tokenizer of a checkpoint folder; where both files are there, sentencepiece (the official one) wins.
+    """Read the tokenizer of a checkpoint folder, and how its chat template writes conversations.
+
+    Where both files are there, sentencepiece (the official one) wins, unless tokenizer.json knows tokens that were added.
 
     Raises:
         FileNotFoundError: neither tokenizer.model nor tokenizer.json.
-        ValueError: a file that cannot be read, or a kind of tokenizer that is not supported, which is named.
+        ValueError: a file that cannot be read, a kind of tokenizer or chat template that is not supported, which is
+            named, or files of the folder that contradict each other.
     """
     path = Path(path)
-    if (path / "tokenizer.model").is_file():
-        return SentencePieceTokenizer(path / "tokenizer.model")
-    if (path / "tokenizer.json").is_file():
-        return JsonTokenizer(path / "tokenizer.json")
     if not path.is_dir():
-        raise FileNotFoundError(f"{path}: no such folder; a model is a folder with config.json, safetensors weights and a tokenizer")
-    raise FileNotFoundError(f"{path}: neither tokenizer.json nor tokenizer.model; copy the one that came with the weights there")
+        raise FileNotFoundError(f"{path}: no such folder; a model is a folder with config.json, safetensors weights and "
+                                "a tokenizer")
+    template, sentencepiece, fast = read_template(path), path / "tokenizer.model", path / "tokenizer.json"
+    if not sentencepiece.is_file() and not fast.is_file():
+        raise FileNotFoundError(f"{path}: neither tokenizer.json nor tokenizer.model; copy the one that came with the "
+                                f"weights there{found_below(path)}")
+    made: Tokenizer | None = None
+    if sentencepiece.is_file():
+        made = SentencePieceTokenizer(sentencepiece, template)
+    if fast.is_file() and (made is None or _added_beside(made, fast)):
+        made = JsonTokenizer(fast, template)
+    _refuse_unknown_tokens(made, path)
+    return made
+
+
+def _added_beside(official: "SentencePieceTokenizer", fast: Path) -> list[str]:
+    """Tokens that tokenizer.json adds to what tokenizer.model knows; ValueError if they are no two files of one."""
+    try:
+        raw = json.loads(fast.read_text(encoding="utf-8"))
+        pieces = {i: piece for piece, i in raw["model"]["vocab"].items()}
+        added = {token["id"]: token["content"] for token in raw["added_tokens"]}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{fast}: not a tokenizer that can be read here: {error!r}") from error
+    other = [i for i, piece in pieces.items() if i not in added and official.spelling(i) != piece]
+    if other:
+        raise ValueError(f"{fast}: {len(other)} of its pieces are not those of the tokenizer.model beside it (id "
+                         f"{other[0]} is {pieces[other[0]]!r} and {official.spelling(other[0])!r}); remove from a copy "
+                         "of the folder the file that does not belong to the weights")
+    return [text for i, text in added.items() if official.spelling(i) != text]
+
+
+def _refuse_unknown_tokens(tokenizer: "Tokenizer", path: Path) -> None:
+    """Tokens that added_tokens.json or tokenizer_config.json names have to be known to the file that is read."""
+    named = read_object(path / "tokenizer_config.json").get("added_tokens_decoder") or {}
+    listed = {i: token.get("content") for i, token in named.items() if isinstance(token, dict)}
+    beside = {str(i): text for text, i in read_object(path / "added_tokens.json").items()}
+    for file, tokens in (("added_tokens.json", beside), ("tokenizer_config.json", listed)):
+        unknown = [(i, text) for i, text in tokens.items() if not i.isdecimal() or tokenizer.spelling(int(i)) != text]
+        if unknown:
+            raise ValueError(f"{path / file}: {len(unknown)} of its tokens (first: {unknown[0][1]!r} with id "
+                             f"{unknown[0][0]}) are not known to {tokenizer.file}, so they could be neither read nor "
+                             "written; save the tokenizer with its tokenizer.json (Hugging Face's save_pretrained) there")
 
 
 class Tokenizer(ABC):
@@ -42,17 +83,28 @@ class Tokenizer(ABC):
         bos_id: put first in every conversation, or None (Qwen2.5).
         eos_ids: ids that end an assistant turn.
         special_ids: ids that are never text and never sampled, except `eos_ids`.
-        family: "llama3", "chatml" or "mistral", by the control tokens there are; None without a known chat format.
+        family: "llama3", "chatml" or "mistral", by the chat template and the control tokens; None: no known format.
+        default_system: ChatML's system text where a conversation has none; None: no system turn then.
+        notes: what a user should know of how conversations are written, a line each.
+        file: the name of the file that was read.
     """
 
     strip_first_space = False                      # sentencepiece: decoding drops the space that encoding put first
 
-    def __init__(self, vocab_size: int, controls: dict[str, int], special_ids: set[int]) -> None:
+    def __init__(self, file: Path, vocab_size: int, controls: dict[str, int], special_ids: set[int],
+                 template: Template | None) -> None:
+        try:
+            form = choose_form(controls, template)
+        except ValueError as error:
+            raise ValueError(f"{file.parent}: {error}") from error
+        self.file = file.name
         self.vocab_size = vocab_size
         self.special_ids = frozenset(special_ids)
         self._controls = controls
-        self.family = next((family for token, family in FAMILIES.items() if token in controls), None)
+        self.family, self.default_system, self.notes = form.family, form.default_system, form.notes
         self.bos_id = next((controls[token] for token in BOS if token in controls), None)
+        if self.family == "chatml" and not form.bos:
+            self.bos_id = None
         self.eos_ids = [controls[token] for token in END_OF_TURN[self.family] if token in controls]
         self._bytes: dict[int, bytes] = {}
 
@@ -79,6 +131,10 @@ class Tokenizer(ABC):
     def control_name(self, token_id: int) -> str | None:
         """How the control or added token of this id is spelled, or None for a token of text."""
         return next((text for text, known in self._controls.items() if known == token_id), None)
+
+    @abstractmethod
+    def spelling(self, token_id: int) -> str | None:
+        """The piece or token of this id as its file spells it, or None."""
 
     def decode(self, ids: list[int]) -> str:
         """Text of `ids`; special ids are left out, added tokens that are not special (<tool_call>) are shown."""
@@ -124,7 +180,7 @@ class StreamDecoder:
 class JsonTokenizer(Tokenizer):
     """A byte-level or sentencepiece-like BPE from tokenizer.json."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, template: Template | None = None) -> None:
         from tokenizers import Tokenizer as Backend
 
         try:
@@ -133,21 +189,40 @@ class JsonTokenizer(Tokenizer):
             if model["type"] != "BPE":
                 raise ValueError(f"a tokenizer of type {model['type']!r} is not supported; supported: BPE")
             self._pieces = {i: piece for piece, i in model["vocab"].items()}
-            controls = {token["content"]: token["id"] for token in added}
-            special = {token["id"] for token in added if token["special"]}
             self._added = {token["id"]: token["content"] for token in added}
             size = max(self._pieces.keys() | self._added.keys()) + 1
+            controls = {token["content"]: token["id"] for token in added}
+            special = {token["id"] for token in added if token["special"]}
+            pre_tokenizer, self._byte_level = raw["pre_tokenizer"], "ByteLevel" in json.dumps(
+                [raw["pre_tokenizer"], raw["decoder"]])
+        except Exception as error:
+            raise ValueError(f"{file}: not a tokenizer that can be read here: {error!r}") from error
+        super().__init__(file, size, controls, special, template)
+        self.strip_first_space = not self._byte_level
+        try:
             # A tokenizer that knows no added tokens encodes literally; nor may a merge-skipping vocabulary hold one.
             raw |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
-            raw |= _always_prefixed(raw["pre_tokenizer"])
+            raw |= self._prefixes(pre_tokenizer)
             unknown = model.get("unk_token")
             model["vocab"] = {p: i for p, i in model["vocab"].items() if p not in controls or p == unknown}
             self._backend = Backend.from_str(json.dumps(raw, ensure_ascii=False))
         except Exception as error:                 # the library raises plain Exception for a file that it cannot read
             raise ValueError(f"{file}: not a tokenizer that can be read here: {error!r}") from error
-        self._byte_level = "ByteLevel" in json.dumps([raw["pre_tokenizer"], raw["decoder"]])
-        self.strip_first_space = not self._byte_level
-        super().__init__(size, controls, special)
+
+    def _prefixes(self, pre_tokenizer: dict | None) -> dict:
+        """Which texts get sentencepiece's prefix space: as Mistral's own library has it, elsewhere as the file says.
+
+        "first" there means the start of a whole conversation, which is a control token in every other format.
+        """
+        if self.family in ("mistral", None):
+            return _always_prefixed(pre_tokenizer)
+        if pre_tokenizer and pre_tokenizer.get("type") == "Metaspace" and pre_tokenizer.get("prepend_scheme") == "first":
+            self.strip_first_space = False
+            return {"pre_tokenizer": {**pre_tokenizer, "prepend_scheme": "never"}}
+        return {}
+
+    def spelling(self, token_id: int) -> str | None:
+        return self._added.get(token_id, self._pieces.get(token_id))
 
     def _encode(self, text: str) -> list[int]:
         return self._backend.encode(text, add_special_tokens=False).ids
@@ -166,7 +241,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     strip_first_space = True
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, template: Template | None = None) -> None:
         from sentencepiece import SentencePieceProcessor
 
         try:
@@ -177,7 +252,10 @@ class SentencePieceTokenizer(Tokenizer):
         ids = range(self._backend.get_piece_size())
         controls = {self._backend.id_to_piece(i): i for i in ids if self._backend.is_control(i)}
         special = set(controls.values()) | {i for i in ids if self._backend.is_unknown(i)}
-        super().__init__(len(ids), controls, special)
+        super().__init__(file, len(ids), controls, special, template)
+
+    def spelling(self, token_id: int) -> str | None:
+        return self._backend.id_to_piece(token_id) if 0 <= token_id < self.vocab_size else None
 
     def _encode(self, text: str) -> list[int]:
         return self._backend.encode(text)

@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import json
 import random
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -58,6 +59,30 @@ def sentencepiece_folder(path: Path) -> Path:
     path.mkdir(exist_ok=True)
     (path / "tokenizer.model").write_bytes(model.getvalue())
     return path
+
+
+def converted_beside(path: Path, added: Sequence[str] = (), scheme: str = "first") -> dict:
+    """The tokenizer.json that belongs to the tokenizer.model in `path`, with further tokens; written there, returned."""
+    from sentencepiece import SentencePieceProcessor
+
+    backend = SentencePieceProcessor(model_file=str(path / "tokenizer.model"))
+    size = backend.get_piece_size()
+    vocabulary = {backend.id_to_piece(i): i for i in range(size)}
+    splits = [(vocabulary[piece[:i] + piece[i:]], piece[:i], piece[i:]) for piece in vocabulary
+              for i in range(1, len(piece)) if piece[:i] in vocabulary and piece[i:] in vocabulary]
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    known = [i for i in range(size) if backend.is_control(i) or backend.is_unknown(i)]
+    tokens = [(i, backend.id_to_piece(i)) for i in known] + [(size + i, text) for i, text in enumerate(added)]
+    space = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": False}
+    raw = {"version": "1.0", "truncation": None, "padding": None, "normalizer": None, "post_processor": None,
+           "added_tokens": [{"id": i, "content": text, "special": True, **flags} for i, text in tokens],
+           "pre_tokenizer": space, "decoder": {"type": "Sequence", "decoders": [
+               {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"},
+               {"type": "Fuse"}]},
+           "model": {"type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True, "vocab": vocabulary,
+                     "merges": [[left, right] for _, left, right in sorted(splits)]}}
+    (path / "tokenizer.json").write_text(json.dumps(raw, ensure_ascii=False))
+    return raw
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from model import load_tokenizer
 from model.tokenizer import _sentencepiece_bytes
 from tests.model_tiny import data_folder
-from tests.model_tokenizers import CHATML_ADDED, chatml_folder, forged_texts, llama_folder, sentencepiece_folder
+from tests.model_tokenizers import (
+    CHATML_ADDED,
+    chatml_folder,
+    converted_beside,
+    forged_texts,
+    llama_folder,
+    sentencepiece_folder,
+)
 
 REAL = {"qwen25": "qwen2.5", "mistral_v03": "mistral-7b-v0.3", "llama31": None}
 ALL = [*REAL, "tiny chatml", "tiny sentencepiece", "mistral_v03 from json"]
@@ -150,9 +157,61 @@ def test_only_hexadecimal_names_are_byte_tokens():
 
 
 def test_sentencepiece_wins_where_both_files_are(tmp_path):
-    chatml_folder(sentencepiece_folder(tmp_path))
-    assert load_tokenizer(tmp_path).family == "mistral"
+    converted_beside(sentencepiece_folder(tmp_path))
+    assert load_tokenizer(tmp_path).file == "tokenizer.model"
     (tmp_path / "tokenizer.model").unlink()
+    assert load_tokenizer(tmp_path).file == "tokenizer.json"
+
+
+ADDED = ["<|im_start|>", "<|im_end|>", "<tool_call>"]
+
+
+def test_a_converted_file_that_knows_added_tokens_is_read_instead(tmp_path):
+    converted_beside(sentencepiece_folder(tmp_path / "plain"))
+    converted_beside(sentencepiece_folder(tmp_path / "added"), ADDED)
+    official, tokenizer = load_tokenizer(tmp_path / "plain"), load_tokenizer(tmp_path / "added")
+    assert (tokenizer.file, tokenizer.family) == ("tokenizer.json", "chatml")
+    ids = [tokenizer.control_id(text) for text in ADDED]
+    assert ids == [official.vocab_size + i for i in range(3)] and tokenizer.vocab_size == official.vocab_size + 3
+    assert tokenizer.eos_ids == ids[1:2] and tokenizer.bos_id is None
+
+
+def test_a_renamed_reserved_token_is_seen_too(tmp_path):
+    raw = converted_beside(sentencepiece_folder(tmp_path))
+    for token, text in zip(raw["added_tokens"][-2:], ADDED, strict=False):
+        token["content"] = text
+    (tmp_path / "tokenizer.json").write_text(json.dumps(raw))
+    tokenizer = load_tokenizer(tmp_path)
+    assert (tokenizer.file, tokenizer.family) == ("tokenizer.json", "chatml")
+    assert tokenizer.control_id("<|im_end|>") == raw["added_tokens"][-1]["id"]
+
+
+def test_two_tokenizers_that_are_not_one_are_refused(tmp_path):
+    chatml_folder(sentencepiece_folder(tmp_path))
+    with pytest.raises(ValueError, match="pieces are not those of the tokenizer.model beside it"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(("file", "content"), [
+    ("added_tokens.json", {"<|im_start|>": 400, "<|im_end|>": 401}), ("added_tokens.json", {"<tool_call>": 7}),
+    ("tokenizer_config.json", {"added_tokens_decoder": {"400": {"content": "<|im_start|>", "special": True}}}),
+    ("tokenizer_config.json", {"added_tokens_decoder": {"3": {"content": "<|im_start|>"}}})])
+@pytest.mark.parametrize("converted", [True, False])
+def test_added_tokens_that_the_tokenizers_file_does_not_know_are_refused(file, content, converted, tmp_path):
+    sentencepiece_folder(tmp_path)
+    if converted:
+        converted_beside(tmp_path)
+    (tmp_path / file).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"{file}: .*of its tokens .first: '<.*tokenizer.model.*save_pretrained"):
+        load_tokenizer(tmp_path)
+
+
+def test_added_tokens_that_are_known_are_no_reason_to_refuse(tmp_path):
+    tokenizer = load_tokenizer(chatml_folder(tmp_path))
+    ids = {text: tokenizer.control_id(text) for text in CHATML_ADDED}
+    (tmp_path / "added_tokens.json").write_text(json.dumps(ids))
+    decoder = {str(i): {"content": text} for text, i in ids.items()}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": decoder}))
     assert load_tokenizer(tmp_path).family == "chatml"
 
 
