@@ -52,6 +52,7 @@ from sampler.shards import place_in_world
 from tooldev import one_line
 from training.base import load_base
 from training.config import TrainConfig
+from training.gate import check_model
 from training.processes import LostProcess, hush, tell
 
 if TYPE_CHECKING:
@@ -195,7 +196,9 @@ def run_round(config: RoundConfig, model: "Transformer | None" = None, tokenizer
         refuse_stopped(run, config.round)
     place = Place(run / f"round-{config.round}", *place_in_world())
     say = tell if progress and place.first else hush
-    if model is None:
+    if model is None and tokenizer is None:
+        tokenizer = check_model(config.model, start, say=say)
+    elif model is None:
         refuse_damaged(config.model, start)
     inputs = read_inputs(config)
 

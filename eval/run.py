@@ -58,14 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int | None:
     """Generate what is missing, then score; nothing is made before the data and the model were read."""
-    from model import load_tokenizer
     from model.chat import render
+    from training.gate import check_model
 
     check_temperature(args.temperature, "--temperature")
     claimed = claim_out(args)
     benchmark = benches.load(args.bench, args.data, args)
     chosen = benches.choose(benchmark, args.categories, args.limit)
-    tokenizer = load_tokenizer(args.model)
+    tokenizer = check_model(args.model, args.adapter or "")
     ids = [render(benchmark.messages(entry), tokenizer)[0] for entry in chosen]
     completions = generate_missing(args, tokenizer, [entry.key for entry in chosen], ids, claimed.out / "generation")
     if len(completions) < len(chosen):

@@ -23,10 +23,10 @@ from eval.stats import Comparison, describe, over_clusters, over_seeds, paired_b
 from experiments.funnel import by_votes, percent, totals, votes_table
 from experiments.jobs import Job, run_jobs
 from pipeline.demo import FULL, QUICK, WorldSizes, world_settings, write_world
-from pipeline.inputs import check_model
 from pipeline.settings import RunSettings, versions, writable
 from pipeline.steps import Run, plan_steps, run_pipeline
 from tooldev import PAPER_EVOLVED, VARIANTS, home
+from training.gate import check_model
 
 PAIRS = (("raw", "adaption"), ("raw", "invocation"), ("invocation", "invocation-adapted"), ("invocation-adapted", "joint"), ("joint", "last"), ("invocation", "last"))
 PAIRED = ("Paired over the same items (bootstrap interval, McNemar's exact p: what other items would change), then over the tools that the items ask for (whole "

@@ -213,7 +213,7 @@ class Mistral:
 
     @staticmethod
     def turns(messages: list[dict]) -> list[dict]:
-        """The messages that are not the system's; ValueError if they stand in an order that the format does not have."""
+        """The messages that are not the system's; ValueError if the format does not have their order."""
         turns = [m for m in messages if m["role"] != "system"]
         for before, role in zip([None, *(m["role"] for m in turns)], (m["role"] for m in turns)):
             if before not in MISTRAL_BEFORE[role]:
@@ -324,7 +324,8 @@ def _content(message: dict) -> list[Segment]:
     for piece in pieces:
         if not isinstance(piece, (list, tuple)) or len(piece) != 2 or piece[0] not in ("text", "tag") \
                 or not isinstance(piece[1], str):
-            raise ValueError(f"a piece of content must be ('text', string) or ('tag', string), found {str(piece)[:200]}")
+            raise ValueError("a piece of content must be ('text', string) or ('tag', string), found "
+                             f"{str(piece)[:200]}")
     return [Segment(kind, text) for kind, text in pieces]
 
 

@@ -12,7 +12,7 @@ ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Mist
 ACTIVATIONS = ("silu",)
 ROPE_TYPES = ("default", "llama3")
 MAX_LAYERS, MAX_SIZE = 1024, 2**24                  # a config is outside data: bounds before anything is built from it
-MAX_JSON_BYTES = 4_000_000                         # config, index and headers: several times what MAX_LAYERS layers need
+MAX_JSON_BYTES = 4_000_000                         # config, index, headers: several times what MAX_LAYERS layers need
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class ModelConfig:
 
 
 def found_below(folder: Path, most: int = 3) -> str:
-    """The end of an error for a folder without a model: the folders inside it that hold one, as the hub's cache does."""
+    """The end of an error for a folder without a model: the folders inside it that hold one, as in the hub's cache."""
     inside = [file.parent for pattern in ("*", "snapshots/*", "models--*/snapshots/*")
               for file in sorted(folder.glob(f"{pattern}/config.json"))]
     if not inside:
@@ -226,7 +226,8 @@ def _rope(raw: dict) -> tuple[float, RopeScaling | None]:
     found = [_rope_of(raw[key], raw.get("rope_theta")) for key in ("rope_parameters", "rope_scaling") if raw.get(key)]
     found = found or [_rope_of({}, raw.get("rope_theta"))]
     if found[0] != found[-1]:
-        raise ValueError(f"rope_parameters {raw['rope_parameters']!r} and rope_scaling {raw['rope_scaling']!r} disagree; "
+        raise ValueError(f"rope_parameters {raw['rope_parameters']!r} and rope_scaling {raw['rope_scaling']!r} "
+                         "disagree; "
                          "keep the right one")
     return found[0]
 

@@ -1,7 +1,7 @@
 """What a checkpoint's own chat template says, and so how its conversations are written here.
 
-A template is a program (Jinja), and programs from outside are not run: it is taken apart into what it writes, and that is
-compared with the forms that chat.py writes. A template that writes turns of another kind is refused; one of the same
+A template is a program (Jinja), and programs from outside are not run: it is taken apart into what it writes, and that
+is compared with the forms that chat.py writes. A template that writes turns of another kind is refused; one of the same
 kind that is not known word for word earns a note that names what was seen to differ.
 """
 
@@ -21,8 +21,8 @@ QWEN_SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assista
 # Marks that change the turns of a family which has its tokens: (family, mark).
 OTHER_TURNS = (("chatml", "<|im_sep|>"), ("chatml", "<|im_middle|>"), ("mistral", "[SYSTEM_PROMPT]"),
                ("mistral", "<<SYS>>"))
-# sha256 of templates that chat.py was compared with, row by row; those of Llama and Mistral by their plain text, that of
-# Qwen2.5 by what it says, its default system text apart.
+# sha256 of templates that chat.py was compared with, row by row; those of Llama and Mistral by their plain text, that
+# of Qwen2.5 by what it says, its default system text apart.
 KNOWN_TEXTS = {"e10ca381b1ccc5cf9db52e371f3b6651576caee0a630b452e2816b2d404d4b65": "llama3",      # Llama 3.1 Instruct
                "5816fce10444e03c2e9ee1ef8a4a1ea61ae7e69e438613f3b17b69d0426223a4": "llama3",      # Llama 3.2 Instruct
                "e16746b40344d6c5b5265988e0328a0bf7277be86f1c335156eae07e29c82826": "mistral"}     # Mistral 7B v0.3
@@ -75,8 +75,8 @@ def choose_form(controls: Iterable[str], template: Template | None) -> Form:
     else:
         form = _form_of(template, controls, by_tokens)
     if form.family == "mistral" and "[SYSTEM_PROMPT]" in controls:
-        raise ValueError("the tokenizer has [SYSTEM_PROMPT]: a Mistral of a later format than v0.3 (system text in turns "
-                         "of its own), which is not supported")
+        raise ValueError("the tokenizer has [SYSTEM_PROMPT]: a Mistral of a later format than v0.3 (system text in "
+                         "turns of its own), which is not supported")
     return form
 
 
@@ -85,16 +85,16 @@ def _form_of(template: Template, controls: set[str], by_tokens: str) -> Form:
     written = "".join(item[1:] for item in items if item[0] == "=")
     literals = written + " ".join(item for item in items if item[0] != "=")
     families = [family for family, marks in MARKERS.items() if marks[0] in literals]
-    fix = (f"use the checkpoint whose tokenizer and template belong together, or take the template out of a copy of the "
-           f"folder to have turns written as {TITLES[by_tokens]}")
+    fix = (f"use the checkpoint whose tokenizer and template belong together, or take the template out of a copy of "
+           f"the folder to have turns written as {TITLES[by_tokens]}")
     if not families:
         raise ValueError(f"{template.source}: the chat template writes turns otherwise than any format known here "
                          f"(it writes {_shown(written)}), while the tokenizer has the control tokens of "
                          f"{TITLES[by_tokens]}; {fix}")
     family = by_tokens if by_tokens in families else families[0]
     if MARKERS[family][0] not in controls:
-        raise ValueError(f"{template.source}: the chat template writes turns as {TITLES[family]}, but the tokenizer has "
-                         f"the control tokens of {TITLES[by_tokens]} only; {fix}")
+        raise ValueError(f"{template.source}: the chat template writes turns as {TITLES[family]}, but the tokenizer "
+                         f"has the control tokens of {TITLES[by_tokens]} only; {fix}")
     for kind, mark in OTHER_TURNS:
         if kind == family and mark in literals:
             raise ValueError(f"{template.source}: the chat template writes {mark} in its turns, which is not "
@@ -158,6 +158,14 @@ def read_template(folder: Path) -> Template | None:
     return None
 
 
+def chatml_template(default_system: str) -> str:
+    """A chat template of our own words for a checkpoint that is made here: ChatML with this system text by default."""
+    return ("{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+            f"{{{{ '<|im_start|>system\\n{default_system}<|im_end|>\\n' }}}}{{% endif %}}"
+            "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}"
+            "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
+
+
 def read_object(file: Path) -> dict:
     """The object in a JSON file; an empty one where there is no file."""
     if not file.is_file():
@@ -175,7 +183,7 @@ def _checked(text: object, file: Path) -> Template:
     if not isinstance(text, str) or len(text) > MAX_CHARACTERS:
         raise ValueError(f"{file}: a chat template should be text of at most {MAX_CHARACTERS:,} characters, found "
                          f"{str(text)[:60]!r}")
-    return Template(text.replace("\r\n", "\n"), str(file))
+    return Template(text.replace("\r\n", "\n"), file.name)
 
 
 # ---------------------------------------------------------------------------------------------------- taking it apart

@@ -9,9 +9,13 @@ import json
 import re
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .config import found_below
 from .templates import Template, choose_form, read_object, read_template
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
 
 BYTE_PIECE = re.compile("<0x[0-9A-Fa-f]{2}>")                 # how sentencepiece names its byte tokens
 BOS = ("<|begin_of_text|>", "<s>")
@@ -22,7 +26,7 @@ END_OF_TURN = {"llama3": ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"), "chatm
 def load_tokenizer(path: str | Path) -> "Tokenizer":
     """Read the tokenizer of a checkpoint folder, and how its chat template writes conversations.
 
-    Where both files are there, sentencepiece (the official one) wins, unless tokenizer.json knows tokens that were added.
+    Where both files are there, sentencepiece (the official one) wins, unless tokenizer.json knows added tokens.
 
     Raises:
         FileNotFoundError: neither tokenizer.model nor tokenizer.json.
@@ -31,35 +35,44 @@ def load_tokenizer(path: str | Path) -> "Tokenizer":
     """
     path = Path(path)
     if not path.is_dir():
-        raise FileNotFoundError(f"{path}: no such folder; a model is a folder with config.json, safetensors weights and "
-                                "a tokenizer")
+        raise FileNotFoundError(f"{path}: no such folder; a model is a folder with config.json, safetensors weights "
+                                "and a tokenizer")
     template, sentencepiece, fast = read_template(path), path / "tokenizer.model", path / "tokenizer.json"
     if not sentencepiece.is_file() and not fast.is_file():
         raise FileNotFoundError(f"{path}: neither tokenizer.json nor tokenizer.model; copy the one that came with the "
                                 f"weights there{found_below(path)}")
-    made: Tokenizer | None = None
-    if sentencepiece.is_file():
-        made = SentencePieceTokenizer(sentencepiece, template)
-    if fast.is_file() and (made is None or _added_beside(made, fast)):
-        made = JsonTokenizer(fast, template)
+    official = sentencepiece.is_file() and not (fast.is_file() and _added_beside(sentencepiece, fast))
+    made = SentencePieceTokenizer(sentencepiece, template) if official else JsonTokenizer(fast, template)
     _refuse_unknown_tokens(made, path)
     return made
 
 
-def _added_beside(official: "SentencePieceTokenizer", fast: Path) -> list[str]:
+def _added_beside(file: Path, fast: Path) -> list[str]:
     """Tokens that tokenizer.json adds to what tokenizer.model knows; ValueError if they are no two files of one."""
+    official = _open_sentencepiece(file)
+    known = dict(enumerate(official.id_to_piece(list(range(official.get_piece_size())))))
     try:
         raw = json.loads(fast.read_text(encoding="utf-8"))
         pieces = {i: piece for piece, i in raw["model"]["vocab"].items()}
         added = {token["id"]: token["content"] for token in raw["added_tokens"]}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{fast}: not a tokenizer that can be read here: {error!r}") from error
-    other = [i for i, piece in pieces.items() if i not in added and official.spelling(i) != piece]
+    other = [i for i, piece in pieces.items() if i not in added and known.get(i) != piece]
     if other:
         raise ValueError(f"{fast}: {len(other)} of its pieces are not those of the tokenizer.model beside it (id "
-                         f"{other[0]} is {pieces[other[0]]!r} and {official.spelling(other[0])!r}); remove from a copy "
+                         f"{other[0]} is {pieces[other[0]]!r} and {known.get(other[0])!r}); remove from a copy "
                          "of the folder the file that does not belong to the weights")
-    return [text for i, text in added.items() if official.spelling(i) != text]
+    return [text for i, text in added.items() if known.get(i) != text]
+
+
+def _open_sentencepiece(file: Path) -> "SentencePieceProcessor":
+    from sentencepiece import SentencePieceProcessor
+
+    try:
+        return SentencePieceProcessor(model_file=str(file))
+    except (RuntimeError, OSError) as error:
+        raise ValueError(f"{file}: not a sentencepiece model ({error}); where a tokenizer.json lies beside it, "
+                         "remove this file to use that one") from error
 
 
 def _refuse_unknown_tokens(tokenizer: "Tokenizer", path: Path) -> None:
@@ -72,7 +85,7 @@ def _refuse_unknown_tokens(tokenizer: "Tokenizer", path: Path) -> None:
         if unknown:
             raise ValueError(f"{path / file}: {len(unknown)} of its tokens (first: {unknown[0][1]!r} with id "
                              f"{unknown[0][0]}) are not known to {tokenizer.file}, so they could be neither read nor "
-                             "written; save the tokenizer with its tokenizer.json (Hugging Face's save_pretrained) there")
+                             "written; save the tokenizer with its tokenizer.json (Hugging Face's save_pretrained)")
 
 
 class Tokenizer(ABC):
@@ -216,9 +229,10 @@ class JsonTokenizer(Tokenizer):
         """
         if self.family in ("mistral", None):
             return _always_prefixed(pre_tokenizer)
-        if pre_tokenizer and pre_tokenizer.get("type") == "Metaspace" and pre_tokenizer.get("prepend_scheme") == "first":
+        found = pre_tokenizer or {}
+        if found.get("type") == "Metaspace" and found.get("prepend_scheme") == "first":
             self.strip_first_space = False
-            return {"pre_tokenizer": {**pre_tokenizer, "prepend_scheme": "never"}}
+            return {"pre_tokenizer": {**found, "prepend_scheme": "never"}}
         return {}
 
     def spelling(self, token_id: int) -> str | None:
@@ -242,13 +256,7 @@ class SentencePieceTokenizer(Tokenizer):
     strip_first_space = True
 
     def __init__(self, file: Path, template: Template | None = None) -> None:
-        from sentencepiece import SentencePieceProcessor
-
-        try:
-            self._backend = SentencePieceProcessor(model_file=str(file))
-        except (RuntimeError, OSError) as error:
-            raise ValueError(f"{file}: not a sentencepiece model ({error}); where a tokenizer.json lies beside it, "
-                             "remove this file to use that one") from error
+        self._backend = _open_sentencepiece(file)
         ids = range(self._backend.get_piece_size())
         controls = {self._backend.id_to_piece(i): i for i in ids if self._backend.is_control(i)}
         special = set(controls.values()) | {i for i in ids if self._backend.is_unknown(i)}

@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from math import prod
+from math import inf, isfinite, prod
 from pathlib import Path
 
 import torch
@@ -31,7 +31,7 @@ def load_model(path: str | Path, dtype: torch.dtype = torch.float32, device: str
     Raises:
         FileNotFoundError: the folder, its config or its weights are not there.
         ValueError: the model is not supported, the files are damaged or point outside the folder, tensors are missing,
-            left over or of the wrong shape (all are listed), or values of a tensor do not fit into fp16 (named).
+            left over or of the wrong shape (all are listed), or values are not finite or do not fit into fp16 (named).
     """
     path = Path(path)
     if dtype not in DTYPES.values():
@@ -42,18 +42,25 @@ def load_model(path: str | Path, dtype: torch.dtype = torch.float32, device: str
     _check_shapes(path, config, {name: info["shape"] for header in headers.values() for name, info in header.items()})
     with torch.device("meta"):                                  # no memory yet
         model = Transformer(config)
-    overflows = []
+    overflows, broken = [], []
     try:
         if config.tie_word_embeddings:
             _drop_tied_copy(path, headers)
         for file, names in headers.items():
             with safe_open(file, framework="pt") as shard:      # one shard mapped at a time
                 for name in sorted(names, key=lambda n: names[n]["data_offsets"]):
-                    weight, overflow = _convert(shard.get_tensor(name), dtype, device)
-                    overflows += [f"{name} (largest value {overflow:.6g})"] if overflow else []
+                    stored = shard.get_tensor(name)
+                    largest = _largest(stored) if torch.device(device).type != "meta" else 0.0
+                    broken += [name] if not isfinite(largest) else []
+                    if dtype == torch.float16 and 65520 <= largest < inf:       # rounding to float16 gives infinity
+                        overflows.append(f"{name} (largest value {largest:.6g})")
+                    weight = stored.to(device=device, dtype=dtype, copy=True)
                     _set_parameter(model, name, weight)
     except SafetensorError as error:
         raise ValueError(f"{path}: {error}; a file of weights is damaged, copy it again") from error
+    if broken:
+        raise ValueError(f"{path}: {len(broken)} tensors hold values that are not finite (NaN or infinity): "
+                         f"{', '.join(broken[:20])}; the checkpoint is damaged, or its training failed")
     if overflows:
         raise ValueError(f"{path}: {len(overflows)} tensors do not fit into float16: {', '.join(overflows)}; "
                          "load in bfloat16 or float32")
@@ -92,7 +99,8 @@ def read_header(file: Path) -> dict[str, dict]:
         raise ValueError(f"{file}: its header is not an object; the file is damaged, copy it again")
     notes = header.pop("__metadata__", None)
     if notes is not None and not (isinstance(notes, dict) and all(isinstance(note, str) for note in notes.values())):
-        raise ValueError(f"{file}: __metadata__ in its header should map names to text; the file is damaged, copy it again")
+        raise ValueError(f"{file}: __metadata__ in its header should map names to text; the file is damaged, copy it "
+                         "again")
     end = 0
     for name, info in sorted(header.items(), key=lambda item: _offsets(file, *item)):
         start, stop = info["data_offsets"]
@@ -208,8 +216,9 @@ def _drop_tied_copy(path: Path, headers: dict[Path, dict]) -> None:
     with safe_open(where[EMBEDDING], framework="pt") as one, safe_open(where[HEAD], framework="pt") as other:
         embedding, head = one.get_tensor(EMBEDDING), other.get_tensor(HEAD)             # mapped, not copied
         if embedding.dtype != head.dtype or not torch.equal(embedding, head):
-            raise ValueError(f"{path}: weights and config.json disagree; left over (1): {HEAD}, which is not {EMBEDDING} "
-                             "again, though tie_word_embeddings is true; set that to false if the checkpoint is not tied")
+            raise ValueError(f"{path}: weights and config.json disagree; left over (1): {HEAD}, which is not "
+                             f"{EMBEDDING} again, though tie_word_embeddings is true; set that to false if the "
+                             "checkpoint is not tied")
     del headers[where[HEAD]][HEAD]
 
 
@@ -232,14 +241,12 @@ def _offsets(file: Path, name: str, info: object) -> tuple[int, int]:
     return tuple(info["data_offsets"])
 
 
-def _convert(weight: Tensor, dtype: torch.dtype, device: str | torch.device) -> tuple[Tensor, float]:
-    """A copy in `dtype` on `device`, and the largest magnitude if it does not fit there (else 0)."""
-    overflow = 0.0
-    if dtype == torch.float16 and weight.dtype != torch.float16 and weight.numel():
-        low, high = torch.aminmax(weight)
-        largest = max(-low.item(), high.item())                 # NaN if there is one
-        overflow = 0.0 if largest < 65520 else largest          # from 65520 on, rounding to float16 gives infinity
-    return weight.to(device=device, dtype=dtype, copy=True), overflow
+def _largest(weight: Tensor) -> float:
+    """The largest magnitude; NaN where there is one."""
+    if not weight.numel():
+        return 0.0
+    low, high = torch.aminmax(weight)
+    return max(-low.item(), high.item())
 
 
 def _set_parameter(model: nn.Module, name: str, weight: Tensor) -> None:
@@ -264,7 +271,7 @@ def _replace(file: Path, write) -> None:
     aside = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         aside.touch()
-        mode = aside.stat().st_mode                             # what the umask leaves; safetensors makes its files 0600
+        mode = aside.stat().st_mode                             # what the umask leaves; safetensors makes its own 0600
         write(aside)
         aside.chmod(mode)
         with open(aside, "rb+") as stream:

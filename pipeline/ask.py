@@ -20,7 +20,8 @@ from data.prompts import Message, generation_messages, invocation_messages
 from data.rules import check_calls, check_tools
 from data.schema import load_tools
 from lora import adapter_folder
-from pipeline.inputs import EMBEDDED, check_model, option, print_json
+from pipeline.inputs import EMBEDDED, option, print_json
+from training.gate import check_model
 
 SAMPLED = (0.7, 40)                     # temperature and top-k where several samples vote: those of a round's calls
 
@@ -95,7 +96,7 @@ def ask(args: argparse.Namespace, messages: Sequence[Message], samples: int) -> 
     from training.base import load_base
 
     adapter = adapter_folder(args.adapter) if args.adapter else None
-    tokenizer = check_model(args.model)
+    tokenizer = check_model(args.model, adapter or "")
     model = load_base(args.model, args.precision)
     if adapter:
         load_adapter(model, adapter)

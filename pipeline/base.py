@@ -23,8 +23,8 @@ from pathlib import Path
 from data import world_text
 from data.files import add_overwrite, claim, made, write_json
 from data.tasks import Row
-from pipeline.inputs import check_model
 from pipeline.settings import writable
+from training.gate import check_model
 
 MODEL_FILES = ("model/config.json", "model/tokenizer.json", "model/model.safetensors")
 BATCH_ROWS = 32
@@ -110,8 +110,13 @@ def write_base(base: Path, seed: int, start: str | None = None) -> None:
         copy_companions(Path(start), base)
         save_model(load_model(start), base)
         return
+    from model.templates import QWEN_SYSTEM, chatml_template
+
     tokenizer = world_text.train_tokenizer(seed)
     tokenizer.save(str(base / "tokenizer.json"))
+    write_json(base / "tokenizer_config.json", {
+        "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
+        "chat_template": chatml_template(QWEN_SYSTEM)})
     write_json(base / "config.json", {
         "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "vocab_size": world_text.VOCAB_SIZE, **SHAPE,
         "hidden_act": "silu",

@@ -17,10 +17,10 @@ from data.schema import write_jsonl
 from eval.report.gather import settings_beside_paper
 from eval.report.page import number
 from evolution.config import RoundConfig
-from pipeline.inputs import check_model
 from pipeline.settings import RunSettings
 from pipeline.steps import run_pipeline, say
 from tooldev import home
+from training.gate import check_model
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,16 @@ import os
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data.files import add_overwrite, claim, naming, write_json
 from data.schema import read_json
 from lora import adapter_folder
-from pipeline.inputs import EMBEDDED, check_model, option
+from pipeline.inputs import EMBEDDED, option
+from training.gate import check_model
+
+if TYPE_CHECKING:
+    from model import Tokenizer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     out = Path(args.out)
-    check_model(args.model)
     adapter = adapter_folder(args.adapter)
+    tokenizer = check_model(args.model, adapter)
     if not args.shard_gb > 0:
         raise ValueError(f"--shard-gb is {args.shard_gb:g}; it must be above 0")
     if out.resolve() in (Path(args.model).resolve(), adapter.resolve()):
@@ -52,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
                          "rights") from None
     try:
         with naming(out):
-            line = write(args, adapter, aside)
+            line = write(args, adapter, aside, tokenizer)
         place(aside, out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -71,7 +75,7 @@ def place(aside: Path, out: Path) -> None:
         os.replace(path, out / path.name)
 
 
-def write(args: argparse.Namespace, adapter: Path, folder: Path) -> str:
+def write(args: argparse.Namespace, adapter: Path, folder: Path, tokenizer: Tokenizer) -> str:
     """Fill the folder; returns what there is to say about it."""
     from lora import export
     from model import load_model, save_model
@@ -83,12 +87,48 @@ def write(args: argparse.Namespace, adapter: Path, folder: Path) -> str:
         config = read_json(folder / "adapter_config.json")
         write_json(folder / "adapter_config.json", {**config, "base_model_name_or_path": args.base_name or args.model})
         return (f"adapter in PEFT's layout: rank {config['r']}, alpha {config['lora_alpha']:g}, on "
-                f"{', '.join(config['target_modules'])}")
+                f"{', '.join(config['target_modules'])}{stop_hint(Path(args.model), tokenizer)}")
     config, name = read_json(Path(args.model) / "config.json"), str(dtype).removeprefix("torch.")
     key = "dtype" if "dtype" in config else "torch_dtype"          # the newer and the older spelling
     write_json(folder / "config.json", {**config, key: name})
     return (f"merged in {name}: rounding lost {drift.weights:.2e} of the update's norm in the worst layer; logits "
-            f"moved by at most {drift.logits:.2e}")
+            f"moved by at most {drift.logits:.2e}{end_where_training_ended(folder, tokenizer)}")
+
+
+def end_where_training_ended(folder: Path, tokenizer: Tokenizer) -> str:
+    """Put the turn's end among the checkpoint's stop tokens, in both files that name them; returns what was changed.
+
+    Training ends each answer with that token; a base may stop at another one only, and would then never stop.
+    """
+    end, changed = tokenizer.eos_ids[0], []
+    config = read_json(folder / "config.json")
+    file = folder / "generation_config.json"
+    generation = read_json(file) if file.is_file() else None
+    if end not in stop_ids(config):
+        write_json(folder / "config.json", {**config, "eos_token_id": [end, *stop_ids(config)]})
+        changed.append("config.json")
+        if generation is None:
+            generation = {key: config[key] for key in ("bos_token_id", "pad_token_id") if config.get(key) is not None}
+    if generation is not None and end not in stop_ids(generation):
+        before = stop_ids(generation) or stop_ids(config)
+        write_json(file, {**generation, "eos_token_id": [end, *(one for one in before if one != end)]})
+        changed.append("generation_config.json")
+    return f"; {tokenizer.control_name(end)}, which ends a turn, put first of eos_token_id in {' and '.join(changed)}" \
+        if changed else ""
+
+
+def stop_hint(model: Path, tokenizer: Tokenizer) -> str:
+    """For an adapter, which names no stop tokens: what its user has to set where the base stops at others only."""
+    end, file = tokenizer.eos_ids[0], model / "generation_config.json"
+    known = stop_ids(read_json(file if file.is_file() else model / "config.json"))
+    return "" if end in known else f"; the base's eos_token_id lacks {end} ({tokenizer.control_name(end)}), which ends " \
+        "a turn: name it as a stop token where the adapter is used"
+
+
+def stop_ids(config: dict[str, Any]) -> list[int]:
+    """The ids of `eos_token_id`, which may be one number, a list, or absent."""
+    ids = config.get("eos_token_id")
+    return [] if ids is None else list(ids) if isinstance(ids, list) else [ids]
 
 
 def stored_dtype(folder: Path) -> Any:

@@ -22,34 +22,6 @@ EMBEDDED = home("model", "tiny")
 MOST_HELD_OUT = 500                     # more items than this narrow a 95% interval little, and cost labelled examples
 
 
-# ------------------------------------------------------------------------------------------------- models and adapters
-
-def check_model(folder: str | Path) -> Any:
-    """The tokenizer of a model folder, after its config, tokenizer and every tensor's name and shape were checked.
-
-    Takes no memory for weights.
-
-    Raises:
-        FileNotFoundError, ValueError: what is missing or damaged, by file.
-    """
-    from model import load_model, load_tokenizer
-
-    folder = Path(folder)
-    if not folder.is_dir():
-        hint = "; `python tooldev.py make-base` makes the embedded model" if folder == EMBEDDED else ""
-        raise FileNotFoundError(f"{folder}: no such folder; --model wants one with config.json, safetensors weights "
-                                f"and a tokenizer{hint}")
-    config = load_model(folder, device="meta").config
-    tokenizer = load_tokenizer(folder)
-    if tokenizer.family is None:
-        raise ValueError(f"{folder}: its tokenizer has no chat format known here (control tokens of Llama 3, ChatML or "
-                         "Mistral); use an instruct model")
-    if tokenizer.vocab_size > config.vocab_size:
-        raise ValueError(f"{folder}: the tokenizer has {tokenizer.vocab_size} ids, the model {config.vocab_size} "
-                         "embeddings; take both from one checkpoint")
-    return tokenizer
-
-
 # ------------------------------------------------------------------------------------------------------- data of a run
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from pipeline.inputs import (
     EMBEDDED,
     MOST_HELD_OUT,
     Inputs,
-    check_model,
     option,
     read_inputs,
     refuse_other_run,
@@ -32,6 +31,7 @@ from pipeline.inputs import (
 from pipeline.settings import PAPER_PRESET, PRESETS, RunSettings, round_settings, writable
 from pipeline.steps import run_pipeline, say
 from tooldev import VARIANTS, Evolution, Lora, Sizes
+from training.gate import check_model
 
 EPOCHS = ("adaption_epochs", "labelled_epochs", "evolve_epochs")
 HELP = {                                # what a preset holds, each an option

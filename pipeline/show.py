@@ -14,7 +14,8 @@ from typing import Any
 
 from data.schema import Example, Tool, read_jsonl
 from data.tasks import IGNORE_INDEX, Row, RowError, adaption_row, generation_row, invocation_row
-from pipeline.inputs import EMBEDDED, check_model, option
+from pipeline.inputs import EMBEDDED, option
+from training.gate import check_model
 
 STAGES = ("adaption", "invocation", "generation")
 NO_LIMIT = 2**31

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 
 import numpy as np
 import torch
@@ -369,6 +370,9 @@ class Engine:
         ended = []
         for row, new, scores in zip(rows, tokens.tolist(), logprobs.tolist()):
             for token, score in zip(new, scores):
+                if not isfinite(score):
+                    raise ValueError("the model's logits hold NaN or infinity, so no token can be chosen: values overflow "
+                                     "in this precision (try bf16 or fp32), or its weights are damaged")
                 row.logprob += score
                 self.stats.new_tokens += 1
                 if token in self.eos:

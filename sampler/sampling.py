@@ -67,7 +67,7 @@ def _first_past(weights: Tensor, target: Tensor) -> Tensor:
     """weights (R, N), target (R, 1) -> (R, 1): first index of positive weight whose running sum passes the target."""
     edges = weights.cumsum(-1)
     # Rounding may put the target at or past the last edge: then the last index of positive weight is meant.
-    last = torch.searchsorted(edges, edges[:, -1:].contiguous())
+    last = torch.searchsorted(edges, edges[:, -1:].contiguous()).clamp_(max=weights.shape[1] - 1)    # N where it is NaN
     return torch.minimum(torch.searchsorted(edges, target, right=True), last)
 
 

@@ -14,7 +14,8 @@ import pytest
 from model.tokenizer import BYTE_OF_CHARACTER
 
 TEXT = ["The tool returns the weather of a city, in degrees.", "def call(tool, arguments): return 3.14",
-        "Grüße aus Köln", "{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}", "naïve café, 東京 2024", "a  b\n\n\tc"] * 8
+        "Grüße aus Köln", "{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}",
+        "naïve café, 東京 2024", "a  b\n\n\tc"] * 8
 CHATML_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHATML_ADDED = ["<tool_call>", "</tool_call>", "<tools>", "</tools>"]
 LLAMA_SHA256 = "82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55"
@@ -62,7 +63,7 @@ def sentencepiece_folder(path: Path) -> Path:
 
 
 def converted_beside(path: Path, added: Sequence[str] = (), scheme: str = "first") -> dict:
-    """The tokenizer.json that belongs to the tokenizer.model in `path`, with further tokens; written there, returned."""
+    """The tokenizer.json that belongs to the tokenizer.model in `path`, with further tokens; written and returned."""
     from sentencepiece import SentencePieceProcessor
 
     backend = SentencePieceProcessor(model_file=str(path / "tokenizer.model"))
@@ -87,7 +88,7 @@ def converted_beside(path: Path, added: Sequence[str] = (), scheme: str = "first
 
 @lru_cache(maxsize=1)
 def llama_json() -> str:
-    """Llama 3's tokenizer.json, equal to the hub's in what it says, made from the vocabulary in Meta's package llama-models."""
+    """Llama 3's tokenizer.json, equal to the hub's in what it says, made from the vocabulary in Meta's package."""
     try:
         files = importlib.metadata.files("llama-models") or []
     except importlib.metadata.PackageNotFoundError:

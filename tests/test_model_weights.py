@@ -100,7 +100,7 @@ def test_saved_files_have_the_usual_mode_and_others_are_let_be(tmp_path):
 
 def test_values_too_large_for_float16_are_reported_by_tensor(tmp_path):
     model = tiny_model(CONFIGS["qwen2.5-untied"])
-    model.model.layers[1].mlp.up_proj.weight.data[3, 4:6] = torch.tensor([-1e5, float("nan")])
+    model.model.layers[1].mlp.up_proj.weight.data[3, 4] = -1e5
     model.model.layers[2].self_attn.q_proj.bias.data[0] = 65520.0
     model.model.norm.weight.data[0] = 65280.0               # the largest bfloat16 that fits
     save_model(model.to(torch.bfloat16), tmp_path)
@@ -109,6 +109,17 @@ def test_values_too_large_for_float16_are_reported_by_tensor(tmp_path):
     with pytest.raises(ValueError, match=named) as caught:
         load_model(tmp_path, dtype=torch.float16)
     assert "norm" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_weights_that_are_not_finite_are_found_on_load(value, dtype, tmp_path):
+    model = tiny_model(CONFIGS["qwen2.5-untied"])
+    model.model.layers[1].mlp.up_proj.weight.data[3, 4] = value
+    model.model.layers[2].self_attn.q_proj.bias.data[0] = value
+    save_model(model, tmp_path)
+    with pytest.raises(ValueError, match="2 tensors hold values that are not finite.*up_proj.weight.*q_proj.bias"):
+        load_model(tmp_path, dtype=dtype)
 
 
 def test_every_mismatch_is_listed(tmp_path):

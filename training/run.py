@@ -17,6 +17,7 @@ from training.base import compute_dtype, load_model_for, model_config, place, tr
 from training.checkpoints import Checkpoints, kept, naming
 from training.config import TrainConfig, TrainResult
 from training.flat import FlatWeights
+from training.gate import check_model
 from training.optimizer import make_optimizer
 from training.overflow import advice
 from training.plan import make_plan, peak_memory_gb
@@ -62,8 +63,7 @@ def all_rows(config: TrainConfig, rows: Rows, validation: Sequence[Row] | None,
              tokenizer: Tokenizer | None, say: Callable[[str], None]) -> tuple[Sequence[Row], Sequence[Row]]:
     """The rows to train on and those to validate on, each read from its file where it was not handed in."""
     if tokenizer is None and (rows is None or config.validation and validation is None):
-        from model import load_tokenizer
-        tokenizer = load_tokenizer(config.model)
+        tokenizer = check_model(config.model, config.adapter, fresh=config.stage == "pretrain", say=say)
 
     def read(path: str) -> list[Row]:
         return load_rows(config.stage, path, tokenizer, max_length=config.max_length, train_on=config.train_on,

@@ -1,0 +1,149 @@
+"""The one gate: what every command that loads a model or an adapter checks first, and what a merged export ends with."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lora import apply_lora, lora_parameters, save_adapter
+from model import load_model, load_tokenizer
+from model.templates import chatml_template
+from sampler import generate
+from tooldev import home, main
+from train import main as train_main
+from training.gate import check_model
+
+TINY = home("model", "tiny")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A copy of the embedded model, and an adapter on it whose B is not zero."""
+    base = shutil.copytree(TINY, tmp_path / "base")
+    model = load_model(base)
+    apply_lora(model, 4, 8, targets=("q_proj",))
+    with torch.no_grad():
+        for weight in lora_parameters(model).values():
+            weight.fill_(0.01)
+    save_adapter(model, tmp_path / "adapter")
+    tools = {"name": "f", "description": "d", "arguments": {"type": "dict", "properties": {}, "required": []}}
+    (tmp_path / "tools.jsonl").write_text(json.dumps(tools) + "\n")
+    row = {"id": "1", "query": "q", "tools": [tools], "calls": [{"name": "f", "arguments": {}}]}
+    (tmp_path / "examples.jsonl").write_text(json.dumps(row) + "\n")
+    return base, tmp_path / "adapter"
+
+
+def change(file, **changes):
+    file.write_text(json.dumps((json.loads(file.read_text()) if file.is_file() else {}) | changes))
+
+
+def commands(tmp_path):
+    """A command line of each command that loads a model, with --adapter where it takes one."""
+    model, adapter, out = str(tmp_path / "base"), str(tmp_path / "adapter"), str(tmp_path / "out")
+    tools, examples = str(tmp_path / "tools.jsonl"), str(tmp_path / "examples.jsonl")
+    put = ["--model", model, "--adapter", adapter]
+    return {
+        "call": (main, ["call", *put, "--tools", tools, "q"]), "make-tools": (main, ["make-tools", *put, "q"]),
+        "export": (main, ["export", *put, "--out", out]), "merge": (main, ["export", *put, "--merge", "--out", out]),
+        "train": (train_main, [*put, "--stage", "invocation", "--data", examples, "--out", out, "--targets", "q_proj",
+                               "--rank", "4", "--alpha", "8"]),
+        "show": (main, ["show", "--model", model, examples]),
+        "run": (main, ["run", "--model", model, "--tools", tools, "--examples", examples, "--queries", examples, "--out", out]),
+    }
+
+
+BAD_MODELS = {
+    "other template": (lambda base: change(base / "tokenizer_config.json", chat_template="### {{ messages[0].content }}"),
+                       "chat template writes turns otherwise"),
+    "added tokens": (lambda base: change(base / "added_tokens.json", **{"<|eot_id|>": 3072}), "added_tokens.json"),
+    "architecture": (lambda base: change(base / "config.json", architectures=["Qwen3ForCausalLM"]), "not supported"),
+    "vocabulary": (lambda base: change(base / "config.json", vocab_size=3000), "disagree"),
+}
+
+
+@pytest.mark.parametrize("command", ["call", "make-tools", "export", "merge", "train", "show", "run"])
+@pytest.mark.parametrize("fault", BAD_MODELS)
+def test_every_command_refuses_a_bad_model(command, fault, folders, tmp_path, capsys):
+    spoil, words = BAD_MODELS[fault]
+    spoil(folders[0])
+    run, argv = commands(tmp_path)[command]
+    assert run(argv) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["call", "make-tools", "export", "merge", "train"])
+@pytest.mark.parametrize("fault", ["pissa", "nan", "option"])
+def test_every_command_refuses_a_bad_adapter(command, fault, folders, tmp_path, capsys):
+    if fault == "nan":
+        file = folders[1] / "adapter_model.safetensors"
+        weights = load_file(file)
+        weights[sorted(weights)[0]][0, 0] = float("nan")
+        save_file(weights, file)
+    else:
+        changes = {"init_lora_weights": "pissa_niter_4"} if fault == "pissa" else {"kasa_config": {"beta": 1}}
+        change(folders[1] / "adapter_config.json", **changes)
+    run, argv = commands(tmp_path)[command]
+    assert run(argv) == 2
+    assert {"pissa": "pissa_niter_4", "nan": "not finite", "option": "kasa_config"}[fault] in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sound_model_says_nothing_and_one_of_another_family_a_note(folders, capsys):
+    check_model(*folders)
+    assert capsys.readouterr().err == ""
+    config = json.loads((folders[0] / "config.json").read_text())
+    config |= {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    (folders[0] / "config.json").write_text(json.dumps(config))
+    file = folders[0] / "model.safetensors"
+    save_file({name: weight for name, weight in load_file(file).items() if "bias" not in name}, file)
+    change(folders[0] / "tokenizer_config.json", chat_template=chatml_template("You are Ada."))
+    tokenizer = check_model(folders[0])
+    assert "a llama model whose turns are written in another family's format, chatml" in capsys.readouterr().err
+    assert tokenizer.default_system == "You are Ada."
+
+
+@pytest.mark.parametrize("path", ["hub/models--a--b", "hub", "hub/models--a--b/snapshots"])
+def test_a_folder_of_the_hubs_cache_names_its_snapshots(path, folders, tmp_path):
+    old, new = (tmp_path / "hub" / "models--a--b" / "snapshots" / name for name in ("0aaa", "1bbb"))
+    shutil.copytree(folders[0], old)
+    shutil.copytree(folders[0], new)
+    (old.parents[1] / "refs").mkdir()
+    (old.parents[1] / "refs" / "main").write_text("1bbb")
+    for load in (check_model, load_model):
+        with pytest.raises(FileNotFoundError, match="1bbb or .*0aaa" if path == "hub/models--a--b" else "0aaa"):
+            load(tmp_path / path)
+    (new / "tokenizer.json").unlink()
+    with pytest.raises(FileNotFoundError, match="neither tokenizer.json"):
+        load_tokenizer(new)
+
+
+@pytest.mark.parametrize(("config", "generation", "expected"), [
+    ({"eos_token_id": 3065}, {"eos_token_id": 3065, "top_p": 0.8}, ([3067, 3065], [3067, 3065])),
+    ({"eos_token_id": None}, {"eos_token_id": [3065, 0]}, ([3067], [3067, 3065, 0])),
+    ({"eos_token_id": 3065, "pad_token_id": 3065}, None, ([3067, 3065], [3067, 3065])),
+    ({"eos_token_id": [3065, 3067]}, {"eos_token_id": [3065, 3067]}, ([3065, 3067], [3065, 3067])),
+    ({"eos_token_id": 3067}, {}, (3067, [3067])), ({"eos_token_id": 3067}, None, (3067, None))])
+def test_a_merged_checkpoint_stops_where_training_ended(config, generation, expected, folders, tmp_path, capsys):
+    change(folders[0] / "config.json", **config)
+    if generation is not None:
+        change(folders[0] / "generation_config.json", **generation)
+    run, argv = commands(tmp_path)["merge"]
+    assert run(argv) == 0
+    found = json.loads((tmp_path / "out" / "config.json").read_text())
+    file = tmp_path / "out" / "generation_config.json"
+    made = json.loads(file.read_text()) if file.is_file() else None
+    assert (found["eos_token_id"], made and made["eos_token_id"]) == expected
+    assert made is None or generation is None or made.get("top_p") == generation.get("top_p")
+    assert ("<|im_end|>, which ends a turn" in capsys.readouterr().out) == (expected[0] != config["eos_token_id"]
+                                                                            or generation == {})
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"temperature": 1.0}, {"temperature": 0.7, "top_k": 40}])
+def test_logits_that_are_not_finite_are_named_and_choose_no_token(settings):
+    model = load_model(TINY)
+    model.model.norm.weight.data[0] = float("nan")
+    with pytest.raises(ValueError, match="logits hold NaN"):
+        generate(model, [[5, 6, 7]], num_samples=2, max_new_tokens=4, seed=0, eos_ids=[], **settings)

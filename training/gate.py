@@ -1,0 +1,71 @@
+"""The one gate for models and adapters from outside: every command that loads one asks here first.
+
+Config, tokenizer, chat template, names and shapes of all weights, and the whole adapter are checked before memory is
+taken for the base. What a user should know of the model is said on stderr, a line each.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from model import ModelConfig, Tokenizer
+
+HOME_FORMAT = {"llama": "llama3", "qwen2": "chatml", "mistral": "mistral"}      # the format of the published models
+
+
+def check_model(folder: str | Path, adapter: str | Path = "", *, fresh: bool = False,
+                say: Callable[[str], None] | None = None) -> "Tokenizer":
+    """The tokenizer of a model folder, after all of it was checked; takes no memory for weights.
+
+    Args:
+        adapter: a PEFT folder, or a step of a run, to be checked against the model; "" for none.
+        fresh: for pre-training: the weights may be missing, and no chat format is needed.
+        say: where notes go; without it to stderr.
+
+    Raises:
+        FileNotFoundError, ValueError: what is missing, damaged or not supported, by file.
+    """
+    from lora import adapter_folder, load_adapter
+    from model import ModelConfig, load_model, load_tokenizer
+    from model.config import found_below
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; --model wants one with config.json, safetensors weights "
+                                "and a tokenizer (names of the hub are not looked up)")
+    if fresh and not any(folder.glob("*.safetensors")):
+        config = ModelConfig.load(folder)
+    else:
+        if not (folder / "config.json").is_file() and (inside := found_below(folder)):
+            raise FileNotFoundError(f"{folder}: no config.json in it{inside}")
+        model = load_model(folder, device="meta")
+        config = model.config
+        if adapter:
+            load_adapter(model, adapter_folder(adapter))
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.family is None and not fresh:
+        raise ValueError(f"{folder}: its tokenizer has no chat format known here (control tokens of Llama 3, ChatML or "
+                         "Mistral); use an instruct model")
+    if tokenizer.vocab_size > config.vocab_size:
+        raise ValueError(f"{folder}: the tokenizer has {tokenizer.vocab_size} ids, the model {config.vocab_size} "
+                         "embeddings; take both from one checkpoint")
+    for line in notes(config, tokenizer):
+        (say or tell)(f"{folder}: {line}")
+    return tokenizer
+
+
+def notes(config: "ModelConfig", tokenizer: "Tokenizer") -> list[str]:
+    """What a user should know of how this model's conversations are written."""
+    said = list(tokenizer.notes)
+    if tokenizer.family not in (None, HOME_FORMAT[config.model_type]):
+        system = f", with the system text {tokenizer.default_system!r} where none is given" \
+            if tokenizer.family == "chatml" and tokenizer.default_system else ""
+        said.append(f"note: a {config.model_type} model whose turns are written in another family's format, "
+                    f"{tokenizer.family}{system}")
+    return said
+
+
+def tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
