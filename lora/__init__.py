@@ -2,18 +2,21 @@
 
 from lora.adapter import (
            TARGETS,
+           adapted_layers,
            adapter_folder,
            apply_lora,
+           layers_of,
            load_adapter,
            lora_layers,
            lora_parameters,
            merge,
-           read_config,
            reset_adapter,
            save_adapter,
 )
+from lora.adapter_config import read_config
 from lora.export import Drift, copy_companions, export
 from lora.layer import LoRALinear
 
-__all__ = ["TARGETS", "Drift", "LoRALinear", "adapter_folder", "apply_lora", "copy_companions", "export", "load_adapter", "lora_layers",
-           "lora_parameters", "merge", "read_config", "reset_adapter", "save_adapter"]
+__all__ = ["TARGETS", "Drift", "LoRALinear", "adapted_layers", "adapter_folder", "apply_lora", "copy_companions",
+           "export", "layers_of", "load_adapter", "lora_layers", "lora_parameters", "merge", "read_config",
+           "reset_adapter", "save_adapter"]

@@ -8,6 +8,7 @@ that loads and does nothing is the failure users meet most.
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -15,35 +16,49 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from lora.adapter_config import CONFIG, adapted, read_config
 from lora.layer import LoRALinear
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")   # every linear of a block
 PREFIX = "base_model.model."
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-# Features of PEFT's LoRA that would change the numbers, and the values that leave them off (absent: None).
-PLAIN = {"bias": (None, "none"), "fan_in_fan_out": (None, False), "use_rslora": (None, False), "use_dora": (None, False),
-         "modules_to_save": (None, []), "rank_pattern": (None, {}), "alpha_pattern": (None, {}), "lora_bias": (None, False),
-         "layers_to_transform": (None, []), "exclude_modules": (None, []), "trainable_token_indices": (None, [])}
+WEIGHTS = "adapter_model.safetensors"
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)                   # that adapter weights may have
 
 
 def apply_lora(model: nn.Module, rank: int = 16, alpha: float = 32, dropout: float = 0.0,
                targets: tuple[str, ...] = TARGETS, seed: int = 0) -> list[str]:
-    """Wrap every linear whose last name is in `targets`, freeze everything else; returns the wrapped names.
+    """Wrap every linear that `targets` name (by last name, or by any end at a dot), freeze the rest; returns the names.
 
     Raises:
-        ValueError: a target matches no linear layer, is lm_head or the embedding, or the model carries an adapter already.
+        ValueError: a target matches no linear layer, is lm_head or the embedding, or the model carries an adapter.
     """
     if lora_layers(model):
         raise ValueError("the model already carries an adapter; merge it first, or go on training it")
-    head = sorted({"lm_head", "embed_tokens"} & set(targets))
-    if head:        # often one tied weight; and the chunked loss reads lm_head's plain weight, so a delta would be lost
-        raise ValueError(f"LoRA on {' and '.join(head)} is not supported; targets that are: {', '.join(TARGETS)}")
-    names = [name for name, module in model.named_modules()
-             if isinstance(module, nn.Linear) and name.rsplit(".", 1)[-1] in targets]
-    missing = sorted(set(targets) - {name.rsplit(".", 1)[-1] for name in names})
+    linears = adaptable(model)
+    _refuse_head([*targets, *adapted(linears, targets)])
+    missing = sorted(target for target in targets if not adapted(linears, [target]))
     if missing:
         raise ValueError(f"LoRA targets {missing} match no linear layer of the model; targets that exist: "
-                         f"{sorted({n.rsplit('.', 1)[-1] for n, m in model.named_modules() if isinstance(m, nn.Linear)})}")
+                         f"{sorted({name.rsplit('.', 1)[-1] for name in linears})}")
+    return _wrap(model, adapted(linears, targets), rank, alpha, dropout, seed)
+
+
+def adaptable(model: nn.Module) -> dict[str, nn.Linear | LoRALinear]:
+    """Every linear layer of the model itself by name, those that carry an adapter included."""
+    wrapped = lora_layers(model)
+    inside = {id(module) for layer in wrapped.values() for module in layer.modules()}
+    return {name: module for name, module in model.named_modules()
+            if name in wrapped or isinstance(module, nn.Linear) and id(module) not in inside}
+
+
+def _refuse_head(names: Iterable[str]) -> None:
+    """Often one tied weight; and the chunked loss reads lm_head's plain weight, so that a delta would be lost."""
+    head = sorted({"lm_head", "embed_tokens"} & {name.rsplit(".", 1)[-1] for name in names})
+    if head:
+        raise ValueError(f"LoRA on {' and '.join(head)} is not supported; targets that are: {', '.join(TARGETS)}")
+
+
+def _wrap(model: nn.Module, names: list[str], rank: int, alpha: float, dropout: float, seed: int) -> list[str]:
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for name in names:
@@ -85,52 +100,103 @@ def save_adapter(model: nn.Module, path: str | Path, *, base_model: str = "") ->
     first = next(iter(layers.values()))
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base_model, "inference_mode": True,
-        "r": first.rank, "lora_alpha": int(first.alpha) if first.alpha == int(first.alpha) else first.alpha, "lora_dropout": first.dropout, "bias": "none",
-        "target_modules": sorted({name.rsplit(".", 1)[-1] for name in layers}), "fan_in_fan_out": False,
+        "r": first.rank, "lora_alpha": int(first.alpha) if first.alpha == int(first.alpha) else first.alpha,
+        "lora_dropout": first.dropout, "bias": "none", "target_modules": _target_names(model), "fan_in_fan_out": False,
         "init_lora_weights": True, "use_rslora": False, "use_dora": False, "modules_to_save": None,
         "rank_pattern": {}, "alpha_pattern": {}, "layers_to_transform": None, "layers_pattern": None,
     }
     tensors = {key: weight.detach().cpu().contiguous() for key, weight in lora_parameters(model).items()}
     save_file(tensors, path / (WEIGHTS + ".tmp"), metadata={"format": "pt"})
     (path / (CONFIG + ".tmp")).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    shutil.copymode(path / (CONFIG + ".tmp"), path / (WEIGHTS + ".tmp"))      # safetensors writes for the owner's eyes only
+    shutil.copymode(path / (CONFIG + ".tmp"), path / (WEIGHTS + ".tmp"))      # safetensors writes for the owner only
     for name in (WEIGHTS, CONFIG):
         with open(path / (name + ".tmp"), "rb+") as file:
             os.fsync(file.fileno())
         os.replace(path / (name + ".tmp"), path / name)
 
 
+def _target_names(model: nn.Module) -> list[str]:
+    """What `target_modules` has to say: last names where these mean exactly the adapted layers, else full names."""
+    layers, linears = set(lora_layers(model)), adaptable(model)
+    last = sorted({name.rsplit(".", 1)[-1] for name in layers})
+    return last if set(adapted(linears, last)) == layers else sorted(layers)
+
+
 def load_adapter(model: nn.Module, path: str | Path) -> None:
-    """Put an adapter in PEFT's layout on the model (wrapping it where it carries none yet); every key must match.
+    """Put a stored adapter on the model (wrapping its layers where it carries none yet); every key must match.
 
     Raises:
         FileNotFoundError: a file of the adapter is missing.
-        ValueError: a kind of adapter that is not plain LoRA, another rank or alpha than the model's adapter, an
-            unmatched key, or a wrong shape. The model's weights are then as they were.
+        ValueError: a kind of adapter that is not plain LoRA, another rank, alpha or set of layers than the model's
+            adapter, an unmatched key, a wrong shape, or a weight that is not finite. The model is then as it was.
     """
     path = Path(path)
     config = read_config(path)
     file = path / WEIGHTS
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: not found; an adapter is a folder with {CONFIG} and this file (safetensors only)")
+        raise FileNotFoundError(f"{file}: not found; an adapter is a folder with {CONFIG} and this file "
+                                "(safetensors only)")
     layers = lora_layers(model)
     other = [name for name, layer in layers.items() if (layer.rank, layer.alpha) != (config["r"], config["lora_alpha"])]
     if other:
         layer = layers[other[0]]
-        raise ValueError(f"{path}: rank {config['r']} and alpha {config['lora_alpha']}, but the model's adapter has rank "
-                         f"{layer.rank} and alpha {layer.alpha}; load it into a model without an adapter")
-    try:
-        with safe_open(file, framework="pt") as stored:
-            shapes = {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}
-            _check_keys(file, shapes, _expected_shapes(model, config))
-            loaded = {key: stored.get_tensor(key) for key in shapes}
-    except SafetensorError as error:
-        raise ValueError(f"{file}: not a safetensors file, or damaged ({error}); copy it again") from error
+        raise ValueError(f"{path}: rank {config['r']} and alpha {config['lora_alpha']}, but the model's adapter has "
+                         f"rank {layer.rank} and alpha {layer.alpha}; load it into a model without an adapter")
+    names = layers_of(model, path, config)
+    if layers and set(names) != set(layers):
+        raise ValueError(f"{path}: adapts {len(names)} layers, the model's adapter {len(layers)}, and they are not the "
+                         "same ones; load it into a model without an adapter")
+    loaded = _read_weights(file, _expected_shapes(model, names, config["r"]))
     if not layers:
-        apply_lora(model, config["r"], config["lora_alpha"], config.get("lora_dropout") or 0.0, tuple(config["target_modules"]))
+        _wrap(model, names, config["r"], config["lora_alpha"], config.get("lora_dropout") or 0.0, seed=0)
     with torch.no_grad():
         for key, weight in lora_parameters(model).items():
             weight.copy_(loaded[key])
+
+
+def adapted_layers(model: nn.Module, targets: Iterable[str]) -> list[str]:
+    """The linear layers of the model that these targets name, in the model's order."""
+    return adapted(adaptable(model), targets)
+
+
+def layers_of(model: nn.Module, path: Path, config: dict) -> list[str]:
+    """The linear layers of the model that the adapter of this config adapts, by name; `path` is for the errors.
+
+    Raises:
+        ValueError: there are none, or the output layer is among them.
+    """
+    linears = adaptable(model)
+    names = adapted_layers(model, config["target_modules"])
+    try:
+        _refuse_head([*names, *config["target_modules"]])
+    except ValueError as error:
+        raise ValueError(f"{path / CONFIG}: target_modules: {error}") from None
+    if not names:
+        raise ValueError(f"{path / CONFIG}: target_modules {str(config['target_modules'])[:200]} match no linear layer "
+                         f"of the model, which has {sorted({name.rsplit('.', 1)[-1] for name in linears})}; is this "
+                         "the adapter of another model?")
+    return names
+
+
+def _read_weights(file: Path, expected: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """Every tensor of the file, after names, shapes, dtypes and values were checked."""
+    try:
+        with safe_open(file, framework="pt") as stored:
+            shapes = {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}
+            _check_keys(file, shapes, expected)
+            loaded = {key: stored.get_tensor(key) for key in shapes}
+    except SafetensorError as error:
+        raise ValueError(f"{file}: not a safetensors file, or damaged ({error}); copy it again") from error
+    for key, weight in loaded.items():
+        if weight.dtype not in DTYPES:
+            raise ValueError(f"{file}: {key} is stored as {str(weight.dtype).removeprefix('torch.')}; an adapter's "
+                             "weights are float32, bfloat16 or float16")
+    broken = [key for key, weight in loaded.items() if not torch.isfinite(weight).all()]
+    if broken:
+        raise ValueError(f"{file}: {len(broken)} of {len(loaded)} tensors hold values that are not finite (NaN or "
+                         f"infinity){_first(broken)}; the adapter is damaged, or its training failed; nothing was "
+                         "loaded")
+    return loaded
 
 
 def adapter_folder(path: str | Path) -> Path:
@@ -140,49 +206,26 @@ def adapter_folder(path: str | Path) -> Path:
         raise FileNotFoundError(f"{path}: no such folder; --adapter wants an adapter in PEFT's layout or a step of a "
                                 "run such as runs/demo/joint")
     inner = path / "adapter"
-    return inner if not (path / "adapter_config.json").is_file() and inner.is_dir() else path
+    return inner if not (path / CONFIG).is_file() and inner.is_dir() else path
 
 
-def read_config(path: Path) -> dict:
-    """adapter_config.json of a plain LoRA adapter; ValueError names a feature that would change the numbers."""
-    file = path / CONFIG
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: not found; an adapter is a folder in PEFT's layout")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not JSON ({error})") from error
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise ValueError(f"{file}: peft_type is {config.get('peft_type') if isinstance(config, dict) else config!r}; "
-                         "only LORA is read")
-    for key, plain in PLAIN.items():
-        if config.get(key) not in plain:
-            raise ValueError(f"{file}: {key} {config[key]!r} is not supported; only plain LoRA is read")
-    targets, rank, alpha = config.get("target_modules"), config.get("r"), config.get("lora_alpha")
-    if not isinstance(targets, list) or not targets or not all(isinstance(name, str) for name in targets):
-        raise ValueError(f"{file}: target_modules must be a list of names, found {targets!r}")
-    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1 or not isinstance(alpha, (int, float)):
-        raise ValueError(f"{file}: r must be a whole number above 0 and lora_alpha a number, found {rank!r} and {alpha!r}")
-    return config
-
-
-def _expected_shapes(model: nn.Module, config: dict) -> dict[str, tuple[int, ...]]:
-    """PEFT key -> shape of every adapter weight that `config` puts on the model."""
-    layers = lora_layers(model) or {name: module for name, module in model.named_modules()
-                                    if isinstance(module, nn.Linear) and name.rsplit(".", 1)[-1] in config["target_modules"]}
+def _expected_shapes(model: nn.Module, names: list[str], rank: int) -> dict[str, tuple[int, ...]]:
+    """PEFT key -> shape of every adapter weight of these layers."""
     shapes = {}
-    for name, layer in layers.items():
+    for name in names:
+        layer = model.get_submodule(name)
         linear = layer.base if isinstance(layer, LoRALinear) else layer
-        shapes[f"{PREFIX}{name}.lora_A.weight"] = (config["r"], linear.in_features)
-        shapes[f"{PREFIX}{name}.lora_B.weight"] = (linear.out_features, config["r"])
+        shapes[f"{PREFIX}{name}.lora_A.weight"] = (rank, linear.in_features)
+        shapes[f"{PREFIX}{name}.lora_B.weight"] = (linear.out_features, rank)
     return shapes
 
 
 def _check_keys(file: Path, found: dict[str, tuple], expected: dict[str, tuple]) -> None:
     unknown, absent = sorted(set(found) - set(expected)), sorted(set(expected) - set(found))
     if unknown or absent:
-        raise ValueError(f"{file}: {len(unknown)} keys match nothing in the model{_first(unknown)}, {len(absent)} that it "
-                         f"needs are absent{_first(absent)}; nothing was loaded: is this the adapter of another model?")
+        raise ValueError(f"{file}: {len(unknown)} keys match nothing in the model{_first(unknown)}, {len(absent)} that "
+                         f"it needs are absent{_first(absent)}; nothing was loaded: is this the adapter of another "
+                         "model?")
     wrong = [key for key in expected if found[key] != expected[key]]
     if wrong:
         raise ValueError(f"{file}: {wrong[0]} has shape {found[wrong[0]]}, the model needs {expected[wrong[0]]}; "
@@ -206,10 +249,12 @@ def merge(model: nn.Module) -> float:
     layers = lora_layers(model)
     for name, layer in layers.items():
         if not (torch.isfinite(layer.lora_A.weight).all() and torch.isfinite(layer.lora_B.weight).all()):
-            raise ValueError(f"{name}: the adapter's weights are not finite; the adapter is damaged, nothing was merged")
+            raise ValueError(f"{name}: the adapter's weights are not finite; the adapter is damaged, nothing was "
+                             "merged")
         weight, delta = layer.base.weight, layer.delta()
         if weight.dtype == torch.float16 and not torch.isfinite((weight.to(delta.dtype) + delta).half()).all():
-            raise ValueError(f"{name}: the merged weight does not fit into {weight.dtype}; load the model in bfloat16 or float32; nothing was merged")
+            raise ValueError(f"{name}: the merged weight does not fit into {weight.dtype}; load the model in bfloat16 "
+                             "or float32; nothing was merged")
     worst = 0.0
     for name, layer in layers.items():
         weight, delta = layer.base.weight, layer.delta()

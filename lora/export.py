@@ -15,21 +15,21 @@ from torch import nn
 from lora.adapter import load_adapter, merge, save_adapter
 
 # What a model folder holds besides weights: copied as it is, so that other tools find what the base has.
-COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
-              "vocab.json", "merges.txt", "generation_config.json", "chat_template.jinja")
+COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
+              "added_tokens.json", "vocab.json", "merges.txt", "generation_config.json", "chat_template.jinja")
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What merging lost to rounding. `weights`: worst layer, relative to its update; `logits`: largest change of one."""
+    """What merging lost to rounding. `weights`: worst layer, relative to its update; `logits`: largest change."""
 
     weights: float
     logits: float
 
 
-def export(model_folder: str | Path, adapter_folder: str | Path, out: str | Path, *, load_model: Callable[..., nn.Module],
-           save_model: Callable[..., None] | None = None, dtype: torch.dtype = torch.float32,
-           shard_gb: float = 5.0) -> Drift | None:
+def export(model_folder: str | Path, adapter_folder: str | Path, out: str | Path, *,
+           load_model: Callable[..., nn.Module], save_model: Callable[..., None] | None = None,
+           dtype: torch.dtype = torch.float32, shard_gb: float = 5.0) -> Drift | None:
     """Write `out`: an adapter folder that PEFT loads, or with `save_model` a merged checkpoint that transformers loads.
 
     Args:

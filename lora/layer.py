@@ -85,9 +85,10 @@ class LoRALinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:                                 # (..., in) -> (..., out)
         flat = x.reshape(-1, x.shape[-1])
-        if not torch.is_grad_enabled() and not self.training:               # sampling: the same sum, without autograd's calls
+        if not torch.is_grad_enabled() and not self.training:               # sampling: the sum without autograd's calls
             z = flat @ self.lora_A.weight.to(flat.dtype).t()
-            y = F.linear(flat, self.base.weight, self.base.bias).addmm_(z, self.lora_B.weight.to(flat.dtype).t(), alpha=self.scale)
+            y = F.linear(flat, self.base.weight, self.base.bias)
+            y.addmm_(z, self.lora_B.weight.to(flat.dtype).t(), alpha=self.scale)
             return y.view(*x.shape[:-1], -1)
         if self.training and self.dropout > 0.0:
             A = self.lora_A.weight

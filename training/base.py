@@ -1,4 +1,4 @@
-"""The base of a run: the dtype it is computed in, its weights (fresh ones for pre-training), onto the device, and what of it trains."""
+"""The base of a run: its dtype, its weights (fresh ones for pre-training), onto the device, and what of it trains."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from training.config import PRECISIONS, TrainConfig
 
 
 def compute_dtype(precision: str, device: torch.device, model: nn.Module | None = None) -> torch.dtype:
-    """The dtype of the base: as named; for "auto" that of a given model, else the fastest that the device does natively."""
+    """The dtype of the base: as named; for "auto" that of a given model, else the device's fastest native one."""
     if precision != "auto":
         return getattr(torch, PRECISIONS[precision])
     if model is not None:
@@ -30,7 +30,8 @@ def load_base(folder: str, precision: str = "auto") -> nn.Module:
     """The base in the dtype and on the device that training will use."""
     from model import load_model
 
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     return load_model(folder, dtype=compute_dtype(precision, device), device=device)
 
 
@@ -47,12 +48,12 @@ def place(model: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Modu
 
 
 def trained_parameters(config: TrainConfig, model: nn.Module) -> dict[str, nn.Parameter]:
-    """What trains, by name: all weights for pretrain, else the adapter's: `config.adapter`, the model's own, or a fresh one.
+    """What trains, by name: all weights for pretrain, else those of `config.adapter`, the model's adapter or a new one.
 
     Raises:
-        ValueError: `config.adapter` has another rank, alpha or other targets than the settings.
+        ValueError: `config.adapter` has another rank, alpha or other layers than the settings.
     """
-    from lora import apply_lora, load_adapter, lora_layers, lora_parameters, read_config
+    from lora import adapted_layers, apply_lora, layers_of, load_adapter, lora_layers, lora_parameters, read_config
     if config.stage == "pretrain":
         return dict(model.requires_grad_(True).named_parameters())
     if config.adapter:
@@ -60,7 +61,7 @@ def trained_parameters(config: TrainConfig, model: nn.Module) -> dict[str, nn.Pa
         if (stored["r"], stored["lora_alpha"]) != (config.rank, config.alpha):
             raise ValueError(f"--adapter {config.adapter} has rank {stored['r']} and alpha {stored['lora_alpha']}, not "
                              f"{config.rank} and {config.alpha}; pass its own --rank and --alpha")
-        if set(stored["target_modules"]) != set(config.target_modules):
+        if layers_of(model, Path(config.adapter), stored) != adapted_layers(model, config.target_modules):
             raise ValueError(f"--adapter {config.adapter} adapts {', '.join(stored['target_modules'])}, not "
                              f"{', '.join(config.target_modules)}; pass its own --targets")
         load_adapter(model, config.adapter)
@@ -77,7 +78,7 @@ def weights_on(device: torch.device, model: nn.Module | None) -> int:
 
 
 def load_model_for(config: TrainConfig, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """The base of `config.model`, read straight to the device; for pretrain a fresh one where the folder holds no weights."""
+    """The base of `config.model`, read straight to the device; for pretrain a fresh one where there are no weights."""
     from model import Transformer, load_model
     folder = Path(config.model)
     if config.stage == "pretrain" and folder.is_dir() and not any(folder.glob("*.safetensors")):
