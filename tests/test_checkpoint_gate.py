@@ -1,6 +1,7 @@
-"""The one gate: what every command that loads a model or an adapter checks first, and what a merged export ends with."""
+"""The one gate: what every command that loads a model or an adapter checks first, and how a merged export ends."""
 
 import json
+import shlex
 import shutil
 
 import pytest
@@ -50,12 +51,13 @@ def commands(tmp_path):
         "train": (train_main, [*put, "--stage", "invocation", "--data", examples, "--out", out, "--targets", "q_proj",
                                "--rank", "4", "--alpha", "8"]),
         "show": (main, ["show", "--model", model, examples]),
-        "run": (main, ["run", "--model", model, "--tools", tools, "--examples", examples, "--queries", examples, "--out", out]),
+        "run": (main, ["run", "--model", model, "--tools", tools, "--examples", examples, "--queries", examples,
+                       "--out", out]),
     }
 
 
 BAD_MODELS = {
-    "other template": (lambda base: change(base / "tokenizer_config.json", chat_template="### {{ messages[0].content }}"),
+    "other template": (lambda base: change(base / "tokenizer_config.json", chat_template="### {{ messages }}"),
                        "chat template writes turns otherwise"),
     "added tokens": (lambda base: change(base / "added_tokens.json", **{"<|eot_id|>": 3072}), "added_tokens.json"),
     "architecture": (lambda base: change(base / "config.json", architectures=["Qwen3ForCausalLM"]), "not supported"),
@@ -147,3 +149,14 @@ def test_logits_that_are_not_finite_are_named_and_choose_no_token(settings):
     model.model.norm.weight.data[0] = float("nan")
     with pytest.raises(ValueError, match="logits hold NaN"):
         generate(model, [[5, 6, 7]], num_samples=2, max_new_tokens=4, seed=0, eos_ids=[], **settings)
+
+
+def test_the_commands_of_the_page_on_checkpoints_run(folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folders[1], tmp_path / "runs" / "mine" / "joint")
+    page = home("docs", "checkpoints.md").read_text(encoding="utf-8")
+    lines = [shlex.split(line, comments=True) for line in page.splitlines() if line.startswith("python tooldev.py ")]
+    assert len(lines) == 4
+    for line in lines:
+        assert main(line[2:]) == 0, capsys.readouterr().err
+    assert check_model("mine-merged").family == "chatml"

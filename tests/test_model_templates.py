@@ -24,17 +24,23 @@ OTHERS = {
     "nothing": "{% for m in messages %}{{ m.content }}{% endfor %}", "no program": "hello",
 }
 CHANGED = {
-    "trimmed": PLAIN.replace("m['content']", "m['content'] | trim"), "no last newline": PLAIN.replace("<|im_end|>\\n", "<|im_end|>"),
-    "thinking": PLAIN.replace("assistant\\n", "assistant\\n<think>\\n"), "renamed": PLAIN.replace("m['role']", "'human'"),
+    "trimmed": PLAIN.replace("m['content']", "m['content'] | trim"),
+    "no last newline": PLAIN.replace("<|im_end|>\\n", "<|im_end|>"),
+    "thinking": PLAIN.replace("assistant\\n", "assistant\\n<think>\\n"),
+    "renamed": PLAIN.replace("m['role']", "'human'"),
     "a line before": "{{ 'A chat.\\n' }}" + PLAIN, "another end": PLAIN.replace("<|im_end|>", "<|endoftext|>"),
     "system shortened": PLAIN.replace("+ m['content']", "+ m['content'][:20]"), "no header": PLAIN.replace(LAST, ""),
-    "two systems": chatml_template("A") + chatml_template("B"), "unclosed": PLAIN + "{% if x", "quote": PLAIN + "{{ ' }}",
+    "two systems": chatml_template("A") + chatml_template("B"), "unclosed": PLAIN + "{% if x",
+    "quote": PLAIN + "{{ ' }}",
     "raised": "{% if messages[0].role != 'user' %}{{ raise_exception('no') }}{% endif %}" + PLAIN,
 }
 SAME = {
-    "other quotes": PLAIN.replace("'", '"'), "attributes": PLAIN.replace("m['role']", "m.role").replace("m['content']", "m.content"),
+    "other quotes": PLAIN.replace("'", '"'),
+    "attributes": PLAIN.replace("m['role']", "m.role").replace("m['content']", "m.content"),
     "another name": PLAIN.replace("m[", "message[").replace("for m in", "for message in"),
-    "parts": "{% for m in messages %}<|im_start|>{{ m.role }}{{ '\\n' }}{{- m.content -}}<|im_end|>\n{{ '' }}{% endfor %}" + LAST,
+    "parts": "{% for m in messages %}<|im_start|>{{ m.role }}{{ '\\n' }}{{- m.content -}}"
+             "<|im_end|>\n{{ '' }}{% endfor %}"
+             + LAST,
     "a comment": "{# ours #}\n" + PLAIN, "tilde": PLAIN.replace(" + ", " ~ "),
     "lines": "{%- for m in messages %}\n    {{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' + '\n' }}\n"
              "{%- endfor %}\n{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\n' }}\n{%- endif %}\n",
@@ -56,14 +62,15 @@ def test_a_template_is_known_in_any_spelling_and_without_a_default_there_is_no_s
     assert chat.render(ASKED, tokenizer)[1].startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n")
 
 
-@pytest.mark.parametrize("default", [QWEN_SYSTEM, "You are a helpful AI assistant named SmolLM, trained by Hugging Face"])
+@pytest.mark.parametrize("default", [QWEN_SYSTEM, "You are a helpful assistant named Ada, made in Oslo"])
 def test_the_default_system_text_is_the_templates(default, tmp_path):
     tokenizer = load_tokenizer(with_template(chatml_folder(tmp_path), chatml_template(default)))
     assert tokenizer.notes == ()
     assert chat.render(USER, tokenizer)[1].startswith(f"<|im_start|>system\n{default}<|im_end|>\n<|im_start|>user\n")
     assert default not in chat.render(ASKED, tokenizer)[1]
     ids, labels = chat.encode_chat([*USER, {"role": "assistant", "content": "Hi"}], tokenizer)
-    assert ids[:len(chat.render(USER, tokenizer)[0])] == chat.render(USER, tokenizer)[0] and labels[0] == chat.IGNORE_INDEX
+    prompt = chat.render(USER, tokenizer)[0]
+    assert ids[:len(prompt)] == prompt and labels[0] == chat.IGNORE_INDEX
 
 
 @pytest.mark.parametrize("name", CHANGED)
@@ -76,7 +83,7 @@ def test_a_changed_template_earns_one_loud_line(name, file, tmp_path):
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_template_of_other_turns_is_refused(name, tmp_path):
-    with pytest.raises(ValueError, match="chat template writes turns otherwise.*tokenizer has the control tokens of ChatML"):
+    with pytest.raises(ValueError, match="chat template writes turns otherwise.*the control tokens of ChatML"):
         load_tokenizer(with_template(chatml_folder(tmp_path), OTHERS[name]))
 
 
@@ -84,7 +91,8 @@ def test_a_template_of_other_turns_is_refused(name, tmp_path):
     ("{{ '<|start_header_id|>' }}", "as Llama 3, but the tokenizer has the control tokens of ChatML only"),
     ("{{ '[INST] ' + messages[0].content + '[/INST]' }}", "as Mistral, but the tokenizer"),
     (PLAIN.replace("'\\n' + m['content']", "'<|im_sep|>' + m['content']"), "writes <.im_sep.> in its turns"),
-    ([{"name": "tool_use", "template": PLAIN}], "tool_use and no default"), (7, "should be text"), ([7], "should be text")])
+    ([{"name": "tool_use", "template": PLAIN}], "tool_use and no default"), (7, "should be text"),
+    ([7], "should be text")])
 def test_a_template_that_cannot_be_followed_is_refused(template, words, tmp_path):
     with pytest.raises(ValueError, match=words):
         load_tokenizer(with_template(chatml_folder(tmp_path), template))
@@ -155,13 +163,15 @@ def test_the_published_templates_are_known(tmp_path):
     for folder in ("qwen2.5", "mistral-7b-v0.3"):
         assert load_tokenizer(data_folder("models", folder)).notes == ()
     text = json.loads(data_folder("models", "qwen2.5", "tokenizer_config.json").read_text())["chat_template"]
+    end = "message.content + '<|im_end|>'"
     for changed, known in ((text.replace(QWEN_SYSTEM, "You are Ada."), True), (text + "{# x #}", True),
-                           (text.replace("message.content + '<|im_end|>'", "message.content | trim + '<|im_end|>'"), False),
+                           (text.replace(end, end.replace("content", "content | trim")), False),
                            (text.replace("'<|im_start|>assistant\\n'", "'<|im_start|>assistant\\n<think>'"), False)):
         tokenizer = load_tokenizer(with_template(chatml_folder(tmp_path), changed))
         assert (tokenizer.notes == ()) is known
     text = json.loads(data_folder("models", "mistral-7b-v0.3", "tokenizer_config.json").read_text())["chat_template"]
-    tokenizer = load_tokenizer(with_template(sentencepiece_folder(tmp_path / "m"), text.replace('"[INST] "', '"[INST]"')))
+    changed = text.replace('"[INST] "', '"[INST]"')
+    tokenizer = load_tokenizer(with_template(sentencepiece_folder(tmp_path / "m"), changed))
     assert "not known here" in tokenizer.notes[0]
 
 
