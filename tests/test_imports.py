@@ -20,7 +20,7 @@ ALLOWED = {
     "train": {"train", "training", "tooldev", "data", "lora", "model"},
     "evolution": {"evolution", "training", "data", "sampler", "tooldev"},
     "evolve": {"evolve", "evolution", "training", "data", "sampler", "tooldev"},
-    "experiments": {"experiments", "pipeline", "data", "eval", "evolution", "tooldev"},
+    "experiments": {"experiments", "pipeline", "training", "data", "eval", "evolution", "tooldev"},
     "pipeline": {"pipeline", "data", "eval", "tooldev", "lora", "model", "training", "sampler", "train", "evolve", "evolution"},
 }
 RUN_TIME = {"torch", "safetensors", "tokenizers", "sentencepiece", "numpy"}
