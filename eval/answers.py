@@ -1,8 +1,8 @@
 """What a model answered, as saved by ToolDev and by others: files of answers, calls in their shapes, Python text.
 
-A file of answers is JSON Lines, one JSON array or objects over many lines, gzipped or not. A line that is not strict JSON (NaN, 1e400, a key
-twice, too deep, cut off, not UTF-8) is an undecodable answer, not an error: whatever identifies the entry is recovered
-and the rest is dropped.
+A file of answers is JSON Lines, one JSON array or objects over many lines, gzipped or not. A line that is not strict
+JSON (NaN, 1e400, a key twice, too deep, cut off, not UTF-8) is an undecodable answer, not an error: whatever identifies
+the entry is recovered and the rest is dropped.
 """
 
 import ast
@@ -124,7 +124,7 @@ def printable(value: Any, limit: int = 200) -> str:
     return text[:limit].encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-# ------------------------------------------------------------------------------------- answers as other programs save them
+# ---------------------------------------------------------------------------------- answers as other programs save them
 
 class NotCalls(ValueError):
     """A saved value is neither text nor calls; `code` is the reason."""
@@ -137,9 +137,9 @@ class NotCalls(ValueError):
 def saved_answer(value: Any) -> str | list[ToolCall] | None:
     """The text or the calls under `result`, where leaderboards and clients keep what a service returned.
 
-    Calls are `{name: arguments}`, `{"name", "arguments"}`, `{"function": {"name", "arguments"}}` or `[name, arguments]`,
-    one alone, in a list, or each in a list of its own; arguments are an object or its JSON text, empty for none. A
-    message is read by its `tool_calls`, and by its text where it has none; a list of one text is that text.
+    Calls are `{name: arguments}`, `{"name", "arguments"}`, `{"function": {"name", "arguments"}}` or `[name,
+    arguments]`, one alone, in a list, or each in a list of its own; arguments are an object or its JSON text, empty for
+    none. A message is read by its `tool_calls`, and by its text where it has none; a list of one text is that text.
 
     Raises:
         NotCalls: the value is none of these.
@@ -182,7 +182,7 @@ def _saved_arguments(value: Any) -> dict[str, Any]:
 
 
 def reply_of(answer: Answer, write: Callable[[Sequence[ToolCall]], str]) -> tuple[Any, str | None]:
-    """(what is scored, why it could not be read): `reply` as it stands, or `result` with its calls written by `write`."""
+    """(what is scored, why it could not be read): `reply` as it stands, or `result`, its calls written by `write`."""
     if answer.fault:
         return None, answer.fault
     if answer.record.get("reply") is not None:
@@ -213,7 +213,7 @@ def wrote_tools(answer: Answer) -> bool:
     return isinstance(parsed, Reason) and parsed.code == "wrote_tools_instead"
 
 
-# ---------------------------------------------------------------------------------------- Python text, read and never run
+# -------------------------------------------------------------------------------------- Python text, read and never run
 
 def parse_expression(text: str) -> ast.expr:
     """The syntax tree of one expression; ValueError if it is not one, or is too long or too deep to be read safely."""

@@ -58,11 +58,8 @@ class Kind(Protocol):
     ANSWERS: str                        # for --help: how such a line looks, with examples
     Settings: type                      # a frozen dataclass, its fields named as the flags are
 
-    def add_scoring_arguments(self, parser: Any) -> None:
-        """Flags that change a verdict."""
-
-    def add_prompt_arguments(self, parser: Any) -> None:
-        """Flags that change how a model is asked."""
+    def add_arguments(self, parser: Any, *, prompts: bool) -> None:
+        """The flags that change a verdict and, with `prompts`, those that change how a model is asked."""
 
     def load(self, data: str | Path, settings: Any) -> Benchmark:
         """The data in a folder; FileNotFoundError or ValueError where they are not what they should be."""
@@ -81,10 +78,7 @@ def kind_of(name: str) -> Kind:
 def add_arguments(parser: argparse.ArgumentParser, *, prompts: bool) -> None:
     """The flags of every benchmark, in a group of its own."""
     for name in names():
-        group, kind = parser.add_argument_group(name), kind_of(name)
-        kind.add_scoring_arguments(group)
-        if prompts:
-            kind.add_prompt_arguments(group)
+        kind_of(name).add_arguments(parser.add_argument_group(name), prompts=prompts)
 
 
 def load(name: str, data: str | Path, args: argparse.Namespace) -> Benchmark:

@@ -1,8 +1,9 @@
 """Exact match on labelled examples: greedy answers, compared with the labels as the vote compares answers.
 
-For data whose right answer is one list of calls: the generated world's test items, or a user's own labelled rows. An answer is
-`right`, `wrong`, `undecodable` (no calls could be read) or `wrote_tools_instead` (a definition where a call was asked for, paper
-section 4.5). Raw answers are kept beside the verdicts, scores carry 95% intervals. BFCL's looser match is eval/bfcl/checker.py.
+For data whose right answer is one list of calls: the generated world's test items, or a user's own labelled rows. An
+answer is `right`, `wrong`, `undecodable` (no calls could be read) or `wrote_tools_instead` (a definition where a call
+was asked for, paper section 4.5). Raw answers are kept beside the verdicts, scores carry 95% intervals. BFCL's looser
+match is eval/bfcl/checker.py.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Any
 
 from data.canonical import canonical_answer
 from data.decoding import never_sampled
+from data.files import write_json, write_jsonl
 from data.parse import Reason, parse_calls
 from data.prompts import invocation_messages
-from data.schema import Example, read_json, read_jsonl, write_json, write_jsonl
+from data.schema import Example, read_json, read_jsonl
 from eval.stats import proportion
 
 OUTCOMES = ("right", "wrong", "undecodable", "wrote_tools_instead")
@@ -40,9 +42,11 @@ def answer(items: Sequence[Example], model: Any, tokenizer: Any, generate: Calla
 
     prompts = [render(invocation_messages(item.query, item.tools), tokenizer)[0] for item in items]
     drawn = generate(model, prompts, num_samples=1, max_new_tokens=max_new_tokens, temperature=0.0, top_k=0, seed=0,
-                     eos_ids=tokenizer.eos_ids, vocab_size=tokenizer.vocab_size, banned_ids=never_sampled(tokenizer), progress=progress)
-    return [{"id": item.id, "text": tokenizer.decode(one.ids), "finish_reason": one.finish_reason, "tokens": len(one.ids),
-             "logprob": round(one.logprob, 6)} for item, (one,) in zip(items, drawn, strict=True)]
+                     eos_ids=tokenizer.eos_ids, vocab_size=tokenizer.vocab_size, banned_ids=never_sampled(tokenizer),
+                     progress=progress)
+    return [{"id": item.id, "text": tokenizer.decode(one.ids), "finish_reason": one.finish_reason,
+             "tokens": len(one.ids), "logprob": round(one.logprob, 6)}
+            for item, (one,) in zip(items, drawn, strict=True)]
 
 
 def score(items: Sequence[Example], answers: Sequence[dict]) -> tuple[list[dict], dict]:
@@ -51,13 +55,10 @@ def score(items: Sequence[Example], answers: Sequence[dict]) -> tuple[list[dict]
     for item, record in zip(items, answers, strict=True):
         assert item.id == record["id"], f"answer of {record['id']} beside item {item.id}"
         outcome, reason = judge(item, record["text"], record["finish_reason"])
-        verdicts.append({"id": item.id, "set": test_set(item), "category": category(item), "outcome": outcome, "reason": reason,
-                         "called": outcome in ("right", "wrong") and not _says_no_call(record["text"])})
+        called = outcome in ("right", "wrong") and parse_calls(record["text"]) != []
+        verdicts.append({"id": item.id, "set": test_set(item), "category": category(item), "outcome": outcome,
+                         "reason": reason, "called": called})
     return verdicts, summarise(verdicts)
-
-
-def _says_no_call(text: str) -> bool:
-    return parse_calls(text) == []
 
 
 def test_set(item: Example) -> str:
@@ -85,14 +86,15 @@ def summarise(verdicts: Sequence[dict]) -> dict:
         "outcomes": {name: sum(v["outcome"] == name for v in verdicts) for name in OUTCOMES},
         "reasons": dict(sorted(Counter(v["reason"] for v in verdicts if v["reason"]).items())),
         "all": _share(verdicts),
-        "sets": {name: _share([v for v in verdicts if v["set"] == name]) for name in _in_order(v["set"] for v in verdicts)},
-        "categories": {name: _share([v for v in verdicts if v["category"] == name]) for name in _in_order(v["category"] for v in verdicts)},
-        "called_when_no_tool_fits": proportion(sum(v["called"] for v in irrelevant), len(irrelevant)).to_dict() | {"items": len(irrelevant)},
+        "sets": _shares(verdicts, "set"),
+        "categories": _shares(verdicts, "category"),
+        "called_when_no_tool_fits": proportion(sum(v["called"] for v in irrelevant), len(irrelevant)).to_dict()
+        | {"items": len(irrelevant)},
     }
 
 
-def _in_order(names) -> list[str]:
-    return list(dict.fromkeys(names))
+def _shares(verdicts: Sequence[dict], key: str) -> dict[str, dict]:
+    return {name: _share([v for v in verdicts if v[key] == name]) for name in dict.fromkeys(v[key] for v in verdicts)}
 
 
 def _share(verdicts: Sequence[dict]) -> dict:
@@ -102,7 +104,7 @@ def _share(verdicts: Sequence[dict]) -> dict:
 
 def evaluate(items: Sequence[Example], model: Any, tokenizer: Any, generate: Callable[..., Any], folder: str | Path, *,
              max_new_tokens: int, progress: bool = False) -> dict:
-    """Answer and score the items, keep answers.jsonl, verdicts.jsonl and summary.json (last) in `folder`; returns the summary.
+    """Answer and score the items -> the summary; `folder` keeps answers.jsonl, verdicts.jsonl and summary.json (last).
 
     Where summary.json is there already the work is done: it is read, not repeated.
     """

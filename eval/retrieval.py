@@ -49,5 +49,6 @@ def bm25_top(query: str, documents: Sequence[Sequence[str]], n: int, *, k1: floa
     scores = []
     for c, document in zip(counts, documents):
         norm = k1 * (1 - b + b * len(document) / mean_length) if mean_length else 1.0
-        scores.append(sum(times * weights[word] * c[word] * (k1 + 1) / (c[word] + norm) for word, times in asked.items()))
+        scores.append(sum(times * weights[word] * c[word] * (k1 + 1) / (c[word] + norm)
+                          for word, times in asked.items()))
     return sorted(range(len(scores)), key=lambda i: -scores[i])[:n]

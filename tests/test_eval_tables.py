@@ -33,7 +33,9 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture
 def summary(tmp_path):
     benchmark = load(bfcl_folder(tmp_path))
-    return score_answers(benchmark, [Answer({"id": e.id, "output": bfcl_calls(e)}) for e in benchmark.entries.values()])[1]
+    return score_answers(
+        benchmark, [Answer({"id": e.id, "output": bfcl_calls(e)}) for e in benchmark.entries.values()]
+    )[1]
 
 
 def test_table_1_of_the_paper_follows_from_the_leaderboard_to_the_printed_digit():
@@ -63,13 +65,27 @@ def test_our_rows_stand_beside_the_papers_with_intervals_and_warnings(summary, t
     second = table_2({"ours": {"apibank": {"scores": {"overall": {"value": 50.0, "low": 40.0, "high": 60.0}}}}})
     assert second.rows[-1] == ("ours", 50.0, None, "ours")
     data, picture = figure("Figure 2", {"round 0": [summary], "round 1": [summary, summary]})
-    assert data["gains_over_first"]["overall"] == [0.0, 0.0] and picture.startswith("<svg xmlns") and picture.count("<svg ") == 4
+    assert (
+        data["gains_over_first"]["overall"] == [0.0, 0.0]
+        and picture.startswith("<svg xmlns")
+        and picture.count("<svg ") == 4
+    )
 
 
 def test_tables_command(summary, tmp_path, capsys):
     (tmp_path / "s.json").write_text(json.dumps(summary))
-    command = ["--out", str(tmp_path / "out"), "--variant", f"raw={tmp_path / 's.json'}", "--point", f"r0={tmp_path / 's.json'}"]
-    assert run_module(eval.report.tables, command) == 0 and "| Raw | 1 | 100.00 | 72.06 | 27.94 |" in capsys.readouterr().out
+    command = [
+        "--out",
+        str(tmp_path / "out"),
+        "--variant",
+        f"raw={tmp_path / 's.json'}",
+        "--point",
+        f"r0={tmp_path / 's.json'}",
+    ]
+    assert (
+        run_module(eval.report.tables, command) == 0
+        and "| Raw | 1 | 100.00 | 72.06 | 27.94 |" in capsys.readouterr().out
+    )
     assert (tmp_path / "out" / "figure-2.svg").is_file() and (tmp_path / "out" / "table-3.json").is_file()
     assert run_module(eval.report.tables, ["--out", "x", "--point", "nonsense"]) == 2
 
@@ -86,11 +102,20 @@ def test_data_comes_out_of_a_package_without_running_it(tmp_path, capsys):
         out = tmp_path / f"out-{place.name}"
         assert run_module(eval.bfcl.download, ["bfcl", "--from", str(place), "--out", str(out)]) == 0
         manifest = json.loads((out / "manifest.json").read_text())
-        assert manifest["edition"].startswith("v4") and manifest["entries"]["irrelevance"] == 2 and not manifest["sizes_of_2024_09_20"]
-        assert sorted(p.name for p in out.iterdir() if p.is_file()) == sorted([*(n for n in manifest["outputs"] if "/" not in n), "manifest.json"])
+        assert (
+            manifest["edition"].startswith("v4")
+            and manifest["entries"]["irrelevance"] == 2
+            and not manifest["sizes_of_2024_09_20"]
+        )
+        assert sorted(p.name for p in out.iterdir() if p.is_file()) == sorted(
+            [*(n for n in manifest["outputs"] if "/" not in n), "manifest.json"]
+        )
     assert "not the data of the paper's table" in capsys.readouterr().out
     assert run_module(eval.bfcl.download, ["bfcl", "--from", str(tmp_path / "none"), "--out", "x"]) == 2
-    assert run_module(eval.bfcl.download, ["bfcl", "--from", str(tmp_path / "out-src" / "manifest.json"), "--out", "x"]) == 2
+    assert (
+        run_module(eval.bfcl.download, ["bfcl", "--from", str(tmp_path / "out-src" / "manifest.json"), "--out", "x"])
+        == 2
+    )
 
 
 def test_what_the_model_is_shown(tmp_path):
@@ -101,16 +126,23 @@ def test_what_the_model_is_shown(tmp_path):
         return pieces_text(load(data, settings or Settings()).messages(entries[entry])[0]["content"])
 
     text = shown("java_0")
-    assert '"type": "string", "description": "Weights. This is a Java Array value, written as a string. Its elements are of type integer."' in text
+    assert (
+        '"type": "string", "description": "Weights. This is a Java Array value, written as a string. '
+        'Its elements are of type integer."' in text
+    )
     assert "Java 8 SDK" in text and "Java 8 SDK" not in shown("java_0", Settings(no_language_note=True))
     assert '"type": "number"' in shown("simple_1") and "This is a float." in shown("simple_1")
     assert '"type": "float"' in shown("simple_1", Settings(published_types=True))
     assert '"name": "lamp_set"' in shown("simple_0", Settings(underscore_names=True))
-    assert entries["java_0"].functions[0]["parameters"]["properties"]["parts"]["type"] == "Array"          # the data stay as they are
+    assert (
+        entries["java_0"].functions[0]["parameters"]["properties"]["parts"]["type"] == "Array"
+    )  # the data stay as they are
 
 
 def test_our_calls_become_the_benchmarks_own_form():
-    calls = parse_calls(call_text("F", {"a": "x", "n": 3, "ok": True, "none": "", "l": ["p"]}) + "\n" + call_text("G", {}))
+    calls = parse_calls(
+        call_text("F", {"a": "x", "n": 3, "ok": True, "none": "", "l": ["p"]}) + "\n" + call_text("G", {})
+    )
     assert apibank_reply(calls) == "[F(a='x', n='3', ok='True', l='['p']')]\n[G()]"
     assert teval_reply("retrieve_str", calls) == "F" and teval_reply("understand_str", calls) == "x"
     assert json.loads(teval_reply("rru_json", calls))["name"] == "F" and teval_reply("rru_json", []) == ""
@@ -124,47 +156,99 @@ def tiny_folder(tmp_path_factory):
     from model_tokenizers import chatml_folder
 
     from model import ModelConfig, Transformer, load_tokenizer, save_model
+
     torch.set_num_threads(1)
     folder = chatml_folder(tmp_path_factory.mktemp("tiny"))
     size = load_tokenizer(folder).vocab_size
-    (folder / "config.json").write_text(json.dumps({
-        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "vocab_size": size, "hidden_size": 16, "intermediate_size": 32,
-        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "rms_norm_eps": 1e-6, "tie_word_embeddings": True,
-        "hidden_act": "silu", "max_position_embeddings": 4096, "rope_theta": 10000.0}))
+    (folder / "config.json").write_text(
+        json.dumps(
+            {
+                "architectures": ["Qwen2ForCausalLM"],
+                "model_type": "qwen2",
+                "vocab_size": size,
+                "hidden_size": 16,
+                "intermediate_size": 32,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 1,
+                "rms_norm_eps": 1e-6,
+                "tie_word_embeddings": True,
+                "hidden_act": "silu",
+                "max_position_embeddings": 4096,
+                "rope_theta": 10000.0,
+            }
+        )
+    )
     save_model(Transformer(ModelConfig.load(folder)).init_weights(0), folder)
     return folder
 
 
-@pytest.mark.parametrize(("bench", "make", "count"), [("bfcl", bfcl_folder, 14), ("apibank", apibank_folder, 5), ("teval", teval_folder, 5)])
+@pytest.mark.parametrize(
+    ("bench", "make", "count"), [("bfcl", bfcl_folder, 14), ("apibank", apibank_folder, 5), ("teval", teval_folder, 5)]
+)
 def test_eval_generates_scores_and_resumes_to_the_same_files(tmp_path, tiny_folder, bench, make, count, capsys):
     data = make(tmp_path / "data")
-    command = ["--bench", bench, "--data", str(data), "--model", str(tiny_folder), "--max-new-tokens", "4", "--precision", "fp32", "--out"]
+    command = [
+        "--bench",
+        bench,
+        "--data",
+        str(data),
+        "--model",
+        str(tiny_folder),
+        "--max-new-tokens",
+        "4",
+        "--precision",
+        "fp32",
+        "--out",
+    ]
     assert run_module(eval.run, [*command, str(tmp_path / "a")]) == 0
     answers = records(tmp_path / "a" / "answers.jsonl")
     assert len(answers) == count and len(records(tmp_path / "a" / "verdicts.jsonl")) == count
     torn = tmp_path / "b" / "generation"
     torn.mkdir(parents=True)
-    for path in (tmp_path / "a" / "generation").iterdir():                                 # as if killed in the middle of a line
+    for path in (tmp_path / "a" / "generation").iterdir():  # as if killed in the middle of a line
         content = path.read_bytes()
-        (torn / path.name).write_bytes(content[:len(content) * 2 // 3])
-    assert run_module(eval.run, [*command, str(tmp_path / "b"), "--pack-weights"]) == 0       # sets the pace only, in float32
+        (torn / path.name).write_bytes(content[: len(content) * 2 // 3])
+    assert (
+        run_module(eval.run, [*command, str(tmp_path / "b"), "--pack-weights"]) == 0
+    )  # sets the pace only, in float32
     for name in ("answers.jsonl", "verdicts.jsonl", "summary.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
-    assert run_module(eval.run, [*command, str(tmp_path / "a"), "--temperature", "1"]) == 2 and "temperature" in capsys.readouterr().err
+    assert (
+        run_module(eval.run, [*command, str(tmp_path / "a"), "--temperature", "1"]) == 2
+        and "temperature" in capsys.readouterr().err
+    )
 
 
 def test_eval_killed_and_typed_again_ends_with_the_same_files(tmp_path, tiny_folder):
     data = bfcl_folder(tmp_path / "data")
-    command = ["--bench", "bfcl", "--data", str(data), "--model", str(tiny_folder), "--max-new-tokens", "400", "--max-rows", "2",
-               "--threads", "1", "--out"]
+    command = [
+        "--bench",
+        "bfcl",
+        "--data",
+        str(data),
+        "--model",
+        str(tiny_folder),
+        "--max-new-tokens",
+        "400",
+        "--max-rows",
+        "2",
+        "--threads",
+        "1",
+        "--out",
+    ]
     assert run_module(eval.run, [*command, str(tmp_path / "whole")]) == 0
     file = tmp_path / "killed" / "generation" / "completions-0.jsonl"
     process = subprocess.Popen([sys.executable, str(ROOT / "tooldev.py"), "eval", *command, str(tmp_path / "killed")])
-    while not (file.exists() and file.read_bytes().count(b"\n") >= 3):                       # the settings and two answers
+    while not (file.exists() and file.read_bytes().count(b"\n") >= 3):  # the settings and two answers
         assert process.poll() is None
         time.sleep(0.01)
     process.kill()
-    assert process.wait() == -signal.SIGKILL and len(records(file)) < 15 and not (tmp_path / "killed" / "answers.jsonl").exists()
+    assert (
+        process.wait() == -signal.SIGKILL
+        and len(records(file)) < 15
+        and not (tmp_path / "killed" / "answers.jsonl").exists()
+    )
     assert run_module(eval.run, [*command, str(tmp_path / "killed")]) == 0
     for name in ("answers.jsonl", "verdicts.jsonl", "summary.json"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
@@ -180,10 +264,22 @@ def test_eval_refuses_before_it_makes_anything(tmp_path, tiny_folder, wrong, cap
     else:
         tmp_path.joinpath("file").write_text("in the way")
         out = tmp_path / "file" / "out"
-    command = ["--bench", "bfcl", "--data", str(bfcl_folder(tmp_path / "data")), "--model", str(base), "--out", str(out)]
+    command = [
+        "--bench",
+        "bfcl",
+        "--data",
+        str(bfcl_folder(tmp_path / "data")),
+        "--model",
+        str(base),
+        "--out",
+        str(out),
+    ]
     assert run_module(eval.run, command) == 2 and not out.exists()
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and (str(base / "model.safetensors") if wrong == "model" else "cannot write there") in error
+    assert (
+        error.count("\n") == 1
+        and (str(base / "model.safetensors") if wrong == "model" else "cannot write there") in error
+    )
 
 
 def test_cuda_is_each_processes_own(monkeypatch):

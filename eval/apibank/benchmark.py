@@ -38,13 +38,10 @@ class Settings:
     released_prompt: bool = False
 
 
-def add_scoring_arguments(parser: Any) -> None:
-    """Nothing changes a verdict."""
-
-
-def add_prompt_arguments(parser: Any) -> None:
-    """Flags that change what a model is shown."""
-    parser.add_argument("--released-prompt", action="store_true", help="the released prompt instead of the paper's")
+def add_arguments(parser: Any, *, prompts: bool) -> None:
+    """The flags of `eval` (those of the prompts, too) and of `score`."""
+    if prompts:
+        parser.add_argument("--released-prompt", action="store_true", help="the released prompt instead of the paper's")
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ class Benchmark:
         return {"id": printable(answer.record.get("id")), "score": 0, "outcome": "unknown_entry"}
 
     def summarise(self, first: Mapping[str, tuple[Answer, dict]]) -> dict[str, Any]:
-        """Both scores of both levels and their unweighted mean in percent, with 95 % intervals and bounds for the searches."""
+        """Both scores of both levels and their mean in percent, with 95 % intervals and bounds for the searches."""
         sizes = Counter(row.level for row in self.entries.values())
         found = {level: [line for _, line in first.values() if line["level"] == level] for level in (1, 2)}
         levels = {name: self._level(found[level], sizes[level]) for level, name in ((1, "call"), (2, "retrieve_call"))}

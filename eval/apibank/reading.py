@@ -7,7 +7,7 @@ QUOTE = re.compile("['\"]")
 
 
 def find_call(reply: str) -> tuple[str, str] | None:
-    """(name, text between the parentheses) of the first `[Name(...)]` on one line, as the released expression finds it."""
+    """(name, text between the parentheses) of the first `[Name(...)]` on one line, as the released reader finds it."""
     line_end = -1
     for match in CALL_OPENING.finditer(reply):
         if match.end() <= line_end:

@@ -76,11 +76,13 @@ def load_data(data: str | Path) -> Data:
                 samples[file] = _samples(folder / "lv1-lv2-samples" / dialogues / file)
             turn = samples[file][number] if number < len(samples[file]) else {}
             if turn.get("role") != "API":
-                raise ValueError(f"{folder}: row {file}#{number} of {name} has no recorded call; take both from one release")
+                raise ValueError(f"{folder}: row {file}#{number} of {name} has no recorded call; "
+                                 "take both from one release")
             row = Row(level, file, number, record["instruction"], record["input"], record["expected_output"],
                       turn["api_name"], turn["result"])
             rows[row.id] = row
-    documents = {d["name"]: d for d in read_json(folder / "api_docs.json") if d.get("suite", "level-1/2") == "level-1/2"}
+    documents = {document["name"]: document for document in read_json(folder / "api_docs.json")
+                 if document.get("suite", "level-1/2") == "level-1/2"}
     blocked = folder / "unattainable.json"
     unattainable = {u["id"]: u["kind"] for u in read_json(blocked)} if blocked.is_file() else {}
     return Data(str(folder), rows, documents, Databases(folder / "init_database"), unattainable)

@@ -47,7 +47,7 @@ def call_service(name: str, arguments: Mapping[str, Any], databases: Databases) 
     return SERVICES[name](arguments, databases)
 
 
-# ------------------------------------------------------------------------------------------------------- dates and words
+# ------------------------------------------------------------------------------------------------------ dates and words
 
 def check_moment(text: str) -> str:
     """The text itself if it is a date with time exactly as documented."""
@@ -92,7 +92,7 @@ def _date(text: str, form: str) -> str:
     return date
 
 
-# ---------------------------------------------------------------------------------------------------------------- look-ups
+# ------------------------------------------------------------------------------------------------------------- look-ups
 
 def _record_of(database: str, text_key: str, time_key: str, arguments: Mapping, databases: Databases) -> dict:
     """The first record of the token's user with exactly this text or this time."""
@@ -148,7 +148,8 @@ def _alarm(key: str) -> Callable:
             if name != "token":
                 check_moment(a[name])
         user = db.user(a["token"])
-        _need(any(r["username"] == user and r["time"] == a[key] for r in db["Alarm"].values()), "No alarm at this time.")
+        there = any(alarm["username"] == user and alarm["time"] == a[key] for alarm in db["Alarm"].values())
+        _need(there, "No alarm at this time.")
         return SAME
     return call
 

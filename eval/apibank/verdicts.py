@@ -1,4 +1,4 @@
-"""API-Bank's verdicts: run the call that a reply makes, and compare its result with the recorded one by the API's own rule.
+"""API-Bank's verdicts: run the call that a reply makes, compare its result with the recorded one by the API's own rule.
 
 Follows the released evaluator: the service is run on a fresh copy of its initial state. Two scores are given: `score`,
 where the rows that nobody can get right stay 0, and `call_match`, where they count when the expected call was made.
@@ -21,7 +21,8 @@ from eval.apibank.services import (
 )
 from eval.retrieval import bm25_top, lexical_best
 
-OPTIONAL = {"ModifyRegistration": ("new_appointment_date", "new_appointment_doctor"), "RecordHealthData": ("health_data",),
+OPTIONAL = {"ModifyRegistration": ("new_appointment_date", "new_appointment_doctor"),
+            "RecordHealthData": ("health_data",),
             "ForgotPassword": ("username", "email", "verification_code", "new_password"),
             "Translate": ("src_lang", "tgt_lang")}
 WORDS = {"AddAgenda": False, "ModifyAgenda": False, "QueryAgenda": False,       # content by word overlap: fold case?
@@ -128,7 +129,7 @@ def _typed(documented: Mapping[str, dict], arguments: Mapping[str, str]) -> tupl
 
 def _agrees(data: Data, name: str, arguments: Mapping[str, Any], output: Any,
             recorded: Mapping[str, Any]) -> tuple[bool, str | None]:
-    """Whether the result agrees with the recorded one by that API's rule; KeyError where the rule reads a lost field."""
+    """Whether the result agrees with the recorded one by that API's rule; KeyError where that reads a lost field."""
     wanted = recorded["input"]
     if name == "ToolSearcher":
         return _search_agrees(data, arguments["keywords"], recorded)

@@ -11,7 +11,7 @@ from eval.stats import percent, proportion, weighted_interval
 
 
 def summarise(sizes: Mapping[str, int], verdicts: Collection[Mapping]) -> dict:
-    """Counts, accuracies (percent, 95 % intervals) and the paper's aggregates; entries without an answer count as wrong.
+    """Counts, accuracies (percent, 95 % intervals), the paper's aggregates; entries without an answer count as wrong.
 
     Args:
         sizes: category -> number of its entries, in file order.

@@ -40,19 +40,18 @@ class Settings:
     published_types: bool = False
 
 
-def add_scoring_arguments(parser: Any) -> None:
-    """Flags that change a verdict."""
+def add_arguments(parser: Any, *, prompts: bool) -> None:
+    """The flags of `eval` (those of the prompts, too) and of `score`."""
     parser.add_argument("--decoder", choices=DECODERS, default=Settings.decoder,
                         help="how text answers are read (auto: <tool_call> blocks, else the leaderboard's syntax)")
     parser.add_argument("--rules", choices=RULES, help="which evaluator's rules (default: those of the data's edition)")
     parser.add_argument("--underscore-names", action="store_true",
                         help="the model was shown names with every . replaced by _")
-
-
-def add_prompt_arguments(parser: Any) -> None:
-    """Flags that change what a model is shown."""
-    parser.add_argument("--no-language-note", action="store_true", help="do not say which language's syntax is wanted")
-    parser.add_argument("--published-types", action="store_true", help="show type words as published (float, tuple)")
+    if prompts:
+        parser.add_argument("--no-language-note", action="store_true",
+                            help="do not say which language's syntax is wanted")
+        parser.add_argument("--published-types", action="store_true",
+                            help="show type words as published (float, tuple)")
 
 
 @dataclass(frozen=True)
@@ -132,6 +131,6 @@ class Benchmark:
 
 
 def load(data: str | Path, settings: Settings = Settings()) -> Benchmark:
-    """The questions and answers in a folder; FileNotFoundError or ValueError where there are none or they do not fit."""
+    """The questions and answers in a folder; FileNotFoundError or ValueError where there are none, or not fitting."""
     version, folder, entries = load_entries(data)
     return Benchmark(f"{version} ({'2024-09-20' if version == 'v3' else 'bfcl-eval'})", str(folder), entries, settings)

@@ -1,10 +1,10 @@
 """Verdict over decoded calls: the abstract-syntax match of the Berkeley Function-Calling Leaderboard, quirks included.
 
-A call is `{function_name: {argument: value}}`; the expected answer lists, per argument, every value that counts as right
-("" among them: the argument may be left out). The rules and their error types are those of the leaderboard's checker
+A call is `{function_name: {argument: value}}`; the expected answer lists, per argument, every value that counts as
+right ("" among them: it may be left out). The rules and their error types are those of the leaderboard's checker
 of 2024-09-20 (Yan et al. 2024), where Python equality decides (`1 == 1.0 == True`) unless a class is asked for.
 Nothing here runs model output, and no output makes it raise: where the official code would stop with an exception,
-the verdict is `checker_crash`. Decoding text into calls is `eval.bfcl.decode`; Java and JavaScript values `eval.bfcl.java_js`.
+the verdict is `checker_crash`. Decoding text into calls is in decode.py, Java and JavaScript values in java_js.py.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The few operations that the leaderboard lets Python evaluate (`2 + 3`, `'a' * 3`), worked out without running anything.
+"""The few operations that the leaderboard lets Python evaluate (`2 + 3`, `'a' * 3`), without running anything.
 
 Every result is bounded in size; nothing is compiled or executed.
 """

@@ -1,14 +1,15 @@
 """What a model wrote -> a list of calls `{name: {argument: value}}`, by the rules of the leaderboard's decoders.
 
 Three forms are read: text as prompting-mode models of the leaderboard write it (`[f(a=1), g.h(b='x')]`, Java and
-JavaScript in their own syntax), ToolDev's own `<tool_call>` JSON, and native calls, which need no decoding but the shape
-test. A failure is a value (`Undecodable`), never an exception.
+JavaScript in their own syntax), ToolDev's own `<tool_call>` JSON, and native calls, which need no decoding but the
+shape test. A failure is a value (`Undecodable`), never an exception.
 
-The official decoder of Java and JavaScript parses with tree-sitter and takes the first call. Our readers know expressions
-and expression statements, and turn their values into text as the official code does. Bodies of functions and of classes
-are skipped where their brackets balance; other statements, comments and most of the parser's own error recovery are left
-out, and count as not decodable. Of that recovery one rule is kept, because nearly every answer needs it: a Java statement
-may lack its `;` unless it is so short (`f(a=1)`) that skipping it costs the parser less than inserting one.
+The official decoder of Java and JavaScript parses with tree-sitter and takes the first call. Our readers know
+expressions and expression statements, and turn their values into text as the official code does. Bodies of functions
+and of classes are skipped where their brackets balance; other statements, comments and most of the parser's own error
+recovery are left out, and count as not decodable. Of that recovery one rule is kept, because nearly every answer needs
+it: a Java statement may lack its `;` unless it is so short (`f(a=1)`) that skipping it costs the parser less than
+inserting one.
 """
 
 import ast

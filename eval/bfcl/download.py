@@ -31,7 +31,8 @@ def fetch_from(source: Path, out: Path, *, told: str = "", overwrite: bool = Fal
         raise FileNotFoundError(f"{source}: no such file or folder; give a clone of the leaderboard or a package file")
     files = dict(_files(source))
     if not files:
-        raise ValueError(f"{source}: no BFCL_v*_*.json of a single-turn category inside; is it {PACKAGE} or its repository?")
+        raise ValueError(f"{source}: no BFCL_v*_*.json of a single-turn category inside; is it {PACKAGE} or its "
+                         "repository?")
     editions = sorted({FILE.search(name)[1] for name in files})
     newest = editions[-1]
     kept = {name: text for name, text in sorted(files.items()) if FILE.search(name)[1] == newest}

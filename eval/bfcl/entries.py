@@ -1,8 +1,8 @@
 """The leaderboard's data, single-turn AST categories: entries with their documentation and expected calls.
 
-Reads the data of 2024-09-20 (`BFCL_v3_*.json`) and the later layout of the `bfcl-eval` package (`BFCL_v4_*.json`), whose
-questions and answers differ: scores on one are not comparable with the other. The executable and multi-turn categories
-are left out, as in the paper.
+Reads the data of 2024-09-20 (`BFCL_v3_*.json`) and the later layout of the `bfcl-eval` package (`BFCL_v4_*.json`),
+whose questions and answers differ: scores on one are not comparable with the other. The executable and multi-turn
+categories are left out, as in the paper.
 """
 
 import json

@@ -12,7 +12,9 @@ JAVA_TOKEN = re.compile(rf"""(?P<string>\"\"\"(?s:.*?)\"\"\"|"(?:[^"\\]|{ESCAPE}
 PRIMITIVES = {"byte", "short", "int", "long", "char", "float", "double", "boolean", "void"}
 
 
-class Java(Reader):
+class JavaValues(Reader):
+    """Types, casts, creations, lambdas and arguments: what stands inside an expression."""
+
     token, binary = JAVA_TOKEN, BINARY | {"instanceof"}
     prefixes = {"+", "-", "!", "~", "++", "--"}
     compound = "assignment"
@@ -27,87 +29,6 @@ class Java(Reader):
         if self.bytes_before is not None:
             start, end = self.bytes_before[start], self.bytes_before[end]
         return self.source[start:end]
-
-    def program(self) -> list[dict] | None:
-        while self.kind != "end" or self.start < len(self.source):
-            if self.word == ";":
-                self.take()
-                continue
-            piece = self.statement()
-            at_end = self.kind == "end" and self.start >= len(self.source)
-            if self.word != ";" and piece.kind != "declaration" and (
-                    piece.kind == "member" or self.is_short(piece) or (piece.kind == "string" and not at_end)):
-                raise NoCall("a statement without its ;")
-        if not self.invocations:
-            return None
-        first = min(self.invocations, key=lambda call: (call.start, -call.end))
-        start, end, name_start, name_end = first.function
-        name = self.leaf(name_start, name_end)
-        pieces = [(self.leaf(p.start, p.target_end) if p.kind == "assignment" else None, self.value_text(p))
-                  for p in first.arguments if p.kind in ("assignment", "name", "class")]
-        return [{f"{self.leaf(start, end)}.{name}" if end else name: self.one_of_each(pieces)}]
-
-    def statement(self) -> Piece:
-        """An expression, or what the parser sees in words around one: labels (`Call:`), declarations (`the call`)."""
-        start, here = self.start, self.place()
-        if self.kind == "word" and self.word not in ("new", "switch"):
-            self.take()
-            if self.word == ":":
-                self.take()
-                return self.statement()
-            if self.kind == "word" and self.word != "instanceof":
-                self.take()
-                if self.word == "=":
-                    self.take()
-                    self.expression()
-                return Piece("declaration", start, self.end)
-            self.back_to(here)
-        if self.word != "[":
-            return self.expression()
-        self.take()                                       # an index of a name that is missing
-        self.expression()
-        self.take("]")
-        return Piece("index", start, self.end)
-
-    def is_short(self, piece: Piece) -> bool:
-        """Whether the parser would rather skip this statement than insert the `;` that it lacks."""
-        written = self.source[piece.start:piece.end]
-        return len(written.encode("utf-8", "replace")) + LINE_COST * written.count("\n") <= SHORT_BYTES
-
-    def value_text(self, piece: Piece) -> str:
-        value = piece.value if piece.kind == "assignment" else piece
-        if value.text is None:
-            raise NoCall("an array without its elements has no value")
-        return value.text[1:-1] if value.kind == "string" else value.text
-
-    def primary(self) -> Piece:
-        start, kind, word = self.start, self.kind, self.word
-        if kind in ("string", "number"):
-            return Piece(kind, start, self.stop, self.leaf(*self.take()))
-        if kind == "word":
-            if word == "new":
-                return self.creation()
-            if word == "switch":
-                raise NoCall("a switch expression")
-            text = self.leaf(*self.take())
-            if self.word == "->":
-                return self.lambda_(start, text)
-            if word == "super" and self.word not in (".", "::"):
-                raise NoCall("super is no value")
-            if word in PRIMITIVES and self.word not in (".", "["):
-                raise NoCall("a type is no value")
-            return Piece("primitive" if word in PRIMITIVES else "this" if word in ("this", "true", "false", "null", "super")
-                         else "name", start, self.end, text)
-        if word != "(":
-            raise NoCall(f"no expression at character {start}")
-        if self.is_arrow("->"):
-            return self.lambda_(start, self.skip_brackets())
-        cast = self.cast(start)
-        if cast:
-            return cast
-        opening, inner = self.leaf(*self.take("(")), self.expression()
-        closing = self.leaf(*self.take(")"))
-        return Piece("other", start, self.end, join(opening, inner.text, closing))
 
     def lambda_(self, start: int, parameters: str) -> Piece:
         arrow = self.leaf(*self.take("->"))
@@ -210,6 +131,92 @@ class Java(Reader):
                     raise NoCall("a comma before )")
         self.take(")")
         return pieces
+
+
+class Java(JavaValues):
+    """Statements, and expressions with what follows them: calls, members, indices."""
+
+    def program(self) -> list[dict] | None:
+        while self.kind != "end" or self.start < len(self.source):
+            if self.word == ";":
+                self.take()
+                continue
+            piece = self.statement()
+            at_end = self.kind == "end" and self.start >= len(self.source)
+            if self.word != ";" and piece.kind != "declaration" and (
+                    piece.kind == "member" or self.is_short(piece) or (piece.kind == "string" and not at_end)):
+                raise NoCall("a statement without its ;")
+        if not self.invocations:
+            return None
+        first = min(self.invocations, key=lambda call: (call.start, -call.end))
+        start, end, name_start, name_end = first.function
+        name = self.leaf(name_start, name_end)
+        pieces = [(self.leaf(p.start, p.target_end) if p.kind == "assignment" else None, self.value_text(p))
+                  for p in first.arguments if p.kind in ("assignment", "name", "class")]
+        return [{f"{self.leaf(start, end)}.{name}" if end else name: self.one_of_each(pieces)}]
+
+    def statement(self) -> Piece:
+        """An expression, or what the parser sees in words around one: labels (`Call:`), declarations (`the call`)."""
+        start, here = self.start, self.place()
+        if self.kind == "word" and self.word not in ("new", "switch"):
+            self.take()
+            if self.word == ":":
+                self.take()
+                return self.statement()
+            if self.kind == "word" and self.word != "instanceof":
+                self.take()
+                if self.word == "=":
+                    self.take()
+                    self.expression()
+                return Piece("declaration", start, self.end)
+            self.back_to(here)
+        if self.word != "[":
+            return self.expression()
+        self.take()                                       # an index of a name that is missing
+        self.expression()
+        self.take("]")
+        return Piece("index", start, self.end)
+
+    def is_short(self, piece: Piece) -> bool:
+        """Whether the parser would rather skip this statement than insert the `;` that it lacks."""
+        written = self.source[piece.start:piece.end]
+        return len(written.encode("utf-8", "replace")) + LINE_COST * written.count("\n") <= SHORT_BYTES
+
+    def value_text(self, piece: Piece) -> str:
+        value = piece.value if piece.kind == "assignment" else piece
+        if value.text is None:
+            raise NoCall("an array without its elements has no value")
+        return value.text[1:-1] if value.kind == "string" else value.text
+
+    def primary(self) -> Piece:
+        start, kind, word = self.start, self.kind, self.word
+        if kind in ("string", "number"):
+            return Piece(kind, start, self.stop, self.leaf(*self.take()))
+        if kind == "word":
+            if word == "new":
+                return self.creation()
+            if word == "switch":
+                raise NoCall("a switch expression")
+            text = self.leaf(*self.take())
+            if self.word == "->":
+                return self.lambda_(start, text)
+            if word == "super" and self.word not in (".", "::"):
+                raise NoCall("super is no value")
+            if word in PRIMITIVES and self.word not in (".", "["):
+                raise NoCall("a type is no value")
+            constant = word in ("this", "true", "false", "null", "super")
+            kind = "primitive" if word in PRIMITIVES else "this" if constant else "name"
+            return Piece(kind, start, self.end, text)
+        if word != "(":
+            raise NoCall(f"no expression at character {start}")
+        if self.is_arrow("->"):
+            return self.lambda_(start, self.skip_brackets())
+        cast = self.cast(start)
+        if cast:
+            return cast
+        opening, inner = self.leaf(*self.take("(")), self.expression()
+        closing = self.leaf(*self.take(")"))
+        return Piece("other", start, self.end, join(opening, inner.text, closing))
 
     def invocation(self, start: int, object_end: int, name: tuple[int, int]) -> Piece:
         arguments = self.arguments()

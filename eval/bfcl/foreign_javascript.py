@@ -4,8 +4,10 @@ import re
 
 from eval.bfcl.foreign_reader import BINARY, CLOSING, DIGITS, ESCAPE, OPERATORS, NoCall, Piece, Reader
 
-JS_WORD = "\\x00-\\x20\\x7f-\\xa0\\u2000-\\u200b\\u2028\\u2029\\u2060\\u3000\\ufeff:;`\"'@#.,|^&<=>+*/\\\\%?!~()\\[\\]{}-"
-JS_TOKEN = re.compile(rf"""(?P<string>"(?:[^"\\\r\n]|{ESCAPE})*(?:[\r\n]\s*)?"|'(?:[^'\\\r\n]|{ESCAPE})*(?:[\r\n]\s*)?')|(?P<template>`(?:[^`\\]|\\.)*`)
+JS_WORD = ("\\x00-\\x20\\x7f-\\xa0\\u2000-\\u200b\\u2028\\u2029\\u2060\\u3000\\ufeff"
+           ":;`\"'@#.,|^&<=>+*/\\\\%?!~()\\[\\]{}-")
+JS_TOKEN = re.compile(rf"""(?P<string>"(?:[^"\\\r\n]|{ESCAPE})*(?:[\r\n]\s*)?"|'(?:[^'\\\r\n]|{ESCAPE})*(?:[\r\n]\s*)?')
+    |(?P<template>`(?:[^`\\]|\\.)*`)
     |(?P<number>0[xX][0-9a-fA-F_]+n?|0[bB][01_]+n?|0[oO][0-7_]+n?|{DIGITS}\.(?:{DIGITS})?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?
         |{DIGITS}[eE][+-]?\d+|{DIGITS}n?)
     |(?P<word>[^0-9{JS_WORD}][^{JS_WORD}]*)|(?P<op>{OPERATORS})""", re.VERBOSE)
@@ -13,80 +15,12 @@ JS_REGEX = re.compile(r"/(?![*/])(?:[^/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/[a-z
 JS_BINARY = BINARY | {"===", "!==", "**", "??", "in", "instanceof"}
 
 
-class JavaScript(Reader):
+class JavaScriptValues(Reader):
+    """Words, functions, lists and objects: what stands inside an expression."""
+
     token, binary = JS_TOKEN, JS_BINARY
     prefixes = {"+", "-", "!", "~", "++", "--", "typeof", "void", "delete", "await"}
     compound = "other"
-
-    def program(self) -> list[dict] | None:
-        result = None
-        while self.kind != "end" or self.start < len(self.source):
-            if self.word == ";":
-                self.take()
-                continue
-            piece = self.statement()
-            if result is None and piece.kind == "call":
-                result = piece
-            if self.kind != "end" and self.word != ";" and not self.newline:
-                raise NoCall("two expressions on one line")
-        if result is None:
-            return None
-        pieces = [(self.leaf(p.start, p.target_end), self.value_text(p.value)) if p.kind == "assignment" else
-                  (None, self.leaf(p.start, p.end)) for p in result.arguments if p.kind in ("assignment", "name", "true")]
-        return [{self.leaf(*result.function[:2]): self.one_of_each(pieces)}]
-
-    def statement(self) -> Piece:
-        """An expression, perhaps after a label (`Call:`); a labelled call is not looked for."""
-        start, here = self.start, self.place()
-        if self.kind == "word":
-            self.take()
-            if self.word == ":":
-                self.take()
-                self.statement()
-                return Piece("other", start, self.end)
-            self.back_to(here)
-        return self.sequence()
-
-    def value_text(self, piece: Piece) -> str:
-        text = self.leaf(piece.start, piece.end)
-        quoted = text[0] == text[-1] and text[0] in "\"'"
-        return text[1:-1] if quoted else text
-
-    def sequence(self) -> Piece:
-        piece = self.expression()
-        while self.word == "," and self.kind == "op":
-            self.take()
-            piece = Piece("other", piece.start, self.expression().end)
-        return piece
-
-    def primary(self) -> Piece:
-        start, kind, word = self.start, self.kind, self.word
-        if word in ("/", "/=", "") and self.source.startswith("/", start):
-            match = JS_REGEX.match(self.source, start)
-            if not match:
-                raise NoCall("no expression after /")
-            self.end = match.end()
-            self.advance_to(self.end)
-            return Piece("other", start, self.end)
-        if kind in ("string", "number", "template"):
-            self.take()
-            return Piece(kind, start, self.end)
-        if kind == "word":
-            return self.word_()
-        if word == "(":
-            if self.is_arrow("=>"):
-                self.skip_brackets()
-                return self.arrow(start)
-            self.take()
-            self.sequence()
-            self.take(")")
-        elif word == "[":
-            self.list_("[")
-        elif word == "{":
-            self.object_()
-        else:
-            raise NoCall(f"no expression at character {start}")
-        return Piece("other", start, self.end)
 
     def word_(self) -> Piece:
         start, word = self.start, self.word
@@ -171,6 +105,81 @@ class JavaScript(Reader):
             self.expression()
         elif not named:
             raise NoCall("expected :")
+
+
+class JavaScript(JavaScriptValues):
+    """Statements, and expressions with what follows them: calls, members, indices."""
+
+    def program(self) -> list[dict] | None:
+        result = None
+        while self.kind != "end" or self.start < len(self.source):
+            if self.word == ";":
+                self.take()
+                continue
+            piece = self.statement()
+            if result is None and piece.kind == "call":
+                result = piece
+            if self.kind != "end" and self.word != ";" and not self.newline:
+                raise NoCall("two expressions on one line")
+        if result is None:
+            return None
+        pieces = [(self.leaf(p.start, p.target_end), self.value_text(p.value)) if p.kind == "assignment" else
+                  (None, self.leaf(p.start, p.end))
+                  for p in result.arguments if p.kind in ("assignment", "name", "true")]
+        return [{self.leaf(*result.function[:2]): self.one_of_each(pieces)}]
+
+    def statement(self) -> Piece:
+        """An expression, perhaps after a label (`Call:`); a labelled call is not looked for."""
+        start, here = self.start, self.place()
+        if self.kind == "word":
+            self.take()
+            if self.word == ":":
+                self.take()
+                self.statement()
+                return Piece("other", start, self.end)
+            self.back_to(here)
+        return self.sequence()
+
+    def value_text(self, piece: Piece) -> str:
+        text = self.leaf(piece.start, piece.end)
+        quoted = text[0] == text[-1] and text[0] in "\"'"
+        return text[1:-1] if quoted else text
+
+    def sequence(self) -> Piece:
+        piece = self.expression()
+        while self.word == "," and self.kind == "op":
+            self.take()
+            piece = Piece("other", piece.start, self.expression().end)
+        return piece
+
+    def primary(self) -> Piece:
+        start, kind, word = self.start, self.kind, self.word
+        if word in ("/", "/=", "") and self.source.startswith("/", start):
+            match = JS_REGEX.match(self.source, start)
+            if not match:
+                raise NoCall("no expression after /")
+            self.end = match.end()
+            self.advance_to(self.end)
+            return Piece("other", start, self.end)
+        if kind in ("string", "number", "template"):
+            self.take()
+            return Piece(kind, start, self.end)
+        if kind == "word":
+            return self.word_()
+        if word == "(":
+            if self.is_arrow("=>"):
+                self.skip_brackets()
+                return self.arrow(start)
+            self.take()
+            self.sequence()
+            self.take(")")
+        elif word == "[":
+            self.list_("[")
+        elif word == "{":
+            self.object_()
+        else:
+            raise NoCall(f"no expression at character {start}")
+        return Piece("other", start, self.end)
 
     def postfix(self, piece: Piece) -> Piece:
         while piece.kind != "arrow":

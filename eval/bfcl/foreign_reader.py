@@ -1,4 +1,4 @@
-"""What Java and JavaScript call text have in common: tokens, brackets, and the expressions that both languages share."""
+"""What Java and JavaScript call text have in common: tokens, brackets, and the expressions that both share."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 MAX_DEPTH = 100
 ESCAPE = r"\\(?:[^xu0-7]|[0-7]{1,3}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|u\{[0-9a-fA-F]+\})"
 DIGITS = r"\d+(?:_\d+)*"
-OPERATORS = (r">>>=|\.\.\.|===|!==|\*\*=|<<=|>>=|>>>|&&=|\|\|=|\?\?=|->|=>|::|\+\+|--|&&|\|\||\?\?|\?\.(?!\d)|==|!=|<=|>=|<<|>>|\*\*"
+OPERATORS = (r">>>=|\.\.\.|===|!==|\*\*=|<<=|>>=|>>>|&&=|\|\|=|\?\?=|->|=>|::|\+\+|--|&&|\|\||\?\?|\?\.(?!\d)"
+             r"|==|!=|<=|>=|<<|>>|\*\*"
              r"|[-+*/%&|^]=|[-+*/%&|^<>=!~?:;,.(){}\[\]]")
 ASSIGNMENTS = {"=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "<<=", ">>=", ">>>=", "**=", "&&=", "||=", "??="}
 BINARY = {"+", "-", "*", "/", "%", "&", "|", "^", "<", ">", "<=", ">=", "==", "!=", "&&", "||", "<<", ">>", ">>>"}
@@ -115,7 +116,8 @@ class Reader:
                     raise NoCall("an assignment to no name")
                 kind = "assignment" if self.word == "=" else self.compound
                 sign, right = self.leaf(*self.take()), self.expression()
-                left = Piece(kind, left.start, right.end, join(left.text, sign, right.text), value=right, target_end=left.end)
+                left = Piece(kind, left.start, right.end, join(left.text, sign, right.text), value=right,
+                             target_end=left.end)
                 break
             if self.word == "?":
                 signs = [self.leaf(*self.take())]

@@ -62,7 +62,8 @@ def convert_java(text: str, declared: str, element: str | None = None) -> Any:
 def convert_javascript(text: str, declared: str, element: str | None = None) -> Any:
     """As `convert_java`, for JavaScript."""
     if declared not in JAVASCRIPT_CLASSES:
-        raise ValueError(f"JavaScript type {declared!r} has no conversion; expected one of {sorted(JAVASCRIPT_CLASSES)}")
+        raise ValueError(f"JavaScript type {declared!r} has no conversion; "
+                         f"expected one of {sorted(JAVASCRIPT_CLASSES)}")
     if declared == "String":
         return text[1:-1] if _quoted(text, '"') or _quoted(text, "'") else text
     if declared == "integer":

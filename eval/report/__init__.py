@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from data.schema import write_json, write_text
+from data.files import write_json, write_text
 from eval.report.gather import gather
 from eval.report.markup import to_html, to_markdown
 from eval.report.page import contents

@@ -1,6 +1,7 @@
 """What a run measured, gathered from the files that its steps left, as the plain values of report.json.
 
-Read are run.json, STEP/eval, STEP/metrics.jsonl, round-N/ledger.json and seconds.json; what is not there yet is left out.
+Read are run.json, STEP/eval, STEP/metrics.jsonl, round-N/ledger.json and seconds.json; what is not there yet is left
+out.
 """
 
 from __future__ import annotations
@@ -64,7 +65,10 @@ def round_names(run: Path) -> list[str]:
 
 
 def start_of(name: str) -> str:
-    """The step before this one: whose weights it went on from, or at least whose model wrote a round's data; the base is "raw", which has none."""
+    """The step before this one: whose weights it went on from, or at least whose model wrote a round's data.
+
+    The base is "raw", which has none.
+    """
     if name in STEPS:
         return STEPS[name][1] or ("raw" if name != "raw" else "")
     number = int(name.removeprefix("round-"))

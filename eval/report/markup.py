@@ -2,7 +2,7 @@
 
 A block is ("h", text), ("p", text), ("lead", text), ("table", caption, header, rows), ("figure", caption, panels) or
 ("fold", summary, blocks). The first column of a table names its rows; a cell is a string or (value, remark). Every
-string is plain text and is escaped here; panels are SVG (eval/report/charts.py) and stand only in the html. The html needs no
+string is plain text and is escaped here; panels are SVG (charts.py) and stand only in the html. The html needs no
 script and fetches nothing, and tells the browser to hold it to that.
 """
 

@@ -12,8 +12,8 @@ TITLES = {"invocation-adapted": "adaption + invocation", "joint": "joint trainin
 SHORT = {"adaption": "adapt.", "invocation": "invo.", "invocation-adapted": "a. + i."}
 PARTS = {"heldout": "held out"}
 PARTS_MEAN = (" Labelled: domains with labelled examples. Unlabelled: domains that training met as tool "
-              "documents and as queries without labels. Held out: domains in no training text. In all three, the tools and the values of the "
-              "test occur in no training text.")
+              "documents and as queries without labels. Held out: domains in no training text. In all three, the "
+              "tools and the values of the test occur in no training text.")
 PAIRED = ("Paired on the same test items: points of 100 with a 95% bootstrap interval, and McNemar's exact p; "
           "“inside the noise” where the interval holds zero or p is 0.05 or more. {tests} comparisons stand here, "
           "uncorrected: about {chance} of them would look real by chance alone. The intervals speak of the test "
@@ -107,7 +107,10 @@ def accuracy(steps: Sequence[dict]) -> list[Block]:
 
 
 def differences(steps: Sequence[dict]) -> list[Block]:
-    """Every step against the one before it, whose weights it went on from (or, in a round that trains from joint, whose model wrote its data)."""
+    """Every step against the one before it, whose weights it went on from.
+
+    In a round that trains from joint: whose model wrote its data.
+    """
     changed = [step for step in steps if "against_start" in step]
     if not changed:
         return []

@@ -1,11 +1,12 @@
-"""The paper's own numbers, read off its tables (arXiv 2505.07512), to stand beside ours. Figures 2 to 4 print no numbers.
+"""The paper's own numbers, read off its tables (arXiv 2505.07512), to stand beside ours. Figures 2 to 4 print none.
 
 `TABLE_1` rows: name, the row of the leaderboard's CSV of 2024-09-20 (None where it has none), then non-live simple,
 multiple, parallel, parallel multiple; live simple, multiple, parallel, parallel multiple; non-live, live, overall.
 """
 
-TABLE_1_COLUMNS = ("non_live_simple", "non_live_multiple", "non_live_parallel", "non_live_parallel_multiple", "live_simple",
-                   "live_multiple", "live_parallel", "live_parallel_multiple", "non_live", "live", "overall")
+TABLE_1_COLUMNS = ("non_live_simple", "non_live_multiple", "non_live_parallel", "non_live_parallel_multiple",
+                   "live_simple", "live_multiple", "live_parallel", "live_parallel_multiple",
+                   "non_live", "live", "overall")
 
 TABLE_1: tuple[tuple[str, str | None, tuple[float, ...]], ...] = (
     ("GPT-4-turbo (Prompt)", "GPT-4-turbo-2024-04-09 (Prompt)",
@@ -50,5 +51,6 @@ TABLE_1: tuple[tuple[str, str | None, tuple[float, ...]], ...] = (
      (68.92, 89.00, 73.50, 70.50, 62.79, 65.09, 68.75, 58.33, 75.48, 64.57, 70.02)),
 )
 
-TABLE_2 = {"GPT-4-turbo": {"apibank": 63.39, "teval": 87.50}, "Llama-3.1-8B-Instruct": {"apibank": 54.11, "teval": 76.60},
+TABLE_2 = {"GPT-4-turbo": {"apibank": 63.39, "teval": 87.50},
+           "Llama-3.1-8B-Instruct": {"apibank": 54.11, "teval": 76.60},
            "ToolDev": {"apibank": 67.82, "teval": 77.03}}

@@ -1,11 +1,7 @@
-"""The paper's tables and figures with ours beside them: Table 1 from the leaderboard's CSV, Tables 2 and 3 and the data of
-Figures 2 to 4 from summary.json files.
+"""The paper's tables and figures with ours beside them, as `python -m eval.report.tables` (see docs/benchmarks.md).
 
-    python -m eval.report.tables --out DIR --csv data_combined_Sep_20_2024.csv --row "ours (8B)=runs/a/eval/summary.json"
-    python -m eval.report.tables --out DIR --variant raw=s0/raw/summary.json,s1/raw/summary.json --variant joint=...
-    python -m eval.report.tables --out DIR --figure "Figure 2" --point "round 0=..." --point "round 1=..."
-
-Ours and the paper's are comparable only on the same data, model and prompts; each row says whether they are.
+Table 1 is from the leaderboard's CSV, Tables 2 and 3 and the data of Figures 2 to 4 from summary.json files. Ours and
+the paper's are comparable only on the same data, model and prompts; each row says whether they are.
 """
 
 import argparse
@@ -13,10 +9,11 @@ import csv
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from data.schema import read_json, write_json, write_text
+from data.files import write_json, write_text
+from data.schema import read_json
 from eval.bfcl.benchmark import REFUSED
 from eval.bfcl.entries import LIVE, SIZES_2024
 from eval.report.charts import STYLE, interval_panel
@@ -24,8 +21,9 @@ from eval.report.paper import TABLE_1, TABLE_1_COLUMNS, TABLE_2
 from eval.score import run_module
 from eval.stats import over_seeds
 
-CSV_COLUMNS = ("Non-Live Simple AST", "Non-Live Multiple AST", "Non-Live Parallel AST", "Non-Live Parallel Multiple AST",
-               "Live Simple AST", "Live Multiple AST", "Live Parallel AST", "Live Parallel Multiple AST")
+CSV_COLUMNS = ("Non-Live Simple AST", "Non-Live Multiple AST", "Non-Live Parallel AST",
+               "Non-Live Parallel Multiple AST", "Live Simple AST", "Live Multiple AST", "Live Parallel AST",
+               "Live Parallel Multiple AST")
 AGGREGATES = ("non_live", "live", "overall")
 COLOURS = ":root{--sans:sans-serif;--ink:#222;--muted:#666;--paper:#fff;--rule:#ddd;--accent:#246;--pale:#9bd}"
 
@@ -45,14 +43,14 @@ class Table:
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes)]) + "\n"
 
     def to_dict(self) -> dict:
-        return {"title": self.title, "heads": list(self.heads), "rows": [list(r) for r in self.rows], "notes": self.notes}
+        return asdict(self)
 
 
 def _cell(value: object) -> str:
     return "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
-# ---------------------------------------------------------------------------------------------------------------- Table 1
+# -------------------------------------------------------------------------------------------------------------- Table 1
 
 def leaderboard_row(row: Mapping[str, str]) -> dict[str, float]:
     """The paper's eleven columns from one CSV row, as the paper makes them.
@@ -109,7 +107,7 @@ def recompute_table_1(leaderboard: Mapping[str, Mapping[str, float]]) -> list[di
 
 
 def table_1(leaderboard: Mapping[str, Mapping[str, float]], ours: Mapping[str, Mapping] | None = None) -> Table:
-    """Leaderboard rows of the paper and the paper's own two, with ours (name -> summary) in the order of the overall score."""
+    """The paper's rows, from the leaderboard where it has them, with ours (name -> summary), by the overall score."""
     ours = ours or {}
     rows: list[tuple] = []
     for name, model, printed in TABLE_1:
@@ -125,8 +123,8 @@ def table_1(leaderboard: Mapping[str, Mapping[str, float]], ours: Mapping[str, M
                  "Printed cells that do not follow from their row: "
                  + "; ".join(f"{c['name']} {sorted(c['differs'])}" for c in differing))
     rows.sort(key=lambda row: -(row[11] or 0.0))
-    heads = ("model", *(c.replace("non_live", "NL").replace("live", "L").replace("_", " ") for c in TABLE_1_COLUMNS), "from")
-    return Table("Table 1: BFCL, single-turn AST, percent", heads, rows, notes)
+    short = [c.replace("non_live", "NL").replace("live", "L").replace("_", " ") for c in TABLE_1_COLUMNS]
+    return Table("Table 1: BFCL, single-turn AST, percent", ("model", *short, "from"), rows, notes)
 
 
 def comparable(summary: Mapping) -> str:
@@ -145,14 +143,15 @@ def _interval(score: Mapping | None) -> str:
     return "n/a" if score is None else f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
 
 
-# ---------------------------------------------------------------------------------------------------------- Tables 2 and 3
+# ------------------------------------------------------------------------------------------------------- Tables 2 and 3
 
 def table_2(ours: Mapping[str, Mapping[str, Mapping]]) -> Table:
     """API-Bank and T-Eval: the paper's rows, then ours (name -> {"apibank": summary, "teval": summary})."""
     table = Table("Table 2: API-Bank and T-Eval, percent", ("model", "API-Bank", "T-Eval", "from"))
     table.rows = [(name, row["apibank"], row["teval"], "paper") for name, row in TABLE_2.items()]
     table.notes = ["API-Bank: mean of Call and Retrieve+Call. T-Eval: mean of plan, retrieve and understand.",
-                   "The paper's GPT-4-turbo T-Eval figure equals the published version 1 table; its other rows may be version 2."]
+                   "The paper's GPT-4-turbo T-Eval figure equals the published version 1 table; its other rows may be "
+                   "version 2."]
     for name, summaries in ours.items():
         scores = {bench: summaries.get(bench, {}).get("scores", {}).get("overall") for bench in ("apibank", "teval")}
         table.rows.append((name, *(s["value"] if s else None for s in scores.values()), "ours"))
@@ -160,8 +159,9 @@ def table_2(ours: Mapping[str, Mapping[str, Mapping]]) -> Table:
             table.notes.append(f"{name}: API-Bank {_interval(scores['apibank'])}, tool search by a lexical stand-in.")
         if scores["teval"]:
             teval = summaries["teval"]
-            table.notes.append(f"{name}: T-Eval {_interval(scores['teval'])}, {teval['version']} rules, plan similarity "
-                               f"{teval['similarity']}" + ("" if teval["comparable"]["plan"] else ": plan not comparable"))
+            apart = "" if teval["comparable"]["plan"] else ": plan not comparable"
+            table.notes.append(f"{name}: T-Eval {_interval(scores['teval'])}, {teval['version']} rules, "
+                               f"plan similarity {teval['similarity']}{apart}")
     return table
 
 
@@ -172,8 +172,8 @@ def table_3(runs: Mapping[str, Sequence[Mapping]], variants: Mapping[str, tuple[
         runs: variant -> one BFCL summary per seed.
         variants: variant -> (title, the paper's non-live, live and overall), as `tooldev.VARIANTS` has them.
     """
-    table = Table("Table 3: ablation of the training objectives, percent",
-                  ("model", "seeds", *(f"{a} {w}" for a in ("non-live", "live", "overall") for w in ("ours", "paper", "diff."))))
+    columns = [f"{name} {whose}" for name in ("non-live", "live", "overall") for whose in ("ours", "paper", "diff.")]
+    table = Table("Table 3: ablation of the training objectives, percent", ("model", "seeds", *columns))
     for name, summaries in runs.items():
         title, paper = variants.get(name, (name, (None, None, None)))
         cells: list = [title, len(summaries)]
@@ -193,23 +193,22 @@ def _seeds(mean: Mapping | None) -> str:
     return f"{mean['mean']:.2f}" + (f" ± {mean['high'] - mean['mean']:.2f}" if mean["std"] is not None else "")
 
 
-# ----------------------------------------------------------------------------------------------------------------- figures
+# -------------------------------------------------------------------------------------------------------------- figures
 
 def figure(title: str, points: Mapping[str, Sequence[Mapping]]) -> tuple[dict, str]:
     """(data, SVG) of a figure: non-live, live and overall for each label (a round, a variant, a backbone).
 
     One summary gives its own interval over entries, several give the interval over seeds.
     """
-    series: dict[str, list[dict | None]] = {a: [_point(summaries, a) for summaries in points.values()] for a in AGGREGATES}
+    series = {a: [_point(summaries, a) for summaries in points.values()] for a in AGGREGATES}
     known = [p for values in series.values() for p in values if p]
     if not known:
         raise ValueError(f"{title}: no summary has non-live, live or overall; score all categories first")
     low, high = min(p["low"] for p in known), max(p["high"] for p in known)
     panels = [interval_panel(a.replace("_", "-"), list(points), series[a], low=low, high=high) for a in AGGREGATES]
-    data = {"title": title, "labels": list(points), "series": series,
-            "gains_over_first": {a: [None if not (p and values[0]) else round(p["value"] - values[0]["value"], 2) for p in values]
-                                 for a, values in series.items()}}
-    return data, _stacked(panels)
+    gains = {a: [round(p["value"] - values[0]["value"], 2) if p and values[0] else None for p in values]
+             for a, values in series.items()}
+    return {"title": title, "labels": list(points), "series": series, "gains_over_first": gains}, _stacked(panels)
 
 
 def _point(summaries: Sequence[Mapping], aggregate: str) -> dict | None:
@@ -230,19 +229,21 @@ def _stacked(panels: Sequence[str]) -> str:
         parts.append(panel.replace("<svg ", f'<svg x="0" y="{top:.0f}" width="{width:.0f}" height="{height:.0f}" ', 1))
         top += height + 12
     width = max(box[2] for box in boxes)
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {top:.0f}"><style>{COLOURS}{STYLE}</style>' + "".join(parts) + "</svg>\n")
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {top:.0f}">'
+            f"<style>{COLOURS}{STYLE}</style>{''.join(parts)}</svg>\n")
 
 
-# ------------------------------------------------------------------------------------------------------------ command line
+# --------------------------------------------------------------------------------------------------------- command line
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `python -m eval.report.tables`."""
     parser.add_argument("--out", required=True, help="folder for the tables and figures")
     parser.add_argument("--csv", help="data_combined_Sep_20_2024.csv: writes Table 1")
-    parser.add_argument("--row", action="append", default=[], metavar="NAME=SUMMARY", help="a row of ours in Tables 1 and 2")
-    parser.add_argument("--variant", action="append", default=[], metavar="VARIANT=SUMMARY,...", help="Table 3, one per seed")
     parser.add_argument("--figure", default="Figure 2", help="title of the figure made from --point")
-    parser.add_argument("--point", action="append", default=[], metavar="LABEL=SUMMARY,...", help="a point of a figure")
+    for flag, value, text in (("--row", "NAME=SUMMARY", "a row of ours in Tables 1 and 2"),
+                              ("--variant", "VARIANT=SUMMARY,...", "a row of Table 3, one summary a seed"),
+                              ("--point", "LABEL=SUMMARY,...", "a point of a figure, one summary a seed")):
+        parser.add_argument(flag, action="append", default=[], metavar=value, help=text)
 
 
 def main(args: argparse.Namespace) -> int | None:

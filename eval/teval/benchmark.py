@@ -35,16 +35,12 @@ class Settings:
     teval_version: str = "v2"
 
 
-def add_scoring_arguments(parser: Any) -> None:
-    """Flags that change a verdict."""
+def add_arguments(parser: Any, *, prompts: bool) -> None:
+    """The flags of `eval` and of `score`; none changes a prompt."""
     parser.add_argument("--similarity", choices=("exact", "bow", "names"), default=Settings.similarity,
                         help="what stands in for the sentence encoder in plans")
     parser.add_argument("--teval-version", choices=("v1", "v2"), default=Settings.teval_version,
                         help="which version's rules")
-
-
-def add_prompt_arguments(parser: Any) -> None:
-    """Nothing changes what a model is shown."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +97,9 @@ class Benchmark:
             answered = {key: line for key, (_, line) in first.items() if line["task"] == task}
             if answered:
                 keys = [key for key, item in self.entries.items() if item.task == task] or list(answered)
-                values |= {(task, name): [answered[key]["score"].get(name, 0.0) if key in answered else 0.0 for key in keys]
-                           for name in sorted({name for line in answered.values() for name in line["score"]})}
+                given = [answered[key]["score"] if key in answered else {} for key in keys]
+                values |= {(task, name): [score.get(name, 0.0) for score in given]
+                           for name in sorted({name for score in given for name in score})}
                 files[task] = {"file": self.files.get(task, "brought by the answers"), "n": len(keys),
                                "answered": len(answered),
                                "undecodable": sum(line["outcome"] == "undecodable" for line in answered.values()),
@@ -123,11 +120,11 @@ class Benchmark:
 
     def _names_only(self, first: Mapping[str, tuple[Answer, dict]]) -> dict[str, float]:
         """The mean F1 of the JSON plans where equal names link whatever the arguments."""
-        found = []
+        found, version = [], self.settings.teval_version
         for item in self.entries.values():
             if item.task == "plan_json":
                 reply = self._reply(item, first[item.key][0])[0] if item.key in first else None
-                found.append(score_reply(item, reply, similarity="names", version=self.settings.teval_version)["f1_score"])
+                found.append(score_reply(item, reply, similarity="names", version=version)["f1_score"])
         return percent(mean_interval(found))
 
 

@@ -33,7 +33,7 @@ class Item:
 
 
 def load_items(data: str | Path) -> tuple[Path, dict[str, Item], dict[str, str]]:
-    """(folder, items by key, file name by task) of every T-Eval file (`plan_json_v1.json`, `retrieve_str_v2.json`, ...).
+    """(folder, items by key, file name by task) of every T-Eval file (`plan_json_v1.json`, `plan_str_v1.json`, ...).
 
     Raises:
         FileNotFoundError: the folder holds none.
@@ -56,7 +56,8 @@ def load_items(data: str | Path) -> tuple[Path, dict[str, Item], dict[str, str]]
                         tuple(record.get("meta", {}).get("API_list", ())))
             items[item.key] = item
     if not files:
-        raise FileNotFoundError(f"{folder}: no T-Eval file; expected names such as plan_json_v1.json or retrieve_str_v2.json")
+        raise FileNotFoundError(f"{folder}: no T-Eval file; expected names such as plan_json_v1.json or "
+                                "retrieve_str_v2.json")
     return folder, items, files
 
 

@@ -103,7 +103,8 @@ def _match(weights: Sequence[Sequence[float]]) -> list[int | None]:
     column_of = [0] * (rows + columns + 1)                # 1-based; 0 is free
     for c in range(1, columns + 1):
         column_of[0], row = c, 0
-        slack, came_from, done = [infinite] * (rows + columns + 1), [0] * (rows + columns + 1), [False] * (rows + columns + 1)
+        size = rows + columns + 1
+        slack, came_from, done = [infinite] * size, [0] * size, [False] * size
         while True:
             done[row] = True
             current, delta, following = column_of[row], infinite, 0

@@ -63,12 +63,13 @@ def _load_call(value: Any) -> dict[str, Any] | None:
         value = load_structure(value, "{", "}")
         if type(value) is not dict:
             return None
-        return {"name": str(value.get("name", "")), "args": value["args"] if isinstance(value.get("args"), dict) else {}}
+        arguments = value.get("args")
+        return {"name": str(value.get("name", "")), "args": arguments if isinstance(arguments, dict) else {}}
     except FAILURES:
         return None
 
 
-# ------------------------------------------------------------------------------------------------------------------ scores
+# --------------------------------------------------------------------------------------------------------------- scores
 
 def score_reply(item: Item, reply: Any, *, similarity: str = "exact", version: str = "v2") -> dict[str, float]:
     """The score of one reply: for plans precision, recall, f1_score and parse_rate, else name or args and parse_rate.
