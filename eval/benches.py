@@ -1,15 +1,22 @@
 """The benchmarks there are, and what each must offer so that `eval` and `score` can drive it.
 
-A benchmark is a folder of eval/ whose benchmark.py is a `Kind`. Nothing outside that folder names it: to add one, add
-the folder. What a benchmark is shown and judged by is a frozen `Settings` of its own, fixed when it is loaded.
+A benchmark is a folder of eval/ with a module benchmark.py. Nothing outside the folder names it: to add one, add the
+folder. Its module holds
+    FIELDS          where a line of answers may hold the answer
+    ANSWERS         for --help: how such a line looks, with examples
+    Settings        a frozen dataclass of what entries are shown and judged by, its fields named as the flags are
+    add_arguments   (parser, *, prompts): the flags that change a verdict and, with prompts, how a model is asked
+    load            (data, settings) -> a `Benchmark`; FileNotFoundError or ValueError for data that are not right
 """
 
 import argparse
 import importlib
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 from data.prompts import Message
@@ -51,41 +58,28 @@ class Benchmark(Protocol):
         """The scores, from the first answer to each entry with its verdict, by the entry's key."""
 
 
-class Kind(Protocol):
-    """What the module eval/NAME/benchmark.py holds."""
-
-    FIELDS: tuple[str, ...]             # where a line of answers may hold the answer
-    ANSWERS: str                        # for --help: how such a line looks, with examples
-    Settings: type                      # a frozen dataclass, its fields named as the flags are
-
-    def add_arguments(self, parser: Any, *, prompts: bool) -> None:
-        """The flags that change a verdict and, with `prompts`, those that change how a model is asked."""
-
-    def load(self, data: str | Path, settings: Any) -> Benchmark:
-        """The data in a folder; FileNotFoundError or ValueError where they are not what they should be."""
-
-
 def names() -> list[str]:
     """Every benchmark, in alphabetical order."""
-    return sorted(path.parent.name for path in Path(__file__).parent.glob("*/benchmark.py"))
+    folders = sys.modules[__package__].__path__
+    return sorted(path.parent.name for folder in folders for path in Path(folder).glob("*/benchmark.py"))
 
 
-def kind_of(name: str) -> Kind:
+def module_of(name: str) -> ModuleType:
     """The module of a benchmark."""
-    return importlib.import_module(f"eval.{name}.benchmark")
+    return importlib.import_module(f"{__package__}.{name}.benchmark")
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, prompts: bool) -> None:
     """The flags of every benchmark, in a group of its own."""
     for name in names():
-        kind_of(name).add_arguments(parser.add_argument_group(name), prompts=prompts)
+        module_of(name).add_arguments(parser.add_argument_group(name), prompts=prompts)
 
 
 def load(name: str, data: str | Path, args: argparse.Namespace) -> Benchmark:
     """A benchmark's data, with those of its settings that `args` holds."""
-    kind = kind_of(name)
-    given = {field.name: getattr(args, field.name) for field in fields(kind.Settings) if hasattr(args, field.name)}
-    return kind.load(data, kind.Settings(**given))
+    module = module_of(name)
+    given = {field.name: getattr(args, field.name) for field in fields(module.Settings) if hasattr(args, field.name)}
+    return module.load(data, module.Settings(**given))
 
 
 def choose(benchmark: Benchmark, groups: Sequence[str] | None = None, limit: int | None = None) -> list[Any]:

@@ -18,7 +18,7 @@ from data.files import Claim, add_overwrite, claim, made, sha256_file, write_jso
 from eval import benches
 from eval.answers import read_answers
 from eval.benches import Benchmark
-from eval.score import PATHS, SCORES, comparison, run_module, score_answers, write_scores
+from eval.score import PATHS, SCORES, comparison, read_scores, run_module, score_answers, write_scores
 
 WRITTEN = ("answers.jsonl", "eval.json", *SCORES)
 PACE = (*PATHS, "model", "adapter", "device", "max_rows", "cache_gb", "pack_weights", "threads")
@@ -91,6 +91,8 @@ def claim_out(args: argparse.Namespace) -> Claim:
     reads = [path for path in (args.model, args.adapter, args.against) if path]
     claimed = claim(out, "tooldev.py eval", inputs=[("data", args.data)], writes=WRITTEN, settings=settings,
                     reads=reads, overwrite=args.overwrite, begun=(out / "generation").is_dir())
+    if args.against:
+        read_scores(args.against)                       # what cannot be read is told now, not after the answers
     if args.overwrite and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         for old in (out / "generation").glob("completions-*.jsonl"):
             old.unlink()

@@ -44,7 +44,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 def answers_help() -> str:
     """How the answers to each benchmark are written, with examples."""
     return "\n\n".join(["One answer is an object:",
-                        *(f"{name}: {benches.kind_of(name).ANSWERS}" for name in benches.names())])
+                        *(f"{name}: {benches.module_of(name).ANSWERS}" for name in benches.names())])
 
 
 def main(args: argparse.Namespace) -> int | None:
@@ -69,7 +69,7 @@ def refuse_strangers(bench: str, benchmark: Benchmark, answers: Sequence[Answer]
 
     A few lines that are none are told instead: they are undecodable, or name no entry.
     """
-    fields = benches.kind_of(bench).FIELDS
+    fields = benches.module_of(bench).FIELDS
     known = [answer for answer in answers if benchmark.find(answer)]
     bare = [answer for answer in known if not answer.fault and not any(field in answer.record for field in fields)]
     if len(bare) < len(known):

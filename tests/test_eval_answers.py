@@ -1,14 +1,17 @@
 """Files of answers: the shapes that are read, and what is refused instead of scored 0."""
 
+import argparse
 import gzip
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from bfcl_gold import bfcl_calls
 from eval_fixtures import apibank_folder, bfcl_folder, call_text, records, teval_folder
 
+import eval.run
 import eval.score
 from eval import benches
 from eval.answers import read_answers
@@ -240,11 +243,11 @@ def test_against_the_own_folder_compares_with_what_stood_there_before(tmp_path):
 
 def test_every_documented_line_is_an_answer(tmp_path):
     """Of `score --help` and of docs/benchmarks.md."""
-    shown = {name: benches.kind_of(name).ANSWERS for name in benches.names()}
+    shown = {name: benches.module_of(name).ANSWERS for name in benches.names()}
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     for name, text in shown.items():
         lines = re.findall(r"^ *(\{.*\})$", text, re.MULTILINE)
-        fields = benches.kind_of(name).FIELDS
+        fields = benches.module_of(name).FIELDS
         found = {field for line in lines for field in json.loads(line) if field in fields}
         assert found == set(fields), name
         assert all(line in page for line in lines), name
@@ -257,3 +260,77 @@ def test_a_benchmark_is_a_folder_and_no_dispatcher_names_one():
     for name in ("run.py", "score.py", "benches.py", "answers.py"):
         code = (ROOT / "eval" / name).read_text(encoding="utf-8")
         assert "bench ==" not in code and not re.search(r"eval\.(apibank|bfcl|teval)\b", code), name
+
+
+TOY = """
+from dataclasses import dataclass
+from pathlib import Path
+
+FIELDS, ANSWERS = ("said",), 'toy: {"id": "a", "said": "yes"}'
+
+
+@dataclass(frozen=True)
+class Settings:
+    shout: bool = False
+
+
+def add_arguments(parser, *, prompts):
+    parser.add_argument("--shout", action="store_true")
+
+
+@dataclass(frozen=True)
+class Entry:
+    key: str
+    group: str
+    right: str
+
+
+@dataclass(frozen=True)
+class Toy:
+    folder: str
+    entries: dict
+    settings: Settings
+
+    def find(self, answer):
+        return self.entries.get(answer.record.get("id"))
+
+    def judge(self, entry, answer):
+        right = entry.right.upper() if self.settings.shout else entry.right
+        return {"id": entry.key, "valid": answer.record.get("said") == right}
+
+    def unknown(self, answer):
+        return {"id": "", "valid": False}
+
+    def summarise(self, first):
+        value = 100 * sum(line["valid"] for _, line in first.values()) / len(self.entries)
+        return {"scores": {"all": dict.fromkeys(("value", "low", "high"), value)}, "wrote_tools_instead": 0,
+                "complete": True}
+
+
+def load(data, settings=Settings()):
+    pairs = [line.split() for line in (Path(data) / "toy.txt").read_text().splitlines()]
+    return Toy(str(data), {key: Entry(key, key, right) for key, right in pairs}, settings)
+"""
+
+
+def test_a_fourth_benchmark_is_one_folder(tmp_path, monkeypatch, capsys):
+    (tmp_path / "more" / "toy").mkdir(parents=True)
+    (tmp_path / "more" / "toy" / "benchmark.py").write_text(TOY)
+    package = sys.modules["eval"]
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path / "more")])
+    data, answers = tmp_path / "data", tmp_path / "answers"
+    data.mkdir()
+    (data / "toy.txt").write_text("a yes\nb no\n")
+    answers.write_text('{"id": "a", "said": "YES"}\n{"id": "c", "said": "no"}\n')
+    command = ["--bench", "toy", "--data", str(data), "--answers", str(answers), "--out"]
+    assert run_module(eval.score, [*command, str(tmp_path / "one")]) == 0
+    assert run_module(eval.score, [*command, str(tmp_path / "two"), "--shout"]) == 0
+    assert [records(tmp_path / out / "verdicts.jsonl")[0]["valid"] for out in ("one", "two")] == [False, True]
+    assert "1 answers name no entry" in capsys.readouterr().out
+    toy = benches.load("toy", data, argparse.Namespace())
+    assert [entry.key for entry in benches.choose(toy, ["b"])] == ["b"] and len(benches.choose(toy, limit=1)) == 2
+    with pytest.raises(ValueError, match="no category"):
+        benches.choose(toy, ["z"])
+    parser = argparse.ArgumentParser()
+    eval.run.add_arguments(parser)
+    assert "--shout" in parser.format_help() and 'toy: {"id": "a"' in eval.score.answers_help()
