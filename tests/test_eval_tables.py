@@ -13,9 +13,9 @@ import pytest
 from bfcl_gold import bfcl_calls
 from eval_fixtures import apibank_folder, bfcl_folder, call_text, real, records, teval_folder
 
-import eval.bfcl.download
 import eval.report.tables
 import eval.run
+import pipeline.fetch
 from data.parse import parse_calls
 from data.prompts import pieces_text
 from data.schema import ToolCall
@@ -100,7 +100,7 @@ def test_data_comes_out_of_a_package_without_running_it(tmp_path, capsys):
         package.writestr("bfcl_eval/data/unused_datasets/BFCL_v4_simple_python.json", "{}")
     for place in (wheel, tmp_path / "src"):
         out = tmp_path / f"out-{place.name}"
-        assert run_module(eval.bfcl.download, ["bfcl", "--from", str(place), "--out", str(out)]) == 0
+        assert run_module(pipeline.fetch, ["bfcl", "--from", str(place), "--out", str(out)]) == 0
         manifest = json.loads((out / "manifest.json").read_text())
         assert (
             manifest["edition"].startswith("v4")
@@ -111,10 +111,9 @@ def test_data_comes_out_of_a_package_without_running_it(tmp_path, capsys):
             [*(n for n in manifest["outputs"] if "/" not in n), "manifest.json"]
         )
     assert "not the data of the paper's table" in capsys.readouterr().out
-    assert run_module(eval.bfcl.download, ["bfcl", "--from", str(tmp_path / "none"), "--out", "x"]) == 2
+    assert run_module(pipeline.fetch, ["bfcl", "--from", str(tmp_path / "none"), "--out", "x"]) == 2
     assert (
-        run_module(eval.bfcl.download, ["bfcl", "--from", str(tmp_path / "out-src" / "manifest.json"), "--out", "x"])
-        == 2
+        run_module(pipeline.fetch, ["bfcl", "--from", str(tmp_path / "out-src" / "manifest.json"), "--out", "x"]) == 2
     )
 
 
