@@ -9,8 +9,8 @@ model/tiny was made in three parts (LOG.md), the first two by the code of their 
         --model ../first/runs/base/model --steps 1600) && \
     torchrun --nproc-per-node 2 tooldev.py make-base --model ../second/runs/base/model --steps 1500 --seed 1
 
-The result, `OUT/model`, is what stands in model/tiny: config.json, tokenizer.json and model.safetensors. The same command
-goes on after an interruption. What the general text is, and what it leaves out, is in data/world_text.py.
+The result, `OUT/model`, is what stands in model/tiny: config.json, tokenizer.json and model.safetensors. The same
+command goes on after an interruption. What the general text is, and what it leaves out, is in data/world_text.py.
 """
 
 from __future__ import annotations
@@ -85,8 +85,9 @@ def make(args: argparse.Namespace, out: Path) -> None:
         texts = world_text.curriculum(args.seed, order, plain)
         return [Row(str(number), "text", *encode_chat(messages, tokenizer)) for number, messages in enumerate(texts)]
 
-    config = TrainConfig(stage="pretrain", model=str(base), out=str(out / "run"), optimizer="muon", learning_rate=1.4e-3,
-                         global_batch_size=BATCH_ROWS, micro_batch_tokens=1300, weight_decay=0.1, beta2=0.95,
+    config = TrainConfig(stage="pretrain", model=str(base), out=str(out / "run"), optimizer="muon",
+                         learning_rate=1.4e-3, global_batch_size=BATCH_ROWS, micro_batch_tokens=1300,
+                         weight_decay=0.1, beta2=0.95,
                          warmup_ratio=0.04, max_steps=args.steps, checkpoint_steps=200, seed=args.seed,
                          threads=args.threads)
     run_training(config, rows=rows, tokenizer=tokenizer)

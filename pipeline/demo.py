@@ -65,7 +65,7 @@ def world_settings(model: str, sizes: WorldSizes, seed: int, variants: tuple[str
                    **changes) -> RunSettings:
     """Settings of a run on the world with the preset for the embedded model."""
     evolve = {"min_votes": 3, "tools_top_k": 5, "calls_top_k": 5, "grounded": True, "init": "joint",
-              "accumulate": True, "mix": 1.0, **changes.pop("evolve", {})}                             # reasons in LOG.md
+              "accumulate": True, "mix": 1.0, **changes.pop("evolve", {})}     # reasons in LOG.md
     return RunSettings.from_preset("tiny", model=model, seed=seed, rounds=sizes.rounds, variants=variants,
                                    queries_per_round=sizes.queries_per_round, probe=min(32, sizes.validation),
                                    evolve=evolve, **changes)

@@ -168,7 +168,7 @@ def run_pipeline(settings: RunSettings, out: str | Path,
 
     Args:
         prepare: writes tools, examples, queries and, where there are any, validation and test rows as JSONL into the
-            folder it is given, the same every time; returns what the queries really ask for, by id, where that is known.
+            folder it is given, the same every time; returns what the queries really ask for, by id, where known.
 
     Raises:
         ValueError: an input row is bad (file and line are named), or `out` holds a run with other settings.

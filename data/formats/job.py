@@ -142,7 +142,7 @@ class FileJob:
         if found is not None:
             return {"file": self.name, "not_served": found}
         report: dict[str, Any] = {"file": self.name, "bytes": self.path.stat().st_size, "sha256": self.sha256}
-        why, waiting = None, []     # rows at the start that no reader serves; a later row may show them to be exceptions
+        why, waiting = None, []     # rows at the start that no reader serves; a later one may make them exceptions
         for row in self._rows():
             why = not_served(row[1]) if self.format is None and not self.tally.rows else None
             if why is not None:
@@ -285,8 +285,8 @@ class FileJob:
             if isinstance(item, Refused):
                 raise item.error
             if isinstance(item, (Sample, Ask)) and isinstance(item.query, str) and rendered(item.query):
-                raise RowError("calls_in_text", "the query is a conversation with its turn marks, written by a chat template",
-                               stage="query")
+                raise RowError("calls_in_text", "the query is a conversation with its turn marks, written by a chat "
+                               "template", stage="query")
             if isinstance(item, Sample):
                 self._sample(item)
             elif isinstance(item, Ask):
