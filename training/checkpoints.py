@@ -5,36 +5,14 @@ Leaves out: what is in a checkpoint (resume.snapshot).
 
 import json
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from data.files import fault, flush_folder, mark_done, write_json
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Where the system could not write: OSError with its number and `path`.
-
-    An open file's own error names no file, and safetensors raises one of its kind, with the number in its text.
-    """
-    try:
-        yield
-    except SafetensorError as error:
-        number = re.search(r"\(os error (\d+)\)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-    except OSError as error:
-        if error.filename or not error.errno:
-            raise
-        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+from data.files import fault, flush_folder, mark_done, naming, write_json
 
 
 class Checkpoints:

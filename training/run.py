@@ -10,11 +10,11 @@ from typing import Any, Self, TextIO
 import torch
 from torch import nn
 
-from data.files import append_to, cut_to, mark_done, write_json
+from data.files import append_to, cut_to, mark_done, naming, write_json
 from data.tasks import Row
 from model import Tokenizer
 from training.base import compute_dtype, load_model_for, model_config, place, trained_parameters, weights_on
-from training.checkpoints import Checkpoints, kept, naming
+from training.checkpoints import Checkpoints, kept
 from training.config import TrainConfig, TrainResult
 from training.flat import FlatWeights
 from training.gate import check_model
