@@ -40,7 +40,7 @@ def normal(text: str, form: str = "NFC") -> str:
 
 
 class _Shape(NamedTuple):
-    """What a schema and the branches of its unions say of a value's parts: Optional[list[float]] names its items in one."""
+    """What a schema and its unions' branches say of a value's parts: Optional[list[float]] names its items in one."""
 
     number: bool            # 5 and 5.0 are the same value here
     items: Any              # the schema of an array's items, None where nothing names one
@@ -51,12 +51,14 @@ class _Shape(NamedTuple):
 def _shape(schema: Any, memo: dict) -> _Shape:
     if id(schema) not in memo:
         whole = [schema] if isinstance(schema, dict) else []
-        unions = [part[word][:MAX_WORDS] for part in whole for word in ("anyOf", "oneOf", "allOf") if isinstance(part.get(word), list)]
+        unions = [part[word][:MAX_WORDS] for part in whole for word in ("anyOf", "oneOf", "allOf")
+                  if isinstance(part.get(word), list)]
         branches = whole + [branch for union in unions for branch in union if isinstance(branch, dict)]
 
         def objects(word: str) -> list[dict]:
             return [branch[word] for branch in branches if isinstance(branch.get(word), dict)]
-        memo[id(schema)] = _Shape(any("number" in type_words(branch) for branch in branches), next(iter(objects("items")), None),
+        memo[id(schema)] = _Shape(any("number" in type_words(branch) for branch in branches),
+                                  next(iter(objects("items")), None),
                                   {key: part[key] for part in reversed(objects("properties")) for key in part},
                                   next(iter(objects("additionalProperties")), None))
     return memo[id(schema)]
@@ -76,7 +78,8 @@ def canonical_value(value: Any, schema: Any = None, memo: dict | None = None) ->
         return ["integer" if isinstance(value, int) else "float", repr(value + 0)]        # -0.0 + 0 is 0.0
     if isinstance(value, list):
         return ["array", *(canonical_value(item, shape.items, memo) for item in value)]
-    pairs = [[normal(key), canonical_value(item, shape.properties.get(key, shape.other), memo)] for key, item in value.items()]
+    pairs = [[normal(key), canonical_value(item, shape.properties.get(key, shape.other), memo)]
+             for key, item in value.items()]
     clash = len({key for key, _ in pairs}) < len(pairs)            # two keys may have one normal form
     return ["object", *sorted(pairs, key=json.dumps if clash else itemgetter(0))]
 

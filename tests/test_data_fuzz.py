@@ -1,4 +1,4 @@
-"""Fuzz of the parser and the rule checker: mutated answers and schemas never raise, never cost much, always get a code."""
+"""Fuzz of the parser and the rule checker: mutants of answers and schemas never raise, cost little and get a code."""
 
 import copy
 import json
@@ -11,8 +11,9 @@ import pytest
 
 from data.parse import Reason, parse_calls, parse_tools
 from data.prompts import NO_CALL_TEXT, calls_answer, pieces_text, tools_answer
-from data.rules import EXAMPLE_TOOL, check_calls, check_tool, check_tools
+from data.rules import check_calls, check_tool, check_tools
 from data.schema import JsonError, Tool, ToolCall, strict_json_loads
+from data.tool_rules import EXAMPLE_TOOL
 from sampler.consistency import majority_vote
 
 LIMIT_SECONDS = 0.05            # of CPU time, for one call
@@ -20,20 +21,47 @@ MAX_BYTES = 65_536
 
 SEEDS_TOOLS = [
     EXAMPLE_TOOL,
-    {"name": "book", "description": "Book a table.", "arguments": {"type": "dict", "required": ["where"], "properties": {
-        "where": {"type": "dict", "description": "Place.", "properties": {"city": {"type": "string"}, "zip": {"type": "integer"}},
-                  "required": ["city"]},
+    {"name": "book", "description": "Book a table", "arguments": {"type": "dict", "required": ["where"], "properties": {
+        "where": {"type": "dict", "description": "Place.", "required": ["city"],
+                  "properties": {"city": {"type": "string"}, "zip": {"type": "integer"}}},
         "guests": {"type": "array", "description": "Names.", "items": {"type": "string", "enum": ["a", "b"]}},
         "price": {"anyOf": [{"type": "number"}, {"type": "null"}], "description": "Money.", "default": None}}}},
-    {"name": "空", "description": "é\u0301", "parameters": {"type": "object", "properties": {}}, "results": {"type": "dict"}},
+    {"name": "order", "description": "Order goods.", "arguments": {"type": "dict", "properties": {
+        "amount": {"type": "integer", "description": "How many.", "minimum": 1, "maximum": 99, "multipleOf": 1,
+                   "default": 1},
+        "code": {"type": "string", "description": "A code.", "minLength": 1, "maxLength": 4, "not": {"const": "none"}},
+        "sizes": {"type": "array", "description": "Sizes.", "items": {"type": "number", "exclusiveMinimum": 0},
+                  "uniqueItems": True, "minItems": 1, "maxItems": 3, "contains": {"const": 5}, "maxContains": 2},
+        "to": {"type": "dict", "description": "Where to.", "properties": {"city": {"type": "string"}, "zip": {}},
+               "dependentRequired": {"city": ["zip"]}, "minProperties": 1, "unevaluatedProperties": False,
+               "if": {"required": ["zip"]}, "then": {"properties": {"zip": {"minimum": 1}}},
+               "else": {"maxProperties": 1},
+               "dependentSchemas": {"zip": {"required": ["city"]}}, "propertyNames": {"maxLength": 4}},
+        "pay": {"oneOf": [{"type": "integer"}, {"type": "string", "enum": ["cash"]}], "description": "How."},
+        "pair": {"type": "tuple", "description": "Two.", "prefixItems": [{"type": "int"}, {"type": "str"}],
+                 "items": False, "unevaluatedItems": False}}}},
+    {"name": "空", "description": "é\u0301", "parameters": {"type": "object", "properties": {}},
+     "results": {"type": "dict"}},
 ]
-SEEDS_CALLS = [("convert", {"amount": 5, "to": "EUR"}), ("book", {"where": {"city": "Rome", "zip": 1}, "guests": ["a"]}),
-               ("book", {"where": {"city": "</tool_call>"}, "price": 1.5})]
-PIECES = ["<tool_call>", "</tool_call>", "<tools>", "</tools>", "{", "}", "[", "]", '"', ":", ",", "\\", "\\u", "\\ud800", "NaN",
-          "-Infinity", "1e999", "9" * 400, "true", "null", "\x00", "\u202e", "\ud7ff", NO_CALL_TEXT, '{"name": "convert"}', "\n"]
-WORDS = ["type", "properties", "required", "enum", "items", "anyOf", "allOf", "$ref", "default", "pattern", "const", "name",
-         "additionalProperties", "description", "arguments", "parameters", "results", "format"]
-VALUES = ["string", "dict", "integer", "object", "city", "", None, True, -1, 1.5, float("nan"), float("inf"), 10 ** 400, "\ud800", [],
+SEEDS_CALLS = [("convert", {"amount": 5, "to": "EUR"}),
+               ("book", {"where": {"city": "Rome", "zip": 1}, "guests": ["a"]}),
+               ("book", {"where": {"city": "</tool_call>"}, "price": 1.5}),
+               ("order", {"amount": 2, "code": "A1", "sizes": [5, 1.5], "to": {"city": "Rome", "zip": 1}, "pay": "cash",
+                          "pair": [1, "a"]})]
+PIECES = ["<tool_call>", "</tool_call>", "<tools>", "</tools>", "{", "}", "[", "]", '"', ":", ",", "\\", "\\u",
+          "\\ud800", "NaN", "-Infinity", "1e999", "9" * 400, "true", "null", "\x00", "\u202e", "\ud7ff", NO_CALL_TEXT,
+          '{"name": "convert"}', "\n"]
+WORDS = ["type", "properties", "required", "enum", "items", "anyOf", "allOf", "$ref", "default", "pattern",
+         "const", "name", "additionalProperties", "description", "arguments", "parameters", "results", "format",
+         "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength",
+         "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties", "oneOf", "not", "if", "then",
+         "else", "contains", "minContains", "maxContains", "propertyNames", "patternProperties", "prefixItems",
+         "dependentRequired", "dependentSchemas", "unevaluatedItems", "unevaluatedProperties", "$schema", "$id",
+         "$defs", "$dynamicRef", "$anchor", "declared"]
+VALUES = [0, 2, 0.1, 5e-324, 1e308, 10 ** 299, -10 ** 299, False, {"const": 1}, ["x", "y"], {"x": ["y"]},
+          [{"type": "integer"}, {"minimum": 3}], {"x": {"required": ["y"]}},
+          "string", "dict", "integer", "object", "city",
+          "", None, True, -1, 1.5, float("nan"), float("inf"), 10 ** 400, "\ud800", [],
           {}, [[]], {"type": "string"}, ["string", "null"], "(a+)+$", "#/x", "http://127.0.0.1:1/", {"$ref": "#"}]
 
 
@@ -69,7 +97,9 @@ def mutated_value(rng: random.Random, value):
         size = target // (8 + len(str(node)))
         new = rng.choice([[node] * size, {f"k{i}": node for i in range(size)}, "x" * target, nest(node, min(size, 40)),
                           {"enum": [f"{i}" for i in range(target // 8)], "type": "string"},
-                          {"anyOf": [node] * size}, {"required": [f"{i}" for i in range(target // 8)], "properties": {}}])
+                          {rng.choice(["anyOf", "oneOf", "allOf", "prefixItems"]): [node] * min(size, 400)},
+                          tree(rng.choice(["anyOf", "oneOf", "allOf"]), node), chain(rng, node),
+                          {"required": [f"{i}" for i in range(target // 8)], "properties": {}}])
     if holder is None:
         return new
     if rng.random() < 0.15:
@@ -87,6 +117,23 @@ def nest(value, depth: int):
     return value
 
 
+def tree(word: str, value):
+    """A schema with 2 ** 6 branches."""
+    for _ in range(6):
+        value = {word: [value, value]}
+    return value
+
+
+def chain(rng: random.Random, value):
+    """Ten schemas inside each other, each applied by another keyword."""
+    for _ in range(10):
+        word = rng.choice(["not", "if", "contains", "items", "unevaluatedProperties", "unevaluatedItems", "allOf",
+                           "oneOf"])
+        part = [value, {"minProperties": 1}] if word in ("allOf", "oneOf") else value
+        value = {"unevaluatedProperties": {}, word: part}
+    return value
+
+
 class Watch:
     """Runs a function under the CPU limit and keeps the slowest case."""
 
@@ -97,7 +144,7 @@ class Watch:
         start = time.process_time()
         result = function(*arguments)
         spent = time.process_time() - start
-        if spent > LIMIT_SECONDS:                       # once more: the machine may have been interrupted, the code may not
+        if spent > LIMIT_SECONDS:                       # once more: what interrupts the machine is not the code
             start = time.process_time()
             function(*arguments)
             spent = min(spent, time.process_time() - start)
@@ -139,6 +186,10 @@ def fuzz_values(rng: random.Random, watch: Watch) -> None:
     name, arguments = rng.choice(SEEDS_CALLS)
     call = mutated_value(rng, {"name": name, "arguments": arguments})
     assert all(code for code, _ in watch(check_calls, [call], [tool, EXAMPLE_TOOL]))
+    call = {"name": "x", "arguments": {"x": call.get("arguments") if isinstance(call, dict) else call}}
+    schema = tool.get("arguments") if isinstance(tool, dict) else tool          # of one argument, judged in full
+    tool = {"name": "x", "description": "d", "arguments": {"type": "dict", "properties": {"x": schema}}}
+    assert all(code for code, _ in watch(check_calls, [call], [tool]))
 
 
 def fuzz(count: int, seed: int) -> Watch:
@@ -182,9 +233,11 @@ def test_real_tools_of_the_corpora_never_raise():
     print(f"{seen} real records, slowest {1000 * watch.slowest:.1f} ms")
 
 
-@pytest.mark.parametrize("text", ["[" * 70_000, "<tool_call>" * 3_000, "<tool_call>" + "[" * 30_000, "<tools>" + "{\"a\":" * 5_000,
-                                  "<tools>" + "1 " * 15_000, "<tools>" + "{}" * 16_000, "<tool_call>" + "[1," * 10_000, "<tool_call>\"" + "\\u00e9" * 5_000,
-                                  "<tool_call>{\"name\": \"x\", \"arguments\": [" + "1," * 15_000 + "1]}</tool_call>"])
+@pytest.mark.parametrize("text", [
+    "[" * 70_000, "<tool_call>" * 3_000, "<tool_call>" + "[" * 30_000, "<tools>" + "{\"a\":" * 5_000,
+    "<tools>" + "1 " * 15_000, "<tools>" + "{}" * 16_000, "<tool_call>" + "[1," * 10_000,
+    "<tool_call>\"" + "\\u00e9" * 5_000,
+    "<tool_call>{\"name\": \"x\", \"arguments\": [" + "1," * 15_000 + "1]}</tool_call>"])
 def test_long_answers_are_read_in_milliseconds(text):
     watch = Watch()
     watch(parse_calls, text)
@@ -194,7 +247,8 @@ def test_long_answers_are_read_in_milliseconds(text):
 def test_parse_reverses_the_prompt_s_answers():
     rng = random.Random(3)
     for _ in range(200):
-        calls = [ToolCall(name, mutated_json(rng, arguments)) for name, arguments in rng.sample(SEEDS_CALLS, rng.randrange(4))]
+        chosen = rng.sample(SEEDS_CALLS, rng.randrange(4))
+        calls = [ToolCall(name, mutated_json(rng, arguments)) for name, arguments in chosen]
         assert parse_calls(pieces_text(calls_answer(calls))) == calls
         tools = [Tool.from_dict(tool) for tool in rng.sample(SEEDS_TOOLS, 2)]
         assert parse_tools(pieces_text(tools_answer(tools))) == [tool.to_dict() for tool in tools]
@@ -202,7 +256,8 @@ def test_parse_reverses_the_prompt_s_answers():
 
 def mutated_json(rng: random.Random, arguments: dict) -> dict:
     """Arguments with a value that is awkward to print."""
-    awkward = ["</tool_call>", "<tools>", 'quote " and \\ back', "line\nbreak", "\u2028", "é\u0301", "😀", 1e-7, -0.0, 10 ** 30, "", None]
+    awkward = ["</tool_call>", "<tools>", 'quote " and \\ back', "line\nbreak", "\u2028", "é\u0301", "😀", 1e-7, -0.0,
+               10 ** 30, "", None]
     return {**arguments, "extra": rng.choice(awkward)}
 
 

@@ -1,6 +1,7 @@
 """The direction of imports between the folders, walked: who may import whom."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,9 +22,10 @@ ALLOWED = {
     "evolution": {"evolution", "training", "data", "sampler", "tooldev"},
     "evolve": {"evolve", "evolution", "training", "data", "sampler", "tooldev"},
     "experiments": {"experiments", "pipeline", "training", "data", "eval", "evolution", "tooldev"},
-    "pipeline": {"pipeline", "data", "eval", "tooldev", "lora", "model", "training", "sampler", "train", "evolve", "evolution"},
+    "pipeline": {"pipeline", "data", "eval", "tooldev", "lora", "model", "training", "sampler", "train", "evolve",
+                 "evolution"},
 }
-RUN_TIME = {"torch", "safetensors", "tokenizers", "sentencepiece", "numpy"}
+RUN_TIME = {"torch", "safetensors", "tokenizers", "sentencepiece", "numpy", "jsonschema"}
 
 OPTIONAL = {"model/gguf.py": {"gguf"}}                     # in functions, for one command, named in the error without it
 
@@ -52,10 +54,19 @@ def test_module_imports_only_what_its_folder_may(path):
     assert ours <= ALLOWED[owner], f"{owner} imports {sorted(ours - ALLOWED[owner])} at its top"
     optional = OPTIONAL.get(str(path.relative_to(ROOT)), set())
     foreign = imported(tree, top_only=False) - set(ALLOWED) - set(sys.stdlib_module_names) - RUN_TIME - optional
-    assert not foreign, f"run-time import outside the five packages: {sorted(foreign)}"
+    assert not foreign, f"run-time import outside the six packages: {sorted(foreign)}"
+
+
+def test_requirements_are_the_six_packages_and_each_is_imported():
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    asked = {re.match(r"[\w-]+", line)[0] for line in lines if line and not line.startswith("#")}
+    used = set().union(*(imported(ast.parse(path.read_text(encoding="utf-8")), top_only=False) for path in modules()))
+    assert asked == RUN_TIME
+    assert asked <= used, f"no module imports {sorted(asked - used)}"
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys, tooldev; tooldev.make_parser(None); print([m for m in ('torch', 'numpy', 'data', 'model') if m in sys.modules])"
+    heavy = ("torch", "numpy", "jsonschema", "data", "model")
+    code = f"import sys, tooldev; tooldev.make_parser(None); print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
