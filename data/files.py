@@ -140,8 +140,9 @@ def append_to(path: Path) -> TextIO:
 
 def append_record(file: TextIO, record: dict[str, Any]) -> None:
     """Add one record; after this call a kill does not lose it."""
-    file.write(_line(record))
-    file.flush()
+    with naming(file.name):
+        file.write(_line(record))
+        file.flush()
 
 
 def cut_to(path: Path, lines: int | None) -> None:

@@ -244,6 +244,14 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_says_to_make_room(tmp_path,
     assert train(tmp_path).steps == 6
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_line_of_metrics_that_finds_no_room_says_to_make_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(training.run.Journal, "metrics_from", lambda self, step: open("/dev/full", "a"))
+    with pytest.raises(OSError) as error:
+        train(tmp_path)
+    assert one_line(error.value).startswith(f"{tmp_path / 'metrics.jsonl'}: No space left on device; make room")
+
+
 # --- a training without one update ------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,6 @@
 """Around the steps of a run: what is made ready before them, noted between them, and written after them."""
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Self, TextIO
 import torch
 from torch import nn
 
-from data.files import append_to, cut_to, mark_done, naming, write_json
+from data.files import append_record, append_to, cut_to, mark_done, naming, write_json
 from data.tasks import Row
 from model import Tokenizer
 from training.base import compute_dtype, load_model_for, model_config, place, trained_parameters, weights_on
@@ -115,7 +114,8 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         if self.metrics is not None:
-            self.metrics.close()
+            with naming(self.out / "metrics.jsonl"):        # on a full disk closing fails like the last write did
+                self.metrics.close()
 
     def metrics_from(self, step: int) -> TextIO:
         """metrics.jsonl to append to, cut back to the lines that the checkpoint of that step vouches for."""
@@ -133,9 +133,7 @@ class Journal:
         trainer.say(progress_line(record, trainer.total_steps, (trainer.tokens - self.first_tokens) / spent,
                                   spent / (trainer.step - self.first_step)))
         if self.metrics is not None:
-            with naming(self.out / "metrics.jsonl"):
-                self.metrics.write(json.dumps(record, allow_nan=False) + "\n")
-                self.metrics.flush()
+            append_record(self.metrics, record)
             if self.is_due(now) and trainer.step < trainer.total_steps:
                 self.save()
         self.noted = time.monotonic()
