@@ -107,6 +107,27 @@ def test_twenty_kills_and_restarts_give_the_same_bytes(whole, tmp_path, monkeypa
     assert files(config) == expected
 
 
+def test_a_signal_while_a_round_trains_keeps_its_finished_steps(whole, tmp_path, monkeypatch):
+    import train
+    _, ledger, expected = whole
+    config = make_run(tmp_path, QUERIES, train={**TRAIN, "checkpoint_steps": 0}, distractors=1)
+    step = train.train_step
+
+    def interrupted(trainer):
+        record = step(trainer)
+        if trainer.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return record
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_step", interrupted)
+        with pytest.raises(KeyboardInterrupt, match="2 steps are kept in .*round-1/checkpoint"):
+            roll(config)
+    gc.collect()
+    assert ledger_facts(roll(config)) == ledger_facts(ledger)
+    assert files(config) == expected
+
+
 def test_in_half_precision_a_killed_chunk_begins_anew(tmp_path, monkeypatch):
     """Batches decide about rounding there, so every call of the sampler gets the same queries as without the kill."""
     half = {"train": {**TRAIN, "precision": "bf16"}, "chunk": 5}
