@@ -1,10 +1,10 @@
-"""Does a refactor change anything? sha256 of logits, gradients, samples, losses of 100 training steps and `demo --quick`.
+"""Does a refactor change anything? sha256 of logits, gradients, samples, 100 training steps and `demo --quick`.
 
     python benchmarks/fingerprint.py [--tree DIR] [--parts model samples train demo] > one.txt
 
-Run it on both trees (`--tree` names the root of another checkout), on one machine, and `diff` the two texts. One thread,
-unless OMP_NUM_THREADS says otherwise: other numbers of threads, and other processors, round otherwise. Only entry points
-are called, so that the same script serves a tree whose modules have moved.
+Run it on both trees (`--tree` names the root of another checkout), on one machine, and `diff` the two texts. One
+thread, unless OMP_NUM_THREADS says otherwise: other numbers of threads, and other processors, round otherwise. Only
+entry points are called, so that the same script serves a tree whose modules have moved.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def golden_models() -> Iterator[tuple[str, object]]:
 
 
 def model_lines() -> Iterator[tuple[str, str]]:
-    """Logits of a row and of a pack, and gradients of both: without checkpointing, and with every or every second block."""
+    """Logits of a row and of a pack, and gradients of both: no block checkpointed, every one, every second one."""
     import torch
 
     from tests.model_tiny import next_token_loss, token_ids
@@ -106,7 +106,8 @@ def demo_lines(tree: Path) -> Iterator[tuple[str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tree", type=Path, default=Path(__file__).resolve().parents[1], help="root of the checkout to run")
+    parser.add_argument("--tree", type=Path, default=Path(__file__).resolve().parents[1],
+                        help="root of the checkout to run")
     parts = {"model": lambda tree: model_lines(), "samples": lambda tree: sample_lines(), "train": train_lines,
              "demo": demo_lines}
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts), help="what to run (default: all)")

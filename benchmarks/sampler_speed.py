@@ -31,6 +31,7 @@ import math
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -41,7 +42,9 @@ from benchmarks.device import DTYPES, clock, copy_peak, matmul_peak, peak_memory
 from benchmarks.machine import describe
 from model.config import ModelConfig
 from model.transformer import Transformer
-from sampler.engine import Engine, Options
+from sampler.engine import Engine
+from sampler.items import Row
+from sampler.options import Options
 
 HALF_B = {
     "vocab_size": 151936,
@@ -143,19 +146,17 @@ class ForcedEngine(Engine):
     ) -> None:
         super().__init__(model, prompts, options)
         self.lengths, self.clock = lengths, {"prefill": 0.0, "decode": 0.0}
+        for phase in self.clock:
+            setattr(self.passes, phase, partial(self._timed, phase, getattr(self.passes, phase)))
 
-    def most_tokens(self, row) -> int:
+    def _timed(self, phase: str, run: Callable, *arguments: object) -> object:
+        began = clock(self.device)
+        result = run(*arguments)
+        self.clock[phase] += clock(self.device) - began
+        return result
+
+    def most_tokens(self, row: Row) -> int:
         return self.lengths[row.item.index][row.sample]
-
-    def prefill(self) -> None:
-        began = clock(self.device)
-        super().prefill()
-        self.clock["prefill"] += clock(self.device) - began
-
-    def decode(self) -> None:
-        began = clock(self.device)
-        super().decode()
-        self.clock["decode"] += clock(self.device) - began
 
 
 def run_ours(

@@ -166,7 +166,7 @@ def causal_attention(q: Tensor, keys: Tensor, v: Tensor, scale: float) -> tuple[
     """q (B, H, S, D), keys (B, K, D, T), v (B, K, T, D) -> attention (B, H, S, D) and log-sum-exp (B, H, S) in float32.
 
     The queries are the last S of the T tokens. A block of them at a time: scores and softmax in float32, their product
-    with v in v's dtype. The H / K query heads of a key/value head are one matrix, so keys and values are never repeated.
+    with v in v's dtype. The H / K query heads of a key/value head are one matrix: keys and values are never repeated.
     LOG.md has its times beside those of PyTorch's kernel.
     """
     (B, H, S, D), (K, T) = q.shape, v.shape[1:3]
@@ -228,7 +228,7 @@ class CausalAttention(torch.autograd.Function):
         dk, dv = torch.zeros((2, B * K, S, D), dtype=torch.float32)
         for start in range(0, S, BLOCK):
             end = min(start + BLOCK, S)
-            q_rows, dy_rows = (x[:, :, start:end].reshape(B * K, -1, D + 2) for x in (q_, dy_))    # (B K, G rows, D + 2)
+            q_rows, dy_rows = (x[:, :, start:end].reshape(B * K, -1, D + 2) for x in (q_, dy_))    # (BK, G rows, D + 2)
             p = torch.bmm(q_rows, k_[:, :end].transpose(1, 2))                              # (scores - log_sum) / scale
             _hide_future(p, end - start)
             p.mul_(ctx.scale).exp_()                                                        # the softmax again

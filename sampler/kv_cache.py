@@ -31,7 +31,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-# Key entries of one block of slots, by device. Half-precision keys are widened: on a CPU the copy stays in its cache, on a GPU it stays small.
+# Key entries of one block of slots, by device. Half-precision keys are widened: on a CPU the copy stays in its cache,
+# on a GPU it stays small.
 WIDENED, PLAIN = {"cpu": 1 << 17, "cuda": 1 << 26}, {"cpu": 1 << 20}
 
 
@@ -51,11 +52,22 @@ class Block:
     start: int
     stop: int
     prefix: int                                                         # prompt tokens of the longest prompt
-    suffix: int                                                         # tokens of the longest sample, the new one included
+    suffix: int                                                         # of the longest sample, with the new token
 
     @property
     def slots(self) -> slice:
         return slice(self.start, self.stop)
+
+
+@dataclass(frozen=True)
+class DecodedRows:
+    """The samples that are decoded: row r is the one at places[r] = (slot, place)."""
+
+    slots: list[int]                                                    # of each row
+    first: int                                                          # slots from here
+    last: int                                                           # to before here are computed
+    prompt: Tensor                                                      # (P,) prompt tokens of those slots
+    index: tuple[Tensor, Tensor]                                        # (R,) slot and (R,) place
 
 
 class KVCache:
@@ -72,8 +84,11 @@ class KVCache:
         K, D = config.num_key_value_heads, config.head_dim
         self.layers = [LayerCache(self, K, D, dtype) for _ in range(config.num_hidden_layers)]
         self.leads: list[list[tuple[Tensor, Tensor]]] = []              # per lead and layer: (K, D, T), (K, T, D)
-        self.pieces: list[Piece] = []
+        self.pieces: list[Piece] = []                                   # of a prefill pass
+        self.rows: DecodedRows | None = None                            # of decode passes
         self.blocks: list[Block] = []
+        self.written = torch.empty(0, dtype=torch.int64, device=device)                              # (R,)
+        self.masks: dict = {}                                           # of this pass, made once for all layers
 
     @staticmethod
     def bytes_per_token(config, dtype: torch.dtype) -> int:
@@ -117,33 +132,39 @@ class KVCache:
 
     def set_rows(self, places: list[tuple[int, int]]) -> None:
         """Decode these samples from now on: row r is the one at places[r] = (slot, place), no pair twice."""
-        self.row_slots = slots = [slot for slot, _ in places]
-        self.first, self.last = min(slots), max(slots) + 1              # free slots between are computed and dropped
-        self.prompt = torch.tensor(self.lengths[self.first:self.last], device=self.device)           # (P,)
+        slots = [slot for slot, _ in places]
+        first, last = min(slots), max(slots) + 1                        # free slots between are computed and dropped
+        prompt = torch.tensor(self.lengths[first:last], device=self.device)
         index = torch.tensor(places, device=self.device)
-        self.row = index[:, 0], index[:, 1]                                                          # (R,), (R,)
+        self.rows = DecodedRows(slots, first, last, prompt, (index[:, 0], index[:, 1]))
 
     def begin_decode(self, written: Tensor, stored: Sequence[int]) -> None:
-        """The next forward pass is (R, 1): row r's token comes behind the written[r] that it has stored; `stored` is the same on the host."""
+        """The next forward pass is (R, 1): row r's token comes behind the written[r] that it has stored.
+
+        `stored`: the same on the host.
+        """
         self.pieces, self.masks = [], {}
         self.written, self.blocks = written, self._cut(stored)
 
     def _cut(self, stored: Sequence[int]) -> list[Block]:
-        """The slots from first to last in blocks, each as long as its longest prompt and its longest sample; free slots count for nothing."""
-        layer = self.layers[0]
+        """The slots from first to last in blocks, each as long as its longest prompt and its longest sample.
+
+        Free slots count for nothing.
+        """
+        layer, first, last = self.layers[0], self.rows.first, self.rows.last
         limit = (WIDENED if layer.dtype.itemsize < 4 else PLAIN).get(self.device.type, math.inf)
-        longest = [0] * (self.last - self.first)                        # per slot, with the token that comes
-        for slot, n in zip(self.row_slots, stored):
-            longest[slot - self.first] = max(longest[slot - self.first], n + 1)
+        longest = [0] * (last - first)                                  # per slot, with the token that comes
+        for slot, n in zip(self.rows.slots, stored):
+            longest[slot - first] = max(longest[slot - first], n + 1)
         blocks: list[Block] = []
         for slot, own in enumerate(longest):
             if not own:
                 continue
-            prefix, suffix = self.lengths[self.first + slot], own
+            prefix, suffix = self.lengths[first + slot], own
             if blocks:
-                last = blocks[-1]
-                wider = Block(last.start, slot + 1, max(last.prefix, prefix), max(last.suffix, suffix))
-                if (slot + 1 - last.start) * (wider.prefix + self.width * wider.suffix) * layer.K * layer.D <= limit:
+                before = blocks[-1]
+                wider = Block(before.start, slot + 1, max(before.prefix, prefix), max(before.suffix, suffix))
+                if (slot + 1 - before.start) * (wider.prefix + self.width * wider.suffix) * layer.K * layer.D <= limit:
                     blocks[-1] = wider
                     continue
             blocks.append(Block(slot, slot + 1, prefix, suffix))
@@ -163,14 +184,14 @@ class KVCache:
     def decode_masks(self, window: int | None, dtype: torch.dtype) -> list[Tensor]:
         """Per block what to add to the scores, 0 or -inf: (P, 1, W, 1, prefix + suffix). No row is masked all over."""
         if window not in self.masks:
-            slot, place = self.row
-            written = torch.zeros(len(self.prompt), self.width, 1, dtype=torch.int64, device=self.device)
-            written[slot - self.first, place, 0] = self.written
+            rows, (slot, place) = self.rows, self.rows.index
+            written = torch.zeros(len(rows.prompt), self.width, 1, dtype=torch.int64, device=self.device)
+            written[slot - rows.first, place, 0] = self.written
             self.masks[window] = [self._mask(block, written[block.slots], window, dtype) for block in self.blocks]
         return self.masks[window]
 
     def _mask(self, block: Block, written: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
-        prompt = self.prompt[block.slots, None, None]
+        prompt = self.rows.prompt[block.slots, None, None]
         prefix, suffix = (torch.arange(n, device=self.device) for n in (block.prefix, block.suffix))
         sees_prefix = (prefix < prompt).expand(-1, self.width, -1)                                   # (P, W, prefix)
         sees_suffix = suffix <= written                                                              # (P, W, suffix)
@@ -225,24 +246,26 @@ class LayerCache:
         return torch.cat(parts, dim=2)                                                   # (1, H, S, D)
 
     def _decode(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
-        cache, (slot, place) = self.cache, self.cache.row
-        (R, K, _, D), W, P = k.shape, cache.width, cache.last - cache.first
+        cache, rows, (slot, place) = self.cache, self.cache.rows, self.cache.rows.index
+        (R, K, _, D), W, P = k.shape, cache.width, rows.last - rows.first
         self.suffix_k[slot, :, place, cache.written] = k[:, :, 0]
         self.suffix_v[slot, :, place, cache.written] = v[:, :, 0]
         # Scores in float32: Qwen2.5's are in the hundreds and thousands, where a half type's steps are 1 and more.
         # Places without a row keep zeros.
         wide = torch.promote_types(q.dtype, torch.float32)
         queries = q.new_zeros(P, K, W, q.shape[1] // K, D, dtype=wide)
-        queries[slot - cache.first, :, place] = (q.to(wide) * scale).view(R, K, -1, D)
+        queries[slot - rows.first, :, place] = (q.to(wide) * scale).view(R, K, -1, D)
         y = torch.empty_like(queries, dtype=q.dtype)
         for block, mask in zip(cache.blocks, cache.decode_masks(window, wide), strict=True):
             y[block.slots] = self._attend_block(block, queries[block.slots], mask, q.dtype)
-        return y[slot - cache.first, :, place].reshape(R, -1, 1, D)
+        return y[slot - rows.first, :, place].reshape(R, -1, 1, D)
 
     def _attend_block(self, block: Block, queries: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
-        """Queries (P, K, W, G, D) of the slots of a block, in float32 or wider, and what to add to the scores -> (P, K, W, G, D)."""
-        slots, t, s = slice(self.cache.first + block.start, self.cache.first + block.stop), block.prefix, block.suffix
-        prefix, suffix = self.prefix_k[slots, :, :, :t].to(queries.dtype), self.suffix_k[slots, :, :, :s].to(queries.dtype)
+        """Queries (P, K, W, G, D) of a block's slots, in float32 or wider, what to add to the scores -> the same."""
+        first, t, s = self.cache.rows.first, block.prefix, block.suffix
+        slots = slice(first + block.start, first + block.stop)
+        prefix = self.prefix_k[slots, :, :, :t].to(queries.dtype)
+        suffix = self.suffix_k[slots, :, :, :s].to(queries.dtype)
         scores = queries.new_empty(*queries.shape[:-1], t + s)
         scores[..., :t] = (queries.flatten(2, 3) @ prefix).view(*queries.shape[:-1], t)
         scores[..., t:] = queries @ suffix.transpose(-1, -2)

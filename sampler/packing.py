@@ -1,9 +1,10 @@
 """Linear layers whose weights lie as a CPU's matrix instructions want them.
 
-PyTorch brings a weight into blocked order at every product. With the few rows of a decode step that costs as much
-as the product itself: 20 rows of a bf16 head of 151,936 x 896 take 1.5 times as long, 5 rows twice as long. Here it is done
-once, by the operators that torch.compile's CPU backend uses. A prefill's many rows take the plain weights. They are not public: where one is missing or refuses, the
-layer is left as it is. Meanwhile a second copy of the weights is held.
+PyTorch brings a weight into blocked order at every product. With the few rows of a decode step that costs as much as
+the product itself: 20 rows of a bf16 head of 151,936 x 896 take 1.5 times as long, 5 rows twice as long. Here it is
+done once, by the operators that torch.compile's CPU backend uses. A prefill's many rows take the plain weights. The
+operators are not public: where one is missing or refuses, the layer is left as it is. Meanwhile a second copy of the
+weights is held.
 """
 
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ROWS = 64                                                               # the layout is chosen for about so many rows
-MOST_ROWS = 256                                                         # above, as in a prefill, the plain product is as fast or faster
+ROWS = 64                       # the layout is chosen for about so many rows
+MOST_ROWS = 256                 # above, as in a prefill, the plain product is as fast or faster
 
 
 @contextmanager
@@ -24,13 +25,16 @@ def packed_linears(model: nn.Module) -> Iterator[int]:
     packed = []
     try:
         for layer in model.modules():
-            if type(layer) is nn.Linear and layer.weight.dtype in (torch.bfloat16, torch.float32) and layer.weight.device.type == "cpu":
-                try:
-                    weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
-                except (RuntimeError, AttributeError):
-                    continue                                            # this build or processor has no such layout
-                layer.forward = partial(_linear, layer.weight, weight, layer.bias)
-                packed.append(layer)
+            if type(layer) is not nn.Linear or layer.weight.device.type != "cpu":
+                continue
+            if layer.weight.dtype not in (torch.bfloat16, torch.float32):
+                continue
+            try:
+                weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
+            except (RuntimeError, AttributeError):
+                continue                                                # this build or processor has no such layout
+            layer.forward = partial(_linear, layer.weight, weight, layer.bias)
+            packed.append(layer)
         yield len(packed)
     finally:
         for layer in packed:

@@ -22,4 +22,5 @@ class Progress:
         eta = "--:--:--" if left is None else f"{int(left) // 3600:02}:{int(left) // 60 % 60:02}:{int(left) % 60:02}"
         fields = [f"sampled {self.done:,}/{self.total:,} items", f"{rows} rows", f"{tokens / elapsed:,.0f} tok/s",
                   self.text(), f"eta {eta}"]
-        print(" | ".join(filter(None, fields)), end=self.end.replace("\r", "\n") if last else self.end, file=sys.stderr, flush=True)
+        end = self.end.replace("\r", "\n") if last else self.end
+        print(" | ".join(filter(None, fields)), end=end, file=sys.stderr, flush=True)

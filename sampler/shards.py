@@ -15,7 +15,8 @@ from pathlib import Path
 
 from data.files import append_record, append_to, refuse_changes, sha256_text, whole_lines
 
-from .engine import Completion, Options, generate
+from .engine import generate
+from .options import Completion, Options
 
 LASTING = ("num_samples", "max_new_tokens", "temperature", "top_k", "top_p", "seed", "eos_ids", "vocab_size",
            "banned_ids", "first_samples", "max_prompt_tokens", "long_prompts")
@@ -32,7 +33,7 @@ def generate_share(model, prompts: Sequence[Sequence[int]], folder: str | Path, 
 
     Args:
         about: whatever else the answers depend on (the model's hash, say); kept with the settings.
-        options: see `engine.Options`; `on_item` and `on_sample` get the index within this call's share.
+        options: see `options.Options`; `on_item` and `on_sample` get the index within this call's share.
 
     Raises:
         ValueError: the files in `folder` were made with other settings, which are named.

@@ -6,11 +6,11 @@ import weakref
 import pytest
 import torch
 
-import sampler.engine
 import sampler.kv_cache
+import sampler.slots
 from model import save_model
-from sampler import Completion, generate
-from sampler.engine import Engine, Options
+from sampler import Completion, Options, generate
+from sampler.engine import Engine
 from sampler.leads import shared_leads
 from sampler.sampling import stream_key, uniforms
 from tests.model_tiny import CONFIGS, tiny_model
@@ -271,9 +271,9 @@ def test_no_mix_of_prompts_makes_the_cache_exceed_its_budget(model, seed, monkey
 
 def test_processes_of_one_machine_share_what_is_free(monkeypatch):
     monkeypatch.setattr("model.device.free_memory", lambda device: 1000)
-    assert sampler.engine.default_cache_bytes(torch.device("cpu")) == 500
+    assert sampler.slots.default_cache_bytes(torch.device("cpu")) == 500
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert sampler.engine.default_cache_bytes(torch.device("cpu")) == 125 and sampler.engine.default_cache_bytes(torch.device("cuda")) == 800
+    assert sampler.slots.default_cache_bytes(torch.device("cpu")) == 125 and sampler.slots.default_cache_bytes(torch.device("cuda")) == 800
 
 
 def test_more_prompts_do_not_take_more_memory(model, monkeypatch):
@@ -416,7 +416,7 @@ def test_slots_of_items_that_were_decided_while_samples_waited_are_free_again(mo
         max_rows=rng.choice((2, 7, 64)),
     ))
     assert all(c is not None for completions in engine.run() for c in completions)
-    assert sorted(engine.free_slots) == list(range(engine.cache.slots))
+    assert sorted(engine.slots.free) == list(range(engine.slots.cache.slots))
 
 
 def test_every_item_is_told_once_when_it_is_complete(model):
