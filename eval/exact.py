@@ -35,11 +35,9 @@ def judge(item: Example, text: str, finish_reason: str) -> tuple[str, str]:
     return ("right" if same else "wrong"), ""
 
 
-def answer(items: Sequence[Example], model: Any, tokenizer: Any, generate: Callable[..., Any], *, max_new_tokens: int,
-           progress: bool = False) -> list[dict]:
+def answer(items: Sequence[Example], model: Any, tokenizer: Any, generate: Callable[..., Any],
+           render: Callable[..., Any], *, max_new_tokens: int, progress: bool = False) -> list[dict]:
     """Greedy answers, one record per item in order: id, text, finish_reason, tokens, logprob."""
-    from model.chat import render
-
     prompts = [render(invocation_messages(item.query, item.tools), tokenizer)[0] for item in items]
     drawn = generate(model, prompts, num_samples=1, max_new_tokens=max_new_tokens, temperature=0.0, top_k=0, seed=0,
                      eos_ids=tokenizer.eos_ids, vocab_size=tokenizer.vocab_size, banned_ids=never_sampled(tokenizer),
@@ -102,17 +100,18 @@ def _share(verdicts: Sequence[dict]) -> dict:
     return proportion(right, len(verdicts)).to_dict() | {"right": right, "items": len(verdicts)}
 
 
-def evaluate(items: Sequence[Example], model: Any, tokenizer: Any, generate: Callable[..., Any], folder: str | Path, *,
-             max_new_tokens: int, progress: bool = False) -> dict:
+def evaluate(items: Sequence[Example], model: Any, tokenizer: Any, generate: Callable[..., Any],
+             render: Callable[..., Any], folder: str | Path, *, max_new_tokens: int, progress: bool = False) -> dict:
     """Answer and score the items -> the summary; `folder` keeps answers.jsonl, verdicts.jsonl and summary.json (last).
 
-    Where summary.json is there already the work is done: it is read, not repeated.
+    Where summary.json is there already the work is done: it is read, not repeated. `generate` is the sampler's, `render`
+    model.chat's: they are handed in, so that verdicts are read and scored without torch.
     """
     folder = Path(folder)
     if (folder / "summary.json").is_file():
         return read_json(folder / "summary.json")
     folder.mkdir(parents=True, exist_ok=True)
-    answers = answer(items, model, tokenizer, generate, max_new_tokens=max_new_tokens, progress=progress)
+    answers = answer(items, model, tokenizer, generate, render, max_new_tokens=max_new_tokens, progress=progress)
     verdicts, summary = score(items, answers)
     write_jsonl(folder / "answers.jsonl", answers)
     write_jsonl(folder / "verdicts.jsonl", verdicts)

@@ -10,6 +10,7 @@ from typing import Any
 
 from data.schema import read_json
 from evolution.config import RoundConfig, flag
+from training.config import TrainConfig
 
 # Of training.config.TrainConfig, by their own names; the others through --train NAME=VALUE.
 TRAIN_FLAGS = ("balance", "generation_weight", "learning_rate", "epochs", "max_steps", "global_batch_size",
@@ -48,8 +49,6 @@ def help_of(spec: dataclasses.Field) -> str:
 
 def round_config(args: argparse.Namespace) -> RoundConfig:
     """Flags over what run.json says under "evolve", over the defaults."""
-    from training.config import TrainConfig
-
     run = Path(args.run) if args.run else newest_run()
     if not args.run:
         print(f"run: {run} (the newest)", file=sys.stderr, flush=True)

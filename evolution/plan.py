@@ -18,6 +18,7 @@ from data.prompts import calls_answer, generation_messages, invocation_messages,
 from data.schema import Example, Query
 from evolution.config import RoundConfig
 from training.config import TrainConfig
+from training.plan import base_weights, flops, matmul_rate
 
 if TYPE_CHECKING:
     from model.tokenizer import Tokenizer
@@ -80,8 +81,6 @@ def plan_round(config: RoundConfig, train: TrainConfig, queries: Sequence[Query]
 def plan_lines(plan: RoundPlan, config: RoundConfig, train: TrainConfig, model: nn.Module,
                world_size: int) -> list[str]:
     """The plan as it is printed."""
-    from training.plan import base_weights, flops, matmul_rate
-
     shape, device, dtype = model.config, model.lm_head.weight.device, model.lm_head.weight.dtype
     weights = base_weights(shape)
     arithmetic = REACHED * matmul_rate(device, dtype) * world_size

@@ -13,6 +13,7 @@ from data.canonical import canonical_answer
 from data.parse import Reason
 from data.prompts import Message, generation_messages, invocation_messages, pieces_text
 from data.schema import Example, Tool, ToolCall, dump_json, read_json, read_jsonl
+from data.tasks import rows_for_stage
 from evolution.decide import read_answer
 from evolution.state import require_start
 
@@ -147,7 +148,6 @@ def _verdict(accepted: dict | None, rejected: dict | None) -> list[str]:
 
 def _training_story(folder: Path, example: Example, loss: bool) -> list[str]:
     """The rows that came of the example, and what the round did to their loss."""
-    from data.tasks import rows_for_stage
     from model import load_tokenizer
     from model.chat import encode_chat
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import islice
 from statistics import fmean
 from typing import Any
 
+from data.schema import load_examples, load_tools
+from data.tasks import IGNORE_INDEX, RowError, adaption_row, generation_row, invocation_row
 from evolution.config import RoundConfig
 
 SAMPLE = 64                 # rows of each kind that are tokenised to learn their length
@@ -67,10 +70,6 @@ def _training(settings: Any, rows: int, epochs: float, length: float) -> tuple[s
 
 def _lengths(run: Any) -> dict[str, float]:
     """Mean tokens of rows, prompts and answers over the first rows of the data."""
-    from itertools import islice
-
-    from data.schema import load_examples, load_tools
-    from data.tasks import IGNORE_INDEX, RowError, adaption_row, generation_row, invocation_row
     from model.chat import encode_chat
 
     def rows(build, items):

@@ -31,6 +31,7 @@ from pipeline.inputs import (
 from pipeline.settings import PAPER_PRESET, PRESETS, RunSettings, round_settings, writable
 from pipeline.steps import run_pipeline, say
 from tooldev import VARIANTS, Evolution, Lora, Sizes
+from training.config import TrainConfig
 from training.gate import check_model
 
 EPOCHS = ("adaption_epochs", "labelled_epochs", "evolve_epochs")
@@ -102,8 +103,6 @@ def main(args: argparse.Namespace) -> int:
 
 def run_settings(args: argparse.Namespace, inputs: Inputs) -> RunSettings:
     """The settings of the run, each checked by those who use it; ValueError names the option."""
-    from training.config import TrainConfig
-
     preset = args.preset or ("tiny" if Path(args.model).resolve() == EMBEDDED else "paper")
     given = dict.fromkeys(EPOCHS, args.epochs) if args.epochs is not None else {}
     given |= {name: getattr(args, name) for name in HELP if getattr(args, name) is not None}

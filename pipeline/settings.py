@@ -19,6 +19,7 @@ from data.files import refuse_changes, sha256_file, some, write_json
 from data.schema import read_json
 from evolution.config import FREE, RoundConfig
 from tooldev import VARIANTS, Evolution, Lora, Sft
+from training.config import TrainConfig
 
 DATA_FILES = ("tools", "examples", "queries", "validation", "test")
 
@@ -181,8 +182,6 @@ def refuse_other_settings(out: Path, record: dict[str, Any]) -> None:
 
 def without_pace(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings of a run less those of its rounds and its training that only set the pace."""
-    from training.config import TrainConfig
-
     free = {spec.name for spec in dataclasses.fields(TrainConfig) if spec.metadata.get("free")}
     return {**settings, "evolve": {name: value for name, value in settings["evolve"].items() if name not in FREE},
             "train": {name: value for name, value in settings["train"].items() if name not in free}}

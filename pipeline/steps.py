@@ -18,6 +18,11 @@ from typing import Any
 
 from data.files import BEGUN, refuse_foreign, write_json
 from data.schema import Example, load_examples, load_queries, load_tools, read_json
+from data.world import value_match
+from eval.exact import evaluate
+from eval.report import write_report
+from evolution.config import RoundConfig
+from pipeline.estimate import estimate
 from pipeline.settings import (
     RunSettings,
     claim,
@@ -103,7 +108,7 @@ class Run:
 
     def measure(self, name: str, model: Any, home: Path | None = None) -> dict[str, Any]:
         """Answer the test items with the model of a step; kept in its eval folder under `home` (default: the run's)."""
-        from eval.exact import evaluate
+        from model.chat import render
         from sampler import generate
 
         if not self.test:
@@ -111,7 +116,7 @@ class Run:
         model = model if model is not None else self.model("" if name == "raw" else name)
         given = self.settings.evolve
         pace = {option: given[option] for option in ("cache_gb", "max_rows") if option in given}
-        summary = evaluate(self.test, model, self.tokenizer, partial(generate, **pace),
+        summary = evaluate(self.test, model, self.tokenizer, partial(generate, **pace), render,
                            (home or self.out) / name / "eval", max_new_tokens=self.settings.max_calls_tokens)
         shares = " | ".join(f"{part} {100 * cell['value']:.1f}%" for part, cell in summary["sets"].items())
         say(f"  {name}: exact match {100 * summary['all']['value']:.1f}% of {summary['items']} ({shares})")
@@ -119,7 +124,6 @@ class Run:
 
     def evolve(self, step: Step, home: Path | None = None, **changes: Any) -> dict[str, Any]:
         """Run one round in `home` (default: the run's folder) with its settings and these changes; the ledger."""
-        from evolution.config import RoundConfig
         from evolve import run_round
 
         where = {"run": str(home or self.out), "round": step.round}
@@ -129,8 +133,6 @@ class Run:
 
     def judge(self, example: Example) -> dict[str, int] | None:
         """How many values of an accepted answer are those that the query named (the embedded world knows)."""
-        from data.world import value_match
-
         if example.id not in self.truth:
             return None
         right, made, said = value_match(example.calls, self.truth[example.id])
@@ -156,8 +158,6 @@ def check_data(data: Path, settings: RunSettings) -> dict[str, int]:
 
 def print_plan(run: Run, steps: list[Step], counts: dict[str, int]) -> None:
     """Stages, rows, tokens, steps and minutes, before anything is done. Minutes come from one timed pass here."""
-    from pipeline.estimate import estimate
-
     lines = estimate(run, steps, counts)
     say("\n".join(["plan", *("  " + line for line in lines)]))
 
@@ -173,8 +173,6 @@ def run_pipeline(settings: RunSettings, out: str | Path,
     Raises:
         ValueError: an input row is bad (file and line are named), or `out` holds a run with other settings.
     """
-    from eval.report import write_report
-
     out = Path(out)
     writable(out)
     data = out / "data"

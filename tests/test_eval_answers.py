@@ -11,12 +11,12 @@ import pytest
 from bfcl_gold import bfcl_calls
 from eval_fixtures import apibank_folder, bfcl_folder, call_text, records, teval_folder
 
-import eval.run
 import eval.score
 from eval import benches
 from eval.answers import read_answers
 from eval.bfcl.benchmark import load
 from eval.score import run_module
+from pipeline import evaluate
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKE = {"apibank": apibank_folder, "bfcl": bfcl_folder, "teval": teval_folder}
@@ -257,8 +257,8 @@ def test_every_documented_line_is_an_answer(tmp_path):
 
 def test_a_benchmark_is_a_folder_and_no_dispatcher_names_one():
     assert benches.names() == ["apibank", "bfcl", "teval"]
-    for name in ("run.py", "score.py", "benches.py", "answers.py"):
-        code = (ROOT / "eval" / name).read_text(encoding="utf-8")
+    for name in ("pipeline/evaluate.py", "eval/score.py", "eval/benches.py", "eval/answers.py"):
+        code = (ROOT / name).read_text(encoding="utf-8")
         assert "bench ==" not in code and not re.search(r"eval\.(apibank|bfcl|teval)\b", code), name
 
 
@@ -332,5 +332,5 @@ def test_a_fourth_benchmark_is_one_folder(tmp_path, monkeypatch, capsys):
     with pytest.raises(ValueError, match="no category"):
         benches.choose(toy, ["z"])
     parser = argparse.ArgumentParser()
-    eval.run.add_arguments(parser)
+    evaluate.add_arguments(parser)
     assert "--shout" in parser.format_help() and 'toy: {"id": "a"' in eval.score.answers_help()

@@ -14,7 +14,6 @@ from bfcl_gold import bfcl_calls
 from eval_fixtures import apibank_folder, bfcl_folder, call_text, real, records, teval_folder
 
 import eval.report.tables
-import eval.run
 import pipeline.fetch
 from data.parse import parse_calls
 from data.prompts import pieces_text
@@ -26,6 +25,7 @@ from eval.report.paper import TABLE_1
 from eval.report.tables import figure, leaderboard_row, read_leaderboard, recompute_table_1, table_1, table_2, table_3
 from eval.score import run_module, score_answers
 from eval.teval.prompts import reply as teval_reply
+from pipeline import evaluate
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -200,7 +200,7 @@ def test_eval_generates_scores_and_resumes_to_the_same_files(tmp_path, tiny_fold
         "fp32",
         "--out",
     ]
-    assert run_module(eval.run, [*command, str(tmp_path / "a")]) == 0
+    assert run_module(evaluate, [*command, str(tmp_path / "a")]) == 0
     answers = records(tmp_path / "a" / "answers.jsonl")
     assert len(answers) == count and len(records(tmp_path / "a" / "verdicts.jsonl")) == count
     torn = tmp_path / "b" / "generation"
@@ -209,12 +209,12 @@ def test_eval_generates_scores_and_resumes_to_the_same_files(tmp_path, tiny_fold
         content = path.read_bytes()
         (torn / path.name).write_bytes(content[: len(content) * 2 // 3])
     assert (
-        run_module(eval.run, [*command, str(tmp_path / "b"), "--pack-weights"]) == 0
+        run_module(evaluate, [*command, str(tmp_path / "b"), "--pack-weights"]) == 0
     )  # sets the pace only, in float32
     for name in ("answers.jsonl", "verdicts.jsonl", "summary.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     assert (
-        run_module(eval.run, [*command, str(tmp_path / "a"), "--temperature", "1"]) == 2
+        run_module(evaluate, [*command, str(tmp_path / "a"), "--temperature", "1"]) == 2
         and "temperature" in capsys.readouterr().err
     )
 
@@ -236,7 +236,7 @@ def test_eval_killed_and_typed_again_ends_with_the_same_files(tmp_path, tiny_fol
         "1",
         "--out",
     ]
-    assert run_module(eval.run, [*command, str(tmp_path / "whole")]) == 0
+    assert run_module(evaluate, [*command, str(tmp_path / "whole")]) == 0
     file = tmp_path / "killed" / "generation" / "completions-0.jsonl"
     process = subprocess.Popen([sys.executable, str(ROOT / "tooldev.py"), "eval", *command, str(tmp_path / "killed")])
     while not (file.exists() and file.read_bytes().count(b"\n") >= 3):  # the settings and two answers
@@ -248,7 +248,7 @@ def test_eval_killed_and_typed_again_ends_with_the_same_files(tmp_path, tiny_fol
         and len(records(file)) < 15
         and not (tmp_path / "killed" / "answers.jsonl").exists()
     )
-    assert run_module(eval.run, [*command, str(tmp_path / "killed")]) == 0
+    assert run_module(evaluate, [*command, str(tmp_path / "killed")]) == 0
     for name in ("answers.jsonl", "verdicts.jsonl", "summary.json"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
 
@@ -273,7 +273,7 @@ def test_eval_refuses_before_it_makes_anything(tmp_path, tiny_folder, wrong, cap
         "--out",
         str(out),
     ]
-    assert run_module(eval.run, command) == 2 and not out.exists()
+    assert run_module(evaluate, command) == 2 and not out.exists()
     error = capsys.readouterr().err
     assert (
         error.count("\n") == 1
@@ -282,7 +282,7 @@ def test_eval_refuses_before_it_makes_anything(tmp_path, tiny_folder, wrong, cap
 
 
 def test_cuda_is_each_processes_own(monkeypatch):
-    from eval.run import device_of
+    from pipeline.evaluate import device_of
 
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert (str(device_of("cuda")), str(device_of("cuda:1")), str(device_of("cpu"))) == ("cuda:3", "cuda:1", "cpu")

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from data.schema import load_examples, load_tools, read_jsonl
 from data.tasks import IGNORE_INDEX, EncodeChat, Row, rows_for_stage
+from data.world import training_data
 from model import Tokenizer
+from model.chat import encode_chat
 
 Say = Callable[[str], None]
 
@@ -26,7 +28,6 @@ def load_rows(stage: str, path: str, tokenizer: Tokenizer, *, max_length: int, t
     Raises:
         ValueError: a line of the file is not what the stage needs, or no row is left.
     """
-    from model.chat import encode_chat
     encode_to = max_length if too_long == "refuse" else 2**31
     if stage == "pretrain":
         if not path:
@@ -50,7 +51,6 @@ def load_rows(stage: str, path: str, tokenizer: Tokenizer, *, max_length: int, t
 def _stage_data(stage: str, path: str, seed: int, say: Say) -> Sequence:
     if path:
         return (load_tools if stage == "adaption" else load_examples)(path)
-    from data.world import training_data
     say("no --data: training on the generated tool world")
     return training_data(seed)["tools" if stage == "adaption" else "examples"]
 

@@ -20,7 +20,8 @@ from data.formats.registry import FORMATS, guess, not_served
 from data.formats.source import MAX_RECORD_BYTES, Broken, Record, records
 from data.formats.tooldocs import ToolDoc, read_tool
 from data.formats.turnmarks import rendered
-from data.schema import dump_json, json_fault
+from data.rules import check_calls, check_tools
+from data.schema import Tool, ToolCall, dump_json, json_fault
 
 NOT_SERVED_ROWS = 20  # so many rows at the start of a file that no reader serves mean: no reader serves the file
 COLUMNS_COUNTED = 500  # of the columns not read by name; the rest together
@@ -387,14 +388,12 @@ class FileJob:
         """With --check, have the rule checker judge; the first reason rejects. Raises RowError."""
         if not self.options.check:
             return
-        from data import rules
-        from data.schema import Tool, ToolCall
-        faults = rules.check_tools([doc.record for doc in documents])
+        faults = check_tools([doc.record for doc in documents])
         if faults:
             raise RowError(faults[0][0], faults[0][1], stage="tools")
         if calls is not None:
-            faults = rules.check_calls([ToolCall.from_dict(call) for call in calls],
-                                       [Tool.from_dict(doc.record) for doc in documents])
+            faults = check_calls([ToolCall.from_dict(call) for call in calls],
+                                 [Tool.from_dict(doc.record) for doc in documents])
         if faults:
             raise RowError(faults[0][0], faults[0][1], stage="calls")
 

@@ -20,6 +20,7 @@ from eval.report.charts import STYLE, interval_panel
 from eval.report.paper import TABLE_1, TABLE_1_COLUMNS, TABLE_2
 from eval.score import run_module
 from eval.stats import over_seeds
+from tooldev import VARIANTS
 
 CSV_COLUMNS = ("Non-Live Simple AST", "Non-Live Multiple AST", "Non-Live Parallel AST",
                "Non-Live Parallel Multiple AST", "Live Simple AST", "Live Multiple AST", "Live Parallel AST",
@@ -257,7 +258,6 @@ def main(args: argparse.Namespace) -> int | None:
     if any(others.values()):
         tables.append(("table-2", table_2({name: group for name, group in others.items() if group})))
     if args.variant:
-        from tooldev import VARIANTS
         tables.append(("table-3", table_3(_named(args.variant), {n: (v.title, v.paper) for n, v in VARIANTS.items()})))
     for name, table in tables:
         write_text(out / f"{name}.md", table.markdown())

@@ -6,11 +6,11 @@ import json
 import pytest
 from model_tokenizers import chatml_folder
 
-from data import stats
 from data.prompts import adaption_messages, tools_answer
 from data.schema import Tool
 from model.chat import encode_chat
 from model.tokenizer import load_tokenizer
+from pipeline import stats
 
 TOOL = {"name": "sonar", "description": "Depth below.", "arguments": {"type": "dict", "properties": {
     "at": {"type": "array", "description": "Where.", "items": {"type": "number"}}, "unit": {"type": "string", "description": "Unit."}}, "required": []}}
