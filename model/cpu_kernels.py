@@ -183,7 +183,7 @@ def causal_attention(q: Tensor, keys: Tensor, v: Tensor, scale: float) -> tuple[
         top = scores.amax(-1)
         share = torch.softmax(scores, dim=-1)
         log_sum[..., start:end] = (top - share.amax(-1).log()).view(rows.shape[:-1])
-        out[:, :, :, start:end] = torch.bmm(share.to(v.dtype), v[:, :seen]).view(rows.shape)
+        out[:, :, :, start:end] = torch.bmm(share.to(v.dtype), v[:, :seen].contiguous()).view(rows.shape)
     return y, log_sum.flatten(1, 2)
 
 
@@ -202,11 +202,14 @@ class CausalAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """Rows filled up to whole blocks: the fewer shapes of products, the fewer kernels oneDNN compiles and keeps."""
         keep = KeepAttention.now.get()
         if keep is not None and keep.taking and keep.results:
             y, log_sum = keep.results.popleft()
         else:
-            y, log_sum = causal_attention(q, k.transpose(2, 3), v, scale)
+            S = q.shape[2]
+            q_, k_, v_ = (_whole_blocks(x) for x in (q, k, v))
+            y, log_sum = (x[:, :, :S] for x in causal_attention(q_, k_.transpose(2, 3), v_, scale))
             if keep is not None and not keep.taking:
                 keep.results.append((y, log_sum))
         ctx.save_for_backward(q, k, v, y, log_sum)
@@ -218,6 +221,9 @@ class CausalAttention(torch.autograd.Function):
     def backward(ctx, dy: Tensor):
         """The formulas of FlashAttention-2 (Dao 2023, arXiv:2307.08691, algorithm 2), a block of queries at a time."""
         q, k, v, y, log_sum = ctx.saved_tensors
+        real = q.shape[2]
+        q, k, v, y, dy = (_whole_blocks(x) for x in (q, k, v, y, dy))
+        log_sum = F.pad(log_sum, (0, q.shape[2] - real))
         (B, H, S, D), K = q.shape, k.shape[1]
         # Two more columns make the matmuls subtract log_sum and delta in their float32 sums, before rounding.
         delta = (y.float() * dy.float()).sum(-1)
@@ -229,15 +235,21 @@ class CausalAttention(torch.autograd.Function):
         for start in range(0, S, BLOCK):
             end = min(start + BLOCK, S)
             q_rows, dy_rows = (x[:, :, start:end].reshape(B * K, -1, D + 2) for x in (q_, dy_))    # (BK, G rows, D + 2)
-            p = torch.bmm(q_rows, k_[:, :end].transpose(1, 2))                              # (scores - log_sum) / scale
+            keys, values = k_[:, :end].contiguous(), v_[:, :end].contiguous()       # strides count as shapes do
+            p = torch.bmm(q_rows, keys.transpose(1, 2))                              # (scores - log_sum) / scale
             _hide_future(p, end - start)
             p.mul_(ctx.scale).exp_()                                                        # the softmax again
-            d_scores = torch.bmm(dy_rows, v_[:, :end].transpose(1, 2)).mul_(p)
+            d_scores = torch.bmm(dy_rows, values.transpose(1, 2)).mul_(p)
             dv[:, :end] += torch.bmm(p.transpose(1, 2), dy_rows[..., :D])
-            dq[:, :, start:end] = torch.bmm(d_scores, k_[:, :end, :D]).view(B * K, -1, end - start, D)
+            dq[:, :, start:end] = torch.bmm(d_scores, keys[..., :D]).view(B * K, -1, end - start, D)
             dk[:, :end] += torch.bmm(d_scores.transpose(1, 2), q_rows[..., :D])
         gradients = (dq.mul_(ctx.scale), q), (dk.mul_(ctx.scale), k), (dv, v)
-        return *(gradient.to(x.dtype).view(x.shape) for gradient, x in gradients), None
+        return *(gradient.to(x.dtype).view(x.shape)[:, :, :real] for gradient, x in gradients), None
+
+
+def _whole_blocks(x: Tensor) -> Tensor:
+    """(B, H, S, D), zeros behind S up to a multiple of BLOCK."""
+    return F.pad(x, (0, 0, 0, -x.shape[2] % BLOCK))
 
 
 def _with_columns(x: Tensor, column: Tensor | None) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .attention import Cache, Pack
 from .config import ModelConfig
-from .ops import apply_rope, attend, rms_norm, run, swiglu
+from .ops import apply_rope, attend, filled_up, rms_norm, run, swiglu
 
 
 @lru_cache(maxsize=32)
@@ -181,12 +181,13 @@ class Transformer(nn.Module):
         Raises:
             ValueError: `lengths` do not fit the row, or a cache comes without positions or with lengths.
         """
-        B, S = input_ids.shape
-        pack = None
+        (B, S), pack = input_ids.shape, None
         if lengths is not None:
             if B != 1 or sum(lengths) != S or min(lengths, default=0) < 1 or cache is not None:
                 raise ValueError(f"a pack is one row without a cache, with lengths of 1 or more that add up to its {S} "
                                  f"tokens; got {B} rows and {len(lengths)} lengths that add up to {sum(lengths)}")
+            if position_ids is None:
+                input_ids, lengths = filled_up(input_ids, lengths, self.lm_head.weight)
             pack = Pack(lengths, input_ids.device)
             position_ids = pack.position_ids if position_ids is None else position_ids
             pack = pack if len(lengths) > 1 else None
@@ -198,7 +199,7 @@ class Transformer(nn.Module):
         x = self.model.embed_tokens(input_ids)                                           # (B, S, E)
         for layer, block in enumerate(self.model.layers):
             x = block(x, rope, pack, cache, self.recomputes(layer))
-        return self.model.norm(x)
+        return self.model.norm(x)[:, :S]
 
     def forward(self, input_ids: Tensor, position_ids: Tensor | None = None, lengths: list[int] | None = None,
                 cache: Cache | None = None) -> Tensor:

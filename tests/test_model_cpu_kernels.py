@@ -3,12 +3,16 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 from train_toys import toy_model
 
-from model import cpu_kernels
+import training.loss as loss_module
+from lora import apply_lora
+from model import cpu_kernels, ops
 from model.attention import Gathered, Scattered
 from model.cpu_kernels import CausalAttention, RMSNormed, Rotated, SwiGLU, causal_attention, keep_attention
 from model.ops import apply_rope, rms_norm
+from training.loss import chunked_cross_entropy
 
 
 def both(mine, plain, *inputs: torch.Tensor, seed: int = 0):
@@ -147,3 +151,59 @@ def test_attention_gradients_survive_large_scores_where_the_scale_is_no_power_of
     mine = both(*[lambda q, k, v: CausalAttention.apply(q, k, v, scale)] * 2, q, k, v)
     for (found, _), (truth, _) in zip(mine, exact, strict=True):
         assert (found.double() - truth).norm() <= 0.05 * truth.norm()
+
+
+class ProductShapes(TorchDispatchMode):
+    """Shapes and strides of the bfloat16 matrix products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket.__name__ in ("mm", "addmm", "addmm_", "bmm") and args[-1].dtype == torch.bfloat16:
+            self.seen.add((func.overloadpacket.__name__, *((x.shape, x.stride()) for x in args[-2:])))
+        return func(*args, **(kwargs or {}))
+
+
+def loss_of_pack(model, lengths: list[int], seed: int = 0) -> torch.Tensor:
+    ids = torch.randint(120, (1, sum(lengths)), generator=torch.Generator().manual_seed(seed))
+    hidden = model.hidden_states(ids, lengths=lengths)[0]
+    loss = chunked_cross_entropy(hidden[1::3], model.lm_head.weight, ids[0, 1::3], chunk=64)
+    model.zero_grad()
+    loss.backward()
+    return loss.detach()
+
+
+def test_packs_of_other_lengths_bring_no_new_shapes_of_bfloat16_products():
+    """On a processor that multiplies bfloat16, each new shape is a compiled kernel that stays in memory."""
+    model = toy_model(torch.bfloat16).train()
+    apply_lora(model, 4, 8)
+    with ProductShapes() as products:
+        for first in range(65, 97, 3):                                  # passes of 327 to 384 tokens
+            loss_of_pack(model, [first, first + 31, 200 - first, 31 + first])
+            if first == 65:
+                before = len(products.seen)
+    assert len(products.seen) <= 1.2 * before
+
+
+def test_filling_up_a_pack_changes_its_loss_and_gradients_within_bfloat16(monkeypatch):
+    results = []
+    for filled in (True, False):
+        if not filled:
+            monkeypatch.setattr(ops, "missing_to", lambda multiple, count, weight: 0)
+            monkeypatch.setattr(loss_module, "missing_to", lambda multiple, count, weight: 0)
+        model = toy_model(torch.bfloat16).train()
+        loss = loss_of_pack(model, [70, 33, 5, 20, 3])
+        results.append((float(loss), {name: p.grad.double() for name, p in model.named_parameters()}))
+    (one, gradients), (other, plain) = results
+    assert one == pytest.approx(other, rel=2e-3)
+    assert all((gradients[name] - plain[name]).norm() <= 1e-2 * plain[name].norm() for name in plain)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_other_types_are_not_filled_up(dtype):
+    weight = torch.zeros(2, 2, dtype=dtype)
+    assert ops.missing_to(128, 5, weight) == 0 and ops.missing_to(128, 5, weight.bfloat16()) == 123
+    with torch.no_grad():
+        assert ops.missing_to(128, 5, weight.bfloat16()) == 0

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from model.cpu_kernels import pieces
+from model.ops import missing_to
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
@@ -74,4 +76,9 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, chunk:
     """hidden (N, E), weight (V, E), labels (N,) with none ignored -> () float32: sum of weight x cross entropy."""
     if not torch.is_grad_enabled():     # a Function sees what requires a gradient, not whether one is wanted
         hidden, weight = hidden.detach(), weight.detach()
+    missing = missing_to(32, hidden.shape[0], weight)
+    if missing:                         # rows that count for nothing, so that products come in few shapes
+        token_weights = hidden.new_ones(labels.shape, dtype=torch.float32) if token_weights is None else token_weights
+        hidden = F.pad(hidden, (0, 0, 0, missing))
+        labels, token_weights = F.pad(labels, (0, missing)), F.pad(token_weights, (0, missing))
     return ChunkedCrossEntropy.apply(hidden, weight, labels, token_weights, chunk)
