@@ -31,6 +31,7 @@ def base(tmp_path_factory) -> Path:
     """A random model of some ten thousand weights, with the world's tokenizer."""
     folder = tmp_path_factory.mktemp("base")
     train_tokenizer(0, rows=300).save(str(folder / "tokenizer.json"))
+    shutil.copy(tooldev.home("model", "tiny", "tokenizer_config.json"), folder)     # its chat template
     config = ModelConfig(vocab_size=load_tokenizer(folder).vocab_size, hidden_size=16, intermediate_size=24,
                          num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=8,
                          max_position_embeddings=4096, model_type="qwen2", qkv_bias=True, tie_word_embeddings=True)
@@ -478,7 +479,8 @@ def test_exported_adapter_and_merged_checkpoint_answer_as_the_adapted_model(base
     merged = load_model(tmp_path / "merged")
     torch.testing.assert_close(logits(merged), logits(adapted), rtol=0, atol=1e-5)      # float32, sums reordered
     config = read_json(tmp_path / "merged" / "config.json")
-    assert config == {**read_json(base / "config.json"), "torch_dtype": "float32"} and config["eos_token_id"] == 7
+    ends = [load_tokenizer(base).control_id("<|im_end|>"), 7]               # where training ended, then the base's own
+    assert config == {**read_json(base / "config.json"), "torch_dtype": "float32", "eos_token_id": ends}
     assert (tmp_path / "merged" / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
     assert export(base, adapter, tmp_path / "half", "--merge", "--dtype", "bf16") == 0
     assert read_json(tmp_path / "half" / "config.json")["torch_dtype"] == "bfloat16"
