@@ -173,7 +173,11 @@ def test_an_ablation_takes_several_bases_each_in_a_folder_of_its_own(jobs, tmp_p
         for job in waiting:
             assert tooldev.main(list(job.arguments)) == 0
 
-    monkeypatch.setattr(ablation, "run_seed", lambda out, model, sizes, seed, variants, fresh: began.append((out.name, model, seed)))
+    def seed_of(out, model, sizes, seed, variants, fresh):
+        began.append((out.name, model, seed))
+        (out / f"seed-{seed}").mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr(ablation, "run_seed", seed_of)
     monkeypatch.setattr(ablation, "run_jobs", started)
     monkeypatch.setattr(ablation, "check_model", lambda folder: None)                   # the folders are names only
     monkeypatch.setattr(ablation, "collect", lambda out, seeds, fresh: f"table of {out.name}")
