@@ -174,6 +174,8 @@ NO_LABEL = {
     },
     "a row of weight 0": {"messages": [USER, CALLING], "tools": TOOLS, "weight": 0},
     "a bad answer of KTO": {"prompt": [USER], "completion": [CALLING], "label": False, "tools": TOOLS},
+    "a bad answer of KTO, a number": {"prompt": [USER], "completion": [CALLING], "label": 0, "tools": TOOLS},
+    "a bad answer of KTO, a text": {"prompt": "Leith?", "completion": "Why?", "label": "False", "tools": TOOLS},
     "a bad conversation of KTO": {"messages": [USER, CALLING], "label": False, "tools": TOOLS},
     "what the prompt says": {"prompt": [USER, CALLING, RESULT], "completion": [WORDS], "tools": TOOLS},
 }
@@ -247,6 +249,24 @@ REFUSED = {
         "calls_in_text",
     ),
     "calls in another column": ({"messages": [USER, WORDS], "expected_calls": [CALL], "tools": TOOLS}, "calls_in_text"),
+    "calls in another column, as text": (
+        {"messages": [USER, WORDS], "gold": f"[{J}]", "tools": TOOLS},
+        "calls_in_text",
+    ),
+    "tagged calls in another column": (
+        {"messages": [USER, WORDS], "target": f"<tool_call>{J}</tool_call>", "tools": TOOLS},
+        "calls_in_text",
+    ),
+    "a call deep inside a message": (
+        {
+            "messages": [
+                USER,
+                {**WORDS, "parts": [{"invocation": {"toolName": "tide_table", "args": {"harbour": "Leith"}}}]},
+            ],
+            "tools": TOOLS,
+        },
+        "calls_in_text",
+    ),
     "a call turn without calls": (
         {"messages": [USER, {"role": "tool_call", "content": ""}], "tools": TOOLS},
         "bad_calls",
@@ -275,6 +295,28 @@ def test_a_reply_that_cannot_be_told_is_refused_and_leaves_a_query(tmp_path, cas
     assert not examples and [q.query for q in queries] == ["Leith?"] and [r["reason"] for r in rejected] == [reason]
 
 
+@pytest.mark.parametrize("answers", [None, "", " "])
+def test_no_answer_is_not_the_answer_that_no_tool_fits(tmp_path, answers):
+    report, examples, queries, _ = run(tmp_path, [{"query": "Leith?", "tools": TOOLS, "answers": answers}])
+    assert not examples and [q.query for q in queries] == ["Leith?"] and report["left_out"] == {"no_answer": 1}
+
+
+def test_null_in_the_columns_of_another_layout_hides_nothing(tmp_path):
+    nothing = {"from": None, "value": None}
+    rows = [
+        {"messages": [USER | nothing, CALLING | nothing], "tools": TOOLS},
+        {"messages": [USER | nothing, {"role": "assistant", "content": J} | nothing], "tools": TOOLS},
+    ]
+    _, examples, _, rejected = run(tmp_path, rows)
+    assert given(examples) == [[CALL]] * 2 and not rejected
+
+
+def test_what_stands_beside_words_and_is_no_call_refuses_nothing(tmp_path):
+    beside = {"tool_calls": "[]", "notes": "tide_table was offered", "split": {"name": "train", "part": {"n": 3}}}
+    message = {**WORDS, "meta": {"tool": "tide_table", "tools": [json_schema(TIDES)]}}
+    assert given(run(tmp_path, [{"messages": [USER, message], "tools": TOOLS} | beside])[1]) == [[]]
+
+
 def test_an_empty_turn_that_a_user_answers_was_no_call(tmp_path):
     row = {
         "messages": [USER, {"role": "assistant", "content": ""}, {"role": "user", "content": "The key is 3."}, CALLING],
@@ -292,6 +334,7 @@ UNREAD = [
     {"tools": TOOLS, "gold": [CALL]},
     {"function": json_schema(TIDES), "input": "Leith?", "gold": [CALL]},
     {"tools": TOOLS, "chosen": "No.", "rejected": "Yes."},
+    {"tools": TOOLS, "chat_history": [{"role": "USER", "message": "Leith?"}, {"role": "BOT", "message": "Noon."}]},
 ]
 
 

@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data.formats.dialogue import learnt, samples, turns_of
+from data.formats.dialogue import is_off, learnt, samples, turns_of
 from data.formats.items import Ask, Context, Item, Refused, RowError, Sample, need_list
-from data.formats.spelled import calls_in, offered
+from data.formats.spelled import Offered, holds_calls, offered
 from data.formats.strict import strict_loads
 from data.formats.tagged import tool_list, values_between
 from data.schema import JsonError
@@ -100,9 +100,9 @@ def answered(row: Any, messages: list[Any], answer: list[Any], context: Context,
         turns = [turn._replace(learnt=False) for turn in turns] + turns_of(answer, names)
     if not _row_is_learnt(row):
         turns = [turn._replace(learnt=False) for turn in turns]
-    astray = _stray_column(row)
     for item in samples(turns, tools, context, bracketed=bracketed):
-        if astray and isinstance(item, Sample) and not item.calls:
+        astray = _stray_column(row, names) if isinstance(item, Sample) and not item.calls else None
+        if astray:
             why = f"the column `{astray}` holds calls, the conversation none; are they its answer? It cannot be told"
             yield Refused(RowError("calls_in_text", why, stage="calls"), item.part)
             yield Ask(item.query, item.tools, item.part, ("answer_rejected",))
@@ -112,14 +112,14 @@ def answered(row: Any, messages: list[Any], answer: list[Any], context: Context,
 
 def _row_is_learnt(row: Mapping[str, Any]) -> bool:
     """False where a whole row is marked as not to be learnt, or as an example of a bad answer (KTO's `label`)."""
-    bad = [key for key, value in row.items() if key in _VERDICTS and value is False]
-    return learnt(row) and all(row.get(key) for key in bad)
+    bad = [key for key, value in row.items() if key in _VERDICTS and is_off(value)]
+    return learnt(row) and not any(is_off(row.get(key)) for key in bad)
 
 
-def _stray_column(row: Mapping[str, Any]) -> str | None:
+def _stray_column(row: Mapping[str, Any], names: Offered) -> str | None:
     """A column that no reader looks at and that holds calls; None where there is none."""
     return next((key for key, value in row.items() if key not in (*COLUMNS, *_TOOLS) and "reject" not in key
-                 and isinstance(value, (dict, list)) and as_messages(value) is None and calls_in(value)), None)
+                 and as_messages(value) is None and holds_calls(value, names)), None)
 
 
 def _without_tools(messages: list[Any], wanted: bool, listed: bool, structured: bool) -> tuple[list[Any], list[Any]]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from data.formats.items import Ask, Context, Item, LeftOut, Refused, RowError, Sample, need_list
-from data.formats.spelled import Offered, calls_in, offered, spelled_calls
+from data.formats.spelled import Offered, holds_calls, offered, spelled_calls
 from data.formats.tagged import after_thinking
 
 ROLES = {name: role for role, names in {
@@ -67,11 +67,12 @@ def role_of(name: Any) -> str:
 
 def learnt(marked: Mapping[str, Any]) -> bool:
     """False where a message or a row is marked as not to be learnt: `"weight": 0`, `"train": false`, ..."""
-    off = any(_is_off(marked[key]) for key in _LEARNT if key in marked)
+    off = any(is_off(marked[key]) for key in _LEARNT if key in marked)
     return not off and not any(marked.get(key) is True for key in _MASKED)
 
 
-def _is_off(value: Any) -> bool:
+def is_off(value: Any) -> bool:
+    """Does a mark say no: false, a number of 0 or less, or a text of that?"""
     if isinstance(value, str):
         return value.strip().lower() in ("0", "0.0", "false", "no")
     return isinstance(value, (bool, int, float)) and value <= 0
@@ -94,14 +95,19 @@ def _turn_of(message: Any, names: Offered) -> Turn:
         calls = next((message[key] for key in _CALLS if not _void(message.get(key))), None)
         turn = calling(role, text, lambda: _structured(calls), text)
         if role == "assistant" and not turn.calling:
-            turn = turn._replace(fault=_stray_calls(message))
+            turn = turn._replace(fault=_stray_calls(message, names))
     said = after_thinking(turn.text) if turn.role == "assistant" else turn.text
     thoughts = (said != turn.text) + any(not _void(message.get(key)) for key in _THOUGHTS)
     return turn._replace(text=said, learnt=learnt(message), thoughts=thoughts)
 
 
 def _role(message: Mapping[str, Any]) -> str:
-    return role_of(message["from"] if "from" in message else message.get("role"))
+    return role_of(_first(message, "from", "role"))
+
+
+def _first(message: Mapping[str, Any], *keys: str) -> Any:
+    """The first value that is there: tables with fixed columns write null where a message has none."""
+    return next((message[key] for key in keys if message.get(key) is not None), None)
 
 
 def _call_turn(message: Mapping[str, Any], names: Offered) -> Turn:
@@ -138,9 +144,10 @@ def _void(value: Any) -> bool:
     return value is None or value == "" or (isinstance(value, list) and all(_void(inner) for inner in value))
 
 
-def _stray_calls(message: Mapping[str, Any]) -> RowError | None:
+def _stray_calls(message: Mapping[str, Any], names: Offered) -> RowError | None:
     """A fault where a message holds calls under a key that is not read: it is no answer in words."""
-    key = next((key for key, value in message.items() if key not in ("content", "value") and calls_in(value)), None)
+    key = next((key for key, value in message.items() if key not in ("content", "value", *_THOUGHTS)
+                and holds_calls(value, names)), None)
     why = f"`{key}` of a message holds calls; expected them under `tool_calls`"
     return RowError("calls_in_text", why, stage="calls") if key else None
 
@@ -153,14 +160,12 @@ def head_of(message: Any) -> tuple[str, str]:
     """
     if not isinstance(message, dict):
         raise RowError("bad_message", f"a message must be an object, found {type(message).__name__}")
-    text = message["value"] if "value" in message else message.get("content")
-    if text is None:
-        text = message.get("refusal")
+    text = _first(message, "value", "content", "refusal")
     if isinstance(text, list):
         parts = [part.get("text") if isinstance(part, dict) else part for part in text]
-        other = next((whole for whole, part in zip(text, parts, strict=True) if not isinstance(part, str)), None)
-        if other is not None:
-            shown = json.dumps(other, ensure_ascii=False)[:120]
+        others = [whole for whole, part in zip(text, parts, strict=True) if not isinstance(part, str)]
+        if others:
+            shown = json.dumps(others[0], ensure_ascii=False)[:120]
             raise RowError("unread_part", f"a message holds a part that is no text: {shown}")
         text = "\n".join(parts)
     elif isinstance(text, dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats.conversation import as_messages, column_of
+from data.formats.conversation import COLUMNS, as_messages, column_of
 from data.formats.items import Context, Document, Format, Item, RowError, need_list
 from data.formats.spelled import calls_in
 from data.formats.tooldocs import PARAMETERS
@@ -25,7 +25,7 @@ def said_beside(row: Any) -> list[str]:
 
 
 def _is_said(key: str, value: Any) -> bool:
-    named = key.lower() in _SAID and isinstance(value, (str, list, dict))
+    named = key.lower() in (*_SAID, *COLUMNS) and isinstance(value, (str, list, dict))
     return named or as_messages(value) is not None or calls_in(value) is not None
 
 

@@ -31,7 +31,7 @@ class Spelled(NamedTuple):
 Offered = Mapping[str, Sequence[str]]    # tool name -> the names of its parameters, in order
 
 _MARK = re.compile(
-    r"<[|｜]?/?(?:[\w.]+[:|｜])?(?:tool|function)s?[_▁ -]?(?:calls?|use|invoke)[\w▁ -]*[|｜]?>"
+    r"<[|｜]?/?(?:[\w.]+[:|｜])?(?:start_|end_)?(?:tool|function)s?[_▁ -]?(?:calls?|use|invoke)[\w▁ -]*[|｜]?>"
     r"|<function=|<invoke\s+name=|<<function>>|\bfunctools\s*\[|\[TOOL_(?:CALLS?|REQUEST)\]|<\|python_tag\|>"
     r"|<\|action_start\|>|<\|START_ACTION\|>|\bto=functions\.|<\|recipient\|>|✿FUNCTION✿|<｜DSML｜"
     r"|```tool_(?:code|call)", re.IGNORECASE)
@@ -138,6 +138,35 @@ def calls_in(value: Any) -> list[dict[str, Any]] | None:
     if not isinstance(arguments, dict) or isinstance(arguments.get("properties"), dict):
         return None
     return [{"name": name, "arguments": arguments}]
+
+
+def holds_calls(value: Any, names: Offered) -> bool:
+    """Does a value that no reader looks at hold calls: a text of nothing else, or objects, however deep, that name an
+    offered tool beside its arguments, whatever their keys?"""
+    if isinstance(value, str):
+        try:
+            found = spelled_calls(value, names)
+        except RowError:
+            return False
+        return found is not None and bool(found.calls) and not found.words
+    if calls_in(value):
+        return True
+    stack = [value]
+    while stack:
+        part = stack.pop()
+        if isinstance(part, dict) and _names_a_tool(part, names):
+            return True
+        stack.extend(part.values() if isinstance(part, dict) else part if isinstance(part, list) else ())
+    return False
+
+
+def _names_a_tool(part: dict[str, Any], names: Offered) -> bool:
+    """Is an offered tool's name a value of the object, beside an object that may be arguments and is no schema?"""
+    values = list(part.values())
+    objects = [value for value in values if isinstance(value, dict) and "properties" not in value
+               or isinstance(value, str) and value.lstrip().startswith("{")]
+    return bool(objects) and "description" not in part and any(
+        isinstance(value, str) and value in names for value in values)
 
 
 def read_functioncall(text: str) -> Any:
@@ -252,7 +281,7 @@ def _texts(value: Any) -> Iterator[str]:
 def _marked(body: str, mark: re.Match[str], names: Offered) -> Spelled:
     """Calls behind a mark that only calls have."""
     kind = mark.group().lower()
-    if kind == "<tool_call>":
+    if mark.group() == "<tool_call>":
         return _tagged(body)
     if kind == "<functioncall>":
         call = body[mark.end():].replace("<|endoftext|>", "").removesuffix("</functioncall>").strip()
@@ -384,9 +413,12 @@ def _patterns(names: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]
     one = "(?:functions\\.)?(?:" + "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) + ")"
     keys = "(?:name|function|tool|action|api|tool_name|function_name|api_name|recipient_name)"
     inputs = "(?:arguments|parameters|args|params|(?:(?:tool|action)[ _])?input)"
-    ways = (rf"[\"']{keys}[\"']\s*:\s*[\"']{one}[\"']", rf"[\"']{one}[\"']\s*:\s*[\[{{]", rf"<{one}(?:\s[^<>]*)?/?>",
+    quote = r"\\*[\"']"
+    ways = (rf"{quote}{keys}{quote}\s*:\s*{quote}{one}{quote}", rf"{quote}{one}{quote}\s*:\s*[\[{{]",
+            rf"<{one}(?:\s[^<>]*)?/?>", rf"<{keys}>\s*{one}\s*</", rf"\bcall:\s*{one}\s*[({{]",
+            rf"\b{one}\(\s*\{{", rf"\b{one}\W{{0,3}}(?:with|using)\b[^\n{{}}]{{0,30}}\{{\s*[\"']",
             rf"<[^<>\n]*\bname\s*=\s*[\"']?{one}[\"'\s/>]", rf"\[\s*{one}\s*\(", rf"^\W*{one}[\s:(`]*(?:```\w*\s*)?\{{",
-            rf"^\W*{keys}\W*:\W*{one}\W*\n\W*{inputs}\W*:", rf"^\W*Action\W*:\W*{one}\W*$",
+            rf"^\W*{keys}\W*:\W*{one}\W*\n\W*{inputs}\W*:", rf"^\W*Action\W*:\W*{one}(?:\s*\[[^\n]*\])?\W*$",
             rf"\bto\s*=\s*[\"']?{one}\b")
     any_way = re.compile("|".join(f"(?:{way})" for way in ways), re.IGNORECASE | re.MULTILINE)
     return any_way, re.compile(rf"(?<![\w.]){one}\(")

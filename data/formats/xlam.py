@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats.items import Ask, Context, Format, Item, Refused, RowError, Sample, need_list, need_text
+from data.formats.items import Ask, Context, Format, Item, LeftOut, Refused, RowError, Sample, need_list, need_text
 
 
 def read(row: Any, context: Context) -> Iterator[Item]:
     tools = need_list(row.get("tools"), "`tools`")
     query = need_text(row, "query")
+    if row["answers"] is None or isinstance(row["answers"], str) and not row["answers"].strip():
+        yield LeftOut("no_answer")      # an empty list is an answer, nothing is none
+        yield Ask(query, tools, notes=("no_answer",))
+        return
     try:
         calls = need_list(row["answers"], "`answers`", "calls")
     except RowError as error:
