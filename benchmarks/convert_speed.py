@@ -34,20 +34,22 @@ def make_row(number: int, rng: random.Random) -> str:
         parameters = {}
         for name in names[1:]:
             kind = rng.choice(TYPES)
-            parameters[name] = {"description": f"The {name} of the {names[0]}, as {' '.join(rng.sample(WORDS, 6))}.", "type": kind}
+            parameters[name] = {"description": f"The {name} of the {names[0]}, as {' '.join(rng.sample(WORDS, 6))}.",
+                                "type": kind}
             if rng.random() < 0.5:
                 parameters[name]["default"] = {"str": "none", "int": 3, "float": 0.5, "bool": True}.get(kind, "")
         tools.append({"name": f"{names[0]}_{names[1]}_{rng.randint(0, 2000)}_@",
                       "description": f"Gets the {' '.join(rng.sample(WORDS, 12))}.", "parameters": parameters})
     for tool in rng.choices(tools, k=rng.randint(1, 3)):
-        answers.append({"name": tool["name"], "arguments": {name: rng.choice((7, "Ljubljana", 2.5, [1, 2])) for name in tool["parameters"]}})
+        answers.append({"name": tool["name"], "arguments": {name: rng.choice((7, "Ljubljana", 2.5, [1, 2]))
+                                                            for name in tool["parameters"]}})
     return json.dumps({"id": number, "query": f"Please {' '.join(rng.sample(WORDS, 15))} for order {number}.",
                        "tools": json.dumps(tools), "answers": json.dumps(answers)})
 
 
 def write_rows(path: Path, rows: int, megabytes: int) -> int:
-    """Write the input file and return its number of rows. A large file repeats a block of rows with other tool names, so
-    that a table of the tools met would grow with it."""
+    """Write the input file and return its number of rows. A large file repeats a block of rows with other tool names,
+    so that a table of the tools met would grow with it."""
     rng = random.Random(0)
     block = [make_row(number, rng) for number in range(min(rows, 5000))]
     text = ("\n".join(block) + "\n").encode()
@@ -75,7 +77,8 @@ print(manifest["rows"], seconds, cpu, int(peak) / 1024)
 def measure(path: Path, out: Path) -> tuple[int, float, float, float]:
     """(rows, seconds, CPU seconds, peak resident MiB) of a conversion in a process of its own."""
     root = Path(__file__).resolve().parent.parent
-    done = subprocess.run([sys.executable, "-c", CHILD, str(path), str(out)], cwd=root, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", CHILD, str(path), str(out)], cwd=root, capture_output=True, text=True,
+                          check=True)
     rows, seconds, cpu, peak = done.stdout.split()
     return int(rows), float(seconds), float(cpu), float(peak)
 
@@ -86,7 +89,8 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=0, help="make the input at least this large")
     parser.add_argument("--dir", type=Path, help="where to put the files (default: a temporary folder)")
     args = parser.parse_args()
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}\n")
+    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, "
+          f"{time.strftime('%Y-%m-%d')}\n")
     print("| input | rows | seconds | rows/s | rows per CPU second | peak memory |\n|---|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
         for share in (10, 1):    # a tenth first: what memory grows by is then plain to see
@@ -94,7 +98,8 @@ def main() -> None:
             write_rows(path, max(1, args.rows // share), args.megabytes // share)
             size = path.stat().st_size / 2**20
             rows, seconds, cpu, peak = measure(path, Path(folder) / f"out-{share}")
-            print(f"| {size:,.0f} MiB | {rows:,} | {seconds:.1f} | {rows / seconds:,.0f} | {rows / cpu:,.0f} | {peak:.0f} MiB |", flush=True)
+            print(f"| {size:,.0f} MiB | {rows:,} | {seconds:.1f} | {rows / seconds:,.0f} | {rows / cpu:,.0f} | "
+                  f"{peak:.0f} MiB |", flush=True)
             path.unlink()
             for file in (Path(folder) / f"out-{share}").iterdir():
                 file.unlink()

@@ -1,4 +1,4 @@
-"""What the speed benchmarks share about devices: clocks that wait for a GPU, what the device reaches at best, peak memory."""
+"""What the speed benchmarks share about devices: clocks that wait for a GPU, the best rate reached, peak memory."""
 
 import argparse
 import resource
@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-GPU_MATMULS = ((4096, 4096, 14336), (4096, 14336, 4096), (8192, 8192, 8192))       # two of an 8B block, and a square one
+# two of an 8B block, and a square one
+GPU_MATMULS = ((4096, 4096, 14336), (4096, 14336, 4096), (8192, 8192, 8192))
 CPU_FP16_MATMULS = ((256, 256, 256),)           # most CPUs emulate fp16, far too slowly for a large product
 
 
@@ -26,7 +27,7 @@ def clock(device: torch.device | str) -> float:
 
 
 def best_time(work: Callable[[], object], device: torch.device | str) -> float:
-    """Seconds of one call, the best of 8 turns. A turn is 20 calls on a GPU, after one that warms up: waiting for it takes time, too."""
+    """Seconds of one call, the best of 8 turns. A turn is 20 calls on a GPU, after one that warms up."""
     calls = 1
     if torch.device(device).type == "cuda":
         calls = 20

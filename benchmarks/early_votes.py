@@ -1,10 +1,10 @@
-"""Votes that stop sampling once they are decided, beside the full draw, on a run's real queries: same winners? how much is saved?
+"""Votes that stop sampling once they are decided, beside the full draw, on a run's queries: same winners? what saved?
 
     python tooldev.py demo --out runs/demo
     python benchmarks/early_votes.py --run runs/demo [--round 1]
 
-The round's tools and calls are made twice in float32 from the weights that the round began with, once with all five samples and once with
-`--early`; both in a scratch folder. Training is cut to one step: it plays no part here.
+The round's tools and calls are made twice in float32 from the weights that the round began with, once with all five
+samples and once with `--early`; both in a scratch folder. Training is cut to one step: it plays no part here.
 """
 
 import argparse
@@ -36,8 +36,8 @@ def main() -> int:
     decided = sum(line["decided_early"] for line in early["lines"].values())
     drawn = [sum(len(line["samples"]) for line in side["lines"].values()) for side in (full, early)]
     print(describe())
-    print(f"{len(full['lines'])} votes of {args.run}, round {args.round}, float32, 5 samples at most; seconds for the round's data: "
-          f"{full['seconds']:.0f} full, {early['seconds']:.0f} early\n")
+    print(f"{len(full['lines'])} votes of {args.run}, round {args.round}, float32, 5 samples at most; seconds for the "
+          f"round's data: {full['seconds']:.0f} full, {early['seconds']:.0f} early\n")
     print("| | full draw | early |\n|---|---|---|")
     print(f"| samples that count | {drawn[0]} | {drawn[1]} ({1 - drawn[1] / max(drawn[0], 1):.0%} fewer) |")
     print(f"| decided before the last sample | - | {decided} of {len(full['lines'])} |")

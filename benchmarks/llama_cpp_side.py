@@ -1,7 +1,8 @@
 """llama.cpp's side of sampler_speed.py: the same weights as a GGUF file in BF16, forked prefixes, continuous slots.
 
-Needs `pip install llama-cpp-python gguf` (the first is compiled, some minutes). A prompt is decoded once and its sequence copied to the other
-samples; a slot whose samples have all ended takes the next prompt; every step is one batch over all live rows.
+Needs `pip install llama-cpp-python gguf` (the first is compiled, some minutes). A prompt is decoded once and its
+sequence copied to the other samples; a slot whose samples have all ended takes the next prompt; every step is one batch
+over all live rows.
 """
 
 import ctypes
@@ -14,9 +15,10 @@ import torch
 
 from model.transformer import Transformer
 
-NAMES = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
-         "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
-         "mlp.down_proj": "ffn_down"}
+NAMES = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
+         "self_attn.k_proj": "attn_k",
+         "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate",
+         "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
 
 
 def write_gguf(model: Transformer, path: Path) -> None:
@@ -39,7 +41,8 @@ def write_gguf(model: Transformer, path: Path) -> None:
         if name == "lm_head.weight":
             continue                                        # tied
         if weight.dim() == 2:
-            writer.add_tensor(gguf_name(name), weight.contiguous().view(torch.uint8).numpy(), raw_dtype=gguf.GGMLQuantizationType.BF16)
+            writer.add_tensor(gguf_name(name), weight.contiguous().view(torch.uint8).numpy(),
+                              raw_dtype=gguf.GGMLQuantizationType.BF16)
         else:
             writer.add_tensor(gguf_name(name), weight.float().numpy())
     writer.write_header_to_file()
@@ -72,7 +75,8 @@ class Slots:
         self.model = L.llama_model_load_from_file(path.encode(), L.llama_model_default_params())
         assert self.model, f"llama.cpp cannot load {path}"
         params = L.llama_context_default_params()
-        params.n_ctx, params.n_seq_max, params.kv_unified = (cells if unified else slots * width * cells), slots * width, unified
+        params.n_ctx, params.n_seq_max, params.kv_unified = (cells if unified
+                                                             else slots * width * cells), slots * width, unified
         params.n_batch, params.n_ubatch, params.n_threads, params.n_threads_batch = 2048, 512, threads, threads
         self.context = L.llama_init_from_model(self.model, params)
         assert self.context, "llama.cpp made no context"
@@ -81,7 +85,8 @@ class Slots:
         self.sampler = L.llama_sampler_chain_init(L.llama_sampler_chain_default_params())
 
     def sample_with(self, top_k: int, temperature: float) -> None:
-        for part in (self.L.llama_sampler_init_top_k(top_k), self.L.llama_sampler_init_temp(temperature), self.L.llama_sampler_init_dist(1)):
+        for part in (self.L.llama_sampler_init_top_k(top_k), self.L.llama_sampler_init_temp(temperature),
+                     self.L.llama_sampler_init_dist(1)):
             self.L.llama_sampler_chain_add(self.sampler, part)
 
     def decode(self, tokens: list[tuple[int, int, int, bool]]) -> None:
@@ -111,8 +116,8 @@ class Slots:
         return slot, drawn
 
 
-def run_llama(model: Transformer, prompts: list[list[int]], lengths: list[list[int]], *, slots: int, unified: bool, top_k: int,
-              threads: int) -> dict:
+def run_llama(model: Transformer, prompts: list[list[int]], lengths: list[list[int]], *, slots: int, unified: bool,
+              top_k: int, threads: int) -> dict:
     """Seconds for all samples; loading is not counted."""
     slots, width = min(slots, len(prompts)), len(lengths[0])
     room = max(map(max, lengths))
@@ -133,7 +138,8 @@ def run_llama(model: Transformer, prompts: list[list[int]], lengths: list[list[i
             item = waiting.pop()
             slot, tokens = engine.begin(prompts[item])
             for sample, token in enumerate(tokens):
-                live.append({"item": item, "sample": sample, "slot": slot, "token": token, "position": len(prompts[item])})
+                live.append({"item": item, "sample": sample, "slot": slot, "token": token,
+                             "position": len(prompts[item])})
                 written[item][sample] = 1
         for row in [row for row in live if written[row["item"]][row["sample"]] >= lengths[row["item"]][row["sample"]]]:
             live.remove(row)
@@ -150,7 +156,7 @@ def run_llama(model: Transformer, prompts: list[list[int]], lengths: list[list[i
 
 
 def check_weights(model: Transformer, threads: int) -> float:
-    """Largest difference of the logits after a short prompt, relative to their spread: the two sides run the same model."""
+    """Largest difference of the logits after a short prompt, relative to their spread: is it one model?"""
     import numpy as np
 
     prompt = [random.Random(0).randrange(model.config.vocab_size) for _ in range(24)]

@@ -13,16 +13,18 @@ import torch
 from pipeline.settings import git_commit
 from training.base import native_bf16
 
-NO_BF16 = ("**This processor has no native bf16**: it emulates bf16 products, on both sides. Nothing that is in bf16 below says how a "
-           "machine with AVX512-BF16 or AMX compares; do not hold it against a bar.")
+NO_BF16 = ("**This processor has no native bf16**: it emulates bf16 products, on both sides. Nothing that is in bf16 "
+           "below says how a machine with AVX512-BF16 or AMX compares; do not hold it against a bar.")
 
 
 def describe(*packages: str, device: str = "cpu", threads: int | None = None) -> str:
     """The lines above a table; `packages` are named with their versions, or as missing."""
     name = torch.cuda.get_device_name() if device == "cuda" else processor()
-    memory = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    lines = [f"{name}, {os.cpu_count()} CPU cores, {threads or torch.get_num_threads()} threads, {memory / 2**30:.0f} GiB; Python "
-             f"{platform.python_version()}, {', '.join(map(with_version, ('torch', *packages)))}; commit {git_commit()}; {time.strftime('%Y-%m-%d')}",
+    memory = (torch.cuda.get_device_properties(0).total_memory if device == "cuda"
+              else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    lines = [f"{name}, {os.cpu_count()} CPU cores, {threads or torch.get_num_threads()} threads, {memory / 2**30:.0f} "
+             f"GiB; Python {platform.python_version()}, {', '.join(map(with_version, ('torch', *packages)))}; commit "
+             f"{git_commit()}; {time.strftime('%Y-%m-%d')}",
              f"`python {shlex.join(sys.argv)}`"]
     return "\n\n".join(lines + ([] if device == "cuda" or native_bf16() else [NO_BF16])) + "\n"
 

@@ -2,9 +2,10 @@
 
     python benchmarks/recipes.py
 
-Memory is the planner's own arithmetic (training/plan.py), which benchmarks/train_memory.py holds against measured peaks on small
-shapes. Hours are estimates: the plan's flops at 35% of the peak that the card's maker states. Rows: 40,000 (20,000 examples, two
-objectives) of 100 to 2,048 tokens, 600 on average, a fifth of them supervised; an assumption, not the paper's data.
+Memory is the planner's own arithmetic (training/plan.py), which benchmarks/train_memory.py holds against measured peaks
+on small shapes. Hours are estimates: the plan's flops at 35% of the peak that the card's maker states. Rows: 40,000
+(20,000 examples, two objectives) of 100 to 2,048 tokens, 600 on average, a fifth of them supervised; an assumption, not
+the paper's data.
 """
 
 import random
@@ -41,11 +42,16 @@ class Recipe:
 
 
 RECIPES = (
-    Recipe("8 x V100-32GB (the paper's)", "Llama-3.1-8B", "--precision fp16 --gradient-checkpointing 1 --micro-batch-tokens 4096", 31.7, 125, 8),
-    Recipe("one 24 GB card (RTX 3090)", "Llama-3.1-8B", "--precision bf16 --gradient-checkpointing 1 --micro-batch-tokens 4096", 23.6, 71),
-    Recipe("one 80 GB card (A100)", "Llama-3.1-8B", "--precision bf16 --gradient-checkpointing 2 --micro-batch-tokens 8192", 79.2, 312),
-    Recipe("T4, Colab", "Qwen2.5-0.5B", "--precision fp16 --gradient-checkpointing 1 --micro-batch-tokens 8192", 14.7, 65),
-    Recipe("laptop CPU, 16 GB", "Qwen2.5-0.5B", "--precision bf16 --gradient-checkpointing 1 --micro-batch-tokens 2048", 14, 0.4),
+    Recipe("8 x V100-32GB (the paper's)", "Llama-3.1-8B", "--precision fp16 --gradient-checkpointing 1 "
+                                                          "--micro-batch-tokens 4096", 31.7, 125, 8),
+    Recipe("one 24 GB card (RTX 3090)", "Llama-3.1-8B", "--precision bf16 --gradient-checkpointing 1 "
+                                                        "--micro-batch-tokens 4096", 23.6, 71),
+    Recipe("one 80 GB card (A100)", "Llama-3.1-8B", "--precision bf16 --gradient-checkpointing 2 --micro-batch-tokens "
+                                                    "8192", 79.2, 312),
+    Recipe("T4, Colab", "Qwen2.5-0.5B", "--precision fp16 --gradient-checkpointing 1 --micro-batch-tokens 8192", 14.7,
+           65),
+    Recipe("laptop CPU, 16 GB", "Qwen2.5-0.5B", "--precision bf16 --gradient-checkpointing 1 --micro-batch-tokens 2048",
+           14, 0.4),
 )
 
 
@@ -57,7 +63,8 @@ def lengths() -> list[int]:
 
 def main() -> None:
     rows = lengths()
-    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size", "tie_word_embeddings")
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+             "vocab_size", "tie_word_embeddings")
     for recipe in RECIPES:
         kind, *sizes = SHAPES[recipe.model]
         shape = ModelConfig.from_dict({"architectures": [kind], "rms_norm_eps": 1e-6, "max_position_embeddings": 8192,
@@ -65,16 +72,20 @@ def main() -> None:
         given = recipe.flags.replace("--", "").replace("-", "_").split()
         settings = dict(zip(given[::2], given[1::2], strict=True))
         config = TrainConfig(stage="joint", out="unused", max_length=2048, precision=settings["precision"],
-                             gradient_checkpointing=int(settings["gradient_checkpointing"]), micro_batch_tokens=int(settings["micro_batch_tokens"]))
+                             gradient_checkpointing=int(settings["gradient_checkpointing"]),
+                             micro_batch_tokens=int(settings["micro_batch_tokens"]))
         device = torch.device("cpu" if "CPU" in recipe.name else "cuda")
         dtype = torch.float16 if config.precision == "fp16" else torch.bfloat16
         steps = -(-len(rows) // config.global_batch_size)
-        plan = make_plan(config, shape, rows, int(SUPERVISED * sum(rows)), steps, dtype, device, recipe.processes, int(recipe.gib * GIB))
+        plan = make_plan(config, shape, rows, int(SUPERVISED * sum(rows)), steps, dtype, device, recipe.processes,
+                         int(recipe.gib * GIB))
         start = f"torchrun --nproc-per-node {recipe.processes}" if recipe.processes > 1 else "python"
         hours = plan.hours(SHARE_OF_PEAK * recipe.peak * 1e12)
-        print(f"{recipe.name}, {recipe.model}\n\n    {start} train.py --model DIR --data examples.jsonl {shlex.join(recipe.flags.split())}\n")
+        print(f"{recipe.name}, {recipe.model}\n\n    {start} train.py --model DIR --data examples.jsonl "
+              f"{shlex.join(recipe.flags.split())}\n")
         print("\n".join(f"    {line}" for line in plan.what_and_memory()))
-        print(f"    time, estimated: {hours:.1f} h ({plan.flops:.2e} flops at {SHARE_OF_PEAK:.0%} of {recipe.processes} x {recipe.peak:g} TFLOP/s stated)\n")
+        print(f"    time, estimated: {hours:.1f} h ({plan.flops:.2e} flops at {SHARE_OF_PEAK:.0%} of "
+              f"{recipe.processes} x {recipe.peak:g} TFLOP/s stated)\n")
 
 
 if __name__ == "__main__":

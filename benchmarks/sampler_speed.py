@@ -2,7 +2,7 @@
 
     python benchmarks/sampler_speed.py                                   # workloads (a) and (b), about 15 minutes
     python benchmarks/sampler_speed.py --data FOLDER                     # (b) with prompts made of BFCL's questions
-    python benchmarks/sampler_speed.py --llama                           # llama.cpp, too (llama-cpp-python must be installed)
+    python benchmarks/sampler_speed.py --llama                           # llama.cpp, too (wants llama-cpp-python)
     python benchmarks/sampler_speed.py --shape toy --repeats 1           # a minute: does it work?
     python benchmarks/sampler_speed.py --device cuda --shape 8b          # a GPU: workloads (decode) and (c)
     python benchmarks/sampler_speed.py --shape toy --workload decode     # those on a CPU: does their code work?
@@ -17,12 +17,12 @@ its own; the sides take turns, and the fastest of --repeats runs counts.
 "of matmul peak" and "of bandwidth peak" compare our two phases with what a large bf16 product and a large copy reach on
 the same machine just before: needed arithmetic and needed bytes over the time taken. Run it with nothing else running.
 
-Workloads: (a) 4 prompts of 512 tokens x 5 samples of 48. (b) 16 prompts of 300 to 1,200 tokens x 5 samples of 20 to 120.
-(c) 64 prompts like those of (b); the bar is 5 times the speed of transformers. (decode) one prompt of 512 tokens, one
-sample of 256; the bar is 70% of the copy's bandwidth, counting the bytes of the weights once a step. With --shape toy
-all lengths are an eighth. On a GPU clocks wait for the device, each run follows one that warms up, memory is what its
-allocator gave out at most, and a batch size that does not fit is out of the race; take --dtype fp16 before sm_80. The
-GPU mode has not been run on a GPU yet, only its code on a CPU: distrust its first numbers.
+Workloads: (a) 4 prompts of 512 tokens x 5 samples of 48. (b) 16 prompts of 300 to 1,200 tokens x 5 samples of 20 to
+120. (c) 64 prompts like those of (b); the bar is 5 times the speed of transformers. (decode) one prompt of 512 tokens,
+one sample of 256; the bar is 70% of the copy's bandwidth, counting the bytes of the weights once a step. With --shape
+toy all lengths are an eighth. On a GPU clocks wait for the device, each run follows one that warms up, memory is what
+its allocator gave out at most, and a batch size that does not fit is out of the race; take --dtype fp16 before sm_80.
+The GPU mode has not been run on a GPU yet, only its code on a CPU: distrust its first numbers.
 """
 
 import argparse
@@ -202,7 +202,8 @@ def their_model(model: Transformer):
         theirs = transformers.AutoModelForCausalLM.from_config(config, dtype=weight.dtype)
     theirs.load_state_dict(model.state_dict(), assign=True)
     theirs.tie_weights()
-    theirs.model.rotary_emb = type(theirs.model.rotary_emb)(config=config).to(weight.device)       # no weights: still on meta
+    # no weights: still on meta
+    theirs.model.rotary_emb = type(theirs.model.rotary_emb)(config=config).to(weight.device)
     return theirs.eval()
 
 
@@ -281,7 +282,8 @@ def run_side(args: argparse.Namespace) -> dict:
                           threads=args.threads)
         else:
             run = partial(run_transformers, their_model(model), batch=int(side.rsplit(" ", 1)[1]))
-        if args.workload == "decode":                               # all of it, so that nothing is compiled under the clock
+        # all of it, so that nothing is compiled under the clock
+        if args.workload == "decode":
             run(prompts, lengths)
         elif args.device == "cuda":
             run(prompts[-4:], [[8] * NUM_SAMPLES] * len(prompts[-4:]))
@@ -327,7 +329,8 @@ def sides_of(workload: str, num_prompts: int, args: argparse.Namespace) -> list[
 
 
 def shares(
-    result: dict, prompts: list[list[int]], lengths: list[list[int]], args: argparse.Namespace, peaks: tuple[float, float]
+    result: dict, prompts: list[list[int]], lengths: list[list[int]], args: argparse.Namespace,
+    peaks: tuple[float, float]
 ) -> dict:
     """Prefill's and decode's share of the peaks; attention's arithmetic counted, softmax and norms not."""
     c = SHAPES[args.shape]
@@ -340,7 +343,8 @@ def shares(
     seen = sum((length - 1) * (len(prompt) + length / 2) for prompt, row in zip(prompts, lengths) for length in row)
     prefill = 2 * body * result["prefill_tokens"] + pair * causal + 2 * head * len(prompts)
     decode = 2 * (body + head) * drawn + pair * seen
-    moved = DTYPES[args.dtype].itemsize * (body + head) * result["decode_steps"]  # weights once a step; keys and values left out
+    # weights once a step; keys and values left out
+    moved = DTYPES[args.dtype].itemsize * (body + head) * result["decode_steps"]
     return {
         "prefill": prefill / result["prefill"] / peaks[0],
         "decode": decode / result["decode"] / peaks[0],
@@ -353,9 +357,11 @@ def main() -> None:
     parser.add_argument("--device", choices=WORKLOADS, default="cpu", help="where both sides run")
     parser.add_argument("--dtype", choices=DTYPES, default="bf16", help="of the weights")
     parser.add_argument("--shape", choices=SHAPES, default="0.5b", help="size of the model")
-    parser.add_argument("--workload", choices=("a", "b", "c", "decode"), help="only this one (default: a and b; on a GPU decode and c)")
+    parser.add_argument("--workload", choices=("a", "b", "c", "decode"),
+                        help="only this one (default: a and b; on a GPU decode and c)")
     parser.add_argument("--data", help="folder with bench/bfcl and models/qwen2.5, for (b) and (c)")
-    parser.add_argument("--batches", help="batch sizes, in prompts, that transformers is tried at (default: 1,2,4,8,16; on a GPU also 32,64)")
+    parser.add_argument("--batches", help="batch sizes, in prompts, that transformers is tried at (default: 1,2,4,8,16;"
+                                          " on a GPU also 32,64)")
     parser.add_argument("--llama", action="store_true", help="llama.cpp, too (on a CPU, in bf16, tied embeddings)")
     parser.add_argument("--slots", default="4,16", help="prompts at once that llama.cpp is tried with")
     parser.add_argument("--repeats", type=int, default=2, help="runs of each side; the fastest counts")
@@ -373,12 +379,13 @@ def main() -> None:
     peaks = machine_peaks(args.device, DTYPES[args.dtype])
     workloads = [args.workload] if args.workload else WORKLOADS[args.device]
     print(describe("transformers", *(["llama-cpp-python"] if args.llama else []), device=args.device))
-    print(f"Shape {args.shape}, {args.dtype}; measured peaks: {peaks[0] / 1e9:.0f} GFLOP/s (matmul), {peaks[1] / 1e9:.0f} GB/s (copy). "
-          f"Fastest of {args.repeats}; transformers at the best of batch sizes {args.batches}. "
-          f"({'c' if 'c' in workloads else 'b'}): {'BFCL prompts' if args.data else 'random tokens, not BFCL (see --data)'}.\n")
+    print(f"Shape {args.shape}, {args.dtype}; measured peaks: {peaks[0] / 1e9:.0f} GFLOP/s (matmul), "
+          f"{peaks[1] / 1e9:.0f} GB/s (copy). Fastest of {args.repeats}; transformers at the best of batch sizes "
+          f"{args.batches}. ({'c' if 'c' in workloads else 'b'}): "
+          f"{'BFCL prompts' if args.data else 'random tokens, not BFCL (see --data)'}.\n")
     print(
-        "| workload | side | seconds | items/s | against transformers | prefill, of matmul peak | decode, of matmul peak "
-        "| decode, of bandwidth peak | peak memory GB |\n|---|---|---|---|---|---|---|---|---|",
+        "| workload | side | seconds | items/s | against transformers | prefill, of matmul peak | decode, of matmul "
+        "peak | decode, of bandwidth peak | peak memory GB |\n|---|---|---|---|---|---|---|---|---|",
         flush=True,
     )
     reached = [run_workload(workload, args, peaks) for workload in workloads]
@@ -419,7 +426,8 @@ def run_workload(workload: str, args: argparse.Namespace, peaks: tuple[float, fl
         print("| " + " | ".join([*cells, f"{result['memory'] / 1e9:.2f}"]) + " |", flush=True)
     if workload == "decode":
         return f"(decode): ours reaches {max(bandwidths):.0%} of the copy's bandwidth; the bar is {BANDWIDTH_BAR:.0%}."
-    if workload == "c" and max(speeds) < math.inf:                      # else transformers had too little memory at every batch size
+    # else transformers had too little memory at every batch size
+    if workload == "c" and max(speeds) < math.inf:
         return f"(c): ours has {max(speeds):.2f} times the speed of transformers; the bar is {SPEED_BAR:g}."
     return ""
 

@@ -3,8 +3,8 @@
     python benchmarks/train_memory.py                      # a CPU: bytes of live tensors, counted op by op
     python benchmarks/train_memory.py --device cuda        # a GPU: the allocator's own peak
 
-On a CPU a dispatch mode counts every tensor's storage while it lives, so the figure is exact and the same on every machine;
-scratch memory inside a kernel and the libraries are not in it.
+On a CPU a dispatch mode counts every tensor's storage while it lives, so the figure is exact and the same on every
+machine; scratch memory inside a kernel and the libraries are not in it.
 """
 
 import argparse
@@ -28,7 +28,8 @@ from training.processes import Processes
 SHAPES = {      # hidden, intermediate, layers, heads, key/value heads, vocabulary
     "narrow": (64, 256, 4, 4, 2, 2000), "wide": (256, 704, 3, 8, 2, 4000), "deep": (96, 384, 12, 6, 6, 1000),
 }
-LARGER = {"0.1B": (512, 2048, 12, 8, 2, 32000), "0.5B": (896, 4864, 24, 14, 2, 151936), "1.5B": (1536, 8960, 28, 12, 2, 151936)}
+LARGER = {"0.1B": (512, 2048, 12, 8, 2, 32000), "0.5B": (896, 4864, 24, 14, 2, 151936),
+          "1.5B": (1536, 8960, 28, 12, 2, 151936)}
 
 
 class LiveBytes(TorchDispatchMode):
@@ -66,9 +67,10 @@ class LiveBytes(TorchDispatchMode):
 def measure(shape: tuple[int, ...], *, dtype: torch.dtype, checkpointing: int, stage: str = "joint", tokens: int = 512,
             row_length: int = 128, share: float = 0.25, device: str = "cpu") -> tuple[int, int]:
     """(planned, measured) bytes of a training step on equal rows."""
-    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size")
-    config = ModelConfig.from_dict({"architectures": ["Qwen2ForCausalLM"], "tie_word_embeddings": True, "rms_norm_eps": 1e-6,
-                                    **dict(zip(names, shape, strict=True))})
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+             "vocab_size")
+    config = ModelConfig.from_dict({"architectures": ["Qwen2ForCausalLM"], "tie_word_embeddings": True,
+                                    "rms_norm_eps": 1e-6, **dict(zip(names, shape, strict=True))})
     with torch.device(device):
         model = Transformer(config).to(dtype)
     rng, supervised = random.Random(0), int(share * row_length)
@@ -76,11 +78,12 @@ def measure(shape: tuple[int, ...], *, dtype: torch.dtype, checkpointing: int, s
     for i in range(2 * tokens // row_length):
         ids = [rng.randrange(config.vocab_size) for _ in range(row_length)]
         rows.append(Row(str(i), "text", ids, [IGNORE_INDEX] * (row_length - supervised) + ids[-supervised:]))
-    settings = TrainConfig(stage=stage, out="unused", global_batch_size=len(rows), micro_batch_tokens=tokens, max_steps=3,
-                           gradient_checkpointing=checkpointing)
+    settings = TrainConfig(stage=stage, out="unused", global_batch_size=len(rows), micro_batch_tokens=tokens,
+                           max_steps=3, gradient_checkpointing=checkpointing)
     trainer = prepare(settings, Processes(), rows, None, model, None, lambda line: None)
     trainer.model.train()
-    plan = make_plan(settings, config, [len(row.ids) for row in rows], len(rows) * (supervised), 3, dtype, trainer.processes.device, 1)
+    plan = make_plan(settings, config, [len(row.ids) for row in rows], len(rows) * (supervised), 3, dtype,
+                     trainer.processes.device, 1)
     train_step(trainer)                                     # the optimizer's state exists from here on
     flat = trainer.flat
     if device == "cuda":
@@ -97,18 +100,23 @@ def measure(shape: tuple[int, ...], *, dtype: torch.dtype, checkpointing: int, s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--larger", action="store_true", help="shapes of 0.1 to 1.5 billion weights, packs of 2,048 tokens")
+    parser.add_argument("--larger", action="store_true",
+                        help="shapes of 0.1 to 1.5 billion weights, packs of 2,048 tokens")
     arguments = parser.parse_args()
     print(describe(device=arguments.device))
-    print("| shape | weights train | dtype | checkpointing | planned MiB | measured MiB | error |\n|---|---|---|---|---|---|---|")
+    print("| shape | weights train | dtype | checkpointing | planned MiB | measured MiB | error "
+          "|\n|---|---|---|---|---|---|---|")
     for name, shape in (LARGER if arguments.larger else SHAPES).items():
         for stage in ("joint", "pretrain"):
-            for dtype in (torch.bfloat16, torch.float16) if arguments.device == "cuda" else (torch.bfloat16, torch.float32):
+            for dtype in (torch.bfloat16, torch.float16) if arguments.device == "cuda" else (torch.bfloat16,
+                                                                                             torch.float32):
                 for checkpointing in (0, 1, 2):
                     sizes = {"tokens": 2048, "row_length": 512} if arguments.larger else {}
-                    planned, measured = measure(shape, dtype=dtype, checkpointing=checkpointing, stage=stage, device=arguments.device, **sizes)
-                    print(f"| {name} | {'LoRA' if stage == 'joint' else 'all'} | {str(dtype).removeprefix('torch.')} | {checkpointing} | "
-                          f"{planned / 2**20:.2f} | {measured / 2**20:.2f} | {planned / measured - 1:+.1%} |", flush=True)
+                    planned, measured = measure(shape, dtype=dtype, checkpointing=checkpointing, stage=stage,
+                                                device=arguments.device, **sizes)
+                    print(f"| {name} | {'LoRA' if stage == 'joint' else 'all'} | {str(dtype).removeprefix('torch.')} | "
+                          f"{checkpointing} | {planned / 2**20:.2f} | {measured / 2**20:.2f} | "
+                          f"{planned / measured - 1:+.1%} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,23 @@
 """LoRA training speed and memory on this machine, ours beside peft + transformers: one Markdown table.
 
-    python benchmarks/train_speed.py                       # Qwen2.5-0.5B's shape, random weights: about 10 minutes
-    python benchmarks/train_speed.py --shape toy --rounds 1    # seconds: only shows that it runs
-    python benchmarks/train_speed.py --examples F --tokenizer DIR   # uneven lengths from real examples (tooldev.py convert)
-    python benchmarks/train_speed.py --device cuda --shape 8b --cap-gb 32      # a GPU: rows of 2,048 tokens in fp16, as on a 32 GB card
-    python benchmarks/train_speed.py --shape toy --cases long --tokens 128     # that case on a CPU: does its code work?
+    python benchmarks/train_speed.py                                # Qwen2.5-0.5B's shape, random weights: 10 minutes
+    python benchmarks/train_speed.py --shape toy --rounds 1         # seconds: only shows that it runs
+    python benchmarks/train_speed.py --examples F --tokenizer DIR   # uneven lengths from real examples
+    python benchmarks/train_speed.py --device cuda --shape 8b --cap-gb 32   # a GPU: 2,048 tokens, fp16, a 32 GB card
+    python benchmarks/train_speed.py --shape toy --cases long --tokens 128  # that case on a CPU: does its code work?
 
 Both sides run in turn, each in a process of its own, so that its peak memory is its own and slow drift of the machine
 hits both. Same shape, dtype, rank, tokens and optimizer; gradient checkpointing on both sides. Equal lengths: 4 rows of
-512 tokens, 15% supervised. Uneven lengths: ours packs rows, the reference pads length-grouped batches to the same number of
-tokens. Needs requirements-reference.txt (transformers, peft). --shape 8b has the sizes of Llama-3.1-8B, as a Qwen2 model (biases in q,
-k and v, its RoPE).
+512 tokens, 15% supervised. Uneven lengths: ours packs rows, the reference pads length-grouped batches to the same
+number of tokens. Needs requirements-reference.txt (transformers, peft). --shape 8b has the sizes of Llama-3.1-8B, as a
+Qwen2 model (biases in q, k and v, its RoPE).
 
-Long, the case of a GPU: 4 rows of --tokens a step, one in each forward pass; fp16 base, float32 LoRA weights and a dynamic loss scale on
-both sides (train.py's LossScale; torch's GradScaler, no autocast: peft casts between the two types itself). The median of 20 steps after
-one that warms up counts. Peak memory is then the GPU's allocator's, beside the planner's; a side that does not fit is a row of its own.
---cap-gb N lets the allocator have N GiB (N x 2**30 bytes), whatever the card has; the context of CUDA, some hundred MB, is outside it. The
-GPU mode has not been run on a GPU yet, only its code on a CPU: distrust its first numbers.
+Long, the case of a GPU: 4 rows of --tokens a step, one in each forward pass; fp16 base, float32 LoRA weights and a
+dynamic loss scale on both sides (train.py's LossScale; torch's GradScaler, no autocast: peft casts between the two
+types itself). The median of 20 steps after one that warms up counts. Peak memory is then the GPU's allocator's, beside
+the planner's; a side that does not fit is a row of its own.
+--cap-gb N lets the allocator have N GiB (N x 2**30 bytes), whatever the card has; the context of CUDA, some hundred MB,
+is outside it. The GPU mode has not been run on a GPU yet, only its code on a CPU: distrust its first numbers.
 """
 
 import argparse
@@ -81,7 +82,8 @@ def measure_lengths(examples: str, tokenizer: str, target: Path) -> None:
             file.write(json.dumps(record) + "\n")
 
 
-def run_ours(shape: dict, rows: list[tuple[int, int]], tokens: int, steps: int, checkpointing: int, device: str, dtype: torch.dtype) -> dict:
+def run_ours(shape: dict, rows: list[tuple[int, int]], tokens: int, steps: int, checkpointing: int, device: str,
+             dtype: torch.dtype) -> dict:
     """Seconds of each step, after one to warm up; the planner's bytes and the skipped steps."""
     from data.tasks import IGNORE_INDEX, Row
     from model import ModelConfig, Transformer
@@ -101,15 +103,18 @@ def run_ours(shape: dict, rows: list[tuple[int, int]], tokens: int, steps: int, 
     config = TrainConfig(out="unused", global_batch_size=len(rows), micro_batch_tokens=tokens, max_steps=steps + 1,
                          gradient_checkpointing=checkpointing)
     processes = Processes()
-    plan = make_plan(config, model.config, [length for length, _ in rows], sum(n for _, n in rows), steps + 1, dtype, processes.device, 1)
+    plan = make_plan(config, model.config, [length for length, _ in rows], sum(n for _, n in rows), steps + 1, dtype,
+                     processes.device, 1)
     if plan.total > plan.available:
         return {"failed": "refused by the planner"}
     trainer = prepare(config, processes, made, None, model, None, lambda line: None)
     trainer.model.train()
-    return {"seconds": timed(lambda: train_step(trainer), steps, device), "planned": plan.total, "skipped": trainer.skipped}
+    return {"seconds": timed(lambda: train_step(trainer), steps, device), "planned": plan.total,
+            "skipped": trainer.skipped}
 
 
-def run_reference(shape: dict, rows: list[tuple[int, int]], tokens: int, steps: int, device: str, dtype: torch.dtype) -> dict:
+def run_reference(shape: dict, rows: list[tuple[int, int]], tokens: int, steps: int, device: str,
+                  dtype: torch.dtype) -> dict:
     """The same step with transformers' model, peft's LoRA and torch's fused AdamW; fp16 with torch's GradScaler."""
     from peft import LoraConfig, get_peft_model
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -132,7 +137,8 @@ def run_reference(shape: dict, rows: list[tuple[int, int]], tokens: int, steps: 
     scaler, skipped = torch.amp.GradScaler(device, enabled=dtype == torch.float16), 0
     batches = []
     group: list[tuple[int, int]] = []
-    for row in sorted(rows, reverse=True):                  # padded batches of similar lengths, at most `tokens` tokens each
+    # padded batches of similar lengths, at most `tokens` tokens each
+    for row in sorted(rows, reverse=True):
         if group and group[0][0] * (len(group) + 1) > tokens:
             batches.append(group)
             group = []
@@ -153,7 +159,8 @@ def run_reference(shape: dict, rows: list[tuple[int, int]], tokens: int, steps: 
         nonlocal skipped
         optimizer.zero_grad(set_to_none=True)
         for ids, mask, labels in inputs:
-            loss = model(input_ids=ids, attention_mask=mask, labels=labels, num_items_in_batch=supervised, use_cache=False).loss
+            loss = model(input_ids=ids, attention_mask=mask, labels=labels, num_items_in_batch=supervised,
+                         use_cache=False).loss
             scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -166,7 +173,9 @@ def run_reference(shape: dict, rows: list[tuple[int, int]], tokens: int, steps: 
 
 
 def fill(model, device: str):
-    """Random weights in place of meta tensors: in the CPU's memory, whence both sides move them, but drawn on the device, which is faster."""
+    """Random weights in place of meta tensors: in the CPU's memory, whence both sides move them, but drawn on the
+    device, which is faster.
+    """
     model.to_empty(device="cpu")
     generator = torch.Generator(device).manual_seed(0)
     with torch.no_grad():
@@ -192,10 +201,14 @@ def timed(step, steps: int, device: str) -> list[float]:
 
 def child(side: str, arguments: argparse.Namespace, case: str, steps: int, dtype: str) -> dict:
     """Run one side in a process of its own."""
-    options = {"child": side, "case": case, "shape": arguments.shape, "steps": steps, "threads": arguments.threads, "lengths": arguments.lengths,
-               "rows": arguments.rows, "tokens": arguments.tokens, "device": arguments.device, "dtype": dtype, "cap-gb": arguments.cap_gb}
-    command = [sys.executable, __file__, *(word for name, value in options.items() for word in ("--" + name, str(value)))]
-    hidden = {"CUDA_VISIBLE_DEVICES": ""} if arguments.device == "cpu" else {}          # train.py takes a GPU that it sees
+    options = {"child": side, "case": case, "shape": arguments.shape, "steps": steps, "threads": arguments.threads,
+               "lengths": arguments.lengths,
+               "rows": arguments.rows, "tokens": arguments.tokens, "device": arguments.device, "dtype": dtype,
+               "cap-gb": arguments.cap_gb}
+    command = [sys.executable, __file__, *(word for name, value in options.items()
+                                           for word in ("--" + name, str(value)))]
+    # train.py takes a GPU that it sees
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if arguments.device == "cpu" else {}
     result = subprocess.run(command, capture_output=True, text=True, env=os.environ | hidden)
     if result.returncode:
         raise SystemExit(f"{side}, {case} lengths: exit code {result.returncode}\n{result.stderr[-2000:]}")
@@ -215,18 +228,21 @@ def run_child(arguments: argparse.Namespace) -> None:
         if arguments.child == "reference":
             result = run_reference(shape, rows, tokens, arguments.steps, device, dtype)
         else:
-            result = run_ours(shape, rows, tokens, arguments.steps, 0 if arguments.child.endswith("off") else 1, device, dtype)
+            result = run_ours(shape, rows, tokens, arguments.steps, 0 if arguments.child.endswith("off") else 1, device,
+                              dtype)
     except torch.OutOfMemoryError:
         result = {"failed": "out of memory"}
     print(json.dumps(result | {"peak_gib": peak_memory(device) / 2**30}))
 
 
-def table_rows(case: str, runs: dict[str, list[dict]], rows: list[tuple[int, int]], body: int, peak: float, device: str, wide: bool) -> list[str]:
+def table_rows(case: str, runs: dict[str, list[dict]], rows: list[tuple[int, int]], body: int, peak: float, device: str,
+               wide: bool) -> list[str]:
     """A Markdown row of each side; `wide`: with the planner's memory and the skipped steps, too."""
     tokens, lines = sum(length for length, _ in rows), []
     middle = statistics.median if case == "long" else min
     failed = {side: run["failed"] for side, found in runs.items() for run in found if "failed" in run}
-    seconds = {side: middle([s for run in found for s in run["seconds"]]) for side, found in runs.items() if side not in failed}
+    seconds = {side: middle([s for run in found for s in run["seconds"]])
+               for side, found in runs.items() if side not in failed}
     memory = {side: max(run["peak_gib"] for run in found) for side, found in runs.items()}
     for side, found in runs.items():
         if side in failed:
@@ -234,11 +250,14 @@ def table_rows(case: str, runs: dict[str, list[dict]], rows: list[tuple[int, int
             continue
         one, known = seconds[side], "reference" in seconds
         share = 6 * body * tokens / one / peak
-        line = (f"| {case} | {side} | {one:.2f} | {len(rows) / one:.2f} | {tokens / one:,.0f} | {share:.0%} | {memory[side]:.2f} | "
-                + (f"{seconds['reference'] / one:.2f}x | {memory[side] / memory['reference']:.0%} |" if known else "- | - |"))
+        line = (f"| {case} | {side} | {one:.2f} | {len(rows) / one:.2f} | {tokens / one:,.0f} | {share:.0%} | "
+                f"{memory[side]:.2f} | "
+                + (f"{seconds['reference'] / one:.2f}x | {memory[side] / memory['reference']:.0%} |" if known
+                   else "- | - |"))
         if wide:
             planned = found[0].get("planned", 0) / 2**30
-            off = f"{planned / memory[side] - 1:+.1%}" if planned and device == "cuda" else "-"      # a resident set holds libraries, too
+            # a resident set holds libraries, too
+            off = f"{planned / memory[side] - 1:+.1%}" if planned and device == "cuda" else "-"
             line += f" {f'{planned:.2f}' if planned else '-'} | {off} | {sum(run['skipped'] for run in found)} |"
         lines.append(line)
     return lines
@@ -250,12 +269,15 @@ def main() -> None:
     parser.add_argument("--dtype", choices=DTYPES, help="of the base (default: bf16; long: fp16)")
     parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-0.5b")
     parser.add_argument("--rounds", type=int, help="times that both sides run in turn (default: 2; long: 1)")
-    parser.add_argument("--steps", type=int, help="timed steps of one turn, after one that warms up (default: 2; long: 20)")
+    parser.add_argument("--steps", type=int,
+                        help="timed steps of one turn, after one that warms up (default: 2; long: 20)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rows", type=int, default=12, help="rows of the uneven batch")
     parser.add_argument("--tokens", type=int, default=2048, help="tokens of a row in the case long")
-    parser.add_argument("--cap-gb", type=float, default=0.0, help="GiB that the GPU's allocator may take; 0: all there is")
-    parser.add_argument("--examples", default="", help="JSONL of examples whose row lengths the uneven batch is drawn from")
+    parser.add_argument("--cap-gb", type=float, default=0.0,
+                        help="GiB that the GPU's allocator may take; 0: all there is")
+    parser.add_argument("--examples", default="",
+                        help="JSONL of examples whose row lengths the uneven batch is drawn from")
     parser.add_argument("--tokenizer", default="model/tiny", help="folder of the tokenizer that measures them")
     parser.add_argument("--cases", nargs="+", choices=CASES, help="default: equal uneven; on a GPU long")
     parser.add_argument("--lengths", default="", help=argparse.SUPPRESS)
@@ -279,11 +301,14 @@ def main() -> None:
     body = shape["num_hidden_layers"] * (2 * E * E + 2 * E * D * shape["num_key_value_heads"] + 3 * E * F)
     torch.set_num_threads(arguments.threads)
     print(describe("transformers", "peft", device=arguments.device, threads=arguments.threads))
-    settings = {case: (arguments.rounds or CASES[case][0], arguments.steps or CASES[case][1], arguments.dtype or CASES[case][2]) for case in cases}
+    settings = {case: (arguments.rounds or CASES[case][0], arguments.steps or CASES[case][1],
+                       arguments.dtype or CASES[case][2]) for case in cases}
     dtypes = ", ".join(dict.fromkeys(dtype for _, _, dtype in settings.values()))
     cap = f", at most {arguments.cap_gb:g} GiB of the GPU" if arguments.cap_gb else ""
-    lengths = f"of {arguments.examples}" if arguments.examples else "drawn from a log-normal, not from a corpus (see --examples)"
-    print(f"Shape {arguments.shape}, {dtypes}, rank 16, gradient checkpointing unless it says off{cap}. Uneven lengths {lengths}.\n")
+    lengths = (f"of {arguments.examples}" if arguments.examples
+               else "drawn from a log-normal, not from a corpus (see --examples)")
+    print(f"Shape {arguments.shape}, {dtypes}, rank 16, gradient checkpointing unless it says off{cap}. Uneven lengths "
+          f"{lengths}.\n")
     print("| lengths | side | s / step | rows / s | tokens / s | share of matmul peak | peak GiB | speed | memory |"
           + (" planned GiB | error of the plan | skipped steps |" if wide else ""))
     print("|---|---|---|---|---|---|---|---|---|" + ("---|---|---|" if wide else ""))
@@ -299,10 +324,13 @@ def main() -> None:
             found.append(matmul_peak(arguments.device, DTYPES[dtype], MATMULS))
         rows = table_rows(case, runs, case_rows(arguments, case), body, max(found), arguments.device, wide)
         print("\n".join(rows), flush=True)
-    ways = dict.fromkeys(f"{'Median' if case == 'long' else 'Best'} step of {rounds} x {steps}" for case, (rounds, steps, _) in settings.items())
-    peak = ", ".join(f"{max(found) / 1e9:,.0f} GFLOP/s{f' in {dtype}' if len(peaks) > 1 else ''}" for dtype, found in peaks.items())
+    ways = dict.fromkeys(f"{'Median' if case == 'long' else 'Best'} step of {rounds} x {steps}"
+                         for case, (rounds, steps, _) in settings.items())
+    peak = ", ".join(f"{max(found) / 1e9:,.0f} GFLOP/s{f' in {dtype}' if len(peaks) > 1 else ''}"
+                     for dtype, found in peaks.items())
     print(f"\n{'; '.join(ways)}. Matmul peak measured between the turns: "
-          f"{peak}; share counts six flops per body weight ({body / 1e6:.1f} M) and real token, whatever was in fact computed. "
+          f"{peak}; share counts six flops per body weight ({body / 1e6:.1f} M) and real token, whatever was in fact "
+          "computed. "
           + ("Peak is the most that the GPU's allocator gave out." if arguments.device == "cuda" else
              "Peak is the resident set, weights and libraries included."))
 

@@ -128,8 +128,8 @@ def load_guard(paths: Sequence[str | Path]) -> Guard:
             name = f"{Path(path).name}:{number}"
             texts, tools = list(_query_texts(record)), list(_tool_records(record))
             if not texts and not tools:
-                raise ValueError(f"{path}, line {number}: neither a query nor a tool; the guard reads examples, queries, "
-                                 "tools and BFCL question files")
+                raise ValueError(f"{path}, line {number}: neither a query nor a tool; the guard reads examples, "
+                                 "queries, tools and BFCL question files")
             for text in texts:
                 guard.add_query(name, text)
             for tool in tools:

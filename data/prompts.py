@@ -42,8 +42,8 @@ _TOOL_FORM = """{
   }
 }"""
 
-_MAKER_INTRO = """You are a helpful assistant. You are a helpful assistant. You are skilled in generating tool signatures. \
-You can generate high-quality tool signature according to the instruction.
+_MAKER_INTRO = """You are a helpful assistant. You are a helpful assistant. You are skilled in generating tool \
+signatures. You can generate high-quality tool signature according to the instruction.
 
 Output the tool signature within """
 

@@ -48,7 +48,7 @@ class JsonError(ValueError):
         self.code, self.detail, self.position = code, detail, position
 
 
-# ----------------------------------------------------------------------------------------------------------- strict JSON
+# ---------------------------------------------------------------------------------------------------------- strict JSON
 
 def _parse_int(digits: str) -> int:
     if len(digits) > MAX_INT_DIGITS:
@@ -146,7 +146,7 @@ def dump_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-# --------------------------------------------------------------------------------------------------------------- records
+# -------------------------------------------------------------------------------------------------------------- records
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
@@ -173,7 +173,8 @@ def normalise_schema(schema: Any, depth: int = 0) -> Any:
     for key in _SCHEMAS & out.keys():
         part = out[key]
         is_list = isinstance(part, list)
-        out[key] = [normalise_schema(each, depth + 1) for each in part] if is_list else normalise_schema(part, depth + 1)
+        out[key] = ([normalise_schema(each, depth + 1) for each in part] if is_list
+                    else normalise_schema(part, depth + 1))
     return out
 
 
@@ -197,7 +198,8 @@ class Tool:
         _require(isinstance(given, dict), f"tool {name!r} has no `arguments` object (also read: `parameters`); add "
                                           '{"type": "dict", "properties": {}, "required": []}')
         schema = normalise_schema(given)
-        kind, properties, required = schema.get("type", "dict"), schema.get("properties", {}), schema.get("required", [])
+        kind, properties, required = schema.get("type", "dict"), schema.get("properties", {}), schema.get("required",
+                                                                                                          [])
         _require(kind == "dict", f"tool {name!r}: `arguments` must have type \"dict\" (or \"object\"), found {kind!r}")
         _require(isinstance(properties, dict), f"tool {name!r}: `properties` must be an object")
         _require(isinstance(required, list), f"tool {name!r}: `required` must be a list of argument names")
@@ -289,7 +291,7 @@ class Example:
         return record | {key: value for key, value in optional.items() if value is not None}
 
 
-# ----------------------------------------------------------------------------------------------------------------- files
+# ---------------------------------------------------------------------------------------------------------------- files
 
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, object) for every non-empty line; lines are split at the newline byte only.

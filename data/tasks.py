@@ -27,7 +27,7 @@ EncodeChat = Callable[[list[Message], Any], tuple[list[int], list[int]]]
 
 @dataclass(frozen=True)
 class Row:
-    """One training row: `labels` has the length of `ids`, is not shifted, and is IGNORE_INDEX where no loss is taken."""
+    """One training row: `labels` is as long as `ids`, not shifted, and IGNORE_INDEX where no loss is taken."""
 
     id: str
     objective: str
@@ -78,8 +78,9 @@ def made_tools(example: Example) -> list[Tool]:
     return [tool for tool in example.tools if tool.name not in distractors]
 
 
-def generation_row(example: Example, tokenizer: Any, encode_chat: EncodeChat, max_length: int, only_called: bool = False) -> Row:
-    """Equation 3: the query asks for its candidate tools, or for those of them that its answer calls, where `only_called`.
+def generation_row(example: Example, tokenizer: Any, encode_chat: EncodeChat, max_length: int,
+                   only_called: bool = False) -> Row:
+    """Equation 3: the query asks for its candidate tools; with `only_called` for those that its answer calls.
 
     RowError where there is no such pair to learn from.
     """
@@ -105,8 +106,8 @@ def rows_for_stage(stage: str, data: Sequence[Tool] | Sequence[Example], tokeniz
                    max_length: int, only_called: bool = False) -> tuple[list[Row], list[Refused]]:
     """All rows of a stage in the order of the data, and the ones left out with their reasons.
 
-    `adaption` takes tools; `invocation` examples; `joint` and `evolve` examples, a generation and an invocation row each.
-    `only_called`: see `generation_row`.
+    `adaption` takes tools; `invocation` examples; `joint` and `evolve` examples, a generation and an invocation row
+    each. `only_called`: see `generation_row`.
     """
     if stage not in STAGES:
         raise ValueError(f"stage {stage!r} has no rows of tools or examples; expected one of {', '.join(STAGES)}")

@@ -1,17 +1,18 @@
-"""The generated tool world behind the embedded default: tools, labelled examples, new queries, and test items with known answers.
+"""The generated tool world behind the embedded default: tools, labelled examples, new queries, and test items.
 
-Nothing is downloaded and nothing is random beyond the seed. A tool is a verb applied to an object of one of 22 domains, with
-one to four arguments drawn from the domain's fields; a request names the tool in other words and gives some of the values in
-clauses, so the right calls are known by construction. What training may see and what only tests may see is kept apart three ways:
+Nothing is downloaded and nothing is random beyond the seed. A tool is a verb applied to an object of one of 22 domains,
+with one to four arguments drawn from the domain's fields; a request names the tool in other words and gives some of the
+values in clauses, so the right calls are known by construction. What training may see and what only tests may see is
+kept apart three ways:
 
-- domains: `labelled` (labelled examples), `unlabelled` (queries without labels), `heldout` (in no training text at all);
+- domains: `labelled` (labelled examples), `unlabelled` (queries without labels), `heldout` (in no training text);
 - tools: a quarter of the (verb, object) pairs of every domain is for testing only;
 - values: names, titles, dates, numbers, codes ... come from a training pool or from a testing pool, never from both
   (booleans and the words of an enum belong to the tool's definition and are the exception).
 
-Categories are those of BFCL (Patil et al. 2024): `simple`, `multiple`, `parallel`, `parallel_multiple`, and `irrelevance`, where
-no offered tool can serve the request and the right answer is no call. Left out: the general text of the embedded model's
-pre-training (data/world_text.py) and any judging beyond `value_match`.
+Categories are those of BFCL (Patil et al. 2024): `simple`, `multiple`, `parallel`, `parallel_multiple`, and
+`irrelevance`, where no offered tool can serve the request and the right answer is no call. Left out: the general text
+of the embedded model's pre-training (data/world_text.py) and any judging beyond `value_match`.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def domain_objects(domain: str) -> tuple[tuple[str, ...], ...]:
 def pairs(domain: str, split: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """All (verb, object phrases) of a domain in one split, "train" or "test"."""
     verbs = lexicon.DOMAINS[domain]["verbs"].split()
-    return tuple((v, o) for v in verbs for o in domain_objects(domain) if is_test_pair(domain, v, o[0]) == (split == "test"))
+    return tuple((v, o) for v in verbs for o in domain_objects(domain)
+                 if is_test_pair(domain, v, o[0]) == (split == "test"))
 
 
 def _domain_fields(domain: str, obj: str, rng: random.Random) -> list[Field]:
@@ -125,8 +127,10 @@ def _domain_fields(domain: str, obj: str, rng: random.Random) -> list[Field]:
 
 JSON_TYPES = {
     "person": "string", "email": "string", "phone": "string", "date": "string", "time": "string", "city": "string",
-    "title": "string", "website": "string", "code": "string", "choice": "string", "switch": "boolean", "integer": "integer",
-    "money": "number", "decimal": "number", "words": "array", "integers": "array", "address": "dict", "range": "dict", "period": "dict",
+    "title": "string", "website": "string", "code": "string", "choice": "string", "switch": "boolean",
+    "integer": "integer",
+    "money": "number", "decimal": "number", "words": "array", "integers": "array", "address": "dict", "range": "dict",
+    "period": "dict",
 }
 NESTED = {"address": {"street": "string", "zip": "string"}, "range": {"low": "integer", "high": "integer"},
           "period": {"start": "string", "end": "string"}}
@@ -146,7 +150,8 @@ def _schema(field: Field) -> dict:
 
 def parameters_of(fields: Sequence[Field]) -> dict:
     """The `parameters` of a tool with these fields."""
-    return {"type": "dict", "properties": {f.name: _schema(f) for f in fields}, "required": [f.name for f in fields if f.required]}
+    return {"type": "dict", "properties": {f.name: _schema(f) for f in fields},
+            "required": [f.name for f in fields if f.required]}
 
 
 def tool_name(verb: str, obj: str, domain: str, style: int) -> str:
@@ -160,7 +165,7 @@ def tool_name(verb: str, obj: str, domain: str, style: int) -> str:
 
 @cache
 def make_tool(domain: str, verb: str, object_phrases: tuple[str, ...], version: int) -> WorldTool:
-    """Version `version` of the tool for (verb, object): its own arguments, their wording, and the spelling of its name."""
+    """Version `version` of the tool for (verb, object): its own arguments, wording and spelling of its name."""
     rng = random.Random(f"tool/{domain}/{verb}/{object_phrases[0]}/{version}")
     obj = object_phrases[0]
     candidates = _domain_fields(domain, obj, rng)
@@ -168,7 +173,8 @@ def make_tool(domain: str, verb: str, object_phrases: tuple[str, ...], version: 
     fields, kinds = [], set()
     for field in candidates[: rng.choice((1, 2, 2, 3, 3, 4))]:
         if field.kind in kinds and field.kind not in ("choice", "switch"):
-            continue                                      # two cities or two dates in one tool only by their own clauses
+            # two cities or two dates in one tool only by their own clauses
+            continue
         kinds.add(field.kind)
         fields.append(Field(**{**field.__dict__, "required": not fields or rng.random() < 0.7}))
     description = f"{lexicon.VERBS[verb][0].capitalize()} {article(obj)}."
@@ -178,7 +184,8 @@ def make_tool(domain: str, verb: str, object_phrases: tuple[str, ...], version: 
 
 def world_tools(group: str, split: str) -> list[WorldTool]:
     """Every tool of a group of domains in one split, in a fixed order."""
-    return [make_tool(d, verb, obj, version) for d in domains(group) for verb, obj in pairs(d, split) for version in range(VERSIONS)]
+    return [make_tool(d, verb, obj, version) for d in domains(group) for verb, obj in pairs(d, split)
+            for version in range(VERSIONS)]
 
 
 # --------------------------------------------------------------------------------------------------------------- values
@@ -296,7 +303,8 @@ def _draw_address(rng, test, field):
 def _draw_range(rng, test, field):
     low = number_in(rng, 2, 50, test)
     high = low + 4 * rng.randint(1, 12)
-    return {"low": low, "high": high}, f"{low} and {high}" if field.clauses[0].startswith("between") else f"{low} to {high}"
+    return ({"low": low, "high": high}, f"{low} and {high}" if field.clauses[0].startswith("between")
+            else f"{low} to {high}")
 
 
 def _draw_period(rng, test, field):
@@ -305,7 +313,8 @@ def _draw_period(rng, test, field):
 
 
 _DRAW = {"person": _draw_person, "email": _draw_email, "phone": _draw_phone, "date": _draw_date, "time": _draw_time,
-         "city": _draw_city, "title": _draw_title, "website": _draw_website, "code": _draw_code, "integer": _draw_integer,
+         "city": _draw_city, "title": _draw_title, "website": _draw_website, "code": _draw_code,
+         "integer": _draw_integer,
          "money": _draw_money, "decimal": _draw_decimal, "words": _draw_words, "integers": _draw_integers,
          "address": _draw_address, "range": _draw_range, "period": _draw_period}
 
@@ -328,7 +337,8 @@ def one_call(tool: WorldTool, rng: random.Random, test: bool) -> tuple[str, Tool
     rng.shuffle(clauses)
     phrase = rng.choice(lexicon.VERBS[tool.verb])
     noun = article(rng.choice(tool.object_phrases))
-    return " ".join([phrase, noun, *clauses]), ToolCall(tool.tool.name, {name: value for name, (value, _) in values.items()})
+    return " ".join([phrase, noun, *clauses]), ToolCall(tool.tool.name,
+                                                        {name: value for name, (value, _) in values.items()})
 
 
 def frame(text: str, domain: str, rng: random.Random) -> str:
@@ -386,7 +396,8 @@ def draw(rng: random.Random, pool: list[WorldTool], category: str, test: bool) -
     if category == "parallel_multiple":
         wanted += distractors([first], pool, 1, rng)
     made = request(wanted, rng, test)
-    extra = {"simple": 0, "parallel": 0, "multiple": rng.randint(1, 3), "parallel_multiple": rng.randint(0, 2), "irrelevance": rng.randint(1, 3)}
+    extra = {"simple": 0, "parallel": 0, "multiple": rng.randint(1, 3), "parallel_multiple": rng.randint(0, 2),
+             "irrelevance": rng.randint(1, 3)}
     offered = distractors(list(made.used), pool, extra[category], rng)
     if category == "irrelevance":
         return Request(made.query, (), ()), offered
@@ -413,8 +424,8 @@ def iter_examples(n: int, *, group: str, split: str, seed: int) -> Iterator[Exam
             continue
         seen.add(made.query)
         domain = made.used[0].domain if made.used else offered[0].domain
-        yield Example(id=f"{group}-{split}-{seed}-{len(seen):05d}", query=made.query, tools=tuple(t.tool for t in offered),
-                      calls=made.calls, source=f"world/{domain}/{category}")
+        yield Example(id=f"{group}-{split}-{seed}-{len(seen):05d}", query=made.query,
+                      tools=tuple(t.tool for t in offered), calls=made.calls, source=f"world/{domain}/{category}")
 
 
 def queries(n: int, *, seed: int, group: str = "unlabelled") -> tuple[list[Query], dict[str, list[dict]]]:
@@ -451,7 +462,8 @@ def test_items(n_labelled: int, n_unlabelled: int, n_heldout: int, *, seed: int)
 
 def training_data(seed: int, *, tools: int = 800, labelled: int = 1500) -> dict[str, list]:
     """{"tools", "examples"}: what the demo trains its first two stages on."""
-    return {"tools": tool_documents(tools, seed=seed), "examples": examples(labelled, group="labelled", split="train", seed=seed)}
+    return {"tools": tool_documents(tools, seed=seed),
+            "examples": examples(labelled, group="labelled", split="train", seed=seed)}
 
 
 # -------------------------------------------------------------------------------------------------------------- judging
@@ -470,8 +482,8 @@ def leaves(value: object) -> list[str]:
 def value_match(calls: list[ToolCall] | tuple[ToolCall, ...], truth: list[dict]) -> tuple[int, int, int]:
     """(values in both, values in `calls`, values in `truth`), as multisets over all calls, argument names set aside.
 
-    Self-made tools name their arguments as they like, so only values can be compared: precision is the first figure over the
-    second, recall the first over the third.
+    Self-made tools name their arguments as they like, so only values can be compared: precision is the first figure
+    over the second, recall the first over the third.
     """
     made = [leaf for call in calls for leaf in leaves(call.arguments)]
     right = [leaf for call in truth for leaf in leaves(call["arguments"])]

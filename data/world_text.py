@@ -1,10 +1,10 @@
-"""The *general* text of the tool world: what the embedded model is pre-trained on, so that it stands in for an instruct model.
+"""The *general* text of the tool world: pre-trained on it, the embedded model stands in for an instruct model.
 
-Chat turns that teach copying, JSON, filling a form from a sentence, choosing the line that fits, names, descriptions and paraphrases,
-plus a share of real single tool calls, of requests that no tool can serve, and of tool definitions from the labelled domains. Only
-training tools, training values and the labelled and unlabelled domains occur, never the unlabelled domains' own fields and frames:
-those a model meets first in the tool documents of stage 1 and in the new queries of stage 3. The byte-level BPE tokenizer is trained
-on the same text.
+Chat turns that teach copying, JSON, filling a form from a sentence, choosing the line that fits, names, descriptions
+and paraphrases, plus a share of real single tool calls, of requests that no tool can serve, and of tool definitions
+from the labelled domains. Only training tools, training values and the labelled and unlabelled domains occur, never the
+unlabelled domains' own fields and frames: those a model meets first in the tool documents of stage 1 and in the new
+queries of stage 3. The byte-level BPE tokenizer is trained on the same text.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ MADE_UP = 0.75
 # ---------------------------------------------------------------------------------------------------------------- tasks
 
 class Writer:
-    """Draws the tools that the tasks are about. With share `made_up`, a tool's object, its name and its description are made up:
-    a model that has only ever met known names learns to recall them, and cannot copy the name of a tool it never met."""
+    """Draws the tools that the tasks are about. With share `made_up`, a tool's object, its name and its description are
+    made up: a model that has only ever met known names learns to recall them, and cannot copy the name of a tool it
+    never met."""
 
     def __init__(self, rng: random.Random, made_up: float) -> None:
         self.rng, self.made_up = rng, made_up
@@ -56,7 +57,8 @@ def _pool() -> list[world.WorldTool]:
 def _plain(tool: world.WorldTool) -> world.WorldTool:
     """A tool of an unlabelled domain without the fields that only this domain has."""
     fields = tuple(f for f in tool.fields if f.kind not in ("code", "choice", "switch"))
-    return world.WorldTool("travel", tool.verb, tool.object_phrases, fields, tool.tool)      # `travel`: plain frames only
+    # `travel`: plain frames only
+    return world.WorldTool("travel", tool.verb, tool.object_phrases, fields, tool.tool)
 
 
 def made_up_tool(tool: world.WorldTool, rng: random.Random, new_fields: bool = True) -> world.WorldTool:
@@ -64,7 +66,8 @@ def made_up_tool(tool: world.WorldTool, rng: random.Random, new_fields: bool = T
     old, new = tool.object_phrases[0], world_words.thing(rng)
     fields: dict[str, world.Field] = {}
     for f in tool.fields:
-        made = world_words.made_up_field(rng) if new_fields and rng.random() < 0.5 else replace(f, description=f.description.replace(old, new))
+        made = (world_words.made_up_field(rng) if new_fields and rng.random() < 0.5
+                else replace(f, description=f.description.replace(old, new)))
         if made.kind in ("choice", "switch") or all(made.kind != g.kind for g in fields.values()):
             fields.setdefault(made.name, made)
     fields = tuple(fields.values())
@@ -131,12 +134,15 @@ def task_forms(writer: Writer) -> tuple[str, str]:
             answers.append("No form fits.")
             continue
         first = rng.choice(wanted)
-        asked = [first] if kind < 0.75 or len(wanted) == 1 and world.few_values(first) else rng.sample(wanted, 2) if len(wanted) > 1 else [first] * 2
+        asked = ([first] if kind < 0.75 or len(wanted) == 1 and world.few_values(first) else rng.sample(wanted, 2)
+                 if len(wanted) > 1 else [first] * 2)
         made = _sentence(asked, rng)
         requests.append(made.query)
         answers.append("; ".join(f"{c.name}: {json.dumps(c.arguments, ensure_ascii=False)}" for c in made.calls))
-    forms = "\n".join("\n".join([f"{t.tool.name}: {t.tool.description}", *(_form_line(f, rng) for f in t.fields)]) for t in offered)
-    return f"Choose the form and fill it in.\n{forms}\n" + "\n".join(f"Request: {r}" for r in requests), "\n".join(answers)
+    forms = "\n".join("\n".join([f"{t.tool.name}: {t.tool.description}", *(_form_line(f, rng) for f in t.fields)])
+                      for t in offered)
+    return (f"Choose the form and fill it in.\n{forms}\n"
+            + "\n".join(f"Request: {r}" for r in requests), "\n".join(answers))
 
 
 def _item(rng: random.Random) -> str:
@@ -165,7 +171,9 @@ def task_copy(writer: Writer) -> tuple[str, str]:
         return f"Write each as a name: {'; '.join(items)}", "\n".join("_".join(item.split()) for item in items)
     fields = [f for f in (world_words.made_up_field(rng) for _ in range(4)) if f.kind not in ("switch", "choice")]
     drawn = [(f, *world.draw_value(f, rng, False)) for f in fields or [world.Field("city", "city", "", ("{v}",))]]
-    return "Write each as JSON:\n" + "\n".join(f"{f.name}: {surface}" for f, _, surface in drawn), "\n".join(json.dumps(v) for _, v, _ in drawn)
+    return "Write each as JSON:\n" + "\n".join(f"{f.name}: {surface}"
+                                               for f, _, surface in drawn), "\n".join(json.dumps(v)
+                                                                                      for _, v, _ in drawn)
 
 
 def task_lookup(writer: Writer) -> tuple[str, str]:
@@ -176,7 +184,8 @@ def task_lookup(writer: Writer) -> tuple[str, str]:
     rows = list(table.items())
     if rng.random() < 0.3:
         rows = [(v, k) for k, v in rows]
-        return ("Find what each belongs to.\n" + "\n".join(f"- {a}: {b}" for a, b in rows) + "\nOf: " + "; ".join(keys), "\n".join(table[k] for k in keys))
+        return ("Find what each belongs to.\n" + "\n".join(f"- {a}: {b}" for a, b in rows) + "\nOf: " + "; ".join(keys),
+                "\n".join(table[k] for k in keys))
     question = "Look up.\n" + "\n".join(f"- {k}: {v}" for k, v in rows) + "\nKeys: " + "; ".join(keys)
     if rng.random() < 0.6:
         return f"{question}\nRepeat the keys.", "\n".join(f"{k}: {table[k]}" for k in keys)
@@ -209,11 +218,13 @@ def task_outline(writer: Writer) -> tuple[str, str]:
 
 
 def task_call(writer: Writer) -> list[dict]:
-    """A real tool call, in labelled domains only, or none where no tool fits: an instruct model knows the format, not when to call twice.
-    Some have many tools, or prompts longer than any that were read make the model go on without an end."""
+    """A real tool call, in labelled domains only, or none where no tool fits: an instruct model knows the format, not
+    when to call twice. Some have many tools, or prompts longer than any that were read make the model go on without an
+    end."""
     rng = writer.rng
     category = rng.choice(("simple", "simple", "multiple", "multiple", "irrelevance"))
-    pool = [writer.vary(tool) for tool in rng.sample(_labelled(), 12)]     # made-up tools too, or names are recalled, not copied
+    # made-up tools too, or names are recalled, not copied
+    pool = [writer.vary(tool) for tool in rng.sample(_labelled(), 12)]
     made, offered = world.draw(rng, pool, category, False)
     if made.used and rng.random() < 0.15:
         more = [writer.vary(tool) for tool in rng.sample(_labelled(), 30)]
@@ -226,40 +237,45 @@ def task_call(writer: Writer) -> list[dict]:
 def task_define(writer: Writer) -> list[dict]:
     """A real tool definition from its description, labelled domains only."""
     tool = writer.vary(writer.rng.choice(_labelled()), fields=False).tool
-    return [*prompts.adaption_messages(tool.description), {"role": "assistant", "content": prompts.tools_answer([tool])}]
+    return [*prompts.adaption_messages(tool.description),
+            {"role": "assistant", "content": prompts.tools_answer([tool])}]
 
 
 def task_generate(writer: Writer) -> list[dict]:
     """A real tool definition from the request that it serves, labelled domains only."""
     tool = writer.vary(writer.rng.choice(_labelled()))
     made = _sentence([tool], writer.rng)
-    return [*prompts.generation_messages(made.query), {"role": "assistant", "content": prompts.tools_answer([tool.tool])}]
+    return [*prompts.generation_messages(made.query),
+            {"role": "assistant", "content": prompts.tools_answer([tool.tool])}]
 
 
 def _labelled() -> list[world.WorldTool]:
     return world.world_tools("labelled", "train")
 
 
-TASKS = ((task_forms, 0.25), (task_call, 0.27), (task_lookup, 0.10), (task_copy, 0.08), (task_choose, 0.08), (task_form, 0.07),
-         (task_generate, 0.05), (task_words, 0.03), (task_define, 0.04), (task_outline, 0.03))
+TASKS = ((task_forms, 0.25), (task_call, 0.27), (task_lookup, 0.10), (task_copy, 0.08), (task_choose, 0.08),
+         (task_form, 0.07), (task_generate, 0.05), (task_words, 0.03), (task_define, 0.04), (task_outline, 0.03))
 
 
 def conversation(rng: random.Random, made_up: float = 0.0) -> list[dict]:
     """One pre-training conversation, a list of messages that ends with the assistant's turn.
 
-    `made_up` is the share of tools for things that do not exist, and of conversations whose names, titles and places are made up.
+    `made_up` is the share of tools for things that do not exist, and of conversations whose names, titles and places
+    are made up.
     """
     tasks, weights = zip(*TASKS)
     made = rng.choices(tasks, weights)[0](Writer(rng, made_up))
     if isinstance(made, tuple):
         user, answer = made
-        made = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}, {"role": "assistant", "content": answer}]
+        made = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user},
+                {"role": "assistant", "content": answer}]
     return with_made_up_values(made, rng) if rng.random() < made_up else made
 
 
 def curriculum(seed: int, order: list[int], plain_rows: int) -> Iterator[list[dict]]:
-    """One conversation per entry of `order`, which says when each is seen (order[0] first): after the first `plain_rows`, most
-    have their names, titles and places made up, so that copying is learnt as copying and not as a choice among known values."""
+    """One conversation per entry of `order`, which says when each is seen (order[0] first): after the first
+    `plain_rows`, most have their names, titles and places made up, so that copying is learnt as copying and not as a
+    choice among known values."""
     place = {row: position for position, row in enumerate(order)}
     for row in range(len(order)):
         yield conversation(random.Random(f"general/{seed}/{row}"), MADE_UP if place[row] >= plain_rows else 0.0)
@@ -269,21 +285,24 @@ def _value_pattern() -> re.Pattern:
     """Words of the training pools that stand for open values: capitalised names, and parts of addresses."""
     last = [a + b for a in lexicon.LAST_STARTS[0] for b in lexicon.LAST_ENDS[0]]
     cities = [a + b for a in lexicon.CITY_STARTS[0] for b in lexicon.CITY_ENDS[0]]
-    words = {*lexicon.FIRST_NAMES[0], *last, *cities, *lexicon.TITLE_FIRST[0], *lexicon.TITLE_LAST[0], *lexicon.STREETS[0]} - {"Street"}
+    words = {*lexicon.FIRST_NAMES[0], *last, *cities, *lexicon.TITLE_FIRST[0], *lexicon.TITLE_LAST[0],
+             *lexicon.STREETS[0]} - {"Street"}
     lower = {word.lower() for word in (*lexicon.FIRST_NAMES[0], *last, *cities)}
     hosts = {host.split(".")[0] for host in lexicon.MAIL_HOSTS[0]}
-    return re.compile(rf"\b(?:{'|'.join(sorted(words))})\b|\b(?:{'|'.join(sorted(lower))})(?=[.@])|(?<=@)(?:{'|'.join(sorted(hosts))})\b")
+    return re.compile(rf"\b(?:{'|'.join(sorted(words))})\b|\b(?:{'|'.join(sorted(lower))})(?=[.@])"
+                      rf"|(?<=@)(?:{'|'.join(sorted(hosts))})\b")
 
 
 _VALUES: list[re.Pattern] = []
 
 
 def with_made_up_values(messages: list[dict], rng: random.Random) -> list[dict]:
-    """The same conversation with every known name, title, place and tag replaced by a made-up word, the same one everywhere."""
+    """The same conversation, every known name, title, place and tag replaced by a made-up word, the same everywhere."""
     if not _VALUES:
         _VALUES.append(_value_pattern())
     answer = prompts.pieces_text(messages[-1]["content"])
-    tags = {word for found in re.findall(r'\[("[a-z]+"(?:, "[a-z]+")*)\]', answer) for word in re.findall(r"[a-z]+", found)}
+    tags = {word for found in re.findall(r'\[("[a-z]+"(?:, "[a-z]+")*)\]', answer)
+            for word in re.findall(r"[a-z]+", found)}
     swap: dict[str, str] = {}
 
     def made_up(match: re.Match) -> str:
@@ -297,9 +316,11 @@ def with_made_up_values(messages: list[dict], rng: random.Random) -> list[dict]:
         return re.sub(rf"\b(?:{'|'.join(sorted(tags))})\b", made_up, text) if tags else text
 
     def content(value):
-        return rewrite(value) if isinstance(value, str) else [(kind, rewrite(text) if kind == "text" else text) for kind, text in value]
+        return (rewrite(value) if isinstance(value, str)
+                else [(kind, rewrite(text) if kind == "text" else text) for kind, text in value])
 
-    return [messages[0], *({**message, "content": content(message["content"])} for message in messages[1:])] if len(messages) == 3 \
+    return [messages[0], *({**message, "content": content(message["content"])}
+                           for message in messages[1:])] if len(messages) == 3 \
         else messages
 
 
@@ -308,27 +329,30 @@ def with_made_up_values(messages: list[dict], rng: random.Random) -> list[dict]:
 def _fixed_texts() -> list[str]:
     """The constant texts of the three prompts: each becomes one token, which keeps prompts short."""
     found = set()
-    for message in [*prompts.invocation_messages("", []), *prompts.adaption_messages(""), *prompts.generation_messages("")]:
+    for message in [*prompts.invocation_messages("", []), *prompts.adaption_messages(""),
+                    *prompts.generation_messages("")]:
         content = message["content"]
         found.update([content] if isinstance(content, str) else [text for kind, text in content if kind == "text"])
     return sorted((t for t in found if len(t) > 3), key=len, reverse=True)
 
 
 def split_pattern() -> str:
-    """The pre-tokenizer's regular expression: fixed prompt texts, JSON structure around schema words, words, single digits."""
-    keys = "|".join("name description arguments type dict properties required enum items string integer number boolean array".split())
+    """The pre-tokenizer's regular expression: fixed prompt texts, JSON around schema words, words, single digits."""
+    keys = "|".join("name description arguments type dict properties required enum items string integer number boolean "
+                    "array".split())
     alternatives = [
         *(re.escape(text).replace("\\ ", " ").replace("\\\n", "\\n").replace('\\"', '"') for text in _fixed_texts()),
         rf'[\[\]{{}}:, "]*(?:"(?:{keys})"[\[\]{{}}:, ]*)+"?',     # one chunk from one written name or text to the next
         r'[\[\]{}:,"][\[\]{}:, "]*',
-        r" (?=[A-Z0-9$\"]|[a-z]+[.@][a-z]|www)",                  # the blank before a value that JSON will quote stands alone
+        # the blank before a value that JSON will quote stands alone
+        r" (?=[A-Z0-9$\"]|[a-z]+[.@][a-z]|www)",
         r"[ _]?[a-z]+", r"[A-Z][a-z]*", r"[0-9]", r"\s+", r".",
     ]
     return "|".join(alternatives)
 
 
 def train_tokenizer(seed: int, rows: int = 20_000):
-    """A byte-level BPE tokenizer of VOCAB_SIZE entries, trained on `rows` conversations and the training tools' definitions."""
+    """A byte-level BPE tokenizer of VOCAB_SIZE entries, trained on `rows` conversations and the training tools."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

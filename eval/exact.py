@@ -104,8 +104,8 @@ def evaluate(items: Sequence[Example], model: Any, tokenizer: Any, generate: Cal
              render: Callable[..., Any], folder: str | Path, *, max_new_tokens: int, progress: bool = False) -> dict:
     """Answer and score the items -> the summary; `folder` keeps answers.jsonl, verdicts.jsonl and summary.json (last).
 
-    Where summary.json is there already the work is done: it is read, not repeated. `generate` is the sampler's, `render`
-    model.chat's: they are handed in, so that verdicts are read and scored without torch.
+    Where summary.json is there already the work is done: it is read, not repeated. `generate` is the sampler's,
+    `render` model.chat's: they are handed in, so that verdicts are read and scored without torch.
     """
     folder = Path(folder)
     if (folder / "summary.json").is_file():

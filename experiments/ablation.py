@@ -1,10 +1,10 @@
 """`tooldev.py ablate`: the five variants of Table 3 and the rounds after them, over seeds, with paired tests.
 
-Every seed draws its own labelled examples, queries and test items, so test items pool over seeds as independent ones. A seed is a run
-of its own under OUT/seed-K and resumes on its own; `--jobs` runs several at a time. The table goes to OUT/ablation.md and .json. Several
-bases (`--model A B`) are as many ablations, each under OUT/ and the name of its folder. `--fresh N` asks the joint model and the rounds
-N further items of the unlabelled domains a seed, for a narrower interval on what the rounds give; `--variants joint` trains only what
-the rounds need.
+Every seed draws its own labelled examples, queries and test items, so test items pool over seeds as independent ones. A
+seed is a run of its own under OUT/seed-K and resumes on its own; `--jobs` runs several at a time. The table goes to
+OUT/ablation.md and .json. Several bases (`--model A B`) are as many ablations, each under OUT/ and the name of its
+folder. `--fresh N` asks the joint model and the rounds N further items of the unlabelled domains a seed, for a narrower
+interval on what the rounds give; `--variants joint` trains only what the rounds need.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ from pipeline.steps import Run, plan_steps, run_pipeline
 from tooldev import PAPER_EVOLVED, VARIANTS, home
 from training.gate import check_model
 
-PAIRS = (("raw", "adaption"), ("raw", "invocation"), ("invocation", "invocation-adapted"), ("invocation-adapted", "joint"), ("joint", "last"), ("invocation", "last"))
-PAIRED = ("Paired over the same items (bootstrap interval, McNemar's exact p: what other items would change), then over the tools that the items ask for (whole "
-          "tools drawn: what other tools would change), then over the seeds' own differences (t-interval: what other trainings would change, too):")
+PAIRS = (("raw", "adaption"), ("raw", "invocation"), ("invocation", "invocation-adapted"),
+         ("invocation-adapted", "joint"), ("joint", "last"), ("invocation", "last"))
+PAIRED = ("Paired over the same items (bootstrap interval, McNemar's exact p: what other items would change), then "
+          "over the tools that the items ask for (whole tools drawn: what other tools would change), then over the "
+          "seeds' own differences (t-interval: what other trainings would change, too):")
 TRAINED = [name for name in VARIANTS if name != "raw"]
 FRESH_SEEDS = 1_000_000         # further test items of seed K are drawn with seed FRESH_SEEDS + K
 
@@ -42,10 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="runs/ablation", help="folder; the same command resumes")
     parser.add_argument("--model", nargs="+", help="bases to use instead of the embedded one, model/tiny")
     parser.add_argument("--quick", action="store_true", help="little data, to try the command out")
-    parser.add_argument("--fresh", type=int, default=0, metavar="N", help="N further test items of the unlabelled domains a seed")
+    parser.add_argument("--fresh", type=int, default=0, metavar="N",
+                        help="N further test items of the unlabelled domains a seed")
     parser.add_argument("--variants", nargs="+", choices=TRAINED, default=TRAINED, metavar="NAME",
                         help=f"only these of {', '.join(TRAINED)}; the rounds follow joint")
-    parser.add_argument("--one-seed", action="store_true", help="only run --first-seed, without the table (what --jobs starts)")
+    parser.add_argument("--one-seed", action="store_true",
+                        help="only run --first-seed, without the table (what --jobs starts)")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -53,11 +57,13 @@ def main(args: argparse.Namespace) -> int:
     for model in args.model or ():
         check_model(model)
     if args.seeds < 1 or args.jobs < 1 or args.first_seed < 0:
-        raise ValueError(f"--seeds {args.seeds} and --jobs {args.jobs} must be 1 or more, --first-seed {args.first_seed} 0 or more")
+        raise ValueError(f"--seeds {args.seeds} and --jobs {args.jobs} must be 1 or more, --first-seed "
+                         f"{args.first_seed} 0 or more")
     models, seeds = args.model or [str(home("model", "tiny"))], range(args.first_seed, args.first_seed + args.seeds)
     places = [out] if len(models) == 1 else [out / Path(model).resolve().name for model in models]
     if len(set(places)) < len(places):
-        raise ValueError(f"--model {' '.join(models)}: two folders of one name would share a place under {out}; rename one")
+        raise ValueError(f"--model {' '.join(models)}: two folders of one name would share a place under {out}; rename "
+                         "one")
     if args.fresh < 0:
         raise ValueError(f"--fresh {args.fresh} must be 0 or more")
     if args.fresh and "joint" not in args.variants:
@@ -72,17 +78,18 @@ def main(args: argparse.Namespace) -> int:
         for place, model, seed in runs:
             run_seed(place, model, sizes, seed, args.variants, args.fresh)
     else:
-        jobs = [(place, seed, ("ablate", "--one-seed", "--first-seed", str(seed), "--out", str(place), "--model", model, "--fresh", str(args.fresh),
-                               *["--quick"] * args.quick, "--variants", *args.variants))
+        jobs = [(place, seed, ("ablate", "--one-seed", "--first-seed", str(seed), "--out", str(place), "--model", model,
+                               "--fresh", str(args.fresh), *["--quick"] * args.quick, "--variants", *args.variants))
                 for place, model, seed in runs]
-        run_jobs([Job(f"{place.name}, seed {seed}", command, place / f"seed-{seed}.log") for place, seed, command in jobs], args.jobs)
+        run_jobs([Job(f"{place.name}, seed {seed}", command, place / f"seed-{seed}.log")
+                  for place, seed, command in jobs], args.jobs)
     for place, model in zip(places, models):
         print(f"{model}:", collect(place, seeds, args.fresh), sep="\n\n")
     return 0
 
 
 def run_seed(out: Path, model: str, sizes: WorldSizes, seed: int, variants: Sequence[str], fresh: int = 0) -> None:
-    """The run of one seed, then `fresh` further items for the joint model and the rounds, each answered once, in SEED/fresh-N."""
+    """The run of one seed, then `fresh` further items for the joint model and the rounds, in SEED/fresh-N."""
     folder = out / f"seed-{seed}"
     settings = world_settings(model, sizes, seed, variants=tuple(name for name in TRAINED if name in variants))
     run_pipeline(settings, folder, lambda data: write_world(data, sizes, seed))
@@ -91,7 +98,7 @@ def run_seed(out: Path, model: str, sizes: WorldSizes, seed: int, variants: Sequ
 
 
 def ask_fresh(run: Run, seed: int, rounds: Sequence[str], fresh: int) -> None:
-    """`fresh` further items of the unlabelled domains, less those that the run's test holds, for the joint model and the rounds."""
+    """`fresh` further items of the unlabelled domains, less those that the run's test holds."""
     place = run.out / f"fresh-{fresh}"
     run.test = fresh_items(run.test, seed, fresh)
     for step in ("joint", *rounds):
@@ -122,16 +129,22 @@ def collect(out: Path, seeds: Sequence[int], fresh: int = 0) -> str:
     pooled = {step: [v for seed in seeds for v in verdicts_of(out / f"seed-{seed}" / step / "eval")] for step in steps}
     pooled["last"] = pooled[steps[-1]]
     parts = ["all", *dict.fromkeys(v["set"] for v in pooled["raw"])]
-    compared = {(a, b, part): paired_bootstrap(right(pooled[a], part), right(pooled[b], part)) for a, b in _pairs(steps) for part in parts}
-    folders = {step: [out / f"seed-{seed}" / step for seed in seeds] for step in steps} | {"last": [out / f"seed-{seed}" / steps[-1] for seed in seeds]}
+    compared = {(a, b, part): paired_bootstrap(right(pooled[a], part), right(pooled[b], part)) for a, b in _pairs(steps)
+                for part in parts}
+    folders = ({step: [out / f"seed-{seed}" / step for seed in seeds] for step in steps}
+               | {"last": [out / f"seed-{seed}" / steps[-1] for seed in seeds]})
     tests = {seed: load_examples(out / f"seed-{seed}" / "data" / "test.jsonl") for seed in seeds}
     asked = {part: [tool for seed in seeds for tool in tools_asked(tests[seed], part)] for part in parts}
     spread = {(a, b, part): {"over_tools": over_clusters(right(pooled[a], part), right(pooled[b], part), asked[part]),
                              "over_seeds": between_seeds(folders[a], folders[b], part)} for a, b, part in compared}
-    rounds = {step: [read_json(out / f"seed-{seed}" / step / "ledger.json") for seed in seeds] for step in rounds_of(steps)}
+    rounds = {step: [read_json(out / f"seed-{seed}" / step / "ledger.json") for seed in seeds]
+              for step in rounds_of(steps)}
     record = {"seeds": list(seeds), "versions": versions(), "settings": begun,
-              "scores": {step: {part: score(right(pooled[step], part)) | {"over_seeds": _per_seed(out, seeds, step, part)} for part in parts} for step in steps},
-              "comparisons": {f"{a} -> {b}": {part: compared[a, b, part].to_dict() | spread[a, b, part] for part in parts}
+              "scores": {step: {part: score(right(pooled[step], part))
+                                | {"over_seeds": _per_seed(out, seeds, step, part)} for part in parts}
+                         for step in steps},
+              "comparisons": {f"{a} -> {b}": {part: compared[a, b, part].to_dict() | spread[a, b, part]
+                                              for part in parts}
                               for a, b in _pairs(steps)},
               "undecodable": {step: sum(v["outcome"] == "undecodable" for v in pooled[step]) for step in steps},
               "funnel": {step: totals(ledgers) for step, ledgers in rounds.items()},
@@ -159,8 +172,9 @@ def right(verdicts: Sequence[dict], part: str) -> list[bool]:
 
 
 def tools_asked(items: Sequence[Example], part: str) -> list[str]:
-    """Item by item the tool it asks for: the first that the right answer calls, or the first on offer where none fits."""
-    return [item.calls[0].name if item.calls else item.tools[0].name for item in items if part in ("all", test_set(item))]
+    """The tool that each item asks for: the first that the right answer calls, or the first on offer."""
+    return [item.calls[0].name if item.calls else item.tools[0].name
+            for item in items if part in ("all", test_set(item))]
 
 
 def score(found: Sequence[bool]) -> dict:
@@ -174,14 +188,15 @@ def shown(cell: dict) -> str:
 
 
 def between_seeds(before: Sequence[Path], after: Sequence[Path], part: str) -> dict:
-    """Mean and t-interval of the seeds' differences in the share of right items; a folder of each seed's step, before and after."""
+    """Mean and t-interval of the seeds' differences in the fraction of right items, before and after."""
     shares = [[fmean(right(verdicts_of(folder / "eval"), part)) for folder in folders] for folders in (before, after)]
     return over_seeds([b - a for a, b in zip(*shares, strict=True)])
 
 
 def in_words(spread: dict[str, dict]) -> str:
     """The end of a line: the difference over tools and over seeds, in points; one of them has no interval."""
-    return "".join(f"; over {found['n']} {name.removeprefix('over_')} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
+    return "".join(f"; over {found['n']} {name.removeprefix('over_')} [{100 * found['low']:+.1f}, "
+                   f"{100 * found['high']:+.1f}]"
                    for name, found in spread.items() if found["low"] is not None)
 
 
@@ -193,39 +208,47 @@ def _per_seed(out: Path, seeds: Sequence[int], step: str, part: str) -> dict:
     return over_seeds(shares)
 
 
-def _markdown(record: dict[str, Any], steps: Sequence[str], parts: Sequence[str], compared: dict[tuple[str, str, str], Comparison],
+def _markdown(record: dict[str, Any], steps: Sequence[str], parts: Sequence[str],
+              compared: dict[tuple[str, str, str], Comparison],
               spread: dict[tuple[str, str, str], dict[str, dict]]) -> str:
     lines = [f"Exact match in % over {len(record['seeds'])} seeds, pooled test items, 95% intervals (Wilson).", "",
-             "| variant | " + " | ".join(f"{part} ({record['scores']['raw'][part]['items']})" for part in parts) + " | paper, BFCL overall |",
-             "|---|" + "---|" * (len(parts) + 1)]
+             "| variant | " + " | ".join(f"{part} ({record['scores']['raw'][part]['items']})" for part in parts)
+             + " | paper, BFCL overall |", "|---|" + "---|" * (len(parts) + 1)]
     for step in steps:
         cells = [record["scores"][step][part] for part in parts]
         title = VARIANTS[step].title if step in VARIANTS else step.replace("-", " ")
-        paper = f"{VARIANTS[step].paper[2]:.2f}" if step in VARIANTS else f"{PAPER_EVOLVED[2]:.2f} (best)" if step == steps[-1] else ""
+        paper = (f"{VARIANTS[step].paper[2]:.2f}" if step in VARIANTS else f"{PAPER_EVOLVED[2]:.2f} (best)" if step
+                 == steps[-1] else "")
         lines.append(f"| {title} | {' | '.join(map(shown, cells))} | {paper} |")
-    lines += ["", "The paper's column is another model on another benchmark: the order of the rows can be compared, the numbers cannot.", "",
+    lines += ["", "The paper's column is another model on another benchmark: the order of the rows can be compared, "
+                  "the numbers cannot.", "",
               PAIRED, ""]
     for a, b in _pairs(steps):
         for part in parts:
-            lines.append(f"- {part}: " + describe(compared[a, b, part], a, steps[-1] if b == "last" else b) + in_words(spread[a, b, part]))
+            lines.append(f"- {part}: " + describe(compared[a, b, part], a, steps[-1] if b == "last" else b)
+                         + in_words(spread[a, b, part]))
     return "\n".join([*lines, *([""] + _rounds(record) if record["funnel"] else [])]) + "\n"
 
 
 def _rounds(record: dict[str, Any]) -> list[str]:
     """What became of the queries of each round, over all seeds."""
     lines = ["Queries of the rounds, all seeds together:", "",
-             "| | queries | accepted | steps | precision of values | recall | answers to test items that cannot be decoded | most frequent reasons to reject |",
+             "| | queries | accepted | steps | precision of values | recall | answers to test items that cannot be "
+             "decoded | most frequent reasons to reject |",
              "|---|---|---|---|---|---|---|---|"]
     for step, sums in record["funnel"].items():
         reasons = ", ".join(f"{reason} {count}" for reason, count in [*sums["reasons"].items()][:4])
-        lines.append(f"| {step.replace('-', ' ')} | {sums['queries']} | {sums['accepted']} | {sums['steps']} | {percent(sums['precision'])} | "
-                     f"{percent(sums['recall'])} | {record['undecodable'][step]} | {reasons} |")
-    return [*lines, "", f"Before the rounds {record['undecodable']['joint']} answers could not be decoded, {record['undecodable']['raw']} of the raw "
-            "model's. Accepted answers, all rounds:", "", *votes_table(record["by votes"])]
+        lines.append(f"| {step.replace('-', ' ')} | {sums['queries']} | {sums['accepted']} | {sums['steps']} | "
+                     f"{percent(sums['precision'])} | {percent(sums['recall'])} | {record['undecodable'][step]} | "
+                     f"{reasons} |")
+    return [*lines, "", f"Before the rounds {record['undecodable']['joint']} answers could not be decoded, "
+                        f"{record['undecodable']['raw']} of the raw model's. Accepted answers, all rounds:", "",
+                        *votes_table(record["by votes"])]
 
 
-def _fresh(out: Path, tests: dict[int, list[Example]], rounds: Sequence[str], fresh: int) -> tuple[dict[str, Any], list[str]]:
-    """What the further items say of the rounds, alone and with the test's of the same domains: (record, lines of Markdown)."""
+def _fresh(out: Path, tests: dict[int, list[Example]], rounds: Sequence[str],
+           fresh: int) -> tuple[dict[str, Any], list[str]]:
+    """What the further items say of the rounds, alone and with the test's of the same domains: (record, Markdown)."""
     further = {seed: tools_asked(fresh_items(test, seed, fresh), "all") for seed, test in tests.items()}
 
     def items(step: str, seed: int, both: bool) -> list[bool]:
@@ -233,18 +256,24 @@ def _fresh(out: Path, tests: dict[int, list[Example]], rounds: Sequence[str], fr
         return alone + (right(verdicts_of(out / f"seed-{seed}" / step / "eval"), "unlabelled") if both else [])
 
     record: dict[str, Any] = {}
-    lines = [f"The same models, asked further items of the unlabelled domains ({fresh} a seed less those that the test holds):"]
+    lines = [f"The same models, asked further items of the unlabelled domains ({fresh} a seed less those that the test "
+             "holds):"]
     for both in (False, True):
         found = {step: [items(step, seed, both) for seed in tests] for step in ("joint", *rounds)}
         pooled = {step: [was_right for answers in by_seed for was_right in answers] for step, by_seed in found.items()}
         scores = {step: score(answers) for step, answers in pooled.items()}
         compared = {step: paired_bootstrap(pooled["joint"], pooled[step]) for step in rounds}
-        tools = [tool for seed in tests for tool in further[seed] + (tools_asked(tests[seed], "unlabelled") if both else [])]
+        tools = [tool for seed in tests for tool in further[seed]
+                 + (tools_asked(tests[seed], "unlabelled") if both else [])]
         spread = {step: {"over_tools": over_clusters(pooled["joint"], pooled[step], tools),
-                         "over_seeds": over_seeds([fmean(b) - fmean(a) for a, b in zip(found["joint"], found[step], strict=True)])} for step in rounds}
+                         "over_seeds": over_seeds([fmean(b) - fmean(a)
+                                                   for a, b in zip(found["joint"], found[step], strict=True)])}
+                  for step in rounds}
         title = f"{len(pooled['joint']):,} items" + ", the test's of these domains among them" * both
-        lines += ["", f"| {title} | exact match |", "|---|---|", *(f"| {step.replace('-', ' ')} | {shown(cell)} |" for step, cell in scores.items()), "",
-                  *("- " + describe(result, "joint", step) + in_words(spread[step]) for step, result in compared.items())]
+        lines += ["", f"| {title} | exact match |", "|---|---|",
+                  *(f"| {step.replace('-', ' ')} | {shown(cell)} |" for step, cell in scores.items()), "",
+                  *("- " + describe(result, "joint", step) + in_words(spread[step])
+                    for step, result in compared.items())]
         record["with the test's" if both else "further"] = {"scores": scores, "comparisons": {
             f"joint -> {step}": result.to_dict() | spread[step] for step, result in compared.items()}}
     return record, lines

@@ -3,9 +3,10 @@
     python tooldev.py ablate --seeds 5 --jobs 2
     python tooldev.py controls --jobs 2                # on what `ablate` left
 
-Every seed's rounds are run again from the same joint training, on the same queries and for the same number of optimizer steps, with one
-part left out: the new data (`labelled_only`: further steps on the labelled examples), the vote (`one_sample`), the rule checker
-(`no_rules`), the choice of tools (`random_tool`). The table goes to DIR/controls.md and .json; the same command resumes.
+Every seed's rounds are run again from the same joint training, on the same queries and for the same number of optimizer
+steps, with one part left out: the new data (`labelled_only`: further steps on the labelled examples), the vote
+(`one_sample`), the rule checker (`no_rules`), the choice of tools (`random_tool`). The table goes to DIR/controls.md
+and .json; the same command resumes.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ LEFT_OUT = [name for name in CONTROLS if name != "none"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default="runs/ablation", help="folder of a finished `ablate`; the same command resumes")
+    parser.add_argument("--out", default="runs/ablation",
+                        help="folder of a finished `ablate`; the same command resumes")
     parser.add_argument("--rounds", type=int, default=1, help="rounds of each control")
     parser.add_argument("--controls", nargs="+", choices=LEFT_OUT, default=LEFT_OUT, help="only these")
     parser.add_argument("--jobs", type=int, default=1, help="controls at a time, each with its share of the cores")
-    parser.add_argument("--one", nargs=2, metavar=("SEED_FOLDER", "CONTROL"), default=None, help="only this one, without the table (what --jobs starts)")
+    parser.add_argument("--one", nargs=2, metavar=("SEED_FOLDER", "CONTROL"), default=None,
+                        help="only this one, without the table (what --jobs starts)")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -49,10 +52,12 @@ def main(args: argparse.Namespace) -> int:
     for seed in seeds:
         last = seed / f"round-{args.rounds}" / "DONE.json"
         if not last.is_file():
-            raise ValueError(f"{last}: not found, so there is nothing to compare with; finish `tooldev.py ablate`, or lower --rounds")
+            raise ValueError(f"{last}: not found, so there is nothing to compare with; finish `tooldev.py ablate`, or "
+                             "lower --rounds")
         for number in range(1, args.rounds + 1):
             steps_of(seed, number)
-    run_jobs([Job(f"{seed.name} {control}", ("controls", "--rounds", str(args.rounds), "--one", str(seed), control), seed / "controls" / f"{control}.log")
+    run_jobs([Job(f"{seed.name} {control}", ("controls", "--rounds", str(args.rounds), "--one", str(seed), control),
+                  seed / "controls" / f"{control}.log")
               for seed in seeds for control in args.controls], args.jobs)
     print(collect(out, seeds, args.rounds, args.controls))
     return 0
@@ -74,16 +79,16 @@ def run_control(seed: Path, control: str, rounds: int) -> None:
     for number in range(1, rounds + 1):
         steps = steps_of(seed, number)
         votes = 1 if leaves_out(control, "vote") else settings.evolve.get("min_votes", 1)
-        run.evolve(Step(f"round-{number}", "evolve", "", number), folder, control=control, min_votes=votes, probe=0, validation="",
-                   train={**settings.training("evolve"), "max_steps": steps})
+        run.evolve(Step(f"round-{number}", "evolve", "", number), folder, control=control, min_votes=votes, probe=0,
+                   validation="", train={**settings.training("evolve"), "max_steps": steps})
 
 
 def steps_of(seed: Path, number: int) -> int:
     """Optimizer steps of the method's own round; ValueError where it took none."""
     steps = read_json(seed / f"round-{number}" / "ledger.json")["training"]["steps"]
     if steps == 0:
-        raise ValueError(f"{seed / f'round-{number}'}: accepted no query and trained on nothing, so no control can take as many steps; "
-                         "ablate with more queries or another model")
+        raise ValueError(f"{seed / f'round-{number}'}: accepted no query and trained on nothing, so no control can "
+                         "take as many steps; ablate with more queries or another model")
     return steps
 
 
@@ -93,21 +98,27 @@ def collect(out: Path, seeds: list[Path], rounds: int, controls: list[str]) -> s
     """Pool verdicts and ledgers of all seeds; write controls.{json,md}; return the Markdown."""
     last = f"round-{rounds}"
     places = {"joint": "joint", "the method": last} | {name: f"controls/{name}/{last}" for name in controls}
-    verdicts = {name: [v for seed in seeds for v in verdicts_of(seed / place / "eval")] for name, place in places.items()}
-    ledgers = {name: [read_json(seed / Path(place).parent / f"round-{n}" / "ledger.json") for seed in seeds for n in range(1, rounds + 1)]
+    verdicts = {name: [v for seed in seeds for v in verdicts_of(seed / place / "eval")]
+                for name, place in places.items()}
+    ledgers = {name: [read_json(seed / Path(place).parent / f"round-{n}" / "ledger.json") for seed in seeds
+                      for n in range(1, rounds + 1)]
                for name, place in places.items() if name != "joint"}
     parts = ["all", *dict.fromkeys(v["set"] for v in verdicts["joint"])]
     found = {name: {part: right(rows, part) for part in parts} for name, rows in verdicts.items()}
-    compared = {(name, part): paired_bootstrap(found[name][part], found["the method"][part]) for name in ("joint", *controls) for part in parts}
+    compared = {(name, part): paired_bootstrap(found[name][part], found["the method"][part])
+                for name in ("joint", *controls) for part in parts}
     tests = [item for seed in seeds for item in load_examples(seed / "data" / "test.jsonl")]
-    spread = {(name, part): {"over_tools": over_clusters(found[name][part], found["the method"][part], tools_asked(tests, part)),
-                             "over_seeds": between_seeds([seed / places[name] for seed in seeds], [seed / last for seed in seeds], part)}
+    spread = {(name, part): {"over_tools": over_clusters(found[name][part], found["the method"][part],
+                                                         tools_asked(tests, part)),
+                             "over_seeds": between_seeds([seed / places[name] for seed in seeds],
+                                                         [seed / last for seed in seeds], part)}
               for name, part in compared}
     record: dict[str, Any] = {
         "seeds": [seed.name for seed in seeds], "rounds": rounds, "versions": versions(),
         "scores": {name: {part: score(items) for part, items in cells.items()} for name, cells in found.items()},
         "funnel": {name: totals(rows) for name, rows in ledgers.items()},
-        "comparisons": {f"{name} -> the method, {part}": result.to_dict() | spread[name, part] for (name, part), result in compared.items()},
+        "comparisons": {f"{name} -> the method, {part}": result.to_dict() | spread[name, part]
+                        for (name, part), result in compared.items()},
     }
     record["by votes"] = by_votes(ledgers["the method"])
     write_json(out / "controls.json", record)
@@ -119,15 +130,19 @@ def collect(out: Path, seeds: list[Path], rounds: int, controls: list[str]) -> s
 def _markdown(record: dict[str, Any], parts: list[str], compared: dict[tuple[str, str], Comparison],
               spread: dict[tuple[str, str], dict[str, dict]]) -> str:
     scores, rounds = record["scores"], record["rounds"]
-    lines = [f"Exact match in % after {rounds} round{'s' * (rounds > 1)} over {len(record['seeds'])} seeds, pooled test items, 95% intervals (Wilson); "
-             "a control takes the optimizer steps of the method's own rounds, and none where it accepted nothing.", "",
-             "| | queries | accepted | steps | precision of values | recall | " + " | ".join(f"{part} ({scores['joint'][part]['items']})" for part in parts) + " |",
+    lines = [f"Exact match in % after {rounds} round{'s' * (rounds > 1)} over {len(record['seeds'])} seeds, pooled "
+             "test items, 95% intervals (Wilson);"
+             " a control takes the optimizer steps of the method's own rounds, and none where it accepted nothing.", "",
+             "| | queries | accepted | steps | precision of values | recall | "
+             + " | ".join(f"{part} ({scores['joint'][part]['items']})" for part in parts) + " |",
              "|---|" + "---|" * (5 + len(parts))]
     for name, cells in scores.items():
         found = record["funnel"].get(name)
-        head = [f"{found['queries']}", f"{found['accepted']}", f"{found['steps']}", percent(found["precision"]), percent(found["recall"])] if found else [""] * 5
+        head = [f"{found['queries']}", f"{found['accepted']}", f"{found['steps']}", percent(found["precision"]),
+                percent(found["recall"])] if found else [""] * 5
         lines.append(f"| {name} | " + " | ".join([*head, *map(shown, cells.values())]) + " |")
     lines += ["", PAIRED, ""]
-    lines += [f"- {part}: " + describe(result, name, "the method") + in_words(spread[name, part]) for (name, part), result in compared.items()]
+    lines += [f"- {part}: " + describe(result, name, "the method") + in_words(spread[name, part])
+              for (name, part), result in compared.items()]
     lines += ["", "Accepted answers of the method:", "", *votes_table(record["by votes"])]
     return "\n".join(lines) + "\n"

@@ -8,11 +8,12 @@ from typing import Any
 
 
 def totals(ledgers: Sequence[dict]) -> dict[str, Any]:
-    """Sums over rounds and seeds: queries, accepted, optimizer steps, precision and recall of accepted values, reasons of the rejected."""
+    """Sums over rounds and seeds: queries, accepted, optimizer steps, precision and recall of values, reasons."""
     sums: Counter = Counter(queries=0, accepted=0, steps=0, right=0, made=0, said=0)
     reasons: Counter = Counter()
     for ledger in ledgers:
-        sums.update(queries=ledger["queries"]["in"], accepted=ledger["queries"]["accepted"], steps=ledger["training"]["steps"])
+        sums.update(queries=ledger["queries"]["in"], accepted=ledger["queries"]["accepted"],
+                    steps=ledger["training"]["steps"])
         for cell in ledger["judged"].values():
             sums.update({key: cell[key] for key in ("right", "made", "said")})
         for stage in ledger["stages"].values():
@@ -27,14 +28,16 @@ def by_votes(ledgers: Sequence[dict]) -> dict[str, dict[str, Any]]:
     for ledger in ledgers:
         for votes, cell in ledger["judged"].items():
             sums.setdefault(votes, Counter()).update({key: cell[key] for key in ("examples", "right", "made", "said")})
-    return {votes: {**cell, "precision": _share(cell["right"], cell["made"]), "recall": _share(cell["right"], cell["said"])}
+    return {votes: {**cell, "precision": _share(cell["right"], cell["made"]),
+                    "recall": _share(cell["right"], cell["said"])}
             for votes, cell in sorted(sums.items())}
 
 
 def votes_table(cells: dict[str, dict[str, Any]]) -> list[str]:
     """Lines of Markdown: one row for each number of votes."""
     return ["| votes of the winner | examples | precision of values | recall |", "|---|---|---|---|",
-            *(f"| {votes} | {cell['examples']} | {percent(cell['precision'])} | {percent(cell['recall'])} |" for votes, cell in cells.items())]
+            *(f"| {votes} | {cell['examples']} | {percent(cell['precision'])} | {percent(cell['recall'])} |"
+              for votes, cell in cells.items())]
 
 
 def percent(share: float | None) -> str:

@@ -36,14 +36,15 @@ def run_jobs(waiting: Sequence[Job], at_once: int) -> None:
             job = waiting.pop(0)
             job.log.parent.mkdir(parents=True, exist_ok=True)
             with job.log.open("a") as log:
-                process = subprocess.Popen([sys.executable, str(home("tooldev.py")), *job.arguments], stdout=log, stderr=log,
-                                           env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+                process = subprocess.Popen([sys.executable, str(home("tooldev.py")), *job.arguments], stdout=log,
+                                           stderr=log, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
             running.append((job, process))
             say(f"{job.name} started; its progress is in {job.log}")
         time.sleep(0.5)
         for job, process in [entry for entry in running if entry[1].poll() is not None]:
             running.remove((job, process))
-            say(f"{job.name} {'finished' if process.returncode == 0 else f'failed with exit code {process.returncode}'}")
+            ending = "finished" if process.returncode == 0 else f"failed with exit code {process.returncode}"
+            say(f"{job.name} {ending}")
             failed += [job] if process.returncode else []
     if failed:
         raise ValueError(f"{failed[0].name} failed; see the end of {failed[0].log}, then type the same command again")

@@ -1,8 +1,8 @@
-"""What a run will cost, before it starts: rows, tokens, steps and minutes of every step, from one timed pass on this machine.
+"""What a run will cost, before it starts: rows, tokens, steps and minutes of every step, from one timed pass here.
 
-Rows are measured on a sample of the data, generated text is assumed as long as the labelled examples' own, and decoding is
-counted as several times dearer per token than a forward pass. So minutes are estimates, and are called that. A round is planned as if
-it accepted, and so trained on, every query.
+Rows are measured on a sample of the data, generated text is assumed as long as the labelled examples' own, and decoding
+is counted as several times dearer per token than a forward pass. So minutes are estimates, and are called that. A round
+is planned as if it accepted, and so trained on, every query.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ def estimate(run: Any, steps: Sequence[Any], counts: dict[str, int]) -> list[str
         seconds += counts.get("test", 0) * (lengths["prompt"] + DECODE_COST * lengths["answer"]) / forward
         total += seconds
         lines.append(f"{step.name:20} {facts:72} about {seconds / MINUTE:6.1f} min")
-    lines.append(f"{'together':20} {counts.get('test', 0)} test items after every step; {training:,.0f} tokens/s in training, {forward:,.0f} "
-                 f"forward, measured now: about {total / MINUTE:.1f} min{', less where rounds reject queries' * any(step.round for step in steps)}")
+    lines.append(f"{'together':20} {counts.get('test', 0)} test items after every step; {training:,.0f} tokens/s in "
+                 f"training, {forward:,.0f} forward, measured now: about {total / MINUTE:.1f} "
+                 f"min{', less where rounds reject queries' * any(step.round for step in steps)}")
     return lines
 
 
@@ -49,7 +50,8 @@ def _step(settings: Any, step: Any, counts: dict[str, int], lengths: dict[str, f
         read = queries * (lengths["generation"] - lengths["generation_answer"] + lengths["prompt"])
         answers = queries * (step.round if settings.evolve.get("accumulate") else 1)
         trained = answers + min(round(settings.evolve.get("mix", 0.0) * answers), counts["examples"])
-        training_facts, tokens = _training(settings, 2 * trained, settings.evolve_epochs, (lengths["generation"] + lengths["invocation"]) / 2)
+        training_facts, tokens = _training(settings, 2 * trained, settings.evolve_epochs,
+                                           (lengths["generation"] + lengths["invocation"]) / 2)
         facts = f"{queries:,} queries, {written:,.0f} tokens written, then {training_facts}"
         return facts, (read + DECODE_COST * written) / forward + tokens / training
     rows = counts["tools"] if step.stage == "adaption" else counts["examples"] * (2 if step.stage == "joint" else 1)
@@ -61,7 +63,7 @@ def _step(settings: Any, step: Any, counts: dict[str, int], lengths: dict[str, f
 
 
 def _training(settings: Any, rows: int, epochs: float, length: float) -> tuple[str, float]:
-    """(rows, tokens and steps in words, tokens) of a training on rows of a mean length; `--train max_steps=N` goes before the epochs."""
+    """(rows, tokens and steps in words, tokens) of a training; `--train max_steps=N` goes before the epochs."""
     per_epoch = -(-rows // settings.global_batch_size)
     steps = settings.train.get("max_steps") or max(1, round(epochs * per_epoch))
     tokens = rows * length * steps / per_epoch
@@ -84,8 +86,8 @@ def _lengths(run: Any) -> dict[str, float]:
             "invocation": list(rows(invocation_row, examples)), "generation": list(rows(generation_row, examples))}
     for name, found in made.items():
         if not found and name != "generation":
-            raise ValueError(f"none of the first {SAMPLE} {name} rows fits --max-length {run.settings.max_length}; raise it, or see "
-                             "`tooldev.py stats`")
+            raise ValueError(f"none of the first {SAMPLE} {name} rows fits --max-length {run.settings.max_length}; "
+                             "raise it, or see `tooldev.py stats`")
     made["generation"] = made["generation"] or made["adaption"]
 
     def supervised(found) -> float:
@@ -93,7 +95,8 @@ def _lengths(run: Any) -> dict[str, float]:
 
     lengths = {name: fmean(len(row.ids) for row in found) for name, found in made.items()}
     answer = supervised(made["invocation"])
-    return lengths | {"answer": answer, "prompt": lengths["invocation"] - answer, "generation_answer": supervised(made["generation"])}
+    return lengths | {"answer": answer, "prompt": lengths["invocation"] - answer,
+                      "generation_answer": supervised(made["generation"])}
 
 
 def _tokens_per_second(run: Any, length: int) -> tuple[float, float]:

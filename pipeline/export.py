@@ -121,8 +121,10 @@ def stop_hint(model: Path, tokenizer: Tokenizer) -> str:
     """For an adapter, which names no stop tokens: what its user has to set where the base stops at others only."""
     end, file = tokenizer.eos_ids[0], model / "generation_config.json"
     known = stop_ids(read_json(file if file.is_file() else model / "config.json"))
-    return "" if end in known else f"; the base's eos_token_id lacks {end} ({tokenizer.control_name(end)}), which ends " \
-        "a turn: name it as a stop token where the adapter is used"
+    if end in known:
+        return ""
+    return (f"; the base's eos_token_id lacks {end} ({tokenizer.control_name(end)}), which ends a turn: name it as a "
+            "stop token where the adapter is used")
 
 
 def stop_ids(config: dict[str, Any]) -> list[int]:

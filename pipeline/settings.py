@@ -1,7 +1,7 @@
 """Everything that decides what a run computes; kept in run.json, and compared when the same folder is used again.
 
-A preset holds the sizes that depend on the model: the paper's for its backbones, smaller batches and a higher rate for the
-embedded model of a few million weights. Left out: paths of results and anything that only changes the pace.
+A preset holds the sizes that depend on the model: the paper's for its backbones, smaller batches and a higher rate for
+the embedded model of a few million weights. Left out: paths of results and anything that only changes the pace.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Preset:
 # Epochs and lengths are not stated in the paper: one pass, and lengths that hold its prompts (LOG.md).
 PAPER_PRESET = Preset(Sft.learning_rate, Sft.global_batch_size, 1.0, 1.0, 1.0, 4096, RoundConfig.max_tools_tokens,
                       RoundConfig.max_calls_tokens)
-TINY_PRESET = Preset(1e-3, 16, 1.0, 1.0, 2.0, 1024, 320, 192, micro_batch_tokens=1024, only_called=True, evolve_generation_weight=0.02)     # reasons in LOG.md
+# reasons in LOG.md
+TINY_PRESET = Preset(1e-3, 16, 1.0, 1.0, 2.0, 1024, 320, 192, micro_batch_tokens=1024, only_called=True,
+                     evolve_generation_weight=0.02)
 PRESETS = {"paper": PAPER_PRESET, "tiny": TINY_PRESET}
 
 
@@ -74,7 +76,8 @@ class RunSettings:
     precision: str = "auto"
     probe: int = RoundConfig.probe
     guard: tuple[str, ...] = ()
-    evolve: dict[str, Any] = dataclasses.field(default_factory=dict)      # further settings of evolution.config.RoundConfig
+    # further settings of evolution.config.RoundConfig
+    evolve: dict[str, Any] = dataclasses.field(default_factory=dict)
     train: dict[str, Any] = dataclasses.field(default_factory=dict)       # further settings of train.TrainConfig
 
     def __post_init__(self) -> None:
@@ -94,7 +97,8 @@ class RunSettings:
         epochs = {"adaption": self.adaption_epochs, "evolve": self.evolve_epochs}.get(stage, self.labelled_epochs)
         weight = self.evolve_generation_weight if stage == "evolve" else 1.0
         return {"learning_rate": self.learning_rate, "global_batch_size": self.global_batch_size, "epochs": epochs,
-                "max_length": self.max_length, "micro_batch_tokens": self.micro_batch_tokens, "only_called": self.only_called, "rank": self.rank,
+                "max_length": self.max_length, "micro_batch_tokens": self.micro_batch_tokens,
+                "only_called": self.only_called, "rank": self.rank,
                 "alpha": self.alpha, "precision": self.precision, "seed": self.seed, "checkpoint_steps": 50,
                 **({} if weight == 1.0 else {"generation_weight": weight}), **self.train}
 
@@ -104,7 +108,8 @@ def run_record(settings: RunSettings, data: Path) -> dict[str, Any]:
     files = {name: data / f"{name}.jsonl" for name in DATA_FILES if (data / f"{name}.jsonl").is_file()}
     return {
         "model": settings.model, "queries": str(data / "queries.jsonl"), "settings": dataclasses.asdict(settings),
-        "evolve": round_settings(settings, data), "data_sha256": {name: sha256_file(path) for name, path in files.items()},
+        "evolve": round_settings(settings, data),
+        "data_sha256": {name: sha256_file(path) for name, path in files.items()},
         "model_sha256": {p.name: sha256_file(p) for p in sorted(Path(settings.model).glob("*.safetensors"))},
         "versions": versions(), "git_commit": git_commit(),
     }
@@ -114,10 +119,11 @@ def round_settings(settings: RunSettings, data: Path) -> dict[str, Any]:
     """What evolve.py needs to repeat a round of this run: fields of evolution.config.RoundConfig."""
     validation = data / "validation.jsonl"
     return {"model": settings.model, "queries": str(data / "queries.jsonl"), "labelled": str(data / "examples.jsonl"),
-            "validation": str(validation) if validation.is_file() else "", "queries_per_round": settings.queries_per_round,
+            "validation": str(validation) if validation.is_file() else "",
+            "queries_per_round": settings.queries_per_round,
             "guard": [*settings.guard], "seed": settings.seed, "max_tools_tokens": settings.max_tools_tokens,
-            "max_calls_tokens": settings.max_calls_tokens, "probe": settings.probe, "train": settings.training("evolve"),
-            **settings.evolve}
+            "max_calls_tokens": settings.max_calls_tokens, "probe": settings.probe,
+            "train": settings.training("evolve"), **settings.evolve}
 
 
 def versions() -> dict[str, str]:
@@ -161,7 +167,8 @@ def claim(out: Path, record: dict[str, Any]) -> None:
     refuse_other_settings(out, record)
     begun, now = read_json(out / "run.json")["versions"], record["versions"]
     for name in (n for n in now if begun.get(n) != now[n]):
-        print(f"note: {name} was {begun.get(name)}, now {now[name]}; results may differ in the last digits", file=sys.stderr)
+        print(f"note: {name} was {begun.get(name)}, now {now[name]}; results may differ in the last digits",
+              file=sys.stderr)
 
 
 def refuse_other_settings(out: Path, record: dict[str, Any]) -> None:
@@ -171,7 +178,8 @@ def refuse_other_settings(out: Path, record: dict[str, Any]) -> None:
     begun = read_json(out / "run.json")
     if not isinstance(begun, dict) or not isinstance(begun.get("settings"), dict):
         raise ValueError(f"--out {out}: its run.json is not that of a run of ToolDev; choose another folder")
-    defaults = {spec.name: spec.default for spec in dataclasses.fields(RunSettings) if spec.default is not dataclasses.MISSING}
+    defaults = {spec.name: spec.default for spec in dataclasses.fields(RunSettings)
+                if spec.default is not dataclasses.MISSING}
     begun["settings"] = {**defaults, **begun["settings"]}               # a run older than a setting had its default
     compared = [name for name in ("settings", "data_sha256", "model_sha256") if name in record]
     before, now = (_flat({name: without_pace(source[name]) if name == "settings" else source.get(name)
@@ -201,4 +209,5 @@ def writable(out: Path) -> None:
         probe.write_text("")
         probe.unlink()
     except OSError as error:
-        raise ValueError(f"--out {out}: cannot write there ({error.strerror}); choose another folder or change its rights") from None
+        raise ValueError(f"--out {out}: cannot write there ({error.strerror}); choose another folder or change its "
+                         "rights") from None

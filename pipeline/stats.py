@@ -69,20 +69,23 @@ def _counts(numbers: Iterable[int]) -> dict[str, int]:
 def _types(schema: Any) -> Iterable[str]:
     """The type words of a schema's arguments, those of nested ones too."""
     properties = schema.get("properties") if isinstance(schema, dict) else None
-    for inner in [*(properties or {}).values(), *([schema["items"]] if isinstance(schema, dict) and "items" in schema else [])]:
+    for inner in [*(properties or {}).values(),
+                  *([schema["items"]] if isinstance(schema, dict) and "items" in schema else [])]:
         if isinstance(inner, dict):
             word = inner.get("type", "none")
             yield word if isinstance(word, str) else json.dumps(word)
             yield from _types(inner)
 
 
-def tokens(kind: str, records: list[Any], tokenizer: Any, encode_chat: EncodeChat, *, max_length: int, pack_tokens: int) -> dict[str, Any]:
+def tokens(kind: str, records: list[Any], tokenizer: Any, encode_chat: EncodeChat, *, max_length: int,
+           pack_tokens: int) -> dict[str, Any]:
     """Lengths in tokens per objective, supervised share, rows over the maximum, and packing efficiency."""
     if kind == "queries":
         rows = [_prompt_row(record, tokenizer, encode_chat) for record in records]
         refused = []
     else:
-        rows, refused = rows_for_stage("adaption" if kind == "tools" else "joint", records, tokenizer, encode_chat, NO_LIMIT)
+        rows, refused = rows_for_stage("adaption" if kind == "tools" else "joint", records, tokenizer, encode_chat,
+                                       NO_LIMIT)
     report: dict[str, Any] = {"max_length": max_length, "refused": dict(Counter(row.reason for row in refused))}
     for objective in sorted({row.objective for row in rows}):
         report[objective] = _lengths([row for row in rows if row.objective == objective], max_length)
@@ -111,11 +114,15 @@ def _prompt_row(query: Query, tokenizer: Any, encode_chat: EncodeChat) -> Row:
 def _lengths(rows: list[Row], max_length: int) -> dict[str, Any]:
     lengths = sorted(len(row.ids) for row in rows)
     total, supervised = sum(lengths), sum(label != IGNORE_INDEX for row in rows for label in row.labels)
-    edges = [edge for edge in EDGES if edge < lengths[-1]] + [next((edge for edge in EDGES if edge >= lengths[-1]), lengths[-1])]
-    histogram = {f"<= {edge}": sum(low < length <= edge for length in lengths) for low, edge in zip([0, *edges], edges, strict=False)}
+    edges = ([edge for edge in EDGES if edge < lengths[-1]]
+             + [next((edge for edge in EDGES if edge >= lengths[-1]), lengths[-1])])
+    histogram = {f"<= {edge}": sum(low < length <= edge for length in lengths)
+                 for low, edge in zip([0, *edges], edges, strict=False)}
     return {"rows": len(rows), "tokens": total, "supervised_share": round(supervised / total, 4),
-            "shortest": lengths[0], "median": lengths[len(lengths) // 2], "p95": lengths[int(0.95 * (len(lengths) - 1))],
-            "longest": lengths[-1], "over_max_length": sum(length > max_length for length in lengths), "histogram": histogram}
+            "shortest": lengths[0], "median": lengths[len(lengths) // 2],
+            "p95": lengths[int(0.95 * (len(lengths) - 1))],
+            "longest": lengths[-1], "over_max_length": sum(length > max_length for length in lengths),
+            "histogram": histogram}
 
 
 def render(report: dict[str, Any]) -> str:
@@ -123,12 +130,15 @@ def render(report: dict[str, Any]) -> str:
     lines = []
     for key, value in report.items():
         if isinstance(value, dict) and "histogram" in value:
-            figures = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in value.items() if name != "histogram")
+            figures = ", ".join(f"{name.replace('_', ' ')} {number:,}"
+                                for name, number in value.items() if name != "histogram")
             lines.append(f"{key}: {figures}")
             most = max(value["histogram"].values())
-            lines += [f"  {edge:>9} {count:>9,} {'#' * round(40 * count / most)}" for edge, count in value["histogram"].items()]
+            lines += [f"  {edge:>9} {count:>9,} {'#' * round(40 * count / most)}"
+                      for edge, count in value["histogram"].items()]
         elif isinstance(value, dict):
-            lines.append(f"{key.replace('_', ' ')}: " + (", ".join(f"{name} {number:,}" for name, number in value.items()) or "none"))
+            lines.append(f"{key.replace('_', ' ')}: "
+                         + (", ".join(f"{name} {number:,}" for name, number in value.items()) or "none"))
         else:
             lines.append(f"{key.replace('_', ' ')}: {value:,}" if isinstance(value, int) else f"{key}: {value}")
     return "\n".join(lines)
@@ -137,8 +147,10 @@ def render(report: dict[str, Any]) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `tooldev.py stats`."""
     parser.add_argument("file", type=Path, metavar="F", help="a file of tools, examples or queries")
-    parser.add_argument("--model", type=Path, metavar="DIR", help="a folder with a tokenizer; without it nothing is said about tokens")
-    parser.add_argument("--max-length", type=int, default=4096, help="longest row that training takes, in tokens (default: %(default)s)")
+    parser.add_argument("--model", type=Path, metavar="DIR",
+                        help="a folder with a tokenizer; without it nothing is said about tokens")
+    parser.add_argument("--max-length", type=int, default=4096,
+                        help="longest row that training takes, in tokens (default: %(default)s)")
     parser.add_argument("--pack-tokens", type=int, help="tokens of one pack (default: --max-length)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 

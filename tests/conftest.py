@@ -1,4 +1,4 @@
-"""One thread a process: the suite runs in two processes at a time (pyproject.toml), and two threads each would fight for two cores."""
+"""One thread a process: the suite runs in two (pyproject.toml), and two threads each would fight for two cores."""
 
 import os
 

@@ -1,8 +1,8 @@
 """Twenty-five hand-written cases in neutral words, and one hand-written speller per corpus format.
 
-`CASES` say what a conversion must give. `SPELL[format](case)` writes the case as a row of that format, by hand-made text
-and schema rules that share nothing with the readers under test. Where a format cannot say something (a query list has
-no calls), the speller says so in `CANNOT`.
+`CASES` say what a conversion must give. `SPELL[format](case)` writes the case as a row of that format, by hand-made
+text and schema rules that share nothing with the readers under test. Where a format cannot say something (a query list
+has no calls), the speller says so in `CANNOT`.
 """
 
 import json
@@ -29,22 +29,29 @@ def call(name, /, **arguments):
     return {"name": name, "arguments": {key.rstrip("_"): value for key, value in arguments.items()}}
 
 
-TIDES = tool("tide_table", "Times of high and low water at a harbour.", ["harbour"], harbour=arg(S, "Name of the harbour."),
-             days=arg(I, "How many days.", default=1), unit=arg(S, "Unit of height.", enum=["metre", "foot"], default="metre"))
+TIDES = tool("tide_table", "Times of high and low water at a harbour.", ["harbour"],
+             harbour=arg(S, "Name of the harbour."),
+             days=arg(I, "How many days.", default=1),
+             unit=arg(S, "Unit of height.", enum=["metre", "foot"], default="metre"))
 FERRY = tool("Ferry Timetable API", "Sailings between two ports.", ["from", "to"], from_=arg(S, "Port of departure."),
-             to=arg(S, "Port of arrival."), cars=arg(B, "Does the ferry take cars?"), max_price=arg(N, "Dearest ticket."))
+             to=arg(S, "Port of arrival."), cars=arg(B, "Does the ferry take cars?"),
+             max_price=arg(N, "Dearest ticket."))
 LOOM = tool("loom.weave", "Weave a pattern.", ["threads"], threads=arg(A, "Colours of the threads.", S),
             rows=arg(A, "Lengths of the rows.", I), tension=arg(N, "Pull on the warp, in newton."))
-BEES = tool("hive-monitor", "State of a bee hive.", [], hive=arg(I, "Number of the hive."), since=arg(S, "First day to report."))
+BEES = tool("hive-monitor", "State of a bee hive.", [], hive=arg(I, "Number of the hive."),
+            since=arg(S, "First day to report."))
 CLOCK = tool("sundial", "The hour by the sun.")
-STARS = tool("Star Chart (v2)", "Stars above the horizon.", ["latitude", "longitude"], latitude=arg(N, "Degrees north."),
-             longitude=arg(N, "Degrees east."), options=arg(D, "Drawing options."))
-MOULD = tool("brotprüfer", "Prüft, ob Brot schimmelt.", ["sorte"], sorte=arg(S, "Brotsorte."), tage=arg(I, "Alter in Tagen."))
+STARS = tool("Star Chart (v2)", "Stars above the horizon.", ["latitude", "longitude"],
+             latitude=arg(N, "Degrees north."), longitude=arg(N, "Degrees east."), options=arg(D, "Drawing options."))
+MOULD = tool("brotprüfer", "Prüft, ob Brot schimmelt.", ["sorte"], sorte=arg(S, "Brotsorte."),
+             tage=arg(I, "Alter in Tagen."))
 
 CASES = [
     ("When is high water in Whitby?", [TIDES], [call("tide_table", harbour="Whitby")]),
-    ("Tides for Brest over three days, in feet please", [TIDES, CLOCK], [call("tide_table", harbour="Brest", days=3, unit="foot")]),
-    ("Tides for Brest and for Cuxhaven", [TIDES], [call("tide_table", harbour="Brest"), call("tide_table", harbour="Cuxhaven")]),
+    ("Tides for Brest over three days, in feet please", [TIDES, CLOCK],
+     [call("tide_table", harbour="Brest", days=3, unit="foot")]),
+    ("Tides for Brest and for Cuxhaven", [TIDES],
+     [call("tide_table", harbour="Brest"), call("tide_table", harbour="Cuxhaven")]),
     ("Which ferries go from Split to Hvar?", [FERRY], [call("Ferry Timetable API", from_="Split", to="Hvar")]),
     ("Split to Hvar with the car, under 40.5", [TIDES, FERRY],
      [call("Ferry Timetable API", from_="Split", to="Hvar", cars=True, max_price=40.5)]),
@@ -60,7 +67,8 @@ CASES = [
     ("The hour, and high water in Leith", [CLOCK, TIDES], [call("sundial"), call("tide_table", harbour="Leith")]),
     ("Stars over Quito", [STARS], [call("Star Chart (v2)", latitude=-0.18, longitude=-78.47)]),
     ("Stars over 0 0 with names and two layers", [STARS, FERRY],
-     [call("Star Chart (v2)", latitude=0.0, longitude=0.0, options={"names": True, "layers": ["lines", "planets"], "zoom": 2})]),
+     [call("Star Chart (v2)", latitude=0.0, longitude=0.0,
+           options={"names": True, "layers": ["lines", "planets"], "zoom": 2})]),
     ("Schimmelt das Roggenbrot nach fünf Tagen?", [MOULD], [call("brotprüfer", sorte="Roggenbrot", tage=5)]),
     ("東京の潮は？", [TIDES], [call("tide_table", harbour="東京")]),
     ("Tides at \"O'Brien's\" quay", [TIDES], [call("tide_table", harbour="\"O'Brien's\" quay")]),
@@ -113,14 +121,17 @@ def flat(record, mark_optional=False):
 
 
 def pythonic(calls, quote=repr):
-    return "[" + ", ".join(f"{c['name']}({', '.join(f'{k}={quote(v)}' for k, v in c['arguments'].items())})" for c in calls) + "]"
+    return "[" + ", ".join(f"{c['name']}({', '.join(f'{k}={quote(v)}' for k, v in c['arguments'].items())})"
+                           for c in calls) + "]"
 
 
 def toolace(case):
     listed = json.dumps([json_schema(record, kind="dict") | {"required": None} for record in case["tools"]])
-    return {"system": f"You compose functions.\nHere is a list of functions in JSON format that you can invoke:\n{listed}. \n"
-                      "Put it in the format of [func1(params_name=params_value)]\n\nNO other text MUST be included.",
-            "conversations": [{"from": "user", "value": case["query"]}, {"from": "assistant", "value": pythonic(case["calls"])}]}
+    return {"system": "You compose functions.\nHere is a list of functions in JSON format that you can "
+                      f"invoke:\n{listed}. \nPut it in the format of [func1(params_name=params_value)]\n\nNO other "
+                      "text MUST be included.",
+            "conversations": [{"from": "user", "value": case["query"]},
+                              {"from": "assistant", "value": pythonic(case["calls"])}]}
 
 
 def xlam(case):
@@ -131,19 +142,22 @@ def xlam(case):
 def hermes(case):
     tools = "\n".join(json.dumps(wrapped(record)) for record in case["tools"])
     calls = "\n".join(f"<tool_call>\n{json.dumps(entry)}\n</tool_call>" for entry in case["calls"])
-    return {"conversations": [{"from": "system", "value": f"You call functions. <tools>\n{tools}\n</tools> Answer in <tool_call> tags."},
+    return {"conversations": [{"from": "system", "value": f"You call functions. <tools>\n{tools}\n</tools> Answer in "
+                                                          "<tool_call> tags."},
                               {"from": "human", "value": case["query"]}, {"from": "gpt", "value": calls}]}
 
 
 def sharegpt(case):
     turns = [{"from": "function_call", "value": json.dumps(entry)} for entry in case["calls"]]
-    return {"conversations": [{"from": "human", "value": case["query"]}, *turns, {"from": "observation", "value": "{}"}],
+    return {"conversations": [{"from": "human", "value": case["query"]}, *turns,
+                              {"from": "observation", "value": "{}"}],
             "tools": json.dumps([json_schema(record) for record in case["tools"]])}
 
 
 def messages(case):
     turns = [{"role": "tool_call", "content": json.dumps(entry)} for entry in case["calls"]]
-    return {"messages": [{"role": "user", "content": case["query"]}, *turns], "tools": json.dumps([wrapped(t) for t in case["tools"]])}
+    return {"messages": [{"role": "user", "content": case["query"]}, *turns],
+            "tools": json.dumps([wrapped(t) for t in case["tools"]])}
 
 
 def glaive(case):
@@ -151,14 +165,18 @@ def glaive(case):
     entry = case["calls"][0]
     arguments = json.dumps(entry["arguments"]).replace("'", "\\'")
     said = f'<functioncall> {{"name": {json.dumps(entry["name"])}, "arguments": \'{arguments}\'}} <|endoftext|>'
-    return {"system": f"SYSTEM: You are a helpful assistant with access to the following functions. Use them if required -\n{tools}\n",
-            "chat": f"USER: {case['query']}\n\n\nASSISTANT: {said}\n\n\nFUNCTION RESPONSE: {{}}\n\n\nASSISTANT: Done. <|endoftext|>\n"}
+    return {"system": "SYSTEM: You are a helpful assistant with access to the following functions. Use them if "
+                      f"required -\n{tools}\n",
+            "chat": f"USER: {case['query']}\n\n\nASSISTANT: {said}\n\n\nFUNCTION RESPONSE: {{}}\n\n\nASSISTANT: Done. "
+                    "<|endoftext|>\n"}
 
 
 def openai(case):
-    calls = [{"id": f"c{n}", "type": "function", "function": {"name": c["name"], "arguments": json.dumps(c["arguments"])}}
+    calls = [{"id": f"c{n}", "type": "function",
+              "function": {"name": c["name"], "arguments": json.dumps(c["arguments"])}}
              for n, c in enumerate(case["calls"])]
-    return {"messages": [{"role": "user", "content": case["query"]}, {"role": "assistant", "content": None, "tool_calls": calls}],
+    return {"messages": [{"role": "user", "content": case["query"]},
+                         {"role": "assistant", "content": None, "tool_calls": calls}],
             "tools": [wrapped(record) for record in case["tools"]]}
 
 
@@ -169,29 +187,32 @@ def toolalpaca(case):
                        "description": schema["description"],
                        "schema": {k: v for k, v in respelled(schema, SCHEMA).items() if k != "description"}}
                       for name, schema in record["arguments"]["properties"].items()]
-        paths[f"/p{number}"] = {"get": {"operationId": record["name"], "description": record["description"], "parameters": parameters}}
+        paths[f"/p{number}"] = {"get": {"operationId": record["name"], "description": record["description"],
+                                        "parameters": parameters}}
         places[record["name"]] = [f"/p{number}", "get"]
     actions = [{"Action": c["name"], "Action_Input": json.dumps(c["arguments"])} for c in case["calls"]]
-    return {"Name": "Made up", "Documentation": json.dumps({"openapi": "3.0.0", "paths": paths}), "Function_Projection": places,
-            "Instructions": [case["query"]], "Golden_Answers": [actions]}
+    return {"Name": "Made up", "Documentation": json.dumps({"openapi": "3.0.0", "paths": paths}),
+            "Function_Projection": places, "Instructions": [case["query"]], "Golden_Answers": [actions]}
 
 
 def seal_tool(record):
     needed = record["arguments"]["required"]
-    return {"api_name": record["name"], "api_description": record["description"], "parameters": flat(record), "required": needed,
-            "responses": {"answer": {"type": "str", "description": "The answer."}}}
+    return {"api_name": record["name"], "api_description": record["description"], "parameters": flat(record),
+            "required": needed, "responses": {"answer": {"type": "str", "description": "The answer."}}}
 
 
 def sealtools(case):
     prompt = ("Please choose the needed apis.\n\nInput:\napi_list = " + repr([seal_tool(t) for t in case["tools"]])
               + '\ntask_instruction = "' + case["query"] + '"\nOutput:\n')
     answer = [{"api": c["name"], "parameters": c["arguments"], "responses": ["API_call_0"]} for c in case["calls"]]
-    return {"id": "made-0", "conversations": [{"from": "human", "value": prompt}, {"from": "gpt", "value": repr(answer)}]}
+    return {"id": "made-0", "conversations": [{"from": "human", "value": prompt},
+                                              {"from": "gpt", "value": repr(answer)}]}
 
 
 def nestools(case):
     calls = [{"api_name": c["name"], "parameters": c["arguments"], "responses": ["API_call_0"]} for c in case["calls"]]
-    return {"test_id": 1, "api": [seal_tool(t) for t in case["tools"]], "task": case["query"], "call": calls, "field": "Made/Up"}
+    return {"test_id": 1, "api": [seal_tool(t) for t in case["tools"]], "task": case["query"], "call": calls,
+            "field": "Made/Up"}
 
 
 def bench_tool(record):
@@ -203,23 +224,27 @@ def bench_tool(record):
 
 
 def toolbench(case):
-    tools = [{**{k: v for k, v in bench_tool(t).items() if k not in ("name", "description")}, "category_name": "Made", "tool_name": "Up",
-              "api_name": t["name"], "api_description": t["description"]} for t in case["tools"]]
-    return {"query": case["query"], "query_id": 1, "api_list": tools, "relevant APIs": [["Up", c["name"]] for c in case["calls"]]}
+    tools = [{**{k: v for k, v in bench_tool(t).items() if k not in ("name", "description")}, "category_name": "Made",
+              "tool_name": "Up", "api_name": t["name"], "api_description": t["description"]} for t in case["tools"]]
+    return {"query": case["query"], "query_id": 1, "api_list": tools,
+            "relevant APIs": [["Up", c["name"]] for c in case["calls"]]}
 
 
 def toolbench_tools(case):
-    return {"category": "Made", "tool_name": "Up", "tool_description": "Made up.", "api_list": [bench_tool(t) for t in case["tools"]]}
+    return {"category": "Made", "tool_name": "Up", "tool_description": "Made up.",
+            "api_list": [bench_tool(t) for t in case["tools"]]}
 
 
 def apibank(case):
     tools = [{"name": t["name"], "description": t["description"], "parameters": flat(t)} for t in case["tools"]]
-    return {"query": [{"role": "user", "content": case["query"]}, {"role": "agent", "content": "Sure.\nGenerate API Request:"}],
+    return {"query": [{"role": "user", "content": case["query"]},
+                      {"role": "agent", "content": "Sure.\nGenerate API Request:"}],
             "tools": tools, "answers": case["calls"]}
 
 
 def apibank_prompt(case):
-    tools = "\n".join(json.dumps({"name": t["name"], "description": t["description"], "input_parameters": flat(t)}) for t in case["tools"])
+    tools = "\n".join(json.dumps({"name": t["name"], "description": t["description"], "input_parameters": flat(t)})
+                      for t in case["tools"])
     return {"file": "made.jsonl", "id": 0, "instruction": f"Generate an API request.\n\nAPI descriptions:\n{tools}",
             "input": f"User: {case['query']}\nGenerate API Request:\n",
             "expected_output": "API-Request: " + pythonic(case["calls"][:1])}
@@ -249,30 +274,35 @@ def queries(case):
 
 
 def functionchat(case):
-    calls = [{"id": "x", "type": "function", "function": {"name": c["name"], "arguments": json.dumps(c["arguments"])}} for c in case["calls"]]
-    return {"serial_num": 1, "category": "CALL", "input_messages": [{"role": "system", "content": "."}, {"role": "user", "content": case["query"]}],
+    calls = [{"id": "x", "type": "function", "function": {"name": c["name"], "arguments": json.dumps(c["arguments"])}}
+             for c in case["calls"]]
+    return {"serial_num": 1, "category": "CALL",
+            "input_messages": [{"role": "system", "content": "."}, {"role": "user", "content": case["query"]}],
             "input_tools": [wrapped(t) for t in case["tools"]], "type_of_output": "call",
             "ground_truth": {"role": "assistant", "content": None, "tool_calls": calls}, "acceptable_arguments": None}
 
 
 def toolrl(case):
-    listed = "\n".join(f"{n}. Name: {t['name']}\nDescription: {t['description']}\nParameters: {json.dumps(flat(t, True))}"
+    listed = "\n".join(f"{n}. Name: {t['name']}\nDescription: {t['description']}\nParameters: "
+                       f"{json.dumps(flat(t, True))}"
                        for n, t in enumerate(case["tools"], 1))
     calls = "\n".join(json.dumps({"name": c["name"], "parameters": c["arguments"]}) for c in case["calls"])
-    return {"instruction": f"You help.\n\n**Available Tools**\nYou can use these tools:\n{listed}\n\n**Steps for Each Turn**\n1. Think.",
+    return {"instruction": f"You help.\n\n**Available Tools**\nYou can use these tools:\n{listed}\n\n**Steps for Each "
+                           "Turn**\n1. Think.",
             "input": f"**Dialogue Records History**\n<user> {case['query']} </user>",
             "output": f"<think> I might write <tool_call> here. </think>\n<tool_call>\n{calls}\n</tool_call>"}
 
 
 def hammer(case):
     listed = [{"name": t["name"], "description": t["description"], "parameters": flat(t, True)} for t in case["tools"]]
-    return {"instruction": f"[BEGIN OF AVAILABLE TOOLS]\n{json.dumps(listed)}\n[END OF AVAILABLE TOOLS]\n\n[BEGIN OF QUERY]\n{case['query']}\n"
-                           "[END OF QUERY]\n\n", "input": "", "output": f"```\n{json.dumps(case['calls'])}\n```"}
+    return {"instruction": f"[BEGIN OF AVAILABLE TOOLS]\n{json.dumps(listed)}\n[END OF AVAILABLE TOOLS]\n\n[BEGIN OF "
+                           f"QUERY]\n{case['query']}\n[END OF QUERY]\n\n", "input": "",
+                           "output": f"```\n{json.dumps(case['calls'])}\n```"}
 
 
 def mtubench(case):
-    return {"id": "S-S_0", "question": "Reply.\nThe following is a list of APIs and their parameters that you can use:\n"
-                                       f"{[bench_tool(t) for t in case['tools']]!r}\nUser: {case['query']}",
+    return {"id": "S-S_0", "question": "Reply.\nThe following is a list of APIs and their parameters that you can "
+                                       f"use:\n{[bench_tool(t) for t in case['tools']]!r}\nUser: {case['query']}",
             "answer": {c["name"]: c["arguments"] for c in case["calls"]}}
 
 
@@ -287,10 +317,13 @@ def trl(case):
 
 
 SPELL = {spell.__name__: spell for spell in (
-    toolace, xlam, hermes, sharegpt, messages, glaive, openai, toolalpaca, sealtools, nestools, toolbench, toolbench_tools, apibank,
+    toolace, xlam, hermes, sharegpt, messages, glaive, openai, toolalpaca, sealtools, nestools, toolbench,
+    toolbench_tools, apibank,
     apibank_prompt, bfcl, mcp, tools, queries, functionchat, toolrl, hammer, mtubench, nestful, trl)}
-READER = {"messages": "sharegpt", "toolbench_tools": "toolbench", "apibank_prompt": "apibank"}      # else of the same name
-GIVES = {"toolbench": "queries tools", "toolbench_tools": "tools", "mcp": "tools", "tools": "tools", "queries": "queries"}
+# format -> its reader, where that has another name
+READER = {"messages": "sharegpt", "toolbench_tools": "toolbench", "apibank_prompt": "apibank"}
+GIVES = {"toolbench": "queries tools", "toolbench_tools": "tools", "mcp": "tools", "tools": "tools",
+         "queries": "queries"}
 
 
 def expected(name, case):
@@ -305,11 +338,14 @@ def expected(name, case):
     if name == "tools":
         listed = listed[:1]
     if name in ("sealtools", "nestools"):
-        listed = [t | {"results": {"type": "dict", "properties": {"answer": {"type": "string", "description": "The answer."}}}} for t in listed]
+        listed = [t | {"results": {"type": "dict",
+                                   "properties": {"answer": {"type": "string", "description": "The answer."}}}}
+                                   for t in listed]
     if name in ("apibank", "apibank_prompt"):                       # nothing says what is required: what has no default
         listed = [t | {"arguments": t["arguments"] | {"required": [
             n for n, s in t["arguments"]["properties"].items() if "default" not in s]}} for t in listed]
     if name in ("toolbench", "toolbench_tools", "mtubench"):        # the required ones come first
         listed = [t | {"arguments": t["arguments"] | {"properties": dict(sorted(
-            t["arguments"]["properties"].items(), key=lambda item, t=t: item[0] not in t["arguments"]["required"]))}} for t in listed]
+            t["arguments"]["properties"].items(), key=lambda item, t=t: item[0] not in t["arguments"]["required"]))}}
+            for t in listed]
     return query, listed, calls

@@ -108,8 +108,8 @@ def llama_json() -> str:
         splits.sort(key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
         merges += [[spelled[left], spelled[right]] for left, right in splits]
     names = ["begin_of_text", "end_of_text", "reserved_special_token_0", "reserved_special_token_1",
-             "finetune_right_pad_id", "reserved_special_token_2", "start_header_id", "end_header_id", "eom_id", "eot_id",
-             "python_tag"]
+             "finetune_right_pad_id", "reserved_special_token_2", "start_header_id", "end_header_id", "eom_id",
+             "eot_id", "python_tag"]
     names += [f"reserved_special_token_{i}" for i in range(3, 248)]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     added = [{"id": 128000 + i, "content": f"<|{name}|>", **flags} for i, name in enumerate(names)]

@@ -9,13 +9,16 @@ from data.schema import Example, Tool, ToolCall, write_json, write_jsonl
 from experiments import ablation
 from pipeline.demo import QUICK, world_settings
 
-TOOLS = [Tool.from_dict({"name": f"t{i}", "description": "Does it.", "arguments": {"type": "dict", "properties": {}, "required": []}}) for i in range(4)]
-GAINED = {5: 10, 6: 4}                          # items of tool t3 that round 1 answers rightly and joint training does not
+TOOLS = [Tool.from_dict({"name": f"t{i}", "description": "Does it.",
+                         "arguments": {"type": "dict", "properties": {}, "required": []}}) for i in range(4)]
+# items of tool t3 that round 1 answers rightly and joint training does not
+GAINED = {5: 10, 6: 4}
 
 
 def item(group: str, seed: int, number: int) -> Example:
     tool = TOOLS[number % 4]                    # the tools take turns, so an order by tool is another one
-    return Example(f"{group}-test-{seed}-{number:05d}", f"{group} {seed} {number}", (tool,), (ToolCall(tool.name, {}),), source="world/shop/simple")
+    return Example(f"{group}-test-{seed}-{number:05d}", f"{group} {seed} {number}", (tool,), (ToolCall(tool.name, {}),),
+                   source="world/shop/simple")
 
 
 def fresh(n_labelled: int, count: int, n_heldout: int, *, seed: int) -> list[Example]:
@@ -27,7 +30,8 @@ def fresh(n_labelled: int, count: int, n_heldout: int, *, seed: int) -> list[Exa
 def write_eval(folder, items, right) -> None:
     (folder / "eval").mkdir(parents=True)
     write_jsonl(folder / "eval" / "verdicts.jsonl", [
-        {"id": it.id, "set": it.id.split("-")[0], "category": "simple", "outcome": "right" if right(it, n) else "wrong", "reason": "", "called": True}
+        {"id": it.id, "set": it.id.split("-")[0], "category": "simple", "outcome": "right" if right(it, n) else "wrong",
+         "reason": "", "called": True}
         for n, it in enumerate(items)])
 
 
@@ -37,7 +41,8 @@ def table(tmp_path, monkeypatch) -> tuple[str, dict]:
     settings = dataclasses.asdict(world_settings("base", QUICK, 5, variants=("joint",)))
     for seed, gained in GAINED.items():
         out = tmp_path / f"seed-{seed}"
-        unlabelled, labelled = ([item(group, seed, i) for i in range(count)] for group, count in (("unlabelled", 40), ("labelled", 10)))
+        unlabelled, labelled = ([item(group, seed, i) for i in range(count)]
+                                for group, count in (("unlabelled", 40), ("labelled", 10)))
         test = labelled + unlabelled
         (out / "data").mkdir(parents=True)
         write_jsonl(out / "data" / "test.jsonl", [it.to_dict() for it in test])
@@ -51,8 +56,10 @@ def table(tmp_path, monkeypatch) -> tuple[str, dict]:
         assert len(further) == 5                                    # the sixth was asked before
         for step, count in (("joint", 0), ("round-1", {5: 2, 6: 1}[seed])):
             write_eval(out / "fresh-6" / step, further, lambda it, n, count=count: n < count)
-        write_json(out / "round-1" / "ledger.json", {"queries": {"in": 20, "accepted": 4}, "training": {"steps": 3}, "stages": {"vote": {"rejected": {"too_few_votes": 16}}},
-                                                     "judged": {"5": {"examples": 4, "made": 10, "said": 8, "right": 6}}})
+        write_json(out / "round-1" / "ledger.json", {"queries": {"in": 20, "accepted": 4}, "training": {"steps": 3},
+                                                     "stages": {"vote": {"rejected": {"too_few_votes": 16}}},
+                                                     "judged": {"5": {"examples": 4, "made": 10, "said": 8,
+                                                                      "right": 6}}})
     return ablation.collect(tmp_path, list(GAINED), fresh=6), json.loads((tmp_path / "ablation.json").read_text())
 
 
@@ -60,18 +67,26 @@ def test_a_line_has_the_difference_and_what_items_tools_and_seeds_would_change(t
     text, record = table
     line = next(line for line in text.splitlines() if line.startswith("- unlabelled: round-1 minus joint"))
     assert "+17.50 points [" in line and "p = 0.000" in line                        # 14 of 80
-    assert "; over 4 tools [+0.0, +52.5]" in line                                   # one tool has it all: none to three of four drawn
+    # one tool has it all: none to three of four drawn
+    assert "; over 4 tools [+0.0, +52.5]" in line
     assert line.endswith("; over 2 seeds [-77.8, +112.8]")                          # +25 and +10: 17.5 +- 12.706 * 7.5
     found = record["comparisons"]["joint -> last"]["unlabelled"]
     assert (found["only_a"], found["only_b"], found["over_seeds"]["values"]) == (0, 14, [0.25, 0.1])
     assert "- labelled: round-1 minus joint: -10.00 points" in text and "- all: joint minus raw: +20.00 points" in text
     assert "- unlabelled: adaption minus raw: +2.50 points" in text
-    assert "| round 1 | 32.0 [" in text and "| 17.5 [" in text and "| round 1 | 40 | 8 | 6 | 60.0 | 75.0 | 0 | too_few_votes 32 |" in text
+    assert (
+        "| round 1 | 32.0 [" in text
+        and "| 17.5 [" in text
+        and "| round 1 | 40 | 8 | 6 | 60.0 | 75.0 | 0 | too_few_votes 32 |" in text
+    )
 
 
 def test_further_items_are_compared_alone_and_with_the_test_s(table):
     text, record = table
     alone, both = text[text.index("| 10 items |"):].split("| 90 items, the test's")
-    assert "round-1 minus joint: +30.00 points" in alone and "; over 4 tools [+0.0, +50.0]" in alone   # t0 2 of 4, t1 1 of 2
-    assert "round-1 minus joint: +18.89 points" in both                             # 17 of 90
-    assert record["fresh"]["further"]["comparisons"]["joint -> round-1"]["over_seeds"]["values"] == pytest.approx([0.4, 0.2])
+    # t0 2 of 4, t1 1 of 2
+    assert "round-1 minus joint: +30.00 points" in alone and "; over 4 tools [+0.0, +50.0]" in alone
+    assert "round-1 minus joint: +18.89 points" in both  # 17 of 90
+    assert record["fresh"]["further"]["comparisons"]["joint -> round-1"]["over_seeds"]["values"] == pytest.approx(
+        [0.4, 0.2]
+    )

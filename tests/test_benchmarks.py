@@ -20,11 +20,15 @@ def test_a_side_that_runs_out_of_memory_is_a_row_of_the_table():
     went = {"seconds": [3.0, 2.0, 4.0], "peak_gib": 20.0, "skipped": 1, "planned": int(18 * 2**30)}
     lost = {"failed": "out of memory", "peak_gib": 32.0}
     rows = [(2048, 307)] * 4
-    first, second = train_speed.table_rows("long", {"reference": [lost], "ours": [went]}, rows, 10**9, 1e14, "cuda", True)
+    first, second = train_speed.table_rows("long", {"reference": [lost], "ours": [went]}, rows, 10**9, 1e14, "cuda",
+                                           True)
     assert first == "| long | reference | out of memory |" + " - |" * 9
-    assert second == "| long | ours | 3.00 | 1.33 | 2,731 | 16% | 20.00 | - | - | 18.00 | -10.0% | 1 |"            # the median of the steps
-    (_, theirs) = train_speed.table_rows("equal", {"reference": [went], "ours": [went]}, rows, 10**9, 1e14, "cpu", False)
-    assert theirs == "| equal | ours | 2.00 | 2.00 | 4,096 | 25% | 20.00 | 1.00x | 100% |"                       # the best one
+    # the median of the steps
+    assert second == "| long | ours | 3.00 | 1.33 | 2,731 | 16% | 20.00 | - | - | 18.00 | -10.0% | 1 |"
+    (_, theirs) = train_speed.table_rows("equal", {"reference": [went], "ours": [went]}, rows, 10**9, 1e14, "cpu",
+                                         False)
+    # the best one
+    assert theirs == "| equal | ours | 2.00 | 2.00 | 4,096 | 25% | 20.00 | 1.00x | 100% |"
 
 
 def test_the_gpus_workloads_have_their_sizes_and_the_cpus_kept_theirs():
@@ -32,6 +36,7 @@ def test_the_gpus_workloads_have_their_sizes_and_the_cpus_kept_theirs():
     assert [len(p) for p in prompts] == [512] and lengths == [[256]]
     prompts, lengths = sampler_speed.make_work("c", "8b", None)
     assert len(prompts) == 64 and {len(row) for row in lengths} == {5} and max(map(max, prompts)) < 128256
-    assert [min(map(len, prompts)), max(map(len, prompts))] == [300, 1200] and all(20 <= n <= 120 for row in lengths for n in row)
+    assert [min(map(len, prompts)), max(map(len, prompts))] == [300, 1200] and all(20 <= n <= 120 for row in lengths
+                                                                                   for n in row)
     prompts, _ = sampler_speed.make_work("b", "0.5b", None)
     assert [len(p) for p in prompts] == [300 + 60 * i for i in range(16)]

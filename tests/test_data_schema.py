@@ -30,7 +30,8 @@ TOOL = {"name": "add", "description": "Add two numbers.", "arguments": {
 
 @pytest.mark.parametrize(("text", "code"), [
     ("", "not_json"), ("{", "not_json"), ("{} {}", "not_json"), ("{'a': 1}", "not_json"), ("nan", "not_json"),
-    ("NaN", "value_not_json"), ("[-Infinity]", "value_not_json"), ("1e400", "number_too_large"), ("-1e400", "number_too_large"),
+    ("NaN", "value_not_json"), ("[-Infinity]", "value_not_json"), ("1e400", "number_too_large"),
+    ("-1e400", "number_too_large"),
     ("9" * 5000, "number_too_large"), ('{"a": 1, "a": 2}', "duplicate_key"), ("[" * 100 + "]" * 100, "too_deep"),
     ("[" * 100_000, "too_deep"), ('"\\ud800"', "bad_unicode"), ('{"\\udfff": 1}', "bad_unicode"),
 ])
@@ -46,15 +47,18 @@ def test_strict_json_reads_what_is_json(value):
 
 
 def test_tools_read_both_spellings_and_write_the_paper_s():
-    old = {**TOOL, "parameters": {**TOOL["arguments"], "type": "object", "properties": {"a": {"type": "float", "description": "First."}}}}
+    old = {**TOOL, "parameters": {**TOOL["arguments"], "type": "object",
+                                  "properties": {"a": {"type": "float", "description": "First."}}}}
     del old["arguments"]
     assert Tool.from_dict(old).to_dict() == TOOL
-    assert list(Tool.from_dict({**TOOL, "results": {"type": "object"}}).to_dict()) == ["name", "description", "arguments", "results"]
+    assert list(Tool.from_dict({**TOOL, "results": {"type": "object"}}).to_dict()) == ["name", "description",
+                                                                                       "arguments", "results"]
     assert Tool.from_dict({**TOOL, "arguments": {}}).parameters == {"type": "dict", "properties": {}, "required": []}
 
 
 def test_type_words_change_where_a_schema_stands_and_nowhere_else():
-    schema = {"type": "object", "properties": {"type": {"type": "Float"}, "x": {"type": ["int", "null"], "enum": ["object"]},
+    schema = {"type": "object", "properties": {"type": {"type": "Float"},
+                                               "x": {"type": ["int", "null"], "enum": ["object"]},
                                                "y": {"type": "list", "items": {"type": "str"}}, "z": {"type": "city"}}}
     assert normalise_schema(schema) == {"type": "dict", "properties": {
         "type": {"type": "number"}, "x": {"type": ["integer", "null"], "enum": ["object"]},
@@ -69,7 +73,8 @@ def test_type_words_change_under_every_keyword_that_holds_schemas(key):
     def around(word):
         part = {"type": word, "enum": [{"type": "object"}]}
         lists = {"anyOf": [part], "oneOf": [part], "allOf": [part], "prefixItems": [part]}
-        return {key: lists.get(key, {"x": part} if key in ("properties", "patternProperties", "dependentSchemas") else part)}
+        return {key: lists.get(key, {"x": part} if key in ("properties", "patternProperties", "dependentSchemas")
+                               else part)}
     assert normalise_schema(around("object")) == around("dict")
 
 
@@ -78,7 +83,8 @@ def test_type_words_change_under_every_keyword_that_holds_schemas(key):
     ({**TOOL, "arguments": {"type": "string"}}, load_tools, 'must have type "dict"'),
     ({"id": "1", "query": "  "}, load_queries, "no `query`"), ({"query": "q"}, load_queries, "no `id`"),
     ({"id": "1", "query": "q", "tools": []}, load_examples, "no `calls`"),
-    ({"id": "1", "query": "q", "tools": [], "calls": [{"name": "x", "arguments": "{}"}]}, load_examples, "must be an object of values"),
+    ({"id": "1", "query": "q", "tools": [], "calls": [{"name": "x", "arguments": "{}"}]}, load_examples,
+     "must be an object of values"),
 ])
 def test_a_bad_record_is_named_by_file_and_line(tmp_path, record, load, message):
     path = tmp_path / "rows.jsonl"

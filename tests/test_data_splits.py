@@ -20,20 +20,24 @@ def lines(path, rows):
 
 
 def tool(n):
-    return {"name": f"tool {n}", "description": f"Does {n}.", "arguments": {"type": "dict", "properties": {}, "required": []},
+    return {"name": f"tool {n}", "description": f"Does {n}.",
+            "arguments": {"type": "dict", "properties": {}, "required": []},
             "provenance": {"file": "t", "row": n, "license": "MIT"}}
 
 
 def example(n, calls, **more):
-    return {"id": f"e{n}", "query": f"Please do number {n}!", "tools": [tool(n)], "calls": [{"name": f"tool {n}", "arguments": {}}] * calls, **more}
+    return {"id": f"e{n}", "query": f"Please do number {n}!", "tools": [tool(n)],
+            "calls": [{"name": f"tool {n}", "arguments": {}}] * calls, **more}
 
 
 @pytest.fixture
 def corpus(tmp_path):
     examples = [example(n, n % 3, source="even" if n % 2 == 0 else "odd", license="CC0") for n in range(300)]
     queries = [{"id": f"q{n}", "query": f"please do NUMBER {n}"} for n in range(0, 600, 2)]
-    return {"tools": (lines(tmp_path / "tools.jsonl", [tool(n) for n in range(200)] + [tool(5) | {"description": "again"}, tool(7) | {"name": "Tool_7"}]),),
-            "examples": (lines(tmp_path / "examples.jsonl", examples + [example(3, 1) | {"query": "please do number 3"}]),),
+    return {"tools": (lines(tmp_path / "tools.jsonl", [tool(n) for n in range(200)]
+                            + [tool(5) | {"description": "again"}, tool(7) | {"name": "Tool_7"}]),),
+            "examples": (lines(tmp_path / "examples.jsonl",
+                               examples + [example(3, 1) | {"query": "please do number 3"}]),),
             "queries": (lines(tmp_path / "queries.jsonl", queries),)}
 
 
@@ -43,12 +47,14 @@ def drawn(out, name):
 
 def test_the_same_seed_draws_the_same_bytes_and_another_does_not(corpus, tmp_path):
     config = {"num_tools": 20, "num_examples": 30, "num_queries": 10, "rounds": 2}
-    first, again, other = (split(SplitConfig(**corpus, **config, seed=seed), tmp_path / name) for seed, name in ((1, "a"), (1, "b"), (2, "c")))
+    first, again, other = (split(SplitConfig(**corpus, **config, seed=seed), tmp_path / name)
+                           for seed, name in ((1, "a"), (1, "b"), (2, "c")))
     assert first == again and first["outputs"] != other["outputs"]
     for name in ("tools", "examples", "queries", "queries-1", "queries-2"):
         assert (tmp_path / "a" / f"{name}.jsonl").read_bytes() == (tmp_path / "b" / f"{name}.jsonl").read_bytes()
     assert drawn(tmp_path / "a", "queries") == drawn(tmp_path / "a", "queries-1") + drawn(tmp_path / "a", "queries-2")
-    assert len(load_tools(tmp_path / "a" / "tools.jsonl")) == 20 and len(load_queries(tmp_path / "a" / "queries.jsonl")) == 20
+    assert len(load_tools(tmp_path / "a" / "tools.jsonl")) == 20 and len(load_queries(tmp_path / "a"
+                                                                                      / "queries.jsonl")) == 20
 
 
 def test_a_smaller_subset_is_the_head_of_a_larger_one_whatever_the_order_of_the_files(corpus, tmp_path):
@@ -86,8 +92,10 @@ def test_mixtures_take_from_every_source_what_is_asked(corpus, tmp_path):
 
 
 def test_examples_with_unwanted_notes_or_too_many_tools_are_left_out_and_counted(tmp_path):
-    rows = [example(0, 1, provenance={"notes": ["nested_reference"]}), example(1, 1) | {"tools": [tool(1)] * 9}, example(2, 1)]
-    manifest = split(SplitConfig(examples=(lines(tmp_path / "e.jsonl", rows),), without=("nested_reference",), max_tools=8), tmp_path / "out")
+    rows = [example(0, 1, provenance={"notes": ["nested_reference"]}), example(1, 1) | {"tools": [tool(1)] * 9},
+            example(2, 1)]
+    manifest = split(SplitConfig(examples=(lines(tmp_path / "e.jsonl", rows),), without=("nested_reference",),
+                                 max_tools=8), tmp_path / "out")
     assert drawn(tmp_path / "out", "examples") == ["e2"]
     assert manifest["outputs"]["examples"]["left_out"] == {"nested_reference": 1, "over_max_tools": 1}
 
@@ -103,7 +111,8 @@ def test_broken_input_names_its_line(tmp_path):
 
 
 def test_the_command_line_warns_of_too_few_rows(corpus, tmp_path):
-    done = subprocess.run([sys.executable, "tooldev.py", "split", "--tools", corpus["tools"][0], "--out", tmp_path / "out"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "tooldev.py", "split", "--tools", corpus["tools"][0], "--out",
+                           tmp_path / "out"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "| tools.jsonl | 200 | 26,522 | 200 | duplicate 2 |" in done.stdout
     assert done.stderr == "warning: tools: 26,522 wanted, only 200 available\n"
     assert Counter(path.name for path in (tmp_path / "out").iterdir()) == {"tools.jsonl": 1, "manifest.json": 1}

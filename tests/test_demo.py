@@ -29,8 +29,11 @@ for name in ("connect", "connect_ex", "bind", "sendto"):
     setattr(socket.socket, name, refuse)
 socket.getaddrinfo = refuse
 """
-SMALL_DEMO = NO_NETWORK + f"import pipeline.demo as demo, tooldev, sys; demo.QUICK = demo.{SMALL!r}; sys.exit(tooldev.main(sys.argv[1:]))"
-pytestmark = pytest.mark.skipif(not (ROOT / "model/tiny/model.safetensors").is_file(), reason="model/tiny is not in this checkout")
+SMALL_DEMO = (NO_NETWORK
+              + f"import pipeline.demo as demo, tooldev, sys; demo.QUICK = demo.{SMALL!r}; "
+                "sys.exit(tooldev.main(sys.argv[1:]))")
+pytestmark = pytest.mark.skipif(not (ROOT / "model/tiny/model.safetensors").is_file(),
+                                reason="model/tiny is not in this checkout")
 
 
 def small_demo(out: Path, code: str = SMALL_DEMO, **more) -> subprocess.Popen:
@@ -73,11 +76,13 @@ def assert_ended_with_its_reports(out: Path, shown: str, errors: str) -> None:
 
 def test_the_demo_ends_with_its_reports_and_opens_no_connection(uninterrupted):
     """Every demo of this file runs with connections forbidden; see also the slow test below."""
-    assert_ended_with_its_reports(uninterrupted, (uninterrupted.parent / "out").read_text(), (uninterrupted.parent / "err").read_text())
+    assert_ended_with_its_reports(uninterrupted, (uninterrupted.parent / "out").read_text(),
+                                  (uninterrupted.parent / "err").read_text())
 
 
 def test_a_connection_would_end_the_demo():
-    job = subprocess.run([sys.executable, "-c", NO_NETWORK + "socket.create_connection(('127.0.0.1', 9))"], capture_output=True, text=True)
+    job = subprocess.run([sys.executable, "-c", NO_NETWORK + "socket.create_connection(('127.0.0.1', 9))"],
+                         capture_output=True, text=True)
     assert job.returncode != 0 and "tried to open a network connection" in job.stderr
 
 
@@ -108,8 +113,11 @@ def test_the_same_seed_gives_the_same_report_also_where_it_is_killed_on_the_way(
 
 
 def test_train_py_with_nothing_else_trains_the_embedded_model(tmp_path):
-    """From another folder, as `torchrun train.py`: it says what it takes, plans, trains, and is stopped here after two steps."""
-    job = subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", str(ROOT / "train.py")],
+    """From another folder, as `torchrun train.py`: it says what it takes, plans, trains, and is stopped here after
+    two steps.
+    """
+    job = subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1",
+                            str(ROOT / "train.py")],
                            cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
     said = []
     for line in job.stderr:
@@ -118,7 +126,9 @@ def test_train_py_with_nothing_else_trains_the_embedded_model(tmp_path):
             job.terminate()                                             # torchrun ends its processes, too
     job.wait()
     text = "".join(said)
-    assert "no --model and no --data: the embedded model on the generated tool world" in text and "time, estimated" in text
+    assert (
+        "no --model and no --data: the embedded model on the generated tool world" in text and "time, estimated" in text
+    )
     assert "step 00002/" in text and "done:" not in text, text
     steps = (tmp_path / "runs/train/metrics.jsonl").read_text().count("\n")
     assert f"interrupted; {steps} steps are kept in runs/train/checkpoint" in text
@@ -131,8 +141,8 @@ def test_evolve_py_with_a_round_only_makes_it_in_the_newest_run(uninterrupted, t
     run = tmp_path / "runs" / "demo"
     shutil.copytree(uninterrupted, run)
     shutil.rmtree(run / "round-1")
-    job = subprocess.run([sys.executable, str(ROOT / "evolve.py"), "--round", "1"], cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"},
-                         capture_output=True, text=True)
+    job = subprocess.run([sys.executable, str(ROOT / "evolve.py"), "--round", "1"], cwd=tmp_path,
+                         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert job.returncode == 0, job.stderr[-2000:]
     assert "run: runs/demo (the newest)" in job.stderr
     for name in ("accepted.jsonl", "rejected.jsonl", "adapter/adapter_model.safetensors"):
@@ -162,7 +172,8 @@ def test_a_broken_base_is_refused_before_anything_is_made(command, kind, tmp_pat
     assert tooldev.main([*command, "--out", str(out), "--model", str(base)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and str(base) in error
-    assert not out.exists()                                         # else the right command would find another run's settings
+    # else the right command would find another run's settings
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
@@ -187,12 +198,14 @@ def test_an_ablation_takes_several_bases_each_in_a_folder_of_its_own(jobs, tmp_p
     assert "ckpt/b:\n\ntable of b" in capsys.readouterr().out
     assert tooldev.main([*command, "ckpt/a"]) == 0 and began[-1] == ("three", "ckpt/a", 1)
     assert tooldev.main([*command, "x/a", "y/a"]) == 2 and "one name" in capsys.readouterr().err
-    assert tooldev.main(["ablate", "--variants", "invocation", "--fresh", "5", "--out", str(tmp_path / "f")]) == 2 and "add joint" in capsys.readouterr().err
+    assert tooldev.main(["ablate", "--variants", "invocation", "--fresh", "5", "--out",
+                         str(tmp_path / "f")]) == 2 and "add joint" in capsys.readouterr().err
 
 
 def test_an_ablation_compares_what_was_trained():
     assert ablation._pairs(["raw", "invocation"]) == [("raw", "invocation")]
-    assert ablation._pairs(["raw", "joint"]) == [("raw", "joint")]                       # without rounds there is no last one
+    # without rounds there is no last one
+    assert ablation._pairs(["raw", "joint"]) == [("raw", "joint")]
     assert {("joint", "last"), ("invocation", "last")} < {*ablation._pairs(["raw", "invocation", "joint", "round-1"])}
     assert ("raw", "joint") in ablation._pairs(["raw", "adaption", "joint", "round-1"])
     assert ("raw", "joint") not in ablation._pairs(["raw", "adaption", "invocation-adapted", "joint"])
@@ -202,23 +215,33 @@ def test_an_ablation_says_what_became_of_the_queries(uninterrupted, tmp_path):
     asked = set()
     for seed in (0, 1):
         shutil.copytree(uninterrupted, tmp_path / f"seed-{seed}")
-        run = Run(RunSettings(**json.loads((uninterrupted / "run.json").read_text())["settings"]), tmp_path / f"seed-{seed}")
+        run = Run(RunSettings(**json.loads((uninterrupted / "run.json").read_text())["settings"]),
+                  tmp_path / f"seed-{seed}")
         held = {item.id for item in run.test}
         ablation.ask_fresh(run, seed, ["round-1"], 4)
         answered = [v["id"] for v in verdicts_of(tmp_path / f"seed-{seed}" / "fresh-4" / "joint" / "eval")]
         asked |= {item.calls[0].name if item.calls else item.tools[0].name for item in run.test}
-        assert len(answered) == 4 and not held & {*answered} and all(name.startswith("unlabelled-test-") for name in answered)
+        assert len(answered) == 4 and not held & {*answered} and all(name.startswith("unlabelled-test-")
+                                                                     for name in answered)
     table = ablation.collect(tmp_path, [0, 1], fresh=4)
-    assert "all: joint minus raw" in table and "Invo. w. Adaption" not in table       # that variant was not trained here
+    # that variant was not trained here
+    assert "all: joint minus raw" in table and "Invo. w. Adaption" not in table
     assert re.search(r"all: joint minus raw.*; over \d+ tools \[.*; over 2 seeds \[", table)
-    assert f"; over {len(asked)} tools [" in table[table.index("| 8 items"):table.index("items, the test's")] and len(asked) > 1
-    assert "asked further items" in table and "over 2 seeds" in table[table.index("round-1 minus joint", table.index("further items")):]
+    assert (
+        f"; over {len(asked)} tools [" in table[table.index("| 8 items") : table.index("items, the test's")]
+        and len(asked) > 1
+    )
+    assert "asked further items" in table and "over 2 seeds" in table[table.index("round-1 minus joint",
+                                                                                  table.index("further items")):]
     assert f"| {2 * 4} items |" in table and f"| {2 * (4 + SMALL.test[1])} items, the test's" in table
     ledger = json.loads((uninterrupted / "round-1" / "ledger.json").read_text())
     queries, sums = ledger["queries"], json.loads((tmp_path / "ablation.json").read_text())["funnel"]["round-1"]
     assert (sums["queries"], sums["accepted"]) == (2 * queries["in"], 2 * queries["accepted"])
     assert sum(sums["reasons"].values()) == 2 * queries["rejected"]
-    assert f"| round 1 | {sums['queries']} | {sums['accepted']} |" in table and table == (tmp_path / "ablation.md").read_text()
+    assert (
+        f"| round 1 | {sums['queries']} | {sums['accepted']} |" in table
+        and table == (tmp_path / "ablation.md").read_text()
+    )
 
 
 def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, tmp_path, capsys):
@@ -227,16 +250,19 @@ def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, 
     ledger = out / "seed-0" / "round-1" / "ledger.json"
     record = json.loads(ledger.read_text())
     ledger.write_text(json.dumps(record | {"training": record["training"] | {"steps": 0}}))
-    assert tooldev.main(["controls", "--out", str(out)]) == 2 and not (out / "seed-0/controls").exists()      # said before any work
+    # said before any work
+    assert tooldev.main(["controls", "--out", str(out)]) == 2 and not (out / "seed-0/controls").exists()
     assert "trained on nothing" in capsys.readouterr().err
-    record["training"]["steps"] = 2                                    # a model of no talent may accept nothing from six queries
+    # a model of no talent may accept nothing from six queries
+    record["training"]["steps"] = 2
     ledger.write_text(json.dumps(record))
     some = ["labelled_only", "one_sample"]
     for control in some:
         controls.run_control(out / "seed-0", control, 1)
     labelled = json.loads((out / "seed-0/controls/labelled_only/round-1/ledger.json").read_text())
     assert labelled["training"]["steps"] == 2 and labelled["examples"]["labelled"] == SMALL.examples
-    one = [json.loads(line) for line in (out / "seed-0/controls/one_sample/round-1/calls.jsonl").read_text().splitlines()]
+    one = [json.loads(line)
+           for line in (out / "seed-0/controls/one_sample/round-1/calls.jsonl").read_text().splitlines()]
     assert all(len(line["samples"]) == 1 for line in one)
     assert tooldev.main(["controls", "--out", str(out), "--rounds", "2"]) == 2
     assert "round-2/DONE.json" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Output folders lose nothing: a command replaces only what it made itself from these inputs, unless the user says so."""
+"""Output folders lose nothing: a command replaces only what it made from these inputs, unless the user says so."""
 
 import json
 from pathlib import Path
@@ -77,7 +77,8 @@ def test_a_companion_file_of_a_conversion_must_not_lie_in_its_output(tmp_path, c
     (tmp_path / "in.jsonl").write_text(corpus(1))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "tools.jsonl").write_text(json.dumps(TOOL) + "\n")
-    refused(capsys, tmp_path, ["convert", "--in", tmp_path / "in.jsonl", "--tools", tmp_path / "out" / "tools.jsonl", "--out", tmp_path / "out"],
+    refused(capsys, tmp_path, ["convert", "--in", tmp_path / "in.jsonl", "--tools", tmp_path / "out" / "tools.jsonl",
+                               "--out", tmp_path / "out"],
             "lies there")
 
 
@@ -89,7 +90,8 @@ def test_convert_replaces_only_what_it_made_from_the_same_inputs(tmp_path, capsy
     assert tooldev.main(command) == 0
     before = contents(out)
     assert tooldev.main(command) == 0 and contents(out) == before
-    refused(capsys, tmp_path, ["convert", "--in", two, "--out", out], "other inputs", "one.jsonl, two.jsonl", "--overwrite")
+    refused(capsys, tmp_path, ["convert", "--in", two, "--out", out], "other inputs", "one.jsonl, two.jsonl",
+            "--overwrite")
     refused(capsys, tmp_path, [*command, "--turns", "all"], "turns was 'first', now 'all'")
     one.write_text(corpus(4))                                                    # the same name, another content
     refused(capsys, tmp_path, command, "other inputs (one.jsonl)")
@@ -122,7 +124,8 @@ def test_split_does_not_take_over_what_convert_made(tmp_path, capsys):
     assert tooldev.main(["convert", "--in", str(tmp_path / "in.jsonl"), "--out", str(out)]) == 0
     few = ["split", "--examples", out / "examples.jsonl", "--num-examples", "5", "--out"]
     refused(capsys, tmp_path, [*few, out], "lies there")
-    refused(capsys, tmp_path, ["split", "--examples", tmp_path / "in.jsonl", "--out", out], "made by tooldev.py convert")
+    refused(capsys, tmp_path, ["split", "--examples", tmp_path / "in.jsonl", "--out", out],
+            "made by tooldev.py convert")
     again = [*map(str, few), str(tmp_path / "few")]
     assert tooldev.main(again) == 0 and tooldev.main(again) == 0
     refused(capsys, tmp_path, [*again, "--seed", "1"], "seed was 0, now 1")
@@ -191,7 +194,8 @@ def answers(path: Path, data: Path, text: str) -> Path:
 
 def test_score_keeps_the_scores_of_other_answers(tmp_path, capsys):
     data = bfcl_folder(tmp_path / "data")
-    one, two, out = answers(tmp_path / "one.jsonl", data, "[f()]"), answers(tmp_path / "two.jsonl", data, "no"), tmp_path / "out"
+    one, two, out = answers(tmp_path / "one.jsonl", data,
+                            "[f()]"), answers(tmp_path / "two.jsonl", data, "no"), tmp_path / "out"
     command = ["score", "--bench", "bfcl", "--data", str(data), "--out", str(out), "--answers"]
     assert tooldev.main([*command, str(one)]) == 0
     before = contents(out)
@@ -252,7 +256,8 @@ def test_a_full_disk_under_weights_gives_the_line_of_any_other_file():
     full = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
     with pytest.raises(OSError) as found, naming("out/model.safetensors"):
         raise full
-    assert tooldev.one_line(found.value).startswith("out/model.safetensors: No space left on device; make room on the disk")
+    assert tooldev.one_line(found.value).startswith("out/model.safetensors: No space left on device;"
+                                                    " make room on the disk")
     for other in (SafetensorError("invalid header"), ZeroDivisionError()):
         with pytest.raises(type(other)), naming("out"):
             raise other
@@ -282,7 +287,8 @@ def test_an_interrupted_command_promises_only_what_it_keeps(monkeypatch, capsys,
     monkeypatch.setattr("pipeline.demo.run_pipeline", stop)
     said = {"convert": "interrupted; nothing is kept, the same command begins anew", "check": "interrupted",
             "demo": "interrupted; the same command goes on from here"}
-    commands = (["convert", "--in", "a", "--out", "b"], ["check", "a"], ["demo", "--quick", "--out", str(tmp_path / "d")])
+    commands = (["convert", "--in", "a", "--out", "b"], ["check", "a"],
+                ["demo", "--quick", "--out", str(tmp_path / "d")])
     for command in commands:
         assert tooldev.main(command) == 130
         assert capsys.readouterr().err.splitlines()[-1] == said[command[0]]
@@ -300,12 +306,13 @@ def test_a_round_does_not_begin_in_a_folder_of_something_else(tmp_path):
 
 
 def test_other_settings_are_named_and_the_rest_is_counted():
-    with pytest.raises(ValueError, match=r"x was begun with other settings: a was 1, now 2; b was 1, now None; c .*; 1 more; use"):
+    with pytest.raises(ValueError, match=r"x was begun with other settings: a was 1, now 2; b was 1, now None; c .*;"
+                                         r" 1 more; use"):
         refuse_changes("x", dict.fromkeys("abcde", 1), {"a": 2})
     refuse_changes("x", {"a": 1}, {"a": 1})
 
 
-# ------------------------------------------------------------------------------------------------- files that are no text
+# ----------------------------------------------------------------------------------------------- files that are no text
 
 BINARY = {"a.parquet": (b"PAR1\x15\x04\x15\x10PAR1", "Parquet"), "b.jsonl": (b"PAR1\x15\x00\x15", "Parquet"),
           "c.arrow": (b"\xff\xff\xff\xff\x78\x00", "Arrow"), "d.json": (b"ARROW1\x00\x00", "Arrow"),
@@ -333,7 +340,8 @@ def test_a_file_of_a_folder_that_is_no_text_is_listed_and_the_others_are_read(tm
     assert first["not_served"].startswith("a Parquet file") and second["examples"] == 2
 
 
-@pytest.mark.parametrize("text", ["ORCA whales, where?\n", "Look at DUCK ponds\n", "Obj\n", "BZh\n", "PK and others\n", ""])
+@pytest.mark.parametrize("text", ["ORCA whales, where?\n", "Look at DUCK ponds\n", "Obj\n", "BZh\n", "PK and others\n",
+                                  ""])
 def test_text_that_begins_like_a_mark_is_text(text, tmp_path):
     (tmp_path / "a.txt").write_text(text)
     assert not_text(tmp_path / "a.txt") is None

@@ -14,7 +14,8 @@ ORDER = [t["name"] for case in CASES for t in case["tools"]]
 
 
 def write_rows(path, name):
-    path.write_text("".join(json.dumps(SPELL[name](case), ensure_ascii=number % 2 == 0) + "\n" for number, case in enumerate(CASES)))
+    path.write_text("".join(json.dumps(SPELL[name](case), ensure_ascii=number % 2 == 0) + "\n"
+                            for number, case in enumerate(CASES)))
 
 
 @pytest.mark.parametrize("name", SPELL)
@@ -27,9 +28,11 @@ def test_twenty_five_rows_give_what_was_written_by_hand(name, tmp_path):
         tools_file = tmp_path / "spec.json"
         by_name = {t["name"]: t for case in CASES for t in case["tools"]}
         spec = [{"name": t["name"], "description": t["description"], "query_parameters": {
-            k: v | {"required": k in t["arguments"]["required"]} for k, v in flat(t).items()}} for t in by_name.values()]
+            k: v | {"required": k in t["arguments"]["required"]} for k, v in flat(t).items()}}
+            for t in by_name.values()]
         tools_file.write_text(json.dumps(spec))
-    manifest = convert([source], out, Options(format=READER.get(name, name), tools=str(tools_file) if tools_file else None))
+    manifest = convert([source], out, Options(format=READER.get(name, name),
+                                              tools=str(tools_file) if tools_file else None))
     assert manifest["rejected"] == {}
     assert manifest["rows"] == manifest["rows_converted"] == 25
     gives = GIVES.get(name, "examples")
@@ -45,7 +48,8 @@ def test_twenty_five_rows_give_what_was_written_by_hand(name, tmp_path):
                 given = [t.to_dict() for t in example.tools if t.name in {c["name"] for c in calls}]
                 assert sorted(map(json.dumps, given)) == sorted(map(json.dumps, tools))
             else:
-                assert [json.dumps(t.to_dict()) for t in example.tools] == [json.dumps(t) for t in tools]   # key order too
+                # key order too
+                assert [json.dumps(t.to_dict()) for t in example.tools] == [json.dumps(t) for t in tools]
     if "tools" in gives:
         wanted = [json.dumps(t) for case in CASES for t in expected(name, case)[1]]
         given = [json.dumps(t.to_dict()) for t in load_tools(out / "tools.jsonl")]

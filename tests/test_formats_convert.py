@@ -20,19 +20,29 @@ OUTPUTS = ("tools", "examples", "queries", "rejected")
 def run(tmp_path, rows, name="rows.jsonl", overwrite=True, **options):
     """Convert rows -> (manifest, examples, queries, tools, rejected)."""
     source, out = tmp_path / name, tmp_path / "out"
-    source.write_text(rows if isinstance(rows, str) else "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    source.write_text(rows if isinstance(rows, str)
+                      else "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     manifest = convert([source], out, Options(**options), overwrite=overwrite)
     rejected = [row for _, row in read_jsonl(out / "rejected.jsonl")]
-    return manifest, load_examples(out / "examples.jsonl"), load_queries(out / "queries.jsonl"), load_tools(out / "tools.jsonl"), rejected
+    return (
+        manifest,
+        load_examples(out / "examples.jsonl"),
+        load_queries(out / "queries.jsonl"),
+        load_tools(out / "tools.jsonl"),
+        rejected,
+    )
 
 
 def rows_accounted_for(out):
     """(file, row) of every line of every output."""
-    return {(row["provenance"]["file"], row["provenance"]["row"]) for name in OUTPUTS for _, row in read_jsonl(out / f"{name}.jsonl")}
+    return {(row["provenance"]["file"], row["provenance"]["row"]) for name in OUTPUTS
+            for _, row in read_jsonl(out / f"{name}.jsonl")}
 
 
-DAMAGE = [lambda row: row.pop(next(iter(row))), lambda row: row.update({key: 7 for key in row}), lambda row: row.update({list(row)[-1]: None}),
-          lambda row: row.update({list(row)[-1]: "[{"}), lambda row: row.update({list(row)[0]: [[{"a": 1}]]}), lambda row: row.clear(),
+DAMAGE = [lambda row: row.pop(next(iter(row))), lambda row: row.update({key: 7 for key in row}),
+          lambda row: row.update({list(row)[-1]: None}),
+          lambda row: row.update({list(row)[-1]: "[{"}), lambda row: row.update({list(row)[0]: [[{"a": 1}]]}),
+          lambda row: row.clear(),
           lambda row: row.update({key: {} for key in row}), lambda row: row.update({list(row)[-1]: [1, "x", None]})]
 
 
@@ -43,7 +53,8 @@ def test_every_row_stands_in_an_output_or_in_rejected(name, tmp_path):
         damage(rows[2 * number])
     rows[20:20] = [7, "text", None, [], [1]]
     text = "\n".join(json.dumps(row) for row in rows) + '\n{"broken": \n'
-    manifest, *_ = run(tmp_path, text, format=READER.get(name, name), tools=spec(tmp_path) if name == "nestful" else None)
+    manifest, *_ = run(tmp_path, text, format=READER.get(name, name),
+                       tools=spec(tmp_path) if name == "nestful" else None)
     assert manifest["rows"] == len(rows) + 1
     assert rows_accounted_for(tmp_path / "out") == {("rows.jsonl", number) for number in range(1, len(rows) + 2)}
     assert 17 <= manifest["rows_converted"] <= 26
@@ -64,8 +75,10 @@ CALL = '{"name": "tide_table", "arguments": {"harbour": "Leith"}}'
 
 def test_conversations_give_their_first_request_and_count_the_rest(tmp_path):
     row = {"tools": json.dumps([json_schema(TIDES)]), "conversations": turns(
-        ("human", "Leith?"), ("function_call", CALL), ("observation", "{}"), ("function_call", CALL), ("observation", "{}"), ("gpt", "Noon."),
-        ("human", "And tomorrow?"), ("gpt", "Let me see."), ("function_call", CALL), ("function_call", CALL), ("observation", "{}"), ("gpt", "One."))}
+        ("human", "Leith?"), ("function_call", CALL), ("observation", "{}"), ("function_call", CALL),
+        ("observation", "{}"), ("gpt", "Noon."),
+        ("human", "And tomorrow?"), ("gpt", "Let me see."), ("function_call", CALL), ("function_call", CALL),
+        ("observation", "{}"), ("gpt", "One."))}
     manifest, examples, *_ = run(tmp_path, [row])
     assert [(e.query, len(e.calls)) for e in examples] == [("Leith?", 1)]
     assert manifest["inputs"][0]["left_out"] == {"call_after_result": 1, "call_in_later_turn": 1}
@@ -73,7 +86,8 @@ def test_conversations_give_their_first_request_and_count_the_rest(tmp_path):
 
 def test_all_turns_give_transcripts(tmp_path):
     row = {"tools": json.dumps([json_schema(TIDES)]), "conversations": turns(
-        ("human", "Tides?"), ("gpt", "Where?"), ("human", "Leith"), ("function_call", CALL), ("observation", "{}"), ("human", "Thanks"), ("gpt", "Bye"))}
+        ("human", "Tides?"), ("gpt", "Where?"), ("human", "Leith"), ("function_call", CALL), ("observation", "{}"),
+        ("human", "Thanks"), ("gpt", "Bye"))}
     _, examples, *_ = run(tmp_path, [row], turns="all")
     assert [(e.id, e.query, len(e.calls)) for e in examples] == [
         ("rows:1", "Tides?", 0), ("rows:1.turn3", "user: Tides?\nassistant: Where?\nuser: Leith", 1)]
@@ -81,13 +95,16 @@ def test_all_turns_give_transcripts(tmp_path):
 
 
 def test_parallel_calls_in_neighbouring_turns_are_one_answer(tmp_path):
-    row = {"tools": json.dumps([wrapped(TIDES)]), "messages": [{"role": "user", "content": "Leith, twice"}, {"role": "tool_call", "content": CALL},
-                                                               {"role": "tool_call", "content": CALL}, {"role": "tool_response", "content": "{}"}]}
+    row = {"tools": json.dumps([wrapped(TIDES)]),
+           "messages": [{"role": "user", "content": "Leith, twice"}, {"role": "tool_call", "content": CALL},
+                                                               {"role": "tool_call", "content": CALL},
+                                                               {"role": "tool_response", "content": "{}"}]}
     assert [len(e.calls) for e in run(tmp_path, [row])[1]] == [2]
 
 
 def test_without_tools_a_conversation_is_a_query(tmp_path):
-    rows = [{"tools": tools, "conversations": turns(("human", "Tell me a joke"), ("gpt", "No."))} for tools in ("", "[]", None)]
+    rows = [{"tools": tools, "conversations": turns(("human", "Tell me a joke"), ("gpt", "No."))}
+            for tools in ("", "[]", None)]
     _, examples, queries, *_ = run(tmp_path, rows)
     assert (len(examples), [q.query for q in queries]) == (0, ["Tell me a joke"] * 3)
 
@@ -111,16 +128,20 @@ def test_toolace_replies_in_words_are_no_calls(tmp_path):
 
 def test_hermes_reads_python_literals_and_tags_inside_strings(tmp_path):
     row = SPELL["hermes"](CASES[0])
-    row["conversations"][2]["value"] = ("<think>maybe <tool_call>{}</tool_call></think>\n<tool_call>\n{'name': 'tide_table', 'arguments': {'harbour': '</tool_call>'}}\n"
-                                        "</tool_call>\n<tool_call>\n{\"name\": \"tide_table\", \"arguments\": {\"harbour\": \"<tool_call>\"}}\n</tool_call>")
+    row["conversations"][2]["value"] = ("<think>maybe <tool_call>{}</tool_call></think>\n<tool_call>\n{'name': "
+                                        "'tide_table', 'arguments': {'harbour': "
+                                        "'</tool_call>'}}\n</tool_call>\n<tool_call>\n{\"name\": \"tide_table\", "
+                                        "\"arguments\": {\"harbour\": \"<tool_call>\"}}\n</tool_call>")
     _, (example,), *_ = run(tmp_path, [row])
     assert [c.arguments["harbour"] for c in example.calls] == ["</tool_call>", "<tool_call>"]
 
 
-@pytest.mark.parametrize("arguments", ["'{\"harbour\": \"O'Brien\"}'", "'{\"harbour\": \"O\\'Brien\"}'", "{\"harbour\": \"O'Brien\"}"])
+@pytest.mark.parametrize("arguments", ["'{\"harbour\": \"O'Brien\"}'", "'{\"harbour\": \"O\\'Brien\"}'",
+                                       "{\"harbour\": \"O'Brien\"}"])
 def test_glaive_calls_with_quotes_escaped_or_not(tmp_path, arguments):
     row = SPELL["glaive"](CASES[0])
-    row["chat"] = f'USER: Tides?\n\n\nASSISTANT: <functioncall> {{"name": "tide_table", "arguments": {arguments}}} <|endoftext|>\n\n\nFUNCTION RESPONSE: {{}}'
+    row["chat"] = (f'USER: Tides?\n\n\nASSISTANT: <functioncall> {{"name": "tide_table", "arguments": {arguments}}} '
+                   '<|endoftext|>\n\n\nFUNCTION RESPONSE: {}')
     _, (example,), *_ = run(tmp_path, [row])
     assert example.calls[0].arguments == {"harbour": "O'Brien"}
 
@@ -128,7 +149,8 @@ def test_glaive_calls_with_quotes_escaped_or_not(tmp_path, arguments):
 def test_toolalpaca_holes_become_text_and_broken_actions_are_refused_alone(tmp_path):
     row = SPELL["toolalpaca"](CASES[0])
     row["Instructions"] += ["Then?", "And?", "No answer"]
-    row["Golden_Answers"] += [[{"Action": "tide_table", "Action_Input": '{"harbour": ${name from find}, "days": 2}'}], [{"Action": "tide_table", "Action_Input": '{"harbour":'}]]
+    row["Golden_Answers"] += [[{"Action": "tide_table", "Action_Input": '{"harbour": ${name from find}, "days": 2}'}],
+                              [{"Action": "tide_table", "Action_Input": '{"harbour":'}]]
     manifest, examples, queries, _, rejected = run(tmp_path, [row])
     assert examples[1].calls[0].arguments == {"harbour": "${name from find}", "days": 2}
     assert examples[1].provenance["notes"] == ["nested_reference"]
@@ -136,66 +158,97 @@ def test_toolalpaca_holes_become_text_and_broken_actions_are_refused_alone(tmp_p
 
 
 def test_toolbench_types_of_a_web_form_and_defaults_are_re_typed_with_the_original_kept(tmp_path):
-    api = {"name": "Quay / list", "description": "Lists quays.", "method": "GET", "template_response": {"quays": [{"name": "str", "_list_length": 2}], "total": "int"},
+    api = {"name": "Quay / list", "description": "Lists quays.", "method": "GET",
+           "template_response": {"quays": [{"name": "str", "_list_length": 2}], "total": "int"},
            "required_parameters": [{"name": "page", "type": "NUMBER", "description": "Page.", "default": "2"}],
            "optional_parameters": [{"name": "day", "type": "DATE (YYYY-MM-DD)", "description": "Day.", "default": ""},
                                    {"name": "deep", "type": "BOOLEAN", "description": "Deep?", "default": "maybe"},
-                                   {"name": "page", "type": "STRING", "description": "Again."}, {"name": "kind", "type": "ENUM", "description": "Kind.", "enum": ["a", "b"]}]}
+                                   {"name": "page", "type": "STRING", "description": "Again."},
+                                   {"name": "kind", "type": "ENUM", "description": "Kind.", "enum": ["a", "b"]}]}
     _, _, _, (found,), _ = run(tmp_path, [{"tool_name": "Quays", "category": "Sea", "api_list": [api]}])
     assert found.parameters == {"type": "dict", "properties": {
-        "page": {"type": "number", "description": "Page.", "default": 2}, "day": {"type": "string", "description": "Day.", "default": ""},
-        "deep": {"type": "boolean", "description": "Deep?"}, "kind": {"type": "string", "description": "Kind.", "enum": ["a", "b"]}}, "required": ["page"]}
+        "page": {"type": "number", "description": "Page.", "default": 2},
+        "day": {"type": "string", "description": "Day.", "default": ""},
+        "deep": {"type": "boolean", "description": "Deep?"},
+        "kind": {"type": "string", "description": "Kind.", "enum": ["a", "b"]}}, "required": ["page"]}
     assert found.results["properties"]["total"]["type"] == "integer"
     (_, row), = read_jsonl(tmp_path / "out" / "tools.jsonl")
     assert row["provenance"]["values"] == {
-        "page.default": "2", "deep.default": "maybe", "page.repeated": {"name": "page", "type": "STRING", "description": "Again."}}
+        "page.default": "2", "deep.default": "maybe",
+        "page.repeated": {"name": "page", "type": "STRING", "description": "Again."}}
     assert row["provenance"]["types"]["day"] == "DATE (YYYY-MM-DD)" and row["provenance"]["tool_name"] == "Quays"
 
 
 def test_mcp_unions_references_and_missing_types(tmp_path):
     schema = {"type": "object", "$schema": "http://x", "additionalProperties": False, "$defs": {
-        "P": {"type": "object", "properties": {"x": {"type": "number"}, "next": {"$ref": "#/$defs/P"}}, "required": ["x"]}}, "properties": {
-        "a": {"anyOf": [{"type": "string"}, {"type": "null"}], "description": "A.", "default": None}, "b": {"type": ["integer", "null"], "description": "B."},
-        "c": {"anyOf": [{"type": "string"}, {"type": "integer"}]}, "d": {"$ref": "#/$defs/P"}, "e": {"description": "E.", "enum": ["x"]}, "f": {},
-        "g": {"type": "array", "items": {"type": "object", "properties": {"h": {"type": "string", "pattern": "(a+)+"}}}}, "h": {"$ref": "http://x/y"}}}
-    _, _, _, (found,), _ = run(tmp_path, [{"tools": [{"name": "t", "description": None, "inputSchema": schema}], "server_name": "s"}])
+        "P": {"type": "object", "properties": {"x": {"type": "number"}, "next": {"$ref": "#/$defs/P"}},
+              "required": ["x"]}}, "properties": {
+        "a": {"anyOf": [{"type": "string"}, {"type": "null"}], "description": "A.", "default": None},
+        "b": {"type": ["integer", "null"], "description": "B."},
+        "c": {"anyOf": [{"type": "string"}, {"type": "integer"}]}, "d": {"$ref": "#/$defs/P"},
+        "e": {"description": "E.", "enum": ["x"]}, "f": {},
+        "g": {"type": "array", "items": {"type": "object",
+                                         "properties": {"h": {"type": "string", "pattern": "(a+)+"}}}},
+                                         "h": {"$ref": "http://x/y"}}}
+    _, _, _, (found,), _ = run(tmp_path, [{"tools": [{"name": "t", "description": None, "inputSchema": schema}],
+                                           "server_name": "s"}])
     kinds = {name: spec["type"] for name, spec in found.parameters["properties"].items()}
-    assert kinds == {"a": ["string", "null"], "b": ["integer", "null"], "c": "any", "d": "dict", "e": "string", "f": "any",
-                     "g": "array", "h": "any"}
+    assert kinds == {"a": ["string", "null"], "b": ["integer", "null"], "c": "any", "d": "dict", "e": "string",
+                     "f": "any", "g": "array", "h": "any"}
     assert found.parameters["properties"]["d"]["required"] == ["x"]
     assert found.parameters["properties"]["g"]["items"]["properties"]["h"] == {"type": "string", "description": ""}
     (_, row), = read_jsonl(tmp_path / "out" / "tools.jsonl")
-    assert row["provenance"]["types"]["c"] == {"anyOf": [{"type": "string"}, {"type": "integer"}]} and row["provenance"]["types"]["f"] is None
+    assert (
+        row["provenance"]["types"]["c"] == {"anyOf": [{"type": "string"}, {"type": "integer"}]}
+        and row["provenance"]["types"]["f"] is None
+    )
     assert {"pattern", "$schema", "additionalProperties"} <= set(row["provenance"]["dropped"])
 
 
 def test_query_lists(tmp_path):
-    snips = {"BookBoat": [{"data": [{"text": "a boat to "}, {"text": "Hvar", "entity": "place"}]}, {"data": [{"text": "row me "}]}]}
+    snips = {"BookBoat": [{"data": [{"text": "a boat to "}, {"text": "Hvar", "entity": "place"}]},
+                          {"data": [{"text": "row me "}]}]}
     manifest, _, queries, *_ = run(tmp_path, json.dumps(snips), name="boats.json")
-    assert [q.query for q in queries] == ["a boat to Hvar", "row me"] and manifest["rows"] == 2 and manifest["inputs"][0]["left_out"] == {"slot": 1}
+    assert (
+        [q.query for q in queries] == ["a boat to Hvar", "row me"]
+        and manifest["rows"] == 2
+        and manifest["inputs"][0]["left_out"] == {"slot": 1}
+    )
     (tmp_path / "q.csv").write_text("Query,Tool\nhow deep?,Sonar\n,Sonar\n")
     (tmp_path / "q.txt").write_text("wie tief?\n")
     manifest = convert([tmp_path / "q.csv", tmp_path / "q.txt"], tmp_path / "two", Options())
-    assert [q.query for q in load_queries(tmp_path / "two" / "queries.jsonl")] == ["how deep?", "wie tief?"] and manifest["rejected"] == {"no_query": 1}
+    assert [q.query for q in load_queries(tmp_path / "two" / "queries.jsonl")] == [
+        "how deep?",
+        "wie tief?",
+    ] and manifest["rejected"] == {"no_query": 1}
 
 
 def test_apibank_raw_dialogues_are_one_row_per_file(tmp_path):
     lines = [{"role": "User", "text": "Tides?"}, {"role": "AI", "text": "Where?"}, {"role": "User", "text": "Leith"},
-             {"role": "API", "api_name": "tide_table", "param_dict": {"harbour": "Leith"}, "result": {"output": "noon"}}, {"role": "AI", "text": "Noon."}]
-    (tmp_path / "docs.json").write_text(json.dumps([{"name": "tide_table", "description": "T.", "input_parameters": {"harbour": {"type": "str", "description": "H."}}}]))
+             {"role": "API", "api_name": "tide_table", "param_dict": {"harbour": "Leith"},
+              "result": {"output": "noon"}}, {"role": "AI", "text": "Noon."}]
+    (tmp_path / "docs.json").write_text(json.dumps([{"name": "tide_table", "description": "T.",
+                                                     "input_parameters": {"harbour": {"type": "str",
+                                                                                      "description": "H."}}}]))
     manifest, (example,), *_ = run(tmp_path, lines, tools=str(tmp_path / "docs.json"))
-    assert manifest["rows"] == 1 and example.query == "user: Tides?\nassistant: Where?\nuser: Leith" and example.calls[0].arguments == {"harbour": "Leith"}
+    assert (
+        manifest["rows"] == 1
+        and example.query == "user: Tides?\nassistant: Where?\nuser: Leith"
+        and example.calls[0].arguments == {"harbour": "Leith"}
+    )
 
 
 def test_apibank_requests_with_quotes_inside_values(tmp_path):
-    row = SPELL["apibank_prompt"](CASES[0]) | {"expected_output": "API-Request: [tide_table(harbour='['Leith', 'Hvar']', days='it's 3')]"}
+    row = SPELL["apibank_prompt"](CASES[0]) | {"expected_output": "API-Request: [tide_table(harbour='['Leith', "
+                                                                  "'Hvar']', days='it's 3')]"}
     _, (example,), *_ = run(tmp_path, [row])
     assert example.calls[0].arguments == {"harbour": "['Leith', 'Hvar']", "days": "it's 3"}
 
 
 def test_bfcl_answers_lie_beside_the_questions(tmp_path):
     row = SPELL["bfcl"](CASES[1])
-    truth = {"id": row["id"], "ground_truth": [{"tide_table": {"harbour": ["Brest"], "days": ["", 3], "unit": ["foot", ""]}}]}
+    truth = {"id": row["id"],
+             "ground_truth": [{"tide_table": {"harbour": ["Brest"], "days": ["", 3], "unit": ["foot", ""]}}]}
     del row["ground_truth"]
     assert len(run(tmp_path, [row])[2]) == 1 and not run(tmp_path, [row])[1]
     (tmp_path / "possible_answer").mkdir()
@@ -249,7 +302,8 @@ def test_repeated_tools_are_written_once_and_counted(tmp_path):
 
 
 def command(*arguments):
-    return subprocess.run([sys.executable, "tooldev.py", "convert", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "tooldev.py", "convert", *map(str, arguments)], cwd=ROOT,
+                          capture_output=True, text=True)
 
 
 def test_the_command_line(tmp_path):
@@ -257,7 +311,11 @@ def test_the_command_line(tmp_path):
     done = command("--in", tmp_path / "a.jsonl", "--out", tmp_path / "out")
     assert done.returncode == 0 and "| a.jsonl | xlam | 1 | 1 | 1 | 1 | 1 | - | - |" in done.stdout
     done = command("--from", "xlamm", "--in", tmp_path / "a.jsonl", "--out", tmp_path / "out")
-    assert done.returncode == 2 and done.stderr.startswith("error: --from xlamm: no such format; known are auto, ") and done.stderr.count("\n") == 1
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith("error: --from xlamm: no such format; known are auto, ")
+        and done.stderr.count("\n") == 1
+    )
     (tmp_path / "odd.jsonl").write_text('{"x": 1}\n')
     done = command("--in", tmp_path / "odd.jsonl", "--out", tmp_path / "odd")
     assert done.returncode == 2 and "no format recognises its rows" in done.stderr
@@ -265,7 +323,7 @@ def test_the_command_line(tmp_path):
 
 @pytest.mark.slow
 def test_every_file_of_the_corpora_is_converted_as_the_committed_table_says(tmp_path):
-    """Needs TOOLDEV_DATA; some 20 s. Every row is accounted for, 95% are converted, and docs/corpora.md is up to date."""
+    """Needs TOOLDEV_DATA; some 20 s. Every row is accounted for, 95% converted, and docs/corpora.md up to date."""
     if not os.environ.get("TOOLDEV_DATA"):
         pytest.skip("set TOOLDEV_DATA to a folder with corpora/")
     folder = Path(os.environ["TOOLDEV_DATA"]) / "corpora"

@@ -1,4 +1,4 @@
-"""The literal parser: agrees with Python where Python has an answer, refuses what is no literal, never hangs or raises else."""
+"""The literal parser: agrees with Python where it has an answer, refuses what is no literal, never hangs."""
 
 import ast
 import json
@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from data.formats.literals import LiteralError, looks_like_calls, parse_calls, parse_literal
 
-PLAIN = st.recursive(st.none() | st.booleans() | st.integers(-10**15, 10**15) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-                     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=6)
+PLAIN = st.recursive(st.none() | st.booleans() | st.integers(-10**15, 10**15)
+                     | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+                     lambda inner: st.lists(inner, max_size=4)
+                     | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=6)
 NAMES = st.from_regex(r"[A-Za-zÄé][\w.\-]{0,8}( [A-Za-z0-9]{1,6}){0,2}", fullmatch=True)
 
 CALLS = [
@@ -20,9 +22,12 @@ CALLS = [
     ("[f(a=1,)]", [("f", {"a": 1})]),
     ("[f(a=1), g(b=2),]", [("f", {"a": 1}), ("g", {"b": 2})]),
     (" [ f ( a = 'x' ) , f ( a = \"y\" ) ] ", [("f", {"a": "x"}), ("f", {"a": "y"})]),
-    ("[Market Trends API(trend_type=\"GAINERS\", country=\"us\")]", [("Market Trends API", {"trend_type": "GAINERS", "country": "us"})]),
-    ("[a.b.c(x=-1.5e3, y=+2, z=.5, w=0x1F, v=1_000)]", [("a.b.c", {"x": -1500.0, "y": 2, "z": 0.5, "w": 31, "v": 1000})]),
-    ("[f(a='it\\'s', b=\"say \\\"hi\\\"\", c='tab\\tnew\\nline')]", [("f", {"a": "it's", "b": 'say "hi"', "c": "tab\tnew\nline"})]),
+    ("[Market Trends API(trend_type=\"GAINERS\", country=\"us\")]",
+     [("Market Trends API", {"trend_type": "GAINERS", "country": "us"})]),
+    ("[a.b.c(x=-1.5e3, y=+2, z=.5, w=0x1F, v=1_000)]",
+     [("a.b.c", {"x": -1500.0, "y": 2, "z": 0.5, "w": 31, "v": 1000})]),
+    ("[f(a='it\\'s', b=\"say \\\"hi\\\"\", c='tab\\tnew\\nline')]",
+     [("f", {"a": "it's", "b": 'say "hi"', "c": "tab\tnew\nline"})]),
     ("[f(a='), g(x=1)', b='[1, 2]')]", [("f", {"a": "), g(x=1)", "b": "[1, 2]"})]),
     ("[f(q=\"g(x='1')\")]", [("f", {"q": "g(x='1')"})]),
     ("[f(a=[1, [2, (3, 4)], {'k': True}], b={'x': None, \"y\": [false, null]})]",
@@ -36,9 +41,12 @@ CALLS = [
     ("[f(a='=', b='a=b')]", [("f", {"a": "=", "b": "a=b"})]),
     ("[]", []),
 ]
-REFUSED = ["[f(a=b)]", "[f(a=1+1)]", "[f(a=g(1))]", "[f(a=nan)]", "[f(a=1e999)]", "[f(a=inf)]", "[f(a=f'{x}')]", "[f(a='x)]", "[f(a=1]", "[f(a=1)",
-           "[f(1)]", "[f(a=1, a=2)]", "[f(a=1) g(b=2)]", "[f(a=1)] and more", "[(a=1)]", "f", "", "[f(a={1: 2})]", "[f(a={'k': 1, 'k': 2})]",
-           "[f(a=01)]", "[f(a=__import__('os'))]", "[f(a=" + "[" * 500 + "]" * 500 + ")]", "[f(a=" + "9" * 5000 + ")]", "[f(a='\\U00FFFFFF')]"]
+REFUSED = ["[f(a=b)]", "[f(a=1+1)]", "[f(a=g(1))]", "[f(a=nan)]", "[f(a=1e999)]", "[f(a=inf)]", "[f(a=f'{x}')]",
+           "[f(a='x)]", "[f(a=1]", "[f(a=1)",
+           "[f(1)]", "[f(a=1, a=2)]", "[f(a=1) g(b=2)]", "[f(a=1)] and more", "[(a=1)]", "f", "", "[f(a={1: 2})]",
+           "[f(a={'k': 1, 'k': 2})]",
+           "[f(a=01)]", "[f(a=__import__('os'))]", "[f(a=" + "[" * 500 + "]" * 500 + ")]", "[f(a=" + "9" * 5000 + ")]",
+           "[f(a='\\U00FFFFFF')]"]
 
 
 @pytest.mark.parametrize(("text", "calls"), CALLS, ids=range(len(CALLS)))
@@ -71,8 +79,11 @@ def test_argument_names_of_known_tools_may_be_anything():
 
 
 def test_text_is_told_from_calls():
-    assert looks_like_calls("[f(a=1)]") and looks_like_calls(" [Two Words(x=") and looks_like_calls("[A [b](x=1)]", ["A [b]"])
-    assert not looks_like_calls("[link](http://x)") and not looks_like_calls("f(a=1)") and not looks_like_calls("[1, 2]")
+    assert looks_like_calls("[f(a=1)]") and looks_like_calls(" [Two Words(x=") and looks_like_calls("[A [b](x=1)]",
+                                                                                                    ["A [b]"])
+    assert (
+        not looks_like_calls("[link](http://x)") and not looks_like_calls("f(a=1)") and not looks_like_calls("[1, 2]")
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -84,7 +95,8 @@ def test_python_and_json_spellings_of_a_value_give_the_value(value):
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(NAMES, st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), PLAIN, max_size=3)), max_size=3))
+@given(st.lists(st.tuples(NAMES, st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), PLAIN, max_size=3)),
+                max_size=3))
 def test_rendered_calls_come_back(calls):
     text = "[" + ", ".join(f"{name}({', '.join(f'{k}={v!r}' for k, v in args.items())})" for name, args in calls) + "]"
     assert parse_calls(text) == calls

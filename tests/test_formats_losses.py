@@ -27,7 +27,13 @@ def run(tmp_path, data, name="rows.jsonl", **options):
     source.write_text(text)
     (report,) = convert([source], out, Options(**options), overwrite=True)["inputs"]
     rejected = [row for _, row in read_jsonl(out / "rejected.jsonl")]
-    return report, load_examples(out / "examples.jsonl"), load_queries(out / "queries.jsonl"), load_tools(out / "tools.jsonl"), rejected
+    return (
+        report,
+        load_examples(out / "examples.jsonl"),
+        load_queries(out / "queries.jsonl"),
+        load_tools(out / "tools.jsonl"),
+        rejected,
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- containers
@@ -60,7 +66,8 @@ def test_a_quote_that_is_never_closed_is_reported_with_its_line(tmp_path):
 
 def test_a_field_with_text_after_its_quotes_costs_its_line(tmp_path):
     _, _, queries, _, rejected = run(tmp_path, 'query,tool\n"so "called" deep",a\nhow 5" deep,b\n', "a.csv")
-    assert [q.query for q in queries] == ['how 5" deep'] and [(r["reason"], r["provenance"]["line"]) for r in rejected] == [("bad_csv", 2)]
+    assert [q.query for q in queries] == ['how 5" deep'] and [(r["reason"], r["provenance"]["line"])
+                                                              for r in rejected] == [("bad_csv", 2)]
 
 
 def test_semicolons_and_tabs_part_columns_and_a_repeated_column_is_refused(tmp_path):
@@ -87,7 +94,8 @@ def test_a_long_element_of_an_array_is_not_held(tmp_path):
     found = list(records(tmp_path / "a.json", max_record_bytes=2**20))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert isinstance(found[1], Broken) and (found[1].reason, found[1].line) == ("record_too_long", 2) and peak < 10 * 2**20
+    assert isinstance(found[1], Broken) and (found[1].reason,
+                                             found[1].line) == ("record_too_long", 2) and peak < 10 * 2**20
 
 
 def test_an_unreadable_file_says_what_is_wrong_with_its_first_row(tmp_path):
@@ -104,10 +112,13 @@ def test_a_line_of_metadata_does_not_decide_about_the_file(tmp_path):
 
 def test_each_row_of_a_mixed_file_is_read_in_its_own_format(tmp_path):
     hermes = {"tools": [wrapped(TIDES)], "messages": [{"role": "user", "content": "Leith?"},
-                                                      {"role": "assistant", "content": f"<tool_call>\n{json.dumps(CALL)}\n</tool_call>"}]}
-    plain = {"tools": [wrapped(TIDES)], "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
+                                                      {"role": "assistant",
+                                                       "content": f"<tool_call>\n{json.dumps(CALL)}\n</tool_call>"}]}
+    plain = {"tools": [wrapped(TIDES)], "messages": [{"role": "user", "content": "hi"},
+                                                     {"role": "assistant", "content": "hello"}]}
     report, examples, *_ = run(tmp_path, [plain, hermes, XLAM])
-    assert report["formats"] == {"openai": 1, "hermes": 1, "xlam": 1} and [len(e.calls) for e in examples] == [0, 1, len(CASES[0]["calls"])]
+    assert report["formats"] == {"openai": 1, "hermes": 1,
+                                 "xlam": 1} and [len(e.calls) for e in examples] == [0, 1, len(CASES[0]["calls"])]
 
 
 def test_files_of_a_folder_that_are_not_read_are_listed_and_outputs_are_no_inputs(tmp_path):
@@ -123,17 +134,21 @@ def test_files_of_a_folder_that_are_not_read_are_listed_and_outputs_are_no_input
 
 @pytest.mark.parametrize(("form", "text"), [
     ("sharegpt", "[tide_table(harbour='Leith')"), ("sharegpt", "<tool_call>tide_table</tool_call>"),
-    ("openai", "<function_call> Leith"), ("openai", f"[TOOL_CALLS] and {json.dumps(CALL)}"), ("toolace", "Sure: [tide_table(harbour='Leith')]")])
+    ("openai", "<function_call> Leith"), ("openai", f"[TOOL_CALLS] and {json.dumps(CALL)}"),
+    ("toolace", "Sure: [tide_table(harbour='Leith')]")])
 def test_calls_in_text_that_the_reader_does_not_read_are_no_answer_in_words(tmp_path, form, text):
-    row = {"system": "", "tools": json.dumps([json_schema(TIDES)]), "conversations": [{"from": "user", "value": "Leith?"}, {"from": "assistant", "value": text}]}
+    row = {"system": "", "tools": json.dumps([json_schema(TIDES)]),
+           "conversations": [{"from": "user", "value": "Leith?"}, {"from": "assistant", "value": text}]}
     if form == "openai":
-        row = {"tools": [wrapped(TIDES)], "messages": [{"role": "user", "content": "Leith?"}, {"role": "assistant", "content": text}]}
+        row = {"tools": [wrapped(TIDES)], "messages": [{"role": "user", "content": "Leith?"},
+                                                       {"role": "assistant", "content": text}]}
     _, examples, queries, tools, rejected = run(tmp_path, [row], format=form)
     assert not examples and len(queries) == len(tools) == 1 and [r["reason"] for r in rejected] == ["calls_in_text"]
 
 
 def test_toolace_reads_calls_without_brackets_and_calls_in_turns_of_their_own(tmp_path):
-    for role, text in (("assistant", "tide_table(harbour='Leith')"), ("function_call", json.dumps(CALL)), ("function_call", "[tide_table(harbour='Leith')]")):
+    for role, text in (("assistant", "tide_table(harbour='Leith')"), ("function_call", json.dumps(CALL)),
+                       ("function_call", "[tide_table(harbour='Leith')]")):
         assert role in ROLES
         row = {"system": f"Return [] if none fits. {json.dumps([json_schema(TIDES)])}. \n",
                "conversations": [{"from": "user", "value": "Leith?"}, {"from": role, "value": text}]}
@@ -144,7 +159,8 @@ def test_toolace_reads_calls_without_brackets_and_calls_in_turns_of_their_own(tm
 def dialogue(*replies):
     turns = []
     for reply in replies:
-        turns += [{"from": "user", "value": "Leith?"}, {"from": "assistant", "value": reply}, {"from": "tool", "value": "{}"}]
+        turns += [{"from": "user", "value": "Leith?"}, {"from": "assistant", "value": reply},
+                  {"from": "tool", "value": "{}"}]
     return {"system": f"Tools:\n{json.dumps([json_schema(TIDES)])}. ", "conversations": turns}
 
 
@@ -156,20 +172,26 @@ def test_an_answer_that_cannot_be_read_costs_itself_only(tmp_path):
     _, examples, queries, tools, rejected = run(tmp_path, [dialogue(bad, good)], "first.jsonl")
     assert (len(examples), len(queries), len(tools), [r["reason"] for r in rejected]) == (0, 1, 1, ["bad_calls"])
     _, examples, queries, tools, rejected = run(tmp_path, [XLAM | {"answers": "[{"}], "xlam.jsonl")
-    assert (len(examples), len(queries), len(tools), [r["reason"] for r in rejected]) == (0, 1, len(CASES[0]["tools"]), ["bad_json_string"])
+    assert (len(examples), len(queries), len(tools),
+            [r["reason"] for r in rejected]) == (0, 1, len(CASES[0]["tools"]), ["bad_json_string"])
 
 
 def test_words_beside_calls_and_thoughts_are_counted(tmp_path):
     row = {"tools": [wrapped(TIDES)], "messages": [{"role": "user", "content": "Leith?"},
-                                                   {"role": "assistant", "content": "Let me look.", "tool_calls": [{"function": CALL}]}]}
+                                                   {"role": "assistant", "content": "Let me look.",
+                                                    "tool_calls": [{"function": CALL}]}]}
     assert run(tmp_path, [row])[0]["left_out"] == {"words_beside_calls": 1}
-    row["messages"][1] = {"role": "assistant", "content": f"<think>Leith.</think><tool_call>{json.dumps(CALL)}</tool_call> Done."}
+    row["messages"][1] = {"role": "assistant",
+                          "content": f"<think>Leith.</think><tool_call>{json.dumps(CALL)}</tool_call> Done."}
     assert run(tmp_path, [row], "b.jsonl")[0]["left_out"] == {"reasoning": 1, "words_beside_calls": 1}
 
 
 def test_parts_of_a_message_that_are_no_text_refuse_the_row(tmp_path):
-    for part in ({"type": "image_url", "image_url": {"url": "x"}}, {"type": "tool_use", "name": "tide_table", "input": {}}):
-        row = {"tools": [wrapped(TIDES)], "messages": [{"role": "user", "content": [{"type": "text", "text": "Leith?"}, part]}, {"role": "assistant", "content": "No."}]}
+    for part in ({"type": "image_url", "image_url": {"url": "x"}},
+                 {"type": "tool_use", "name": "tide_table", "input": {}}):
+        row = {"tools": [wrapped(TIDES)],
+               "messages": [{"role": "user", "content": [{"type": "text", "text": "Leith?"}, part]},
+                            {"role": "assistant", "content": "No."}]}
         assert [r["reason"] for r in run(tmp_path, [row])[-1]] == ["unread_part"]
 
 
@@ -177,14 +199,17 @@ def test_columns_that_no_reader_asks_for_are_counted(tmp_path):
     assert run(tmp_path, [XLAM | {"difficulty": "hard", "id": 3}])[0]["columns_not_read"] == {"difficulty": 1}
     many = [XLAM | {f"column {number}": number} for number in range(600)]
     assert run(tmp_path, many, "c.jsonl")[0]["columns_not_read"]["(others)"] == 100
-    assert run(tmp_path, [{"instruction": "Translate", "input": "how deep"}], "b.jsonl")[0]["columns_not_read"] == {"input": 1}
+    assert run(tmp_path, [{"instruction": "Translate", "input": "how deep"}],
+               "b.jsonl")[0]["columns_not_read"] == {"input": 1}
 
 
-# ---------------------------------------------------------------------------------------------------------- tools, types
+# --------------------------------------------------------------------------------------------------------- tools, types
 
 def test_nullable_enums_constants_and_null_defaults_are_carried_over_or_kept(tmp_path):
-    doc = read_tool({"name": "t", "description": "", "annotations": {"readOnlyHint": True}, "parameters": {"type": "object", "properties": {
-        "a": {"type": ["string", "null"], "enum": ["x", "y", None], "default": None}, "b": {"const": "z"}, "c": {"enum": [1, None, "x"]}}}})
+    doc = read_tool({"name": "t", "description": "", "annotations": {"readOnlyHint": True},
+                     "parameters": {"type": "object", "properties": {
+        "a": {"type": ["string", "null"], "enum": ["x", "y", None], "default": None}, "b": {"const": "z"},
+        "c": {"enum": [1, None, "x"]}}}})
     found = doc.record["arguments"]["properties"]
     assert (found["a"]["enum"], found["b"]["enum"], found["c"]["enum"]) == (["x", "y", None], ["z"], [1, None, "x"])
     assert found["a"]["type"] == ["string", "null"]
@@ -192,32 +217,42 @@ def test_nullable_enums_constants_and_null_defaults_are_carried_over_or_kept(tmp
 
 
 def test_an_argument_with_a_null_default_is_not_required():
-    assert read_tool({"name": "t", "parameters": {"a": {"type": "str", "default": None}, "b": {"type": "str"}}}).record["arguments"]["required"] == ["b"]
+    assert read_tool({"name": "t", "parameters": {"a": {"type": "str", "default": None},
+                                                  "b": {"type": "str"}}}).record["arguments"]["required"] == ["b"]
 
 
 def test_references_and_unions_around_all_arguments():
     point = {"type": "object", "properties": {"q": {"type": "string"}}, "required": ["q"]}
     other = {"properties": {"r": {"type": "integer"}}, "required": ["r"]}
-    for schema, names, required in (({"$ref": "#/$defs/A", "$defs": {"A": point}}, ["q"], ["q"]), ({"allOf": [point, other]}, ["q", "r"], ["q", "r"]),
-                                    ({"anyOf": [point, other]}, ["q", "r"], []), ({"$schema": "http://x", "additionalProperties": False}, [], [])):
+    for schema, names, required in (({"$ref": "#/$defs/A", "$defs": {"A": point}}, ["q"], ["q"]),
+                                    ({"allOf": [point, other]}, ["q", "r"], ["q", "r"]),
+                                    ({"anyOf": [point, other]}, ["q", "r"], []),
+                                    ({"$schema": "http://x", "additionalProperties": False}, [], [])):
         found = read_tool({"name": "t", "inputSchema": schema}).record["arguments"]
         assert (list(found["properties"]), found["required"]) == (names, required)
-    inner = read_tool({"name": "t", "parameters": {"type": "object", "properties": {"p": {"allOf": [point, other]}}}}).record["arguments"]["properties"]["p"]
+    inner = read_tool(
+        {"name": "t", "parameters": {"type": "object", "properties": {"p": {"allOf": [point, other]}}}}
+    ).record["arguments"]["properties"]["p"]
     assert list(inner["properties"]) == ["q", "r"] and inner["required"] == ["q", "r"]
 
 
 def test_arguments_in_the_path_of_a_url_are_arguments():
     for beside in ({}, {"query_parameters": {"day": {"type": "String", "description": "Day.", "required": False}}}):
-        tool = {"name": "t", "description": "", "path_parameters": {"place": {"type": "String", "description": "Where.", "required": True}}, **beside}
+        tool = {"name": "t", "description": "",
+                "path_parameters": {"place": {"type": "String", "description": "Where.", "required": True}}, **beside}
         found = read_tool(tool).record["arguments"]
         assert list(found["properties"]) == ["place", *(["day"] if beside else [])] and found["required"] == ["place"]
 
 
 @pytest.mark.parametrize(("word", "schema", "optional"), [
-    ("list[str] | None", {"type": "array", "items": {"type": "string"}}, True), ("int or float", {"type": "number"}, False),
-    ("Literal[1, 2]", {"type": "integer", "enum": [1, 2]}, False), ("Literal['a,b', None]", {"type": "string", "enum": ["a,b"]}, True),
-    ("Literal[a, b]", {"type": "string", "enum": ["a", "b"]}, False), ("str, default='x'", {"type": "string"}, True), ("string, required", {"type": "string"}, False),
-    ("Dict[str, int | None]", {"type": "dict"}, False), ("Union[str, NoneType]", {"type": "string"}, True), ("LinkedHashMap<String, Integer>", {"type": "dict"}, False)])
+    ("list[str] | None", {"type": "array", "items": {"type": "string"}}, True),
+    ("int or float", {"type": "number"}, False),
+    ("Literal[1, 2]", {"type": "integer", "enum": [1, 2]}, False),
+    ("Literal['a,b', None]", {"type": "string", "enum": ["a,b"]}, True),
+    ("Literal[a, b]", {"type": "string", "enum": ["a", "b"]}, False), ("str, default='x'", {"type": "string"}, True),
+    ("string, required", {"type": "string"}, False),
+    ("Dict[str, int | None]", {"type": "dict"}, False), ("Union[str, NoneType]", {"type": "string"}, True),
+    ("LinkedHashMap<String, Integer>", {"type": "dict"}, False)])
 def test_more_type_words(word, schema, optional):
     assert read_type(word)[:2] == (schema, optional)
 
@@ -232,5 +267,6 @@ def test_check_judges_tools_beside_a_bare_query_too(tmp_path):
 def test_a_large_held_out_set_is_drawn_in_time(tmp_path):
     lines = [{"id": str(n), "query": f"q {n}", "tools": [], "calls": []} for n in range(6000)]
     (tmp_path / "e.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
-    report = split(SplitConfig(examples=(tmp_path / "e.jsonl",), num_examples=3000, num_held_out=3000), tmp_path / "out")["outputs"]
+    report = split(SplitConfig(examples=(tmp_path / "e.jsonl",), num_examples=3000, num_held_out=3000),
+                   tmp_path / "out")["outputs"]
     assert (report["examples"]["rows"], report["held_out"]["rows"]) == (3000, 3000)

@@ -1,4 +1,4 @@
-"""Reading records: every container gives the same rows, and broken input is an error or a rejected line with its number."""
+"""Reading records: every container gives the same rows; broken input is an error or a rejected, numbered line."""
 
 import gzip
 import json
@@ -19,7 +19,8 @@ def values(path, **options):
 
 def test_lines_arrays_and_gzip_give_the_same_rows(tmp_path):
     lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS)
-    texts = {"a.jsonl": lines, "b.jsonl": lines.replace("\n", "\r\n\n") + "\n\n", "c.json": json.dumps(ROWS), "d.json": json.dumps(ROWS, indent=2),
+    texts = {"a.jsonl": lines, "b.jsonl": lines.replace("\n", "\r\n\n") + "\n\n", "c.json": json.dumps(ROWS),
+             "d.json": json.dumps(ROWS, indent=2),
              "e.json": " \n[\n" + ",\n".join(json.dumps(row) for row in ROWS) + "\n]\n", "f.jsonl": "\ufeff" + lines,
              "g.json": "\ufeff" + json.dumps(ROWS, indent=1)}
     for name, text in texts.items():
@@ -30,7 +31,8 @@ def test_lines_arrays_and_gzip_give_the_same_rows(tmp_path):
 
 
 def test_line_numbers_are_those_of_the_file(tmp_path):
-    (tmp_path / "a.json").write_text("[\n\n" + json.dumps({"a": 1}) + ",\n" + json.dumps({"b": [1, 2]}, indent=1) + ",\n {}]")
+    (tmp_path / "a.json").write_text("[\n\n" + json.dumps({"a": 1}) + ",\n" + json.dumps({"b": [1, 2]}, indent=1)
+                                     + ",\n {}]")
     assert [record.line for record in records(tmp_path / "a.json")] == [3, 4, 10]
 
 
@@ -51,13 +53,17 @@ def test_csv_tsv_and_plain_text(tmp_path):
     assert values(tmp_path / "a.tsv") == [{"query": "a, b", "tool": "c"}]
     (tmp_path / "a.txt").write_bytes("first\n\nzweite ü\n\xff\nlast".encode("latin-1").replace(b"\xfc", "ü".encode()))
     found = list(records(tmp_path / "a.txt"))
-    assert [(r.line, r.value["query"]) for r in found if isinstance(r, Record)] == [(1, "first"), (3, "zweite ü"), (5, "last")]
+    assert [(r.line, r.value["query"]) for r in found
+            if isinstance(r, Record)] == [(1, "first"), (3, "zweite ü"), (5, "last")]
     assert [(r.line, r.reason) for r in found if isinstance(r, Broken)] == [(4, "not_utf8")]
 
 
-BROKEN_LINES = [("{'a': 1}", "not_json"), ('{"a": NaN}', "value_not_json"), ('{"a": 1e400}', "number_too_large"), ('{"a": 1, "a": 2}', "duplicate_key"),
-                ('{"a": {"b": 1, "b": 1}}', "duplicate_key"), ("[" * 100_000, "too_deep"), ('{"a": ' + "[" * 70 + "]" * 70 + "}", "too_deep"),
-                ('{"a": "\\ud800"}', "bad_unicode"), ('{"a": 1', "not_json"), ('{"a": ' + "9" * 5000 + "}", "number_too_large"), ('{"a": 1} x', "not_json")]
+BROKEN_LINES = [("{'a': 1}", "not_json"), ('{"a": NaN}', "value_not_json"), ('{"a": 1e400}', "number_too_large"),
+                ('{"a": 1, "a": 2}', "duplicate_key"),
+                ('{"a": {"b": 1, "b": 1}}', "duplicate_key"), ("[" * 100_000, "too_deep"),
+                ('{"a": ' + "[" * 70 + "]" * 70 + "}", "too_deep"),
+                ('{"a": "\\ud800"}', "bad_unicode"), ('{"a": 1', "not_json"),
+                ('{"a": ' + "9" * 5000 + "}", "number_too_large"), ('{"a": 1} x', "not_json")]
 
 
 @pytest.mark.parametrize(("line", "reason"), BROKEN_LINES, ids=range(len(BROKEN_LINES)))
@@ -68,7 +74,8 @@ def test_a_broken_line_costs_that_line(tmp_path, line, reason):
     assert (broken.line, broken.reason, broken.fatal) == (2, reason, False)
 
 
-@pytest.mark.parametrize(("element", "reason"), [('{"a": 1, "a": 2}', "duplicate_key"), ('{"a": NaN}', "value_not_json"), ('{"a": "\\ud800"}', "bad_unicode")])
+@pytest.mark.parametrize(("element", "reason"), [('{"a": 1, "a": 2}', "duplicate_key"),
+                                                 ('{"a": NaN}', "value_not_json"), ('{"a": "\\ud800"}', "bad_unicode")])
 def test_a_broken_element_of_an_array_costs_that_element(tmp_path, element, reason):
     (tmp_path / "a.json").write_text('[{"q": 1},\n' + element + ',\n{"q": 2}]')
     before, broken, after = records(tmp_path / "a.json")
@@ -86,7 +93,8 @@ def test_mixed_encodings_cost_the_records_that_are_not_utf8(tmp_path):
 
 
 def test_an_array_that_goes_wrong_keeps_what_stood_before(tmp_path):
-    for text, reason in (('[{"a": 1},\n{"a": 2}', "file_ends_early"), ('[{"a": 1},\n{"a": 2}, {"a', "file_ends_early"), ('[{"a": 1},\n{"a": 2} {"a": 3}]', "not_json"),
+    for text, reason in (('[{"a": 1},\n{"a": 2}', "file_ends_early"), ('[{"a": 1},\n{"a": 2}, {"a', "file_ends_early"),
+                         ('[{"a": 1},\n{"a": 2} {"a": 3}]', "not_json"),
                          ('[{"a": 1},\n{"a": 2}, {a: 3}, ' + '{"b": 1}, ' * 50 + "{}]", "not_json")):
         (tmp_path / "a.json").write_text(text)
         *good, broken = records(tmp_path / "a.json")
@@ -95,10 +103,13 @@ def test_an_array_that_goes_wrong_keeps_what_stood_before(tmp_path):
 
 
 def test_a_truncated_gzip_keeps_what_stood_before_and_ends_with_1(tmp_path, capsys):
-    data = gzip.compress("".join(json.dumps({"query": f"{n} {'x' * 50} {hash(str(n))}"}) + "\n" for n in range(5000)).encode())
+    data = gzip.compress("".join(json.dumps({"query": f"{n} {'x' * 50} {hash(str(n))}"}) + "\n"
+                                 for n in range(5000)).encode())
     (tmp_path / "a.jsonl.gz").write_bytes(data[:len(data) // 2])
-    arguments = type("A", (), {"format": "queries", "inputs": [tmp_path / "a.jsonl.gz"], "out": tmp_path / "out", "turns": "first", "answers": None, "tools": None,
-                               "check": False, "source": None, "license": None, "max_record_mb": 64, "overwrite": False})
+    arguments = type("A", (), {"format": "queries", "inputs": [tmp_path / "a.jsonl.gz"], "out": tmp_path / "out",
+                               "turns": "first", "answers": None, "tools": None,
+                               "check": False, "source": None, "license": None, "max_record_mb": 64,
+                               "overwrite": False})
     assert main(arguments) == 1
     assert "could not be read to its end" in capsys.readouterr().err
     rejected = [row for _, row in read_jsonl(tmp_path / "out" / "rejected.jsonl")]
@@ -132,7 +143,8 @@ def test_memory_does_not_grow_with_an_array(tmp_path):
     assert peak < 8 * 2**20
 
 
-@pytest.mark.parametrize(("data", "message"), [(b"", "empty"), (b"\xff\xfe[\x00", "UTF-16"), (b"Query,Tool\na,b\n" * 40, "not one of the first 20 lines is JSON"),
+@pytest.mark.parametrize(("data", "message"), [(b"", "empty"), (b"\xff\xfe[\x00", "UTF-16"),
+                                               (b"Query,Tool\na,b\n" * 40, "not one of the first 20 lines is JSON"),
                                                (gzip.compress(b'{"a": 1}', mtime=0)[:6], "gzip")])
 def test_a_file_of_another_kind_is_an_error_that_says_what_to_do(tmp_path, data, message):
     (tmp_path / "a.jsonl").write_bytes(data)
@@ -149,7 +161,8 @@ def test_csv_given_as_a_corpus_is_rejected_row_by_row_with_what_it_lacks(tmp_pat
 
 
 def test_sniffing_tells_lines_from_documents(tmp_path):
-    for text, kind in (('{"a": 1}', "lines"), ('{"a": 1}\n{"a": 2}', "lines"), ('{\n "a": 1\n}', "document"), ('{"a": 1\n{"a": 2}', "lines"), ("[1]", "array"),
+    for text, kind in (('{"a": 1}', "lines"), ('{"a": 1}\n{"a": 2}', "lines"), ('{\n "a": 1\n}', "document"),
+                       ('{"a": 1\n{"a": 2}', "lines"), ("[1]", "array"),
                        ("query,tool\nx,y", "csv"), ("# notes", "lines")):
         (tmp_path / "a").write_text(text)
         assert sniff(tmp_path / "a") == kind, text
@@ -163,7 +176,8 @@ def test_fuzzed_files_never_raise_anything_but_value_errors(tmp_path):
         data = bytearray(good)
         for _ in range(rng.randint(1, 6)):
             at = rng.randrange(len(data))
-            data[at:at + rng.randint(0, 3)] = bytes(rng.choice(b'{}[]",:\\\xff\x001e') for _ in range(rng.randint(0, 3)))
+            data[at:at + rng.randint(0, 3)] = bytes(rng.choice(b'{}[]",:\\\xff\x001e')
+                                                    for _ in range(rng.randint(0, 3)))
         (tmp_path / "a.json").write_bytes(bytes(data))
         try:
             for item in records(tmp_path / "a.json"):

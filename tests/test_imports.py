@@ -36,7 +36,8 @@ LAZY = {
 }
 RUN_TIME = {"torch", "safetensors", "tokenizers", "sentencepiece", "numpy", "jsonschema"}
 
-OPTIONAL = {"model/gguf.py": {"gguf"}}                     # in functions, for one command, named in the error without it
+# in functions, for one command, named in the error without it
+OPTIONAL = {"model/gguf.py": {"gguf"}}
 
 
 def modules() -> list[Path]:

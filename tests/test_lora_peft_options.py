@@ -16,7 +16,8 @@ PLAIN = {"auto_mapping": {"base_model_class": "Qwen2ForCausalLM", "unsloth_fixed
          "revision": "main", "exclude_modules": None, "megatron_core": "megatron.core", "loftq_config": {},
          "eva_config": None, "qalora_group_size": 16, "use_qalora": False, "layer_replication": None,
          "trainable_token_indices": None, "target_parameters": None, "layers_pattern": None,
-         "ensure_weight_tying": False, "runtime_config": {"ephemeral_gpu_offload": False}, "a_future_option": None, "another": [], "third": {}}
+         "ensure_weight_tying": False, "runtime_config": {"ephemeral_gpu_offload": False}, "a_future_option": None,
+         "another": [], "third": {}}
 
 
 def stored(path, targets=("q_proj", "down_proj"), **changes):

@@ -75,7 +75,8 @@ def test_cached_equals_uncached(name, prefill):
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("entries", [1, 1 << 20])
 def test_the_samplers_cache_equals_no_cache(name, entries, monkeypatch):
-    """Three prompts prefilled as one row, one of them in two pieces, then decoded for 40 steps, in one block of slots or one each.
+    """Three prompts prefilled as one row, one of them in two pieces, then decoded for 40 steps, in one block of slots
+    or one each.
 
     One of the samples begins ten steps after the others.
     """
@@ -92,7 +93,8 @@ def test_the_samplers_cache_equals_no_cache(name, entries, monkeypatch):
             prefilled = model(ids[slots, positions][None], position_ids=positions[None], cache=cache)
             torch.testing.assert_close(prefilled[0], whole[slots, positions], rtol=0, atol=ATOL)
         for step in range(40):
-            rows = torch.tensor([0, 2] if step < 10 else [0, 1, 2])                             # the slot between is free at first
+            # the slot between is free at first
+            rows = torch.tensor([0, 2] if step < 10 else [0, 1, 2])
             cache.set_rows([((0, 1), (1, 0), (2, 1))[row] for row in rows])
             stored = torch.where(rows == 1, step - 10, step)
             positions = lengths[rows] + stored
@@ -188,7 +190,8 @@ def test_scores_beyond_the_largest_float16_are_survived(dtype, window):
 @pytest.mark.parametrize("window", [None, 8])
 def test_decoding_over_large_scores_is_as_exact_as_one_pass(dtype, window):
     """Keys and queries share a direction, as large biases make them: all scores lie around 2,800, 1 or so apart."""
-    generator, heads = torch.Generator().manual_seed(0), SimpleNamespace(num_key_value_heads=2, head_dim=64, num_hidden_layers=1)
+    generator, heads = torch.Generator().manual_seed(0), SimpleNamespace(num_key_value_heads=2, head_dim=64,
+                                                                         num_hidden_layers=1)
     q, k, v = (torch.randn(1, n, 40, 64, generator=generator) for n in (4, 2, 2))
     q, k, v = (q + 150 / 8).to(dtype), (k + 150 / 8).to(dtype), v.to(dtype)
     exact = attend(q.double(), k.double(), v.double(), 0.125, window)[:, :, -1:]

@@ -50,7 +50,8 @@ def test_attention_in_bfloat16_is_as_close_to_float64_as_pytorchs(shape):
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
 
     exact = [pair[0] for pair in both(sdpa, sdpa, q.double(), k.double(), v.double())]
-    for name, (mine, theirs), truth in zip("y q k v".split(), both(lambda q, k, v: CausalAttention.apply(q, k, v, scale),
+    for name, (mine, theirs), truth in zip("y q k v".split(),
+                                           both(lambda q, k, v: CausalAttention.apply(q, k, v, scale),
                                                                   sdpa, q, k, v), exact, strict=True):
         error, reference = ((x.double() - truth).norm() / truth.norm().clamp_min(1e-3) for x in (mine, theirs))
         assert error <= 2 * reference + 4e-3, name          # bfloat16 rounds to 4e-3
@@ -116,17 +117,20 @@ def test_checkpointing_changes_no_bit_of_a_gradient_in_bfloat16(lengths):
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
-@pytest.mark.parametrize(("heads", "kv_heads", "old", "new"), [(6, 2, 0, 130), (4, 1, 70, 65), (2, 2, 3, 1), (6, 3, 64, 64)])
+@pytest.mark.parametrize(("heads", "kv_heads", "old", "new"),
+                         [(6, 2, 0, 130), (4, 1, 70, 65), (2, 2, 3, 1), (6, 3, 64, 64)])
 def test_blockwise_attention_of_grouped_heads_behind_tokens_in_a_cache(heads, kv_heads, old, new):
     torch.manual_seed(0)
     T, D = old + new, 16
     q, k, v = (torch.randn(2, n, T, D, dtype=torch.bfloat16) for n in (heads, kv_heads, kv_heads))
-    exact = F.scaled_dot_product_attention(q.double(), *(x.double().repeat_interleave(heads // kv_heads, dim=1) for x in (k, v)), is_causal=True)
+    exact = F.scaled_dot_product_attention(q.double(), *(x.double().repeat_interleave(heads // kv_heads, dim=1)
+                                                         for x in (k, v)), is_causal=True)
     scores = q.double() @ k.double().repeat_interleave(heads // kv_heads, dim=1).transpose(2, 3) * D**-0.5
     log_sum = scores.masked_fill(torch.ones(T, T, dtype=torch.bool).triu(1), float("-inf")).logsumexp(-1)
     for found in (causal_attention(q[:, :, old:], k.transpose(2, 3), v, D**-0.5),
                   causal_attention(q[:, :, old:], k.transpose(2, 3).contiguous(), v, D**-0.5)):
-        assert (found[0].double() - exact[:, :, old:]).norm() <= 6e-3 * exact[:, :, old:].norm()       # bfloat16 rounds to 4e-3
+        # bfloat16 rounds to 4e-3
+        assert (found[0].double() - exact[:, :, old:]).norm() <= 6e-3 * exact[:, :, old:].norm()
         torch.testing.assert_close(found[1].double(), log_sum[:, :, old:], rtol=0, atol=1e-4)
 
 
@@ -135,10 +139,12 @@ def test_gradients_of_grouped_heads_are_those_of_repeated_ones():
     q, k, v = (torch.randn(2, n, 100, 16, dtype=torch.bfloat16) for n in (6, 2, 2))
 
     def repeated(q, k, v):
-        return F.scaled_dot_product_attention(q, k.repeat_interleave(3, dim=1), v.repeat_interleave(3, dim=1), is_causal=True, scale=0.25)
+        return F.scaled_dot_product_attention(q, k.repeat_interleave(3, dim=1), v.repeat_interleave(3, dim=1),
+                                              is_causal=True, scale=0.25)
 
     exact = [pair[0] for pair in both(repeated, repeated, q.double(), k.double(), v.double())]
-    for name, (found, _), truth in zip("y q k v".split(), both(lambda q, k, v: CausalAttention.apply(q, k, v, 0.25), repeated, q, k, v),
+    for name, (found, _), truth in zip("y q k v".split(),
+                                       both(lambda q, k, v: CausalAttention.apply(q, k, v, 0.25), repeated, q, k, v),
                                        exact, strict=True):
         assert (found.double() - truth).norm() <= 0.02 * truth.norm(), name
 
@@ -147,7 +153,8 @@ def test_attention_gradients_survive_large_scores_where_the_scale_is_no_power_of
     torch.manual_seed(0)
     q, k, v = (12 * torch.randn(1, 2, 100, 128, dtype=torch.bfloat16) for _ in range(3))
     scale = 128**-0.5
-    exact = both(*[lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)] * 2, q.double(), k.double(), v.double())
+    exact = both(*[lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)] * 2,
+                 q.double(), k.double(), v.double())
     mine = both(*[lambda q, k, v: CausalAttention.apply(q, k, v, scale)] * 2, q, k, v)
     for (found, _), (truth, _) in zip(mine, exact, strict=True):
         assert (found.double() - truth).norm() <= 0.05 * truth.norm()

@@ -76,7 +76,8 @@ def test_a_tied_checkpoint_may_hold_the_embedding_twice(tmp_path):
     assert torch.equal(model(token_ids(1, 8)), again(token_ids(1, 8)))
     for other in (model.lm_head.weight.detach() + 1, model.lm_head.weight.detach().bfloat16()):
         rewrite(file, lambda state, other=other: state.update({"lm_head.weight": other}))
-        with pytest.raises(ValueError, match="lm_head.weight, which is not model.embed_tokens.weight.*set that to false"):
+        with pytest.raises(ValueError, match="lm_head.weight, which is not model.embed_tokens.weight.*set that to "
+                                             "false"):
             load_model(tmp_path)
 
 
@@ -223,7 +224,8 @@ def entry(**changes) -> dict:
     (b'{"a": %s, "a": %s}' % ((json.dumps(entry()).encode(),) * 2), "a name stands twice"),
     ({"a": entry(), "__metadata__": 5}, "__metadata__"), ({"a": entry(), "__metadata__": {"x": {}}}, "__metadata__"),
     ({"a": entry(), "__metadata__": float("nan")}, "NaN"), ({"\ud800": entry()}, "not JSON"),
-    (json.dumps({"a": entry()}).encode("utf-16"), "not JSON"), (b"[" + b"[]," * 1_500_000 + b"0]", "header of 4500003 bytes"),
+    (json.dumps({"a": entry()}).encode("utf-16"), "not JSON"),
+    (b"[" + b"[]," * 1_500_000 + b"0]", "header of 4500003 bytes"),
 ])
 def test_a_damaged_header_is_refused(tmp_path, header, words):
     text = header if isinstance(header, bytes) else json.dumps(header).encode()

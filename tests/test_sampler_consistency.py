@@ -15,7 +15,8 @@ TOOL = Tool.from_dict({"name": "t", "description": "d", "arguments": {"type": "d
     "d": {"type": "dict", "properties": {"n": {"type": "float"}}},
     "map": {"type": "dict", "additionalProperties": {"type": "number"}},
     "maybe": {"anyOf": [{"type": "array", "items": {"type": "number"}}, {"type": "null"}]},
-    "one": {"oneOf": [{"type": "dict", "properties": {"n": {"type": "number"}}}, {"type": "string"}]}}, "required": []}})
+    "one": {"oneOf": [{"type": "dict", "properties": {"n": {"type": "number"}}}, {"type": "string"}]}},
+    "required": []}})
 OTHER = Tool.from_dict({"name": "other", "description": "d", "arguments": {"type": "dict", "properties": {}}})
 TOOLS = [TOOL, OTHER]
 
@@ -28,7 +29,7 @@ def same(a, b):
     return canonical_answer(a, TOOLS) == canonical_answer(b, TOOLS)
 
 
-# ------------------------------------------------------------------------------------------------------- canonical answer
+# ----------------------------------------------------------------------------------------------------- canonical answer
 
 @pytest.mark.parametrize(("a", "b", "equal"), [
     (answer(n=1), answer(n=1.0), True), (answer(i=1), answer(i=1.0), False), (answer(x=1), answer(x=1.0), False),
@@ -55,7 +56,7 @@ def test_key_order_is_folded_and_nesting_is_not():
     assert not same(answer(x={"a": {"b": 1}}), answer(x={"a.b": 1}))
 
 
-# ------------------------------------------------------------------------------------------------------------------- vote
+# ----------------------------------------------------------------------------------------------------------------- vote
 
 A, B, C = answer(i=1), answer(i=2), answer(i=3)
 
@@ -115,7 +116,7 @@ def test_early_decision_is_the_shortest_prefix_with_a_strict_majority():
     assert early_decision([A], TOOLS, 1) == 1
 
 
-# ------------------------------------------------------------------------------------------------------------- properties
+# ----------------------------------------------------------------------------------------------------------- properties
 
 VALUES = st.recursive(
     st.one_of(st.booleans(), st.none(), st.integers(-2, 2), st.sampled_from([1.0, 2.0, 0.5, -0.0]),
@@ -148,7 +149,8 @@ def test_neither_the_order_of_calls_nor_that_of_keys_matters(answers, rng):
     logprobs = [-rng.random() for _ in answers]
     before = majority_vote(answers, TOOLS, logprobs)
     after = majority_vote([None if calls is None else shuffled(calls) for calls in answers], TOOLS, logprobs)
-    assert (after.index, after.votes, after.margin, after.tie) == (before.index, before.votes, before.margin, before.tie)
+    assert (after.index, after.votes, after.margin, after.tie) == (before.index, before.votes, before.margin,
+                                                                   before.tie)
 
 
 @settings(max_examples=300, deadline=None)

@@ -273,7 +273,10 @@ def test_processes_of_one_machine_share_what_is_free(monkeypatch):
     monkeypatch.setattr("model.device.free_memory", lambda device: 1000)
     assert sampler.slots.default_cache_bytes(torch.device("cpu")) == 500
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert sampler.slots.default_cache_bytes(torch.device("cpu")) == 125 and sampler.slots.default_cache_bytes(torch.device("cuda")) == 800
+    assert (
+        sampler.slots.default_cache_bytes(torch.device("cpu")) == 125
+        and sampler.slots.default_cache_bytes(torch.device("cuda")) == 800
+    )
 
 
 def test_more_prompts_do_not_take_more_memory(model, monkeypatch):

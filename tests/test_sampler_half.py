@@ -51,7 +51,8 @@ def test_bf16_prefill_in_pieces_and_under_a_window_draws_what_whole_passes_say(n
     prompts = make_prompts(4, longest=50, shortest=30)
     model = Transformer(wide.config)
     model.load_state_dict(wide.state_dict())
-    for prompt, (completion,) in zip(prompts, generate(model.bfloat16(), prompts, max_new_tokens=4, prefill_chunk=chunk), strict=True):
+    for prompt, (completion,) in zip(prompts, generate(model.bfloat16(), prompts, max_new_tokens=4,
+                                                       prefill_chunk=chunk), strict=True):
         ids = torch.tensor([prompt + completion.ids])
         with torch.no_grad():
             shares = wide(ids)[0, len(prompt) - 1:-1].log_softmax(-1)

@@ -1,4 +1,4 @@
-"""The plan's arithmetic against measured peaks and real counts; what cannot fit is refused with the option that helps."""
+"""The plan's arithmetic against measured peaks and real counts; what cannot fit is refused, with what helps."""
 
 import pytest
 import torch
@@ -13,8 +13,8 @@ from training.base import weights_on
 from training.plan import base_weights, body_weights, make_plan, trained_weights
 
 CPU = torch.device("cpu")
-QWEN = {"architectures": ["Qwen2ForCausalLM"], "vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
-        "num_attention_heads": 14, "num_key_value_heads": 2, "tie_word_embeddings": True}
+QWEN = {"architectures": ["Qwen2ForCausalLM"], "vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864,
+        "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2, "tie_word_embeddings": True}
 LLAMA = {"architectures": ["LlamaForCausalLM"], "vocab_size": 128256, "hidden_size": 4096, "intermediate_size": 14336,
          "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8}
 
@@ -49,7 +49,8 @@ def test_known_models_have_their_known_sizes():
 def plan_for(raw: dict, dtype: torch.dtype, gib: float, **settings):
     config = TrainConfig(**settings)
     lengths = [600] * 900 + [2048] * 100
-    return make_plan(config, ModelConfig.from_dict(raw), lengths, sum(lengths) // 5, 30, dtype, CPU, 8, available=int(gib * 2**30))
+    return make_plan(config, ModelConfig.from_dict(raw), lengths, sum(lengths) // 5, 30, dtype, CPU, 8,
+                     available=int(gib * 2**30))
 
 
 def test_the_papers_run_fits_into_32_gib_only_with_checkpointing_and_says_so():
@@ -63,24 +64,28 @@ def test_every_remedy_is_named_and_where_nothing_helps_that_is_said():
         plan_for(LLAMA, torch.float16, 18.5, micro_batch_tokens=65536).refuse_what_cannot_fit()
     with pytest.raises(ValueError, match="use --precision bf16"):
         plan_for(LLAMA, torch.float32, 24).refuse_what_cannot_fit()
-    with pytest.raises(ValueError, match="use --gradient-checkpointing 1 --micro-batch-tokens"):      # no larger chunk than the one asked for
+    # no larger chunk than the one asked for
+    with pytest.raises(ValueError, match="use --gradient-checkpointing 1 --micro-batch-tokens"):
         plan_for(LLAMA, torch.float16, 18.5, micro_batch_tokens=65536, loss_chunk=64).refuse_what_cannot_fit()
     for dtype in (torch.float16, torch.float32):                # half of float32 is still too much: no false advice
         with pytest.raises(ValueError, match="do not fit with any option; use a shorter --max-length, a smaller model"):
             plan_for(LLAMA, dtype, 12).refuse_what_cannot_fit()
 
 
-@pytest.mark.parametrize("stage, told", [("invocation", True), ("adaption", True), ("pretrain", True), ("joint", False), ("evolve", False)])
+@pytest.mark.parametrize("stage, told", [("invocation", True), ("adaption", True), ("pretrain", True), ("joint", False),
+                                         ("evolve", False)])
 def test_a_weighing_of_objectives_that_a_stage_does_not_have_is_told(stage, told):
     assert TrainConfig(stage=stage).without_effect() == []
     lines = TrainConfig(stage=stage, generation_weight=0.02, balance="objective").without_effect()
     assert bool(lines) == told
-    assert not told or lines == [f"--balance objective and --generation-weight 0.02: no effect, stage {stage} has one objective"]
+    assert not told or lines == [f"--balance objective and --generation-weight 0.02: no effect, stage {stage} has one "
+                                 "objective"]
 
 
 @pytest.mark.parametrize("settings, told", [
     ({"stage": "pretrain", "rank": 8}, "--rank 8: no effect, pretrain trains the weights themselves"),
-    ({"stage": "joint", "train_on": "all"}, "--train-on all: no effect, only pretrain"), ({"stage": "joint", "eval_steps": 5}, "no --validation")])
+    ({"stage": "joint", "train_on": "all"}, "--train-on all: no effect, only pretrain"),
+    ({"stage": "joint", "eval_steps": 5}, "no --validation")])
 def test_other_settings_without_effect_are_told(settings, told):
     assert [told in line for line in TrainConfig(**settings).without_effect()] == [True]
     assert TrainConfig(eval_steps=5, validation="rows.jsonl").without_effect() == []
@@ -97,7 +102,8 @@ def test_a_pass_of_few_rows_is_planned_as_such():
 def test_a_model_that_is_there_already_is_not_missing_from_the_memory(monkeypatch):
     monkeypatch.setattr("training.plan.available_memory", lambda device: 5 * 2**30)
     config, shape = TrainConfig(), ModelConfig.from_dict(QWEN)
-    alone, beside = (make_plan(config, shape, [512] * 64, 4000, 1, torch.float32, CPU, 1, resident=size) for size in (0, 2 * 2**30))
+    alone, beside = (make_plan(config, shape, [512] * 64, 4000, 1, torch.float32, CPU, 1, resident=size)
+                     for size in (0, 2 * 2**30))
     assert (alone.available, beside.available) == (5 * 2**30, 7 * 2**30)
     model = toy_model()
     assert weights_on(CPU, model) == sum(p.nbytes for p in model.parameters()) and weights_on(CPU, None) == 0
@@ -108,7 +114,12 @@ def test_a_containers_limit_counts(tmp_path):
     for name, text in (("max", "max\n"), ("limit", "1000\n"), ("used", "400\n"), ("more", "4000\n")):
         (tmp_path / name).write_text(text)
     limit = lambda *names: free_in_container((tuple(str(tmp_path / name) for name in names),))
-    assert limit("max", "used") == [] and limit("none", "used") == [] and limit("limit", "used") == [600] and limit("limit", "more") == [0]
+    assert (
+        limit("max", "used") == []
+        and limit("none", "used") == []
+        and limit("limit", "used") == [600]
+        and limit("limit", "more") == [0]
+    )
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   3 kB\n")
     assert free_on_host(tmp_path / "meminfo") == 3072 and free_on_host(tmp_path / "none") > 2**20
     assert 0 < free_memory(CPU) <= free_on_host()
@@ -132,5 +143,7 @@ def test_the_plan_is_printed_before_any_work_and_nothing_is_written_when_refused
     monkeypatch.setattr("training.plan.available_memory", lambda device: 1000)
     with pytest.raises(ValueError, match="needs about"):
         train.run_training(TrainConfig(out=str(tmp_path / "run")), rows=toy_rows(), model=toy_model())
-    assert "global batch 64 rows" in lines[0] and "64 rows, " in lines[1] and "base 0.00 + LoRA and gradients" in lines[2]
+    assert (
+        "global batch 64 rows" in lines[0] and "64 rows, " in lines[1] and "base 0.00 + LoRA and gradients" in lines[2]
+    )
     assert "time, estimated" in lines[3] and not (tmp_path / "run").exists()

@@ -15,7 +15,8 @@ FROZEN = "66467da85ebd3ab47bdfde964683aad6274831088030db033ad9908e5caf40f6"
 @pytest.fixture(scope="module")
 def training_text() -> str:
     """All kinds of text that training ever sees, as one string."""
-    texts = [world_text.curriculum(0, list(range(4000)), plain_rows) for plain_rows in (4000, 0)]      # nothing made up; mostly made up
+    # nothing made up; mostly made up
+    texts = [world_text.curriculum(0, list(range(4000)), plain_rows) for plain_rows in (4000, 0)]
     parts = [prompts.pieces_text(m["content"]) for messages in chain(*texts) for m in messages]
     parts += [json.dumps(tool.to_dict()) for tool in world.tool_documents(10_000, seed=0)]
     parts += [json.dumps(e.to_dict()) for e in world.examples(3000, group="labelled", split="train", seed=0)]
@@ -36,7 +37,8 @@ def test_it_is_as_large_as_promised():
 
 def test_test_tools_never_occur_in_training_text(training_text):
     for group in world.GROUPS:
-        for text in {text for tool in world.world_tools(group, "test") for text in (tool.tool.name, tool.tool.description)}:
+        for text in {text for tool in world.world_tools(group, "test")
+                     for text in (tool.tool.name, tool.tool.description)}:
             assert text not in training_text or not re.search(rf"(?<!\w){re.escape(text)}(?!\w)", training_text), text
 
 
@@ -48,25 +50,33 @@ def test_heldout_domains_never_occur_in_training_text(training_text):
 def test_test_values_never_occur_in_training_text(training_text):
     found = set()
     for item in world.test_items(400, 400, 150, seed=0):
-        choices = {value for tool in item.tools for p in tool.parameters["properties"].values() for value in p.get("enum", ())}
+        choices = {value for tool in item.tools for p in tool.parameters["properties"].values()
+                   for value in p.get("enum", ())}
         for call in item.calls:
             for leaf in world.leaves(call.arguments):
                 value = json.loads(leaf)
-                if isinstance(value, str) and value not in choices and value in training_text and re.search(rf"(?<![\w-]){re.escape(value)}(?![\w-])", training_text):
+                if (
+                    isinstance(value, str)
+                    and value not in choices
+                    and value in training_text
+                    and re.search(rf"(?<![\w-]){re.escape(value)}(?![\w-])", training_text)
+                ):
                     found.add(value)
     assert not found
 
 
 def test_numbers_of_tests_and_training_are_disjoint():
     def numbers(items):
-        return {json.loads(leaf) for e in items for c in e.calls for leaf in world.leaves(c.arguments) if isinstance(json.loads(leaf), float)}
+        return {json.loads(leaf) for e in items for c in e.calls
+                for leaf in world.leaves(c.arguments) if isinstance(json.loads(leaf), float)}
 
-    tests, training = numbers(world.test_items(300, 300, 100, seed=1)), numbers(world.examples(2000, group="labelled", split="train", seed=1))
+    tests, training = numbers(world.test_items(300, 300, 100, seed=1)), numbers(world.examples(2000, group="labelled",
+                                                                                               split="train", seed=1))
     assert tests and training and not tests & training
 
 
 def test_the_same_seed_gives_the_same_rows_and_another_seed_others():
-    draw = lambda seed: [e.to_dict() for e in world.examples(50, group="labelled", split="train", seed=seed)]    # noqa: E731
+    draw = lambda seed: [e.to_dict() for e in world.examples(50, group="labelled", split="train", seed=seed)]
     assert draw(3) == draw(3)
     assert draw(3) != draw(4)
 

@@ -4,7 +4,8 @@ import time
 
 
 def cpu_seconds(function, *arguments) -> float:
-    """CPU seconds of the fastest of nine calls; fewer where this machine, now, needs more than 20 ms to add up 200,000 squares.
+    """CPU seconds of the fastest of nine calls; fewer where this machine, now, needs more than 20 ms to add up 200,000
+    squares.
 
     A garbage collection slows some calls, the suite's other process all of them, and a shared machine has slow minutes.
     """

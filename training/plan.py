@@ -45,7 +45,8 @@ class Plan:
     def what_and_memory(self) -> list[str]:
         """The part of the plan that holds on any machine with this much memory."""
         parts = " + ".join(f"{name} {size / GIB:.2f}" for name, size in self.memory.items())
-        return [self.facts, self.rows, f"memory, estimated: {self.total / GIB:.2f} GiB of {self.available / GIB:.1f} = {parts}"]
+        return [self.facts, self.rows, f"memory, estimated: {self.total / GIB:.2f} GiB of {self.available / GIB:.1f} = "
+                                       f"{parts}"]
 
     def lines(self) -> list[str]:
         """The plan as it is printed."""
@@ -59,8 +60,8 @@ class Plan:
     def refuse_what_cannot_fit(self) -> None:
         """ValueError with the option that helps, if the run needs more memory than there is."""
         if self.total > self.available:
-            raise ValueError(f"the run needs about {self.total / GIB:.2f} GiB and {self.available / GIB:.2f} are there: "
-                             f"{self.remedy}")
+            raise ValueError(f"the run needs about {self.total / GIB:.2f} GiB and {self.available / GIB:.2f} are "
+                             f"there: {self.remedy}")
 
 
 def make_plan(config: Any, shape: Any, lengths: Sequence[int], supervised: int, steps: int, dtype: torch.dtype,
@@ -82,8 +83,9 @@ def make_plan(config: Any, shape: Any, lengths: Sequence[int], supervised: int, 
     memory = memory_parts(config, shape, max(lengths), share, dtype, device)
     facts = (f"global batch {config.global_batch_size} rows, about {max(1, accum)} x {most:,} tokens x "
              f"{world_size} processes | {steps:,} steps | {epochs:.2f} epochs | "
-             f"{trained / 1e6:.2f} M of {(base_weights(shape) + (0 if config.stage == 'pretrain' else trained)) / 1e6:,.1f} M "
-             f"weights train | {str(dtype).removeprefix('torch.')}")
+             f"{trained / 1e6:.2f} M of "
+             f"{(base_weights(shape) + (0 if config.stage == 'pretrain' else trained)) / 1e6:,.1f} M weights train | "
+             f"{str(dtype).removeprefix('torch.')}")
     sample = lengths[:config.global_batch_size]
     efficiency = packing_efficiency(sample, config.micro_batch_tokens, config.micro_batch_size, config.packing)
     rows = (f"{len(lengths):,} rows, {sum(lengths) / len(lengths):,.0f} tokens on average, {max(lengths):,} at most | "
@@ -100,8 +102,8 @@ def linears(shape: Any) -> dict[str, tuple[int, int]]:
     """(in, out) of the seven linears of a block."""
     E, F = shape.hidden_size, shape.intermediate_size
     Q, K = shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
-    return {"q_proj": (E, Q), "k_proj": (E, K), "v_proj": (E, K), "o_proj": (Q, E), "gate_proj": (E, F), "up_proj": (E, F),
-            "down_proj": (F, E)}
+    return {"q_proj": (E, Q), "k_proj": (E, K), "v_proj": (E, K), "o_proj": (Q, E), "gate_proj": (E, F),
+            "up_proj": (E, F), "down_proj": (F, E)}
 
 
 def body_weights(shape: Any) -> int:
@@ -114,7 +116,8 @@ def base_weights(shape: Any) -> int:
     Q, K = (heads * shape.head_dim for heads in (shape.num_attention_heads, shape.num_key_value_heads))
     biases = (Q + 2 * K) * shape.qkv_bias + shape.hidden_size * shape.o_proj_bias
     embeddings = shape.vocab_size * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
-    return body_weights(shape) + embeddings + shape.hidden_size + shape.num_hidden_layers * (2 * shape.hidden_size + biases)
+    return (body_weights(shape) + embeddings + shape.hidden_size
+            + shape.num_hidden_layers * (2 * shape.hidden_size + biases))
 
 
 def trained_weights(config: Any, shape: Any) -> int:
@@ -125,23 +128,26 @@ def trained_weights(config: Any, shape: Any) -> int:
 
 
 def flops(config: Any, shape: Any, tokens: float, share: float) -> float:
-    """Matmul flops of `tokens` tokens: 2 per weight forward, 2 for dx, 2 more for dW where weights train, 2 to recompute."""
-    passes = 4 + 2 * (config.stage == "pretrain") + 2 / max(config.gradient_checkpointing, 1) * (config.gradient_checkpointing > 0)
+    """Matmul flops of `tokens` tokens: per weight 2 forward, 2 for dx, 2 for dW where it trains, 2 to recompute."""
+    passes = (4 + 2 * (config.stage == "pretrain")
+              + 2 / max(config.gradient_checkpointing, 1) * (config.gradient_checkpointing > 0))
     head = shape.vocab_size * shape.hidden_size * share * (4 + 2 * (config.stage == "pretrain"))
     return tokens * (passes * body_weights(shape) + head)
 
 
 def block_bytes(shape: Any, ranks: int, size: int, on_cpu: bool, blockwise: bool) -> int:
-    """Bytes that a token leaves in one block, not checkpointed, for its backward pass; `size` bytes a value, `ranks` of its adapters.
+    """Bytes that a token leaves in one block, not checkpointed, for its backward pass; `size` bytes a value, `ranks` of
+    its adapters.
 
-    Norms keep their input and give one; attention keeps q, k, v (key/value heads repeated, except by the `blockwise` attention
-    of bfloat16 on a CPU), its result twice and a number per head; the MLP keeps gate, up and their product. On a GPU the plain
-    expressions keep more (model/cpu_kernels.py).
+    Norms keep their input and give one; attention keeps q, k, v (key/value heads repeated, except by the `blockwise`
+    attention of bfloat16 on a CPU), its result twice and a number per head; the MLP keeps gate, up and their product.
+    On a GPU the plain expressions keep more (model/cpu_kernels.py).
     """
     E, F, Q = shape.hidden_size, shape.intermediate_size, shape.num_attention_heads * shape.head_dim
     norms = 2 * (2 * E * size + 4) + (0 if on_cpu else 2 * 4 * E)
     keys_values = 2 * (shape.num_key_value_heads * shape.head_dim if blockwise else Q)
-    return norms + (3 * Q + keys_values) * size + 4 * shape.num_attention_heads + (3 if on_cpu else 4) * F * size + ranks * size
+    return (norms + (3 * Q + keys_values) * size + 4 * shape.num_attention_heads + (3 if on_cpu else 4) * F * size
+            + ranks * size)
 
 
 def micro_batch_tokens(config: Any, longest: int) -> int:
@@ -150,30 +156,34 @@ def micro_batch_tokens(config: Any, longest: int) -> int:
     return max(longest, min(config.micro_batch_tokens, rows * longest))
 
 
-def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
+def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype,
+                 device: torch.device) -> dict[str, int]:
     """Bytes by part on one process. One block's work and the loss are never there at one time: the larger counts."""
     from model.ops import attends_blockwise
 
     size, wide, on_cpu = dtype.itemsize, max(dtype.itemsize, 4), device.type == "cpu"
     full, trained = config.stage == "pretrain", trained_weights(config, shape)
     ranks = config.rank * len(config.target_modules)
-    E, F, V, Q = (shape.hidden_size, shape.intermediate_size, shape.vocab_size, shape.num_attention_heads * shape.head_dim)
+    E, F, V, Q = (shape.hidden_size, shape.intermediate_size, shape.vocab_size,
+                  shape.num_attention_heads * shape.head_dim)
     tokens = micro_batch_tokens(config, longest)
     every, layers = config.gradient_checkpointing, shape.num_hidden_layers
     checkpointed = -(-layers // every) if every else 0
     blockwise = all(attends_blockwise(dtype, device, shape.window(layer), longest) for layer in range(layers))
     memo = (Q * size + 4 * shape.num_attention_heads) * blockwise
-    kept = checkpointed * (2 * E * size + ranks * size + memo) + (layers - checkpointed) * block_bytes(shape, ranks, size, on_cpu, blockwise)
+    kept = (checkpointed * (2 * E * size + ranks * size + memo)
+            + (layers - checkpointed) * block_bytes(shape, ranks, size, on_cpu, blockwise))
     work = (3 + 3 * bool(checkpointed)) * F * size + 3 * E * size       # gate, up, product and their gradients
     scored = int(tokens * min(1.0, share))
     chunk = min(config.loss_chunk_for(V), max(scored, 1))
     logits, halves = chunk * V * (size + (0 if on_cpu else wide)), size if size < wide else 0
-    if full:                                                            # the head's gradient: beside the logits, then with its cast
+    if full:                                            # the head's gradient: beside the logits, then with its cast
         logits = max(logits + V * E * (wide + size), V * E * (2 * wide + halves))
     loss = logits + 2 * scored * E * size
     parts = {"base": base_weights(shape) * size}
     if full:
-        parts["gradients"] = trained * (size + (8 if size == 2 else 0))     # half weights: also masters, gradients in float32
+        # half weights: also masters, gradients in float32
+        parts["gradients"] = trained * (size + (8 if size == 2 else 0))
     else:
         parts["LoRA and gradients"] = trained * 2 * wide
     parts["optimizer"] = trained * 2 * wide
@@ -182,15 +192,18 @@ def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: tor
     return parts
 
 
-def remedy(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype, device: torch.device, available: int) -> str:
+def remedy(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype, device: torch.device,
+           available: int) -> str:
     """The first option that would make a run fit."""
     def fits(precision: torch.dtype = dtype, **changes: Any) -> bool:
-        return sum(memory_parts(replace(config, **changes), shape, longest, share, precision, device).values()) <= available
+        return sum(memory_parts(replace(config, **changes), shape, longest, share, precision,
+                                device).values()) <= available
 
     tried: dict[str, Any] = {}
     now = {"loss_chunk": config.loss_chunk_for(shape.vocab_size), "micro_batch_tokens": config.micro_batch_tokens}
     for name, value in (("gradient_checkpointing", 1), ("loss_chunk", 128),
-                        *(("micro_batch_tokens", n) for n in (4096, 2048, 1024, 512) if n >= longest), ("micro_batch_tokens", longest)):
+                        *(("micro_batch_tokens", n) for n in (4096, 2048, 1024, 512) if n >= longest),
+                        ("micro_batch_tokens", longest)):
         if value >= now[name] if name in now else getattr(config, name) == value:
             continue
         tried[name] = value
@@ -201,7 +214,8 @@ def remedy(config: Any, shape: Any, longest: int, share: float, dtype: torch.dty
             if fits(torch.bfloat16, **changes):
                 return " ".join(["use --precision bf16 (or fp16 on a GPU before sm_80)",
                                  *(f"--{key.replace('_', '-')} {setting}" for key, setting in changes.items())])
-    return f"rows of {longest:,} tokens do not fit with any option; use a shorter --max-length, a smaller model or a larger device"
+    return (f"rows of {longest:,} tokens do not fit with any option; use a shorter --max-length, a smaller model or a "
+            "larger device")
 
 
 # --- the device ------------------------------------------------------------------------------------------------------

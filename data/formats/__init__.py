@@ -1,1 +1,1 @@
-"""Readers of tool-calling corpora, one small module per format, and `convert`, which turns them into ToolDev's files."""
+"""Readers of tool-calling corpora, one small module a format, and `convert`, which turns them into ToolDev's files."""

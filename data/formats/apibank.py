@@ -1,7 +1,8 @@
 """API-Bank: dialogues up to a call. Three layouts: raw dialogues, prepared prompts, and Hammer's query/tools/answers.
 
 Every row is one call with the whole dialogue before it, so its query is the transcript of that dialogue (a single user
-message stays as it is). The request "Generate API Request:" is a cue for the model under test, not part of what was said.
+message stays as it is). The request "Generate API Request:" is a cue for the model under test, not part of what was
+said.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ def read(row: Any, context: Context) -> Iterator[Item]:
         yield _prompt(row)
     elif isinstance(row.get("query"), list):
         turns = _turns(row["query"])
-        yield Sample(transcript(turns), need_list(row.get("tools"), "`tools`"), need_list(row.get("answers"), "`answers`", "calls"),
-                     notes=("dialogue",) if len(turns) > 1 else ())
+        yield Sample(transcript(turns), need_list(row.get("tools"), "`tools`"),
+                     need_list(row.get("answers"), "`answers`", "calls"), notes=("dialogue",) if len(turns) > 1 else ())
     else:
         yield from _raw_dialogue(row, context)
 
 
 def _turns(messages: list[Any]) -> list[Turn]:
     """The dialogue without the cue, and without an assistant's announcement of the call that is asked for."""
-    turns = [Turn(role_of(message.get("role")), str(message.get("content") or "").replace(CUE, "").strip()) for message in messages]
+    turns = [Turn(role_of(message.get("role")), str(message.get("content") or "").replace(CUE, "").strip())
+             for message in messages]
     while turns and turns[-1].role == "assistant":
         turns.pop()
     if not any(turn.role == "user" for turn in turns):
@@ -76,7 +78,8 @@ def read_request(text: str, tools: list[Any]) -> list[dict[str, Any]]:
         match = _REQUEST.fullmatch(text)
         if not match or not _ARGUMENTS.fullmatch(match["arguments"]):
             raise
-        return [{"name": match["name"], "arguments": {m["key"]: m["value"] for m in _ARGUMENT.finditer(match["arguments"])}}]
+        return [{"name": match["name"], "arguments": {m["key"]: m["value"]
+                                                      for m in _ARGUMENT.finditer(match["arguments"])}}]
 
 
 def _raw_dialogue(row: Any, context: Context) -> Iterator[Item]:
@@ -107,7 +110,8 @@ def _raw_dialogue(row: Any, context: Context) -> Iterator[Item]:
 
 def is_line(record: Any) -> bool:
     """One line of a raw dialogue, which fills its file."""
-    return isinstance(record, dict) and record.get("role") in ("User", "AI", "API") and ("text" in record or "api_name" in record)
+    return (isinstance(record, dict) and record.get("role") in ("User", "AI", "API")
+            and ("text" in record or "api_name" in record))
 
 
 def looks_like(row: Any) -> bool:
@@ -119,4 +123,5 @@ def looks_like(row: Any) -> bool:
     return prompt or raw or is_line(row) or (isinstance(row.get("query"), list) and "answers" in row)
 
 
-FORMAT = Format("apibank", "API-Bank: prepared prompts, raw dialogues, or Hammer's query/tools/answers", read, looks_like, is_line=is_line)
+FORMAT = Format("apibank", "API-Bank: prepared prompts, raw dialogues, or Hammer's query/tools/answers", read,
+                looks_like, is_line=is_line)

@@ -58,7 +58,7 @@ def _required(name: str, tools: list[Any]) -> list[str]:
 
 
 def _chosen(accepted: dict[str, Any], required: Sequence[str] = ()) -> dict[str, Any]:
-    """The first accepted value of every argument. Where that is "" beside others, an argument not required is left out."""
+    """The first accepted value of every argument; where that is "" beside others, none if it is not required."""
     out = {}
     for name, values in accepted.items():
         if not isinstance(values, list):
@@ -79,4 +79,5 @@ def looks_like(row: Any) -> bool:
     return isinstance(row, dict) and "question" in row and "function" in row
 
 
-FORMAT = Format("bfcl", "BFCL questions with function documents; answers from possible_answer/ or --answers", read, looks_like)
+FORMAT = Format("bfcl", "BFCL questions with function documents; answers from possible_answer/ or --answers", read,
+                looks_like)

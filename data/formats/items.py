@@ -1,7 +1,7 @@
 """What a reader makes of one row: items, each of which becomes one line of an output file.
 
-A reader is a generator `read(row, context)`; it only finds the parts. Tools and calls are handed on as the corpus spells
-them and normalised in one place (tooldocs.py, `read_call` here), so that a reader stays a page long.
+A reader is a generator `read(row, context)`; it only finds the parts. Tools and calls are handed on as the corpus
+spells them and normalised in one place (tooldocs.py, `read_call` here), so that a reader stays a page long.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class RowError(ValueError):
 
 @dataclass(frozen=True)
 class Sample:
-    """A query with its candidate tools and calls ([] = the right answer is no call). `part` tells the samples of one row
-    apart; `notes` name what the conversion could not keep."""
+    """A query with its candidate tools and calls ([] = the right answer is no call). `part` tells the samples of one
+    row apart; `notes` name what the conversion could not keep."""
 
     query: str
     tools: list[Any]
@@ -74,7 +74,7 @@ Item = Sample | Document | Ask | Refused | LeftOut
 
 @dataclass(frozen=True)
 class Context:
-    """What a reader may know beyond the row. Companion data come from `--answers` and `--tools`, or lie beside the file."""
+    """What a reader may know beyond the row: companion data from `--answers` and `--tools`, or beside the file."""
 
     turns: str = "first"
     answers: dict[str, Any] | None = None
@@ -130,7 +130,7 @@ _CALL_BESIDE = {*_CALL_NAMES, *_CALL_ARGUMENTS, "id", "type", "index", "call_id"
 
 
 def read_call(raw: Any) -> dict[str, Any]:
-    """One call, however it is spelled -> {"name", "arguments"}. Arguments in a JSON string are parsed. Raises RowError."""
+    """One call, however it is spelled -> {"name", "arguments"}; JSON strings are parsed. Raises RowError."""
     if isinstance(raw, dict) and isinstance(raw.get("function"), dict):
         raw = raw["function"]
     if not isinstance(raw, dict):
@@ -148,5 +148,6 @@ def read_call(raw: Any) -> dict[str, Any]:
     if isinstance(arguments, str):
         arguments = json_inside(arguments, f"the arguments of {name!r}", "calls") if arguments.strip() else {}
     if not isinstance(arguments, dict):
-        raise RowError("arguments_not_object", f"the arguments of {name!r} are {type(arguments).__name__}", stage="calls")
+        raise RowError("arguments_not_object", f"the arguments of {name!r} are {type(arguments).__name__}",
+                       stage="calls")
     return {"name": name, "arguments": arguments}

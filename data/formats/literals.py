@@ -17,7 +17,8 @@ from data.schema import MAX_INT_DIGITS
 MAX_DEPTH = 32
 
 _SPACE = re.compile(r"\s*")
-_NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|(?:\d[\d_]*)?\.\d+(?:[eE][+-]?\d+)?|\d[\d_]*\.(?:[eE][+-]?\d+)?|\d[\d_]*(?:[eE][+-]?\d+)?)")
+_NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|(?:\d[\d_]*)?\.\d+(?:[eE][+-]?\d+)?|\d[\d_]*\.(?:[eE][+-]?\d+)?"
+                     r"|\d[\d_]*(?:[eE][+-]?\d+)?)")
 _WORD = re.compile(r"[^\W\d]\w*")
 _STRING_START = re.compile(r"(?P<prefix>[rRbBuUfF]{0,2})(?P<quote>'''|\"\"\"|'|\")")
 _KEYWORD = re.compile(r"\s*(?P<name>[^=,()\[\]{}\"'\s](?:[^=,()\[\]{}\"']*[^=,()\[\]{}\"'\s])?)\s*=(?!=)")
@@ -288,5 +289,6 @@ def _unescape(body: str) -> str:
 
     out = _ESCAPE.sub(one, body)
     if re.search("[\ud800-\udbff][\udc00-\udfff]", out):
-        out = re.sub("[\ud800-\udbff][\udc00-\udfff]", lambda m: m.group().encode("utf-16", "surrogatepass").decode("utf-16"), out)
+        out = re.sub("[\ud800-\udbff][\udc00-\udfff]",
+                     lambda m: m.group().encode("utf-16", "surrogatepass").decode("utf-16"), out)
     return out

@@ -24,7 +24,8 @@ def read_functionchat(row: Any, context: Context) -> Iterator[Item]:
         yield LeftOut("accepted_alternatives", int(bool(row.get("acceptable_arguments"))))
     elif "turns" in row:
         for turn in need_list(row["turns"], "`turns`", "query"):
-            yield from _decision(turn["query"], row.get("tools"), turn.get("ground_truth"), f"turn{turn.get('turn_num')}")
+            yield from _decision(turn["query"], row.get("tools"), turn.get("ground_truth"),
+                                 f"turn{turn.get('turn_num')}")
     else:
         yield from _single_calls(row)
 
@@ -45,7 +46,8 @@ def _decision(messages: Any, tools: Any, truth: Any, part: str) -> Iterator[Item
             yield Refused(fault, part)
             yield Ask(query, need_list(tools, "`tools`"), part, ("answer_rejected",))
             return
-        notes = (*(("dialogue",) if sum(turn.role != "system" for turn in turns) > 1 else ()), *(() if calls else ("answer_in_words",)))
+        notes = (*(("dialogue",) if sum(turn.role != "system" for turn in turns) > 1 else ()),
+                 *(() if calls else ("answer_in_words",)))
         yield Sample(query, need_list(tools, "`tools`"), calls, part, notes)
     except RowError as error:
         yield Refused(error, part)

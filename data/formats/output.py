@@ -12,7 +12,7 @@ FILES = ("tools.jsonl", "examples.jsonl", "queries.jsonl", "rejected.jsonl")
 
 
 class Outputs:
-    """Line writers that hash and count what they write. Used as a context manager: an exception leaves no file behind."""
+    """Line writers that hash and count what they write. As a context manager: an exception leaves no file behind."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,8 @@ class Outputs:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
         for name, file in self.files.items():
             if kind is None:
                 file.flush()

@@ -13,16 +13,19 @@ from data.formats.spelled import fault_of, offered
 from data.formats.tagged import after_thinking, value_at, values_between
 from data.schema import JsonError, strict_json_loads
 
-_TOOL = re.compile(r"^\d+\. Name: (?P<name>[^\n]*)\nDescription: (?P<description>.*?)\nParameters: (?=\{)", re.MULTILINE | re.DOTALL)
+_TOOL = re.compile(r"^\d+\. Name: (?P<name>[^\n]*)\nDescription: (?P<description>.*?)\nParameters: (?=\{)",
+                   re.MULTILINE | re.DOTALL)
 _SPOKEN = re.compile(r"<(?P<tag>user|think|tool_call|response|obs)>(?P<text>.*?)</(?P=tag)>", re.DOTALL)
 
 
 def read_toolrl(row: Any, context: Context) -> Iterator[Item]:
-    instruction = need_text(row, "instruction").partition("**Available Tools**")[2].partition("**Steps for Each Turn**")[0]
+    behind = need_text(row, "instruction").partition("**Available Tools**")[2]
+    instruction = behind.partition("**Steps for Each Turn**")[0]
     tools = []
     for match in _TOOL.finditer(instruction):
         parameters, _ = value_at(instruction, match.end(), "tools")
-        tools.append({"name": match["name"].strip(), "description": match["description"].strip(), "parameters": parameters})
+        tools.append({"name": match["name"].strip(), "description": match["description"].strip(),
+                      "parameters": parameters})
     turns = [_toolrl_turn(match["tag"], match["text"].strip()) for match in _SPOKEN.finditer(need_text(row, "input"))
              if match["tag"] != "think"]
     if not any(turn.role == "user" for turn in turns):
@@ -80,12 +83,14 @@ MASKED = Format("hammer", "Hammer's masked rows: tools, format and query in one 
                 lambda row: isinstance(row, dict) and "[BEGIN OF AVAILABLE TOOLS]" in str(row.get("instruction")))
 
 _MTU_MARK = re.compile(r"parameters that you can use:\s*", re.DOTALL)
-_MTU_TURN = re.compile(r"\n+\s*(?P<who>User|user|Assistant|assistant|Action|Thought|observation|function|Action Input)\s*:[ :]*")
-_MTU_ROLES = {"user": "user", "assistant": "assistant", "observation": "tool", "action": "assistant", "action input": "assistant"}
+_MTU_TURN = re.compile(r"\n+\s*(?P<who>User|user|Assistant|assistant|Action|Thought|observation|function"
+                       r"|Action Input)\s*:[ :]*")
+_MTU_ROLES = {"user": "user", "assistant": "assistant", "observation": "tool", "action": "assistant",
+              "action input": "assistant"}
 
 
 def read_mtu(row: Any, context: Context) -> Iterator[Item]:
-    """One row. Some rows give one list of parameters for all their tools (`available_parameters`), none of them required."""
+    """One row. Some give one list of parameters for all their tools (`available_parameters`), none required."""
     text = need_text(row, "question")
     mark = _MTU_MARK.search(text)
     if not mark:
@@ -105,15 +110,18 @@ def read_mtu(row: Any, context: Context) -> Iterator[Item]:
     calls = [{"name": name.strip(), "arguments": arguments} for name, arguments in answer.items() if name.strip()]
     nested = any("." in value and value.split(".")[0].strip() in answer for value in _texts(answer))
     shared = isinstance(value, dict) and isinstance(value.get("apis"), list)
-    notes = tuple(note for note, true in (("shared_parameters", shared), ("dialogue", len(turns) > 1), ("answer_in_words", not calls), ("nested_reference", nested)) if true)
+    notes = tuple(note for note, true in (("shared_parameters", shared), ("dialogue", len(turns) > 1),
+                                          ("answer_in_words", not calls), ("nested_reference", nested)) if true)
     if shared:
-        parameters = {"type": "object", "properties": {entry["name"]: entry for entry in value.get("available_parameters") or []}}
+        parameters = {"type": "object", "properties": {entry["name"]: entry
+                                                       for entry in value.get("available_parameters") or []}}
         value = [{**api, "parameters": parameters} for api in value["apis"]]
     yield Sample(transcript(turns), value if isinstance(value, list) else [value], calls, notes=notes)
 
 
 def _texts(answer: dict[str, Any]) -> list[str]:
-    return [value for arguments in answer.values() if isinstance(arguments, dict) for value in arguments.values() if isinstance(value, str)]
+    return [value for arguments in answer.values() if isinstance(arguments, dict)
+            for value in arguments.values() if isinstance(value, str)]
 
 
 MTU = Format("mtubench", "MTU-Bench: tools and dialogue in one prompt, an answer keyed by tool", read_mtu,
@@ -130,9 +138,11 @@ def read_nestful(row: Any, context: Context) -> Iterator[Item]:
     if not context.tools:
         raise RowError("tools_not_found", "no specification file; give it with --tools", stage="tools")
     nested = any("$var" in str(call.get("arguments")) for call in calls)
-    yield Sample(need_text(row, "input"), list(context.tools.values()), calls, notes=("nested_reference",) if nested else ())
+    yield Sample(need_text(row, "input"), list(context.tools.values()), calls,
+                 notes=("nested_reference",) if nested else ())
 
 
-NESTFUL = Format("nestful", "NESTFUL sequences; the tools come from the *-spec.json beside the file or --tools", read_nestful,
+NESTFUL = Format("nestful", "NESTFUL sequences; the tools come from the *-spec.json beside the file or --tools",
+                 read_nestful,
                  lambda row: isinstance(row, dict) and "input" in row and isinstance(row.get("output"), list)
                  and as_messages(row["output"]) is None)

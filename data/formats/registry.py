@@ -24,8 +24,10 @@ from data.formats import (
 from data.formats.items import Format
 
 FORMATS: dict[str, Format] = {fmt.name: fmt for fmt in (
-    toolalpaca.FORMAT, prompts_in_text.TOOLRL, prompts_in_text.MASKED, sealtools.FORMAT, sealtools.NESTOOLS, apibank.FORMAT, xlam.FORMAT,
-    prompts_in_text.NESTFUL, trl.FORMAT, hermes.FORMAT, glaive.FORMAT, toolace.FORMAT, sharegpt.FORMAT, openai.FUNCTIONCHAT, openai.FORMAT,
+    toolalpaca.FORMAT, prompts_in_text.TOOLRL, prompts_in_text.MASKED, sealtools.FORMAT, sealtools.NESTOOLS,
+    apibank.FORMAT, xlam.FORMAT,
+    prompts_in_text.NESTFUL, trl.FORMAT, hermes.FORMAT, glaive.FORMAT, toolace.FORMAT, sharegpt.FORMAT,
+    openai.FUNCTIONCHAT, openai.FORMAT,
     bfcl.FORMAT, prompts_in_text.MTU, toolbench.FORMAT, mcp.FORMAT, mcp.TOOLS, queries.FORMAT)}
 
 # Files of public corpora that hold no tools, examples or queries in a form that a reader could take.
@@ -36,7 +38,8 @@ NOT_SERVED = (
 
 
 # Columns of text that somebody says: a row of them is no dictionary of descriptions, though no reader may take it.
-_SAID = {"query", "user_request", "instruction", "input", "output", "prompt", "response", "question", "answer", "text", "completion"}
+_SAID = {"query", "user_request", "instruction", "input", "output", "prompt", "response", "question", "answer", "text",
+         "completion"}
 
 
 def guess(row: Any) -> Format | None:

@@ -294,7 +294,7 @@ class SchemaReader:
         out |= {key: inner[key] for key in ("additionalProperties", "propertyNames", *ABOUT_KEYS) if key in inner}
 
     def items(self, spec: Schema, info: TypeInfo, path: str, depth: int) -> Schema:
-        """What the schema of an array says of its items: `items`, or `prefixItems` where the first ones have their own."""
+        """What an array's schema says of its items: `items`, or `prefixItems` where the first ones have their own."""
         given = spec.get("items")
         first_ones = given if isinstance(given, list) else spec.get("prefixItems")
         if isinstance(first_ones, list) and first_ones:

@@ -22,14 +22,16 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     elif "calling" in row:
         yield from _query(row, context)
     else:
-        yield Document({key: row[key] for key in row if key != "field"}, about={"field": row["field"]} if row.get("field") else {})
+        yield Document({key: row[key] for key in row if key != "field"},
+                       about={"field": row["field"]} if row.get("field") else {})
 
 
 def _query(row: Any, context: Context) -> Iterator[Item]:
     """A query with calls but no candidates: the called tools stand in for them, where the tool file is at hand."""
     query, calls = need_text(row, "query"), need_list(row["calling"], "`calling`", "calls")
     known = context.tools or {}
-    tools = {call.get("api"): known[call["api"]] for call in calls if isinstance(call, dict) and call.get("api") in known}
+    tools = {call.get("api"): known[call["api"]] for call in calls if isinstance(call, dict)
+             and call.get("api") in known}
     if not calls or len(tools) < len({call.get("api") for call in calls if isinstance(call, dict)}):
         yield LeftOut("calls_without_tools")
         yield Ask(query, list(tools.values()), notes=("no_candidate_tools",))
@@ -66,14 +68,14 @@ def _instruction(prompt: str) -> str:
 
 
 def read_nestools(row: Any, context: Context) -> Iterator[Item]:
-    yield from _sample(need_text(row, "task"), need_list(row.get("api"), "`api`"), need_list(row.get("call"), "`call`", "calls"),
-                       ("only_called_tools",))
+    yield from _sample(need_text(row, "task"), need_list(row.get("api"), "`api`"),
+                       need_list(row.get("call"), "`call`", "calls"), ("only_called_tools",))
 
 
 def _sample(query: Any, tools: Any, calls: Any, notes: tuple[str, ...] = ()) -> Iterator[Item]:
     if not isinstance(query, str) or not isinstance(tools, list) or not isinstance(calls, list):
-        raise RowError("bad_prompt", f"expected a text and two lists, found {type(query).__name__}, {type(tools).__name__}, "
-                                     f"{type(calls).__name__}")
+        raise RowError("bad_prompt", f"expected a text and two lists, found {type(query).__name__}, "
+                                     f"{type(tools).__name__}, {type(calls).__name__}")
     nested = any(isinstance(value, str) and _REFERENCE.fullmatch(value) for call in calls if isinstance(call, dict)
                  for value in _values(call.get("parameters")))
     yield Sample(query, tools, calls, notes=(*notes, "nested_reference") if nested else notes)
@@ -99,7 +101,8 @@ def looks_like(row: Any) -> bool:
     if "api_name" in row and "api_description" in row or ("calling" in row and "query" in row):
         return True
     messages = row.get("conversations")
-    return isinstance(messages, list) and bool(messages) and isinstance(messages[0], dict) and "api_list = " in str(messages[0].get("value"))[:2000]
+    return (isinstance(messages, list) and bool(messages) and isinstance(messages[0], dict)
+            and "api_list = " in str(messages[0].get("value"))[:2000])
 
 
 FORMAT = Format("sealtools", "Seal-Tools: tool records, queries with calls, fine-tuning prompts", read, looks_like)

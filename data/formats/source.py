@@ -87,8 +87,8 @@ def records(path: str | Path, *, kind: str | None = None, plain: bool = False,
                 line = item.line
                 yield item
         except _CUT_SHORT as error:
-            yield Broken(line + 1, "file_ends_early", f"{path.name}: the gzip data break off after line {line}: {error}",
-                         fatal=True)
+            yield Broken(line + 1, "file_ends_early",
+                         f"{path.name}: the gzip data break off after line {line}: {error}", fatal=True)
 
 
 def _read(stream: BinaryIO, size: int) -> bytes:
@@ -122,7 +122,8 @@ def sniff(path: Path, *, plain: bool = False) -> str:
         raise ValueError(f"{path}: the file is empty, expected records; nothing was converted")
     name = path.name.removesuffix(".gz").lower()
     first = text.partition("\n")[0]
-    if name.endswith((".csv", ".tsv", ".txt")) and not (_JSON_START.match(text) and (_parses(first) or len(first) < 3 or len(head) == SNIFF)):
+    if name.endswith((".csv", ".tsv", ".txt")) and not (_JSON_START.match(text)
+                                                        and (_parses(first) or len(first) < 3 or len(head) == SNIFF)):
         return "text" if name.endswith(".txt") else "csv"
     if text[0] == "[":
         return "array"
@@ -136,7 +137,8 @@ def sniff(path: Path, *, plain: bool = False) -> str:
 def _has_query_column(header: str) -> bool:
     """Does a line name columns, a query's among them? A sentence with the word and a comma does not."""
     columns = [column.strip().strip("\"'").lower() for column in re.split("[,\t;]", header)]
-    return len(columns) > 1 and any(column in QUERY_COLUMNS for column in columns) and all(len(column.split()) <= 3 for column in columns)
+    return (len(columns) > 1 and any(column in QUERY_COLUMNS for column in columns)
+            and all(len(column.split()) <= 3 for column in columns))
 
 
 def _starts_with_lines(text: str, whole: bool) -> bool:
@@ -175,8 +177,9 @@ def _lines(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record | Broken
         readable = readable or isinstance(item, Record)
         unreadable += isinstance(item, Broken)
         if not readable and unreadable >= HOPELESS:
-            raise ValueError(f"{path}: not one of the first {number} lines is JSON; the last begins {item.text[:60]!r}; "
-                             "expected one JSON object per line or a JSON array (for CSV or plain text: --from queries)")
+            raise ValueError(f"{path}: not one of the first {number} lines is JSON; the last begins {item.text[:60]!r};"
+                             " expected one JSON object per line or a JSON array (for CSV or plain text: --from "
+                             "queries)")
         yield item
 
 
@@ -197,12 +200,13 @@ class _Window:
     """A sliding window of decoded text over a byte stream, with the line number at its start."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        # Bytes that are not UTF-8 become lone surrogates here, so that one bad string costs one record and not the file.
+        # Bytes that are not UTF-8 become lone surrogates here, so that one bad string costs one record and not the
+        # file.
         self.stream, self.decoder = stream, codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
         self.text, self.at, self.line, self.ended = "", 0, 1, False
 
     def more(self, most: int = CHUNK) -> bool:
-        """Drop what has been read and append as much as is left, so that retries stay linear in all; `most` bytes at most."""
+        """Drop what was read, append as much as is left: retries stay linear in all; `most` bytes at most."""
         rest = self.text[self.at:]
         data = _read(self.stream, min(max(CHUNK, len(rest)), most))
         piece = self.decoder.decode(data, final=not data)
@@ -238,13 +242,15 @@ def _array(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record | Broken
             window.move(window.at + 1)
             letter = window.skip(" \t\r\n\ufeff")
             if letter and letter != "[":    # another array may follow, as in files put one after another
-                yield Broken(window.line, "not_json", f"{path.name}: {letter!r} after the end of the array; nothing after it was read", fatal=True)
+                yield Broken(window.line, "not_json", f"{path.name}: {letter!r} after the end of the array; nothing "
+                                                      "after it was read", fatal=True)
             if letter != "[":
                 return
             window.move(window.at + 1)
             continue
         if not letter:
-            yield Broken(window.line, "file_ends_early", f"{path.name}: the array is not closed; the file is cut short", fatal=True)
+            yield Broken(window.line, "file_ends_early", f"{path.name}: the array is not closed; the file is cut short",
+                         fatal=True)
             return
         item = _element(window, limit)
         yield item
@@ -254,8 +260,8 @@ def _array(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record | Broken
         if after == ",":
             window.move(window.at + 1)
         elif after and after != "]":
-            yield Broken(window.line, "not_json", f"{path.name}: expected a comma after an element of the array, found {after!r}; "
-                                                  "nothing after it was read", fatal=True)
+            yield Broken(window.line, "not_json", f"{path.name}: expected a comma after an element of the array, found "
+                                                  f"{after!r}; nothing after it was read", fatal=True)
             return
 
 
@@ -275,19 +281,22 @@ def _element(window: _Window, limit: int) -> Record | Broken:
                 return Broken(line, reason, f"{str(error)[:200]}; nothing after it was read",
                               window.text[window.at:window.at + 2000], fatal=True)
         if len(window.text) - window.at > limit:
-            return Broken(line, "record_too_long", f"an element has over {limit:,} characters; nothing after it was read",
+            return Broken(line, "record_too_long", f"an element has over {limit:,} characters; nothing after it was "
+                                                   "read",
                           window.text[window.at:window.at + 200], fatal=True)
         window.more(max(limit + 1 - (len(window.text) - window.at), CHUNK))
     text = window.text[window.at:end]
     window.move(end)
     if len(text) > limit:
-        return Broken(line, "record_too_long", f"the element has {len(text):,} characters, the limit is {limit:,}", text[:200])
+        return Broken(line, "record_too_long", f"the element has {len(text):,} characters, the limit is {limit:,}",
+                      text[:200])
     return _strict(line, text)
 
 
 def _strict(line: int, text: str) -> Record | Broken:
     if not text.isascii() and re.search("[\udc80-\udcff]", text):
-        return Broken(line, "not_utf8", "the record holds bytes that are not UTF-8", text.encode("utf-8", "replace").decode()[:2000])
+        return Broken(line, "not_utf8", "the record holds bytes that are not UTF-8",
+                      text.encode("utf-8", "replace").decode()[:2000])
     try:
         return Record(line, strict_loads(text), text)
     except JsonError as error:
@@ -304,7 +313,8 @@ def _cut_off(error: ValueError, text: str) -> bool:
 def _document(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record | Broken]:
     data = stream.read(limit + 1)
     if len(data) > limit:
-        yield Broken(1, "record_too_long", f"{path.name}: one JSON document of over {limit:,} bytes; write it as one object per line",
+        yield Broken(1, "record_too_long", f"{path.name}: one JSON document of over {limit:,} bytes; write it as one "
+                                           "object per line",
                      fatal=True)
         return
     try:
@@ -380,6 +390,7 @@ def _csv(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record | Broken]:
             if len(set(header)) < len(header):
                 raise ValueError(f"{path}: the header names a column twice ({', '.join(header)[:200]}); rename one")
         elif len(row) != len(header):
-            yield Broken(start, "wrong_columns", f"{len(row)} fields, the header has {len(header)}", delimiter.join(row))
+            yield Broken(start, "wrong_columns", f"{len(row)} fields, the header has {len(header)}",
+                         delimiter.join(row))
         else:
             yield Record(start, dict(zip(header, row, strict=True)), delimiter.join(row))

@@ -44,7 +44,8 @@ def read_action(action: Any) -> dict[str, Any]:
     try:
         arguments = strict_json_loads(quoted) if quoted.strip() else {}
     except JsonError as error:
-        raise RowError("bad_json_string", f"Action_Input of {action['Action']!r}: {error.detail}", stage="calls") from None
+        raise RowError("bad_json_string", f"Action_Input of {action['Action']!r}: {error.detail}",
+                       stage="calls") from None
     return {"name": action["Action"], "arguments": arguments}
 
 
@@ -57,16 +58,19 @@ def tools_of(row: Any) -> list[dict[str, Any]]:
         return [_tool(document, names.get((path, method)), path, method, operation)
                 for path, methods in paths.items() for method, operation in methods.items() if method in _METHODS]
     except (JsonError, KeyError, TypeError, AttributeError) as error:
-        raise RowError("bad_openapi", f"`Documentation` is no OpenAPI document: {error!r:.200}", stage="tools") from None
+        raise RowError("bad_openapi", f"`Documentation` is no OpenAPI document: {error!r:.200}",
+                       stage="tools") from None
 
 
-def _tool(document: dict[str, Any], name: str | None, path: str, method: str, operation: dict[str, Any]) -> dict[str, Any]:
+def _tool(document: dict[str, Any], name: str | None, path: str, method: str,
+          operation: dict[str, Any]) -> dict[str, Any]:
     """One operation as a JSON Schema function; parameters and the body's fields become arguments."""
     properties: dict[str, Any] = {}
     required: list[str] = []
     for parameter in operation.get("parameters") or []:
         parameter = _resolve(document, parameter)
-        schema = {**(parameter.get("schema") or {}), **{k: parameter[k] for k in ("description", "type", "enum", "default") if k in parameter}}
+        schema = {**(parameter.get("schema") or {}),
+                  **{k: parameter[k] for k in ("description", "type", "enum", "default") if k in parameter}}
         properties[parameter["name"]] = schema
         if parameter.get("required"):
             required.append(parameter["name"])
@@ -109,4 +113,5 @@ def looks_like(row: Any) -> bool:
     return isinstance(row, dict) and "Documentation" in row and ("Instructions" in row or "Function_Projection" in row)
 
 
-FORMAT = Format("toolalpaca", "ToolAlpaca: one API per record, OpenAPI documents, queries with actions", read, looks_like)
+FORMAT = Format("toolalpaca", "ToolAlpaca: one API per record, OpenAPI documents, queries with actions", read,
+                looks_like)

@@ -43,7 +43,8 @@ def _of_template(value: Any, depth: int = 0) -> dict[str, Any]:
         return {"type": "object", "properties": {name: _of_template(inner, depth + 1) for name, inner in value.items()}}
     if isinstance(value, list):
         first = next((inner for inner in value if not (isinstance(inner, str) and " items" in inner)), None)
-        return {"type": "array", "items": _of_template(first, depth + 1)} if first is not None and depth < 8 else {"type": "array"}
+        return ({"type": "array", "items": _of_template(first, depth + 1)} if first is not None and depth < 8
+                else {"type": "array"})
     if value == "empty list":
         return {"type": "array"}
     return {"type": value if isinstance(value, str) and value not in ("", "NoneType") else "any"}

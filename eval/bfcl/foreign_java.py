@@ -6,8 +6,9 @@ from eval.bfcl.foreign_reader import BINARY, DIGITS, ESCAPE, OPERATORS, TARGETS,
 
 SHORT_BYTES, LINE_COST = 10, 30         # tree-sitter: skipping costs 100 a tree and 1 a byte, inserting costs 110
 JAVA_TOKEN = re.compile(rf"""(?P<string>\"\"\"(?s:.*?)\"\"\"|"(?:[^"\\]|{ESCAPE})*"|'(?:[^'\\\n]|{ESCAPE})+')
-    |(?P<number>0[xX][0-9a-fA-F_]+[lL]?|0[bB][01_]+[lL]?|{DIGITS}\.(?:{DIGITS})?(?:[eE][+-]?\d+)?[fFdD]?|\.\d+(?:[eE][+-]?\d+)?[fFdD]?
-        |{DIGITS}[eE][+-]?\d+[fFdD]?|(?:0|[1-9]\d*(?:_\d+)*)[fFdD]|0[0-7]*[lL]?|[1-9]\d*(?:_\d+)*[lL]?)
+    |(?P<number>0[xX][0-9a-fA-F_]+[lL]?|0[bB][01_]+[lL]?|{DIGITS}\.(?:{DIGITS})?(?:[eE][+-]?\d+)?[fFdD]?
+        |\.\d+(?:[eE][+-]?\d+)?[fFdD]?|{DIGITS}[eE][+-]?\d+[fFdD]?
+        |(?:0|[1-9]\d*(?:_\d+)*)[fFdD]|0[0-7]*[lL]?|[1-9]\d*(?:_\d+)*[lL]?)
     |(?P<word>[^\W\d][\w$]*|\$[\w$]*)|(?P<op>{OPERATORS})""", re.VERBOSE)
 PRIMITIVES = {"byte", "short", "int", "long", "char", "float", "double", "boolean", "void"}
 

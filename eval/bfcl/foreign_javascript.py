@@ -8,8 +8,8 @@ JS_WORD = ("\\x00-\\x20\\x7f-\\xa0\\u2000-\\u200b\\u2028\\u2029\\u2060\\u3000\\u
            ":;`\"'@#.,|^&<=>+*/\\\\%?!~()\\[\\]{}-")
 JS_TOKEN = re.compile(rf"""(?P<string>"(?:[^"\\\r\n]|{ESCAPE})*(?:[\r\n]\s*)?"|'(?:[^'\\\r\n]|{ESCAPE})*(?:[\r\n]\s*)?')
     |(?P<template>`(?:[^`\\]|\\.)*`)
-    |(?P<number>0[xX][0-9a-fA-F_]+n?|0[bB][01_]+n?|0[oO][0-7_]+n?|{DIGITS}\.(?:{DIGITS})?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?
-        |{DIGITS}[eE][+-]?\d+|{DIGITS}n?)
+    |(?P<number>0[xX][0-9a-fA-F_]+n?|0[bB][01_]+n?|0[oO][0-7_]+n?|{DIGITS}\.(?:{DIGITS})?(?:[eE][+-]?\d+)?
+        |\.\d+(?:[eE][+-]?\d+)?|{DIGITS}[eE][+-]?\d+|{DIGITS}n?)
     |(?P<word>[^0-9{JS_WORD}][^{JS_WORD}]*)|(?P<op>{OPERATORS})""", re.VERBOSE)
 JS_REGEX = re.compile(r"/(?![*/])(?:[^/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/[a-z]*")
 JS_BINARY = BINARY | {"===", "!==", "**", "??", "in", "instanceof"}

@@ -4,7 +4,8 @@
 
 For each configuration, in float32 with eager attention: logits at four positions of a row of 96 ids, and for the
 gradient of the mean next-token loss each tensor's norm and its product with a fixed direction. Also the root mean
-square error of the reference's own bfloat16 and float16 logits against its float32 ones, the yardstick for half precision.
+square error of the reference's own bfloat16 and float16 logits against its float32 ones, the yardstick for half
+precision.
 """
 
 import json

@@ -100,7 +100,8 @@ def test_run_does_every_step_and_again_only_reads(base, data, tmp_path, capsys):
     assert run(base, data, out, *options) == 0 and "every step is complete" in capsys.readouterr().err
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("adapter_model.safetensors")}
 
-    told_twice = json.loads(data["examples"].read_text().splitlines()[0])["query"]        # asked again as a new query: it has its labels
+    # asked again as a new query: it has its labels
+    told_twice = json.loads(data["examples"].read_text().splitlines()[0])["query"]
     with data["queries"].open("a") as file:
         file.write(json.dumps({"id": "again", "query": told_twice.upper()}) + "\n")
     assert run(base, data, out, *options) == 0 and read_json(out / "run.json") == record
@@ -117,7 +118,8 @@ def test_run_does_every_step_and_again_only_reads(base, data, tmp_path, capsys):
 
     kept = (out / "data" / "tools.jsonl").read_bytes()
     (out / "data" / "tools.jsonl").write_bytes(kept + b"\n")
-    assert run(base, data, out, *options) == 2 and "changed since the run began" in capsys.readouterr().err.splitlines()[-1]
+    assert run(base, data, out,
+               *options) == 2 and "changed since the run began" in capsys.readouterr().err.splitlines()[-1]
     (out / "data" / "tools.jsonl").write_bytes(kept)
     data["tools"].write_text(json.dumps(WEATHER) + "\n")
     refused(capsys, run(base, data, out, *options), "holds a run on other tools")
@@ -243,7 +245,8 @@ def test_a_path_in_the_way_is_refused_with_what_to_do(data, tmp_path, capsys):
         refused(capsys, tooldev.main(["convert", "--from", "queries", "--in", str(data["queries"]), "--out", str(out)]),
                 str(tmp_path / "file"), "choose another folder")
     refused(capsys, tooldev.main(["ablate", "--first-seed", "-1", "--out", str(tmp_path / "out")]), "--first-seed -1")
-    refused(capsys, train.main(["--model", str(tmp_path / "none"), "--data", str(data["examples"]), "--out", str(tmp_path / "out")]), "no such folder")
+    refused(capsys, train.main(["--model", str(tmp_path / "none"), "--data", str(data["examples"]), "--out",
+                                str(tmp_path / "out")]), "no such folder")
     assert not (tmp_path / "out").exists()
 
 
@@ -422,7 +425,8 @@ def test_call_and_make_tools_refuse_mistakes(base, data, tmp_path, capsys):
     write_jsonl(tmp_path / "many.jsonl", many)
     fails("call", "--tools", tmp_path / "many.jsonl", QUERY, says="the model's context is 4,096; offer fewer tools")
     for value in ("inf", "nan", "-1", "1e39"):
-        fails("call", "--tools", data["tools"], "--samples", 3, "--temperature", value, QUERY, says="expected 0 (greedy) to 1e+06")
+        fails("call", "--tools", data["tools"], "--samples", 3, "--temperature", value, QUERY,
+              says="expected 0 (greedy) to 1e+06")
         fails("make-tools", "--temperature", value, QUERY, says="--temperature is")
     no_parameters(data["tools"], 2)
     fails("call", "--tools", data["tools"], QUERY, says="tools.jsonl, line 2: tool 'a' has no `arguments`")
