@@ -16,6 +16,7 @@ from schema_oracle import calls_for, is_right, mapped, source_schema
 from data.formats.convert import _files
 from data.formats.items import RowError, read_call
 from data.formats.job import FileJob, Options
+from data.formats.lines import Lines
 from data.formats.nulls import without_nulls
 from data.formats.output import Outputs, Seen
 from data.formats.tooldocs import read_tool
@@ -24,8 +25,8 @@ from data.rules import check_calls
 CAPS = {"unusable_tool", "too_large", "too_deep"}      # the rule checker refuses to look: no verdict on the label
 
 
-class Collector(FileJob):
-    """Reads a file as the conversion does, and keeps the samples and tool documents as their reader gave them."""
+class Collector(Lines):
+    """Keeps the samples and tool documents of a file as their reader gave them, and writes none."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -43,9 +44,10 @@ class Collector(FileJob):
 
 def collect(path, folder):
     with Outputs(folder) as outputs:
-        job = Collector(path, path.name, Options(), outputs, Seen(), explicit=False)
+        job = FileJob(path, path.name, Options(), outputs, Seen(), explicit=False)
+        job.lines = found = Collector(job.name, path.name, outputs, Seen())
         job.run()
-    return job
+    return found
 
 
 def verdict(call, record):

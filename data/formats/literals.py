@@ -35,7 +35,7 @@ class LiteralError(ValueError):
 
 def parse_literal(text: str) -> Any:
     """Parse one Python or JSON literal that fills the whole text. Tuples become lists. Raises LiteralError."""
-    parser = _Parser(text)
+    parser = _Literals(text)
     value = parser.value(0)
     parser.end()
     return value
@@ -43,7 +43,7 @@ def parse_literal(text: str) -> Any:
 
 def literal_at(text: str, start: int) -> tuple[Any, int]:
     """Parse the literal that starts at `start`; return it and the index after it. Raises LiteralError."""
-    parser = _Parser(text, start)
+    parser = _Literals(text, start)
     return parser.value(0), parser.at
 
 
@@ -58,12 +58,12 @@ def parse_calls(text: str, parameters: dict[str, Sequence[str]] | None = None) -
     Raises:
         LiteralError: anything that is not such a list, a positional argument of an unknown tool, a repeated argument.
     """
-    return _Parser(text).calls(parameters or {})
+    return _Calls(text).calls(parameters or {})
 
 
 def call_at(text: str, start: int, parameters: dict[str, Sequence[str]]) -> tuple[str, dict[str, Any]]:
     """The one call that starts at `start`, whatever follows it. Raises LiteralError."""
-    return _Parser(text, start).call(sorted(parameters, key=len, reverse=True), parameters)
+    return _Calls(text, start).call(sorted(parameters, key=len, reverse=True), parameters)
 
 
 def looks_like_calls(text: str, names: Iterable[str] = ()) -> bool:
@@ -74,7 +74,7 @@ def looks_like_calls(text: str, names: Iterable[str] = ()) -> bool:
         body.startswith("[") and _CALL_NAME.match(inner) is not None)
 
 
-class _Parser:
+class _Literals:
     """A cursor over the text; every method reads one thing at the cursor or raises LiteralError."""
 
     def __init__(self, text: str, at: int = 0) -> None:
@@ -204,6 +204,10 @@ class _Parser:
                 raise self.fail("expected ',' or '}'")
         self.at += 1
         return out
+
+
+class _Calls(_Literals):
+    """The same cursor over calls, whose arguments are literals."""
 
     def calls(self, parameters: dict[str, Sequence[str]]) -> list[tuple[str, dict[str, Any]]]:
         names = sorted(parameters, key=len, reverse=True)

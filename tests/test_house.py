@@ -1,0 +1,65 @@
+"""The house: sizes that a reader takes in at once, and a map whose names are where it says."""
+
+import ast
+import re
+
+import pytest
+from test_imports import ROOT, modules
+
+LONGEST_FUNCTION, LONGEST_CLASS = 60, 150
+MAP = ROOT / "docs" / "map.md"
+
+
+def questions() -> list[list[str]]:
+    """The rows of the map's table: question, answer, what to open."""
+    rows = [line.strip().strip("|").split("|") for line in MAP.read_text(encoding="utf-8").splitlines()
+            if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
+
+
+def defined(tree: ast.Module) -> set[str]:
+    """Functions, classes, methods ("Class.method") and names set at the top of a module."""
+    names = set()
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)}
+        if isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_functions_and_classes_are_short(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            most = LONGEST_CLASS if isinstance(node, ast.ClassDef) else LONGEST_FUNCTION
+            lines = node.end_lineno - node.lineno + 1
+            assert lines <= most, f"{node.name} has {lines} lines, more than {most}: split it by idea"
+
+
+def test_map_answers_ten_questions():
+    assert len(questions()) == 10 and all(row[0].endswith("?") and len(row) == 3 for row in questions())
+
+
+@pytest.mark.parametrize("row", questions(), ids=lambda row: row[0])
+def test_map_names_what_is_there_in_two_files_at_most(row):
+    places = [re.findall(r"`([^`]+)`", part) for part in row[2].split(";")]
+    assert 1 <= len(places) <= 2
+    for path, *names in places:
+        missing = set(names) - defined(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+        assert names and not missing, f"{path} has no {sorted(missing)}"
+    for path in re.findall(r"[\w/]+\.py", row[1]):
+        assert any((ROOT / folder / path).is_file() for folder in ("", "eval/apibank")), path
+
+
+def test_every_chat_format_has_its_tokens():
+    from model.chat import FORMATS
+    from model.templates import MARKERS
+    assert set(FORMATS) == set(MARKERS)
+
+
+def test_eval_is_a_folder_a_benchmark_and_few_files():
+    entries = [path for path in (ROOT / "eval").iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= 12
