@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -126,22 +127,21 @@ def collect(out: Path, seeds: Sequence[int], fresh: int = 0) -> str:
     """Pool the verdicts of all seeds, write ablation.{json,md}, return the Markdown."""
     begun = read_json(out / f"seed-{seeds[0]}" / "run.json")["settings"]
     steps = steps_of(out / f"seed-{seeds[0]}")
-    pooled = {step: [v for seed in seeds for v in verdicts_of(out / f"seed-{seed}" / step / "eval")] for step in steps}
-    pooled["last"] = pooled[steps[-1]]
+    by_seed = {step: [verdicts_of(out / f"seed-{seed}" / step / "eval") for seed in seeds] for step in steps}
+    by_seed["last"] = by_seed[steps[-1]]
+    pooled = {step: [*chain(*verdicts)] for step, verdicts in by_seed.items()}
     parts = ["all", *dict.fromkeys(v["set"] for v in pooled["raw"])]
     compared = {(a, b, part): paired_bootstrap(right(pooled[a], part), right(pooled[b], part)) for a, b in _pairs(steps)
                 for part in parts}
-    folders = ({step: [out / f"seed-{seed}" / step for seed in seeds] for step in steps}
-               | {"last": [out / f"seed-{seed}" / steps[-1] for seed in seeds]})
     tests = {seed: load_examples(out / f"seed-{seed}" / "data" / "test.jsonl") for seed in seeds}
     asked = {part: [tool for seed in seeds for tool in tools_asked(tests[seed], part)] for part in parts}
     spread = {(a, b, part): {"over_tools": over_clusters(right(pooled[a], part), right(pooled[b], part), asked[part]),
-                             "over_seeds": between_seeds(folders[a], folders[b], part)} for a, b, part in compared}
+                             "over_seeds": between_seeds(by_seed[a], by_seed[b], part)} for a, b, part in compared}
     rounds = {step: [read_json(out / f"seed-{seed}" / step / "ledger.json") for seed in seeds]
               for step in rounds_of(steps)}
     record = {"seeds": list(seeds), "versions": versions(), "settings": begun,
               "scores": {step: {part: score(right(pooled[step], part))
-                                | {"over_seeds": _per_seed(out, seeds, step, part)} for part in parts}
+                                | {"over_seeds": _per_seed(by_seed[step], part)} for part in parts}
                          for step in steps},
               "comparisons": {f"{a} -> {b}": {part: compared[a, b, part].to_dict() | spread[a, b, part]
                                               for part in parts}
@@ -178,19 +178,19 @@ def tools_asked(items: Sequence[Example], part: str) -> list[str]:
 
 
 def score(found: Sequence[bool]) -> dict:
-    """Share of right items with its interval."""
+    """Fraction of right items with its interval."""
     return proportion(sum(found), len(found)).to_dict() | {"items": len(found)}
 
 
 def shown(cell: dict) -> str:
-    """A share in % with its interval."""
+    """A fraction in % with its interval."""
     return f"{100 * cell['value']:.1f} [{100 * cell['low']:.1f}, {100 * cell['high']:.1f}]"
 
 
-def between_seeds(before: Sequence[Path], after: Sequence[Path], part: str) -> dict:
-    """Mean and t-interval of the seeds' differences in the fraction of right items, before and after."""
-    shares = [[fmean(right(verdicts_of(folder / "eval"), part)) for folder in folders] for folders in (before, after)]
-    return over_seeds([b - a for a, b in zip(*shares, strict=True)])
+def between_seeds(before: Sequence[list[dict]], after: Sequence[list[dict]], part: str) -> dict:
+    """Mean and t-interval of the seeds' differences in the fraction of right items, from the verdicts of each seed."""
+    fractions = [[fmean(right(verdicts, part)) for verdicts in seeds] for seeds in (before, after)]
+    return over_seeds([b - a for a, b in zip(*fractions, strict=True)])
 
 
 def in_words(spread: dict[str, dict]) -> str:
@@ -200,12 +200,9 @@ def in_words(spread: dict[str, dict]) -> str:
                    for name, found in spread.items() if found["low"] is not None)
 
 
-def _per_seed(out: Path, seeds: Sequence[int], step: str, part: str) -> dict:
-    shares = []
-    for seed in seeds:
-        found = right(verdicts_of(out / f"seed-{seed}" / step / "eval"), part)
-        shares.append(sum(found) / max(len(found), 1))
-    return over_seeds(shares)
+def _per_seed(seeds: Sequence[list[dict]], part: str) -> dict:
+    found = [right(verdicts, part) for verdicts in seeds]
+    return over_seeds([sum(one) / max(len(one), 1) for one in found])
 
 
 def _markdown(record: dict[str, Any], steps: Sequence[str], parts: Sequence[str],

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,8 @@ def collect(out: Path, seeds: list[Path], rounds: int, controls: list[str]) -> s
     """Pool verdicts and ledgers of all seeds; write controls.{json,md}; return the Markdown."""
     last = f"round-{rounds}"
     places = {"joint": "joint", "the method": last} | {name: f"controls/{name}/{last}" for name in controls}
-    verdicts = {name: [v for seed in seeds for v in verdicts_of(seed / place / "eval")]
-                for name, place in places.items()}
+    by_seed = {name: [verdicts_of(seed / place / "eval") for seed in seeds] for name, place in places.items()}
+    verdicts = {name: [*chain(*rows)] for name, rows in by_seed.items()}
     ledgers = {name: [read_json(seed / Path(place).parent / f"round-{n}" / "ledger.json") for seed in seeds
                       for n in range(1, rounds + 1)]
                for name, place in places.items() if name != "joint"}
@@ -110,8 +111,7 @@ def collect(out: Path, seeds: list[Path], rounds: int, controls: list[str]) -> s
     tests = [item for seed in seeds for item in load_examples(seed / "data" / "test.jsonl")]
     spread = {(name, part): {"over_tools": over_clusters(found[name][part], found["the method"][part],
                                                          tools_asked(tests, part)),
-                             "over_seeds": between_seeds([seed / places[name] for seed in seeds],
-                                                         [seed / last for seed in seeds], part)}
+                             "over_seeds": between_seeds(by_seed[name], by_seed["the method"], part)}
               for name, part in compared}
     record: dict[str, Any] = {
         "seeds": [seed.name for seed in seeds], "rounds": rounds, "versions": versions(),

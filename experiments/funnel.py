@@ -18,8 +18,8 @@ def totals(ledgers: Sequence[dict]) -> dict[str, Any]:
             sums.update({key: cell[key] for key in ("right", "made", "said")})
         for stage in ledger["stages"].values():
             reasons.update(stage["rejected"])
-    return {**sums, "precision": _share(sums["right"], sums["made"]), "recall": _share(sums["right"], sums["said"]),
-            "reasons": dict(reasons.most_common())}
+    return {**sums, "precision": _fraction(sums["right"], sums["made"]),
+            "recall": _fraction(sums["right"], sums["said"]), "reasons": dict(reasons.most_common())}
 
 
 def by_votes(ledgers: Sequence[dict]) -> dict[str, dict[str, Any]]:
@@ -28,8 +28,8 @@ def by_votes(ledgers: Sequence[dict]) -> dict[str, dict[str, Any]]:
     for ledger in ledgers:
         for votes, cell in ledger["judged"].items():
             sums.setdefault(votes, Counter()).update({key: cell[key] for key in ("examples", "right", "made", "said")})
-    return {votes: {**cell, "precision": _share(cell["right"], cell["made"]),
-                    "recall": _share(cell["right"], cell["said"])}
+    return {votes: {**cell, "precision": _fraction(cell["right"], cell["made"]),
+                    "recall": _fraction(cell["right"], cell["said"])}
             for votes, cell in sorted(sums.items())}
 
 
@@ -40,10 +40,10 @@ def votes_table(cells: dict[str, dict[str, Any]]) -> list[str]:
               for votes, cell in cells.items())]
 
 
-def percent(share: float | None) -> str:
-    """A share in %, empty where there is none."""
-    return "" if share is None else f"{100 * share:.1f}"
+def percent(fraction: float | None) -> str:
+    """A fraction in %, empty where there is none."""
+    return "" if fraction is None else f"{100 * fraction:.1f}"
 
 
-def _share(part: int, whole: int) -> float | None:
+def _fraction(part: int, whole: int) -> float | None:
     return part / whole if whole else None
