@@ -181,9 +181,9 @@ def causal_attention(q: Tensor, keys: Tensor, v: Tensor, scale: float) -> tuple[
         scores = torch.bmm((rows.float() * scale).reshape(B * K, -1, D), keys[:, :, :seen])
         _hide_future(scores, end - start)
         top = scores.amax(-1)
-        share = torch.softmax(scores, dim=-1)
-        log_sum[..., start:end] = (top - share.amax(-1).log()).view(rows.shape[:-1])
-        out[:, :, :, start:end] = torch.bmm(share.to(v.dtype), v[:, :seen].contiguous()).view(rows.shape)
+        probs = torch.softmax(scores, dim=-1)
+        log_sum[..., start:end] = (top - probs.amax(-1).log()).view(rows.shape[:-1])
+        out[:, :, :, start:end] = torch.bmm(probs.to(v.dtype), v[:, :seen].contiguous()).view(rows.shape)
     return y, log_sum.flatten(1, 2)
 
 

@@ -121,7 +121,7 @@ def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[st
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    rank, world_size = place_in_world()
+    dist_rank, world_size = place_in_world()
     device, names = device_of(args.device), {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
     dtype, adapter = compute_dtype(args.precision, device), args.adapter and adapter_folder(args.adapter)
     model = load_model(args.model, dtype=dtype, device=device)
@@ -129,13 +129,13 @@ def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[st
         load_adapter(model, adapter)
     model.eval()
     folder.mkdir(parents=True, exist_ok=True)
-    generate_share(model, ids, folder, item_ids=item_ids, dist_rank=rank, world_size=world_size,
+    generate_share(model, ids, folder, item_ids=item_ids, dist_rank=dist_rank, world_size=world_size,
                    about={"model": fingerprint(args.model, adapter), "precision": names[dtype]},
                    max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=args.seed,
                    eos_ids=tokenizer.eos_ids, vocab_size=tokenizer.vocab_size,
                    banned_ids=never_sampled(tokenizer),
                    max_rows=args.max_rows or (64 if device.type == "cpu" else 256), cache_gb=args.cache_gb,
-                   pack_weights=args.pack_weights, progress=rank == 0)
+                   pack_weights=args.pack_weights, progress=dist_rank == 0)
     return {key: value for key, value in read_shares(folder).items() if key in set(item_ids)}
 
 

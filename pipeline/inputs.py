@@ -46,7 +46,7 @@ class Inputs:
             write_jsonl(data / f"{name}.jsonl", rows)
 
 
-def read_inputs(tools: str, examples: str, queries: str, *, test: str = "", validation: str = "", share: float = 0.1,
+def read_inputs(tools: str, examples: str, queries: str, *, test: str = "", validation: str = "", fraction: float = 0.1,
                 guard: Sequence[str] = ()) -> Inputs:
     """Read and normalise the data of a run, and hold out validation and test examples where no file gives them.
 
@@ -55,20 +55,20 @@ def read_inputs(tools: str, examples: str, queries: str, *, test: str = "", vali
     round, with a reason each).
 
     Args:
-        share: part of the examples to hold out for each of validation and test, at most MOST_HELD_OUT; 0: none.
+        fraction: part of the examples to hold out for each of validation and test, at most MOST_HELD_OUT; 0: none.
 
     Raises:
         FileNotFoundError, ValueError: a file is missing, empty, or has a bad line, which is named.
     """
-    if not 0 <= share <= 0.4:
-        raise ValueError(f"--holdout {share:g}: expected 0 to 0.4 (it is taken twice, for validation and test)")
+    if not 0 <= fraction <= 0.4:
+        raise ValueError(f"--holdout {fraction:g}: expected 0 to 0.4 (it is taken twice, for validation and test)")
     kept, notes = _rows(load_examples, examples, "examples"), []
     made: dict[str, list[Example]] = {}
     for name, path in (("validation", validation), ("test", test)):
         if path:
             made[name] = _rows(load_examples, path, f"{name} examples")
-        elif share:
-            kept, made[name] = hold_out(kept, share, name, examples)
+        elif fraction:
+            kept, made[name] = hold_out(kept, fraction, name, examples)
             notes.append(f"{name}: {len(made[name]):,} of the labelled examples, held out by the hash of their query; "
                          f"--{name} names others")
         else:
@@ -94,7 +94,7 @@ def read_inputs(tools: str, examples: str, queries: str, *, test: str = "", vali
         validation=made.get("validation", []), test=made.get("test", []), notes=notes)
 
 
-def hold_out(examples: Sequence[Example], share: float, name: str, path: str) -> tuple[list[Example], list[Example]]:
+def hold_out(examples: Sequence[Example], fraction: float, name: str, path: str) -> tuple[list[Example], list[Example]]:
     """(kept, held out), both in the given order; which ones depends on the queries' text and `name` alone.
 
     Examples with the same query stay together.
@@ -103,7 +103,7 @@ def hold_out(examples: Sequence[Example], share: float, name: str, path: str) ->
     for example in examples:
         key = _folded(example.query)
         groups[key] = groups.get(key, 0) + 1
-    wanted = min(MOST_HELD_OUT, max(1, round(share * len(examples))))
+    wanted = min(MOST_HELD_OUT, max(1, round(fraction * len(examples))))
     held: set[str] = set()
     count = 0
     for key in sorted(groups, key=lambda key: hashlib.sha256(f"{name}/{key}".encode()).digest()):

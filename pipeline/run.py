@@ -90,7 +90,7 @@ def main(args: argparse.Namespace) -> int:
     refuse_inputs_inside(out, filter(None, (args.tools, args.examples, args.queries, args.test, args.validation)), "")
     check_model(args.model)
     inputs = read_inputs(args.tools, args.examples, args.queries, test=args.test, validation=args.validation,
-                         share=args.holdout, guard=args.guard)
+                         fraction=args.holdout, guard=args.guard)
     settings = run_settings(args, inputs)
     refuse_other_run(out, inputs)
     writable(out)

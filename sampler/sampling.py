@@ -93,7 +93,7 @@ def _choose(logits: Tensor, u: Tensor, temperature: float, top_k: int, top_p: fl
             banned: Tensor | None) -> tuple[Tensor, Tensor]:
     if banned is not None:
         logits = logits.index_fill(1, banned, -torch.inf)
-    share = logits.softmax(-1)                     # of the model itself
+    probs = logits.softmax(-1)                     # of the model itself
     best = logits.amax(-1, keepdim=True)
     if temperature < GREEDY_BELOW:
         tokens = _largest(logits, 1)
@@ -102,10 +102,10 @@ def _choose(logits: Tensor, u: Tensor, temperature: float, top_k: int, top_p: fl
         weights = _limit(((logits.gather(1, ids) - best) / temperature).exp_(), top_p)
         tokens = ids.gather(1, draw(weights, u)[:, None])
     else:
-        weights = share if temperature == 1 else ((logits - best) / temperature).exp_()
+        weights = probs if temperature == 1 else ((logits - best) / temperature).exp_()
         tokens = draw(_limit(weights, top_p), u)[:, None]
-    # log sum exp(logits) = best - log(share of the best)
-    logprobs = logits.gather(1, tokens) - best + share.amax(-1, keepdim=True).log()
+    # log sum exp(logits) = best - log(probability of the best)
+    logprobs = logits.gather(1, tokens) - best + probs.amax(-1, keepdim=True).log()
     return tokens[:, 0], logprobs[:, 0]
 
 

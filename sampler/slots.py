@@ -54,8 +54,8 @@ def default_cache_bytes(device: torch.device) -> int:
     """80% of what is free on the GPU; on a CPU half of what is free, shared by the processes of this machine."""
     from model.device import free_memory
 
-    share = 0.8 if device.type == "cuda" else 0.5 / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return int(free_memory(device) * share)
+    fraction = 0.8 if device.type == "cuda" else 0.5 / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return int(free_memory(device) * fraction)
 
 
 class Slots:

@@ -74,13 +74,13 @@ def make_plan(config: Any, shape: Any, lengths: Sequence[int], supervised: int, 
         resident: bytes of the plan that the device holds already: those of a model that was handed in.
     """
     available = available_memory(device) + resident if available is None else available
-    share = supervised / sum(lengths)
+    fraction = supervised / sum(lengths)
     trained = trained_weights(config, shape)
     epochs = steps / -(-len(lengths) // config.global_batch_size)           # an epoch's last step may be short
     tokens = sum(lengths) * epochs
     most = micro_batch_tokens(config, max(lengths))
     accum = -(-config.global_batch_size * sum(lengths) // len(lengths) // most // world_size)
-    memory = memory_parts(config, shape, max(lengths), share, dtype, device)
+    memory = memory_parts(config, shape, max(lengths), fraction, dtype, device)
     facts = (f"global batch {config.global_batch_size} rows, about {max(1, accum)} x {most:,} tokens x "
              f"{world_size} processes | {steps:,} steps | {epochs:.2f} epochs | "
              f"{trained / 1e6:.2f} M of "
@@ -89,10 +89,10 @@ def make_plan(config: Any, shape: Any, lengths: Sequence[int], supervised: int, 
     sample = lengths[:config.global_batch_size]
     efficiency = packing_efficiency(sample, config.micro_batch_tokens, config.micro_batch_size, config.packing)
     rows = (f"{len(lengths):,} rows, {sum(lengths) / len(lengths):,.0f} tokens on average, {max(lengths):,} at most | "
-            f"{tokens:,.0f} tokens to train, {share:.0%} supervised | "
+            f"{tokens:,.0f} tokens to train, {fraction:.0%} supervised | "
             f"{'packs' if config.packing else 'padded rows'} {efficiency:.0%} full")
-    return Plan(memory, available, facts, rows, flops(config, shape, tokens, share), device, dtype, world_size,
-                remedy(config, shape, max(lengths), share, dtype, device, available))
+    return Plan(memory, available, facts, rows, flops(config, shape, tokens, fraction), device, dtype, world_size,
+                remedy(config, shape, max(lengths), fraction, dtype, device, available))
 
 
 # --- arithmetic over shapes ------------------------------------------------------------------------------------------
@@ -127,11 +127,11 @@ def trained_weights(config: Any, shape: Any) -> int:
     return shape.num_hidden_layers * config.rank * sum(sum(linears(shape)[name]) for name in config.target_modules)
 
 
-def flops(config: Any, shape: Any, tokens: float, share: float) -> float:
+def flops(config: Any, shape: Any, tokens: float, fraction: float) -> float:
     """Matmul flops of `tokens` tokens: per weight 2 forward, 2 for dx, 2 for dW where it trains, 2 to recompute."""
     passes = (4 + 2 * (config.stage == "pretrain")
               + 2 / max(config.gradient_checkpointing, 1) * (config.gradient_checkpointing > 0))
-    head = shape.vocab_size * shape.hidden_size * share * (4 + 2 * (config.stage == "pretrain"))
+    head = shape.vocab_size * shape.hidden_size * fraction * (4 + 2 * (config.stage == "pretrain"))
     return tokens * (passes * body_weights(shape) + head)
 
 
@@ -156,7 +156,7 @@ def micro_batch_tokens(config: Any, longest: int) -> int:
     return max(longest, min(config.micro_batch_tokens, rows * longest))
 
 
-def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype,
+def memory_parts(config: Any, shape: Any, longest: int, fraction: float, dtype: torch.dtype,
                  device: torch.device) -> dict[str, int]:
     """Bytes by part on one process. One block's work and the loss are never there at one time: the larger counts."""
     from model.ops import attends_blockwise
@@ -174,7 +174,7 @@ def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: tor
     kept = (checkpointed * (2 * E * size + ranks * size + memo)
             + (layers - checkpointed) * block_bytes(shape, ranks, size, on_cpu, blockwise))
     work = (3 + 3 * bool(checkpointed)) * F * size + 3 * E * size       # gate, up, product and their gradients
-    scored = int(tokens * min(1.0, share))
+    scored = int(tokens * min(1.0, fraction))
     chunk = min(config.loss_chunk_for(V), max(scored, 1))
     logits, halves = chunk * V * (size + (0 if on_cpu else wide)), size if size < wide else 0
     if full:                                            # the head's gradient: beside the logits, then with its cast
@@ -192,11 +192,11 @@ def memory_parts(config: Any, shape: Any, longest: int, share: float, dtype: tor
     return parts
 
 
-def remedy(config: Any, shape: Any, longest: int, share: float, dtype: torch.dtype, device: torch.device,
+def remedy(config: Any, shape: Any, longest: int, fraction: float, dtype: torch.dtype, device: torch.device,
            available: int) -> str:
     """The first option that would make a run fit."""
     def fits(precision: torch.dtype = dtype, **changes: Any) -> bool:
-        return sum(memory_parts(replace(config, **changes), shape, longest, share, precision,
+        return sum(memory_parts(replace(config, **changes), shape, longest, fraction, precision,
                                 device).values()) <= available
 
     tried: dict[str, Any] = {}

@@ -285,7 +285,7 @@ def test_training_data_never_repeats_the_test_or_the_guard(data, tmp_path):
 
     guard = tmp_path / "bench.jsonl"
     write_jsonl(guard, [examples[1].to_dict()])
-    kept = read_inputs(**files, share=0.0, guard=[str(guard)])
+    kept = read_inputs(**files, fraction=0.0, guard=[str(guard)])
     assert examples[1].id not in {e.id for e in kept.examples} and not kept.test and not kept.validation
     assert any("repeat the guarded benchmark" in note for note in kept.notes)
 
