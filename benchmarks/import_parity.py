@@ -3,8 +3,8 @@
     pip install -r requirements-reference.txt -c constraints.txt
     python benchmarks/import_parity.py smollm2 qwen2.5-coder-0.5b
 
-float32, 64 random ids of text; 2,000 strings of many scripts by a fixed seed. Strings that spell a control token are left
-out and counted: this project takes them literally, transformers does not.
+float32, 64 random ids of text; 2,000 strings of many scripts by a fixed seed. Strings that spell a control token are
+left out and counted: this project takes them literally, transformers does not.
 """
 
 import argparse
@@ -20,7 +20,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folders", nargs="+", help="Hugging Face folders that import-gguf or data smollm2 wrote")
-    print("| folder | largest logit | largest difference of logits | strings compared | other ids |\n|---|---|---|---|---|")
+    print("| folder | largest logit | largest difference of logits | strings compared | other ids "
+          "|\n|---|---|---|---|---|")
     for folder in parser.parse_args().folders:
         largest, difference = logits(folder)
         compared, other = token_ids(folder)

@@ -32,8 +32,8 @@ def attends_blockwise(dtype: torch.dtype, device: torch.device, window: int | No
 def missing_to(multiple: int, count: int, weight: Tensor) -> int:
     """How many rows to add to `count` for a product with `weight`, so that products come in few shapes.
 
-    oneDNN compiles a kernel of about 1 MB for each shape of a bfloat16 product on a CPU, and keeps 1,024 of them. Uneven
-    rows make every pass of a training a shape of its own. Elsewhere 0.
+    oneDNN compiles a kernel of about 1 MB for each shape of a bfloat16 product on a CPU, and keeps 1,024 of them.
+    Uneven rows make every pass of a training a shape of its own. Elsewhere 0.
     """
     compiled = weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and torch.is_grad_enabled()
     return -count % multiple if compiled else 0

@@ -240,7 +240,8 @@ class _Calls(_Literals):
                     raise self.fail(f"a positional argument of {name!r} without a parameter to go to")
                 keyword, position = order[position], position + 1
                 if self.peek() == "{":
-                    raise self.fail("an object in place of named arguments: all of them, or the first? It cannot be told")
+                    raise self.fail("an object in place of named arguments: all of them, or the first? It cannot be "
+                                    "told")
             if keyword in out:
                 raise self.fail(f"the argument {keyword!r} stands twice, at or before")
             out[keyword] = self.value(0)
