@@ -11,18 +11,22 @@ import time
 from collections.abc import Sequence
 from itertools import islice
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING
 
 from data.schema import load_examples, load_tools
 from data.tasks import IGNORE_INDEX, RowError, adaption_row, generation_row, invocation_row
 from evolution.config import RoundConfig
+from pipeline.settings import RunSettings
+
+if TYPE_CHECKING:
+    from pipeline.steps import Run, Step
 
 SAMPLE = 64                 # rows of each kind that are tokenised to learn their length
 DECODE_COST = 4.0           # a decoded token in forward tokens: small matrices use the machine worse
 MINUTE = 60.0
 
 
-def estimate(run: Any, steps: Sequence[Any], counts: dict[str, int]) -> list[str]:
+def estimate(run: Run, steps: Sequence[Step], counts: dict[str, int]) -> list[str]:
     """Lines to print: one per step and the total."""
     lengths = _lengths(run)
     forward, training = _tokens_per_second(run, int(lengths["invocation"]))
@@ -38,7 +42,7 @@ def estimate(run: Any, steps: Sequence[Any], counts: dict[str, int]) -> list[str
     return lines
 
 
-def _step(settings: Any, step: Any, counts: dict[str, int], lengths: dict[str, float], forward: float,
+def _step(settings: RunSettings, step: Step, counts: dict[str, int], lengths: dict[str, float], forward: float,
           training: float) -> tuple[str, float]:
     """(what the step does, its seconds without the test)."""
     if not step.stage:
@@ -62,7 +66,7 @@ def _step(settings: Any, step: Any, counts: dict[str, int], lengths: dict[str, f
     return facts, tokens / training
 
 
-def _training(settings: Any, rows: int, epochs: float, length: float) -> tuple[str, float]:
+def _training(settings: RunSettings, rows: int, epochs: float, length: float) -> tuple[str, float]:
     """(rows, tokens and steps in words, tokens) of a training; `--train max_steps=N` goes before the epochs."""
     per_epoch = -(-rows // settings.global_batch_size)
     steps = settings.train.get("max_steps") or max(1, round(epochs * per_epoch))
@@ -70,7 +74,7 @@ def _training(settings: Any, rows: int, epochs: float, length: float) -> tuple[s
     return f"{rows:,} rows x {steps / per_epoch:.3g}, {tokens:,.0f} tokens, {steps:,} steps", tokens
 
 
-def _lengths(run: Any) -> dict[str, float]:
+def _lengths(run: Run) -> dict[str, float]:
     """Mean tokens of rows, prompts and answers over the first rows of the data."""
     from model.chat import encode_chat
 
@@ -99,7 +103,7 @@ def _lengths(run: Any) -> dict[str, float]:
                       "generation_answer": supervised(made["generation"])}
 
 
-def _tokens_per_second(run: Any, length: int) -> tuple[float, float]:
+def _tokens_per_second(run: Run, length: int) -> tuple[float, float]:
     """(forward, forward and backward with LoRA) tokens per second, each from the second of two passes."""
     import torch
 

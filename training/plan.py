@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 from data.batching import packing_efficiency
+from model import ModelConfig
+from training.config import TrainConfig
 
 GIB = 2**30
 MATMUL_SHARE = 0.5              # of the timed matmul rate, that a training step is assumed to reach: an estimate
@@ -64,7 +66,8 @@ class Plan:
                              f"there: {self.remedy}")
 
 
-def make_plan(config: Any, shape: Any, lengths: Sequence[int], supervised: int, steps: int, dtype: torch.dtype,
+def make_plan(config: TrainConfig, shape: ModelConfig, lengths: Sequence[int], supervised: int, steps: int,
+              dtype: torch.dtype,
               device: torch.device, world_size: int, available: int | None = None, resident: int = 0) -> Plan:
     """Plan a run of config.TrainConfig over a model.ModelConfig.
 
@@ -98,7 +101,7 @@ def make_plan(config: Any, shape: Any, lengths: Sequence[int], supervised: int, 
 # --- arithmetic over shapes ------------------------------------------------------------------------------------------
 
 
-def linears(shape: Any) -> dict[str, tuple[int, int]]:
+def linears(shape: ModelConfig) -> dict[str, tuple[int, int]]:
     """(in, out) of the seven linears of a block."""
     E, F = shape.hidden_size, shape.intermediate_size
     Q, K = shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
@@ -106,12 +109,12 @@ def linears(shape: Any) -> dict[str, tuple[int, int]]:
             "up_proj": (E, F), "down_proj": (F, E)}
 
 
-def body_weights(shape: Any) -> int:
+def body_weights(shape: ModelConfig) -> int:
     """Weights of all blocks' matrices: what every token is multiplied with."""
     return shape.num_hidden_layers * sum(i * o for i, o in linears(shape).values())
 
 
-def base_weights(shape: Any) -> int:
+def base_weights(shape: ModelConfig) -> int:
     """Weights of the whole model."""
     Q, K = (heads * shape.head_dim for heads in (shape.num_attention_heads, shape.num_key_value_heads))
     biases = (Q + 2 * K) * shape.qkv_bias + shape.hidden_size * shape.o_proj_bias
@@ -120,14 +123,14 @@ def base_weights(shape: Any) -> int:
             + shape.num_hidden_layers * (2 * shape.hidden_size + biases))
 
 
-def trained_weights(config: Any, shape: Any) -> int:
+def trained_weights(config: TrainConfig, shape: ModelConfig) -> int:
     """Weights that train: LoRA's, or all (pretrain)."""
     if config.stage == "pretrain":
         return base_weights(shape)
     return shape.num_hidden_layers * config.rank * sum(sum(linears(shape)[name]) for name in config.target_modules)
 
 
-def flops(config: Any, shape: Any, tokens: float, fraction: float) -> float:
+def flops(config: TrainConfig, shape: ModelConfig, tokens: float, fraction: float) -> float:
     """Matmul flops of `tokens` tokens: per weight 2 forward, 2 for dx, 2 for dW where it trains, 2 to recompute."""
     passes = (4 + 2 * (config.stage == "pretrain")
               + 2 / max(config.gradient_checkpointing, 1) * (config.gradient_checkpointing > 0))
@@ -135,7 +138,7 @@ def flops(config: Any, shape: Any, tokens: float, fraction: float) -> float:
     return tokens * (passes * body_weights(shape) + head)
 
 
-def block_bytes(shape: Any, ranks: int, size: int, on_cpu: bool, blockwise: bool) -> int:
+def block_bytes(shape: ModelConfig, ranks: int, size: int, on_cpu: bool, blockwise: bool) -> int:
     """Bytes that a token leaves in one block, not checkpointed, for its backward pass; `size` bytes a value, `ranks` of
     its adapters.
 
@@ -150,13 +153,13 @@ def block_bytes(shape: Any, ranks: int, size: int, on_cpu: bool, blockwise: bool
             + ranks * size)
 
 
-def micro_batch_tokens(config: Any, longest: int) -> int:
+def micro_batch_tokens(config: TrainConfig, longest: int) -> int:
     """The most tokens that one forward pass can have: a whole row at least, and no more rows than a pass may take."""
     rows = min(config.global_batch_size, config.micro_batch_size or config.global_batch_size)
     return max(longest, min(config.micro_batch_tokens, rows * longest))
 
 
-def memory_parts(config: Any, shape: Any, longest: int, fraction: float, dtype: torch.dtype,
+def memory_parts(config: TrainConfig, shape: ModelConfig, longest: int, fraction: float, dtype: torch.dtype,
                  device: torch.device) -> dict[str, int]:
     """Bytes by part on one process. One block's work and the loss are never there at one time: the larger counts."""
     from model.ops import attends_blockwise
@@ -192,8 +195,8 @@ def memory_parts(config: Any, shape: Any, longest: int, fraction: float, dtype: 
     return parts
 
 
-def remedy(config: Any, shape: Any, longest: int, fraction: float, dtype: torch.dtype, device: torch.device,
-           available: int) -> str:
+def remedy(config: TrainConfig, shape: ModelConfig, longest: int, fraction: float, dtype: torch.dtype,
+           device: torch.device, available: int) -> str:
     """The first option that would make a run fit."""
     def fits(precision: torch.dtype = dtype, **changes: Any) -> bool:
         return sum(memory_parts(replace(config, **changes), shape, longest, fraction, precision,
