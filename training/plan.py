@@ -67,8 +67,8 @@ class Plan:
 
 
 def make_plan(config: TrainConfig, shape: ModelConfig, lengths: Sequence[int], supervised: int, steps: int,
-              dtype: torch.dtype,
-              device: torch.device, world_size: int, available: int | None = None, resident: int = 0) -> Plan:
+              dtype: torch.dtype, device: torch.device, world_size: int, available: int | None = None,
+              resident: int = 0) -> Plan:
     """Plan a run of config.TrainConfig over a model.ModelConfig.
 
     Args:
