@@ -35,9 +35,11 @@ def aside(path: str | Path) -> Iterator[BinaryIO]:
     """A file to write `path` into: flushed and renamed at the end of the block, removed where an error ends it.
 
     Raises:
+        ValueError: `path` is a folder or a device, which a rename would take away.
         OSError: naming `path`, also where the system names no file (a full disk).
     """
     path = Path(path)
+    refuse_no_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     place = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -265,8 +267,10 @@ def claim(out: str | Path, made_by: str, *, inputs: Iterable[tuple[str, str | Pa
         ValueError: `out` is no folder, holds an input, or holds files that this command did not make with these
             inputs and settings, or that were changed since.
     """
-    out, inputs = Path(out), list(inputs)
+    out, inputs, writes = Path(out), list(inputs), list(writes)
     refuse_no_folder(out)
+    for name in writes:
+        refuse_no_file(out / name)
     if not overwrite:
         refuse_inputs_inside(out, (*(path for _, path in inputs), *reads))
     known = [{"file": name, "sha256": sha256_path(path)} for name, path in inputs]
@@ -278,6 +282,8 @@ def claim(out: str | Path, made_by: str, *, inputs: Iterable[tuple[str, str | Pa
         return mine
     if (record := _record(out / BEGUN)) is not None:
         _refuse_other_claim(mine, record)
+        if _same_claim(mine, record := _record(out / MANIFEST)):    # a finished run that was begun once more
+            _refuse_changed_files(out, record, writes)
     elif (record := _record(out / MANIFEST)) is not None:
         _refuse_other_claim(mine, record)
         _refuse_changed_files(out, record, writes)
@@ -315,6 +321,11 @@ def refuse_foreign(out: str | Path, *markers: str, allowed: Sequence[str] = ()) 
                          "choose another folder")
 
 
+def begun_marker(out: Path, made_by: str) -> list[str]:
+    """The marker's name where it says that this command began the folder."""
+    return [BEGUN] if (_record(out / BEGUN) or {}).get("made_by") == made_by else []
+
+
 def refuse_no_folder(out: Path) -> None:
     """ValueError unless the folder, or the nearest one above it that exists, is one to write in. Asks only."""
     nearest = next(place for place in (out.absolute(), *out.absolute().parents) if os.path.lexists(place))
@@ -322,6 +333,13 @@ def refuse_no_folder(out: Path) -> None:
         found = "no folder" if not nearest.is_dir() else "not writable"
         raise ValueError(f"--out {out}: cannot write there ({nearest} is {found}); choose another folder or change its "
                          "rights")
+
+
+def refuse_no_file(path: Path) -> None:
+    """ValueError if something that is no file (a folder, a device such as /dev/null, a pipe) has this name."""
+    if path.exists() and not path.is_file():
+        found = "a folder" if path.is_dir() else "a device or a pipe"
+        raise ValueError(f"{path}: is {found}, and a file is to be written under this name; choose another path")
 
 
 def refuse_inputs_inside(out: Path, inputs: Iterable[str | Path], advice: str = OVERWRITE) -> None:
@@ -337,8 +355,9 @@ def refuse_inputs_inside(out: Path, inputs: Iterable[str | Path], advice: str = 
 
 def refuse_replacing(path: str | Path, text: str, *, inputs: Iterable[str | Path] = (),
                      overwrite: bool = False) -> None:
-    """ValueError if writing `text` to a single file would replace an input, or a file that holds anything else."""
+    """ValueError if writing `text` to a single file would replace an input, no file, or a file of other text."""
     path = Path(path)
+    refuse_no_file(path)
     if any(path.exists() and Path(other).exists() and os.path.samefile(path, other) for other in inputs):
         raise ValueError(f"{path}: is the input; choose another file to write")
     if path.exists() and not overwrite and path.read_bytes() != text.encode("utf-8"):
@@ -372,6 +391,11 @@ def _refuse_other_claim(mine: Claim, record: dict[str, Any]) -> None:
     if before != now:
         names = sorted({name for name, _ in set(before) ^ set(now)}) or ["the same files in another number"]
         raise ValueError(f"--out {mine.out}: was made from other inputs ({some(names)}); {advice}")
+
+
+def _same_claim(mine: Claim, record: dict[str, Any] | None) -> bool:
+    return record is not None and (record.get("made_by"), record.get("settings"), _hashes(record.get("inputs"))) == (
+        mine.made_by, mine.settings, _hashes(mine.inputs))
 
 
 def _hashes(inputs: Any) -> list[tuple[str, str]]:

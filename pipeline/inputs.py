@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data.contamination import load_guard, words
-from data.files import BEGUN, refuse_foreign, sha256_text, write_jsonl
+from data.files import begun_marker, refuse_foreign, sha256_text, write_jsonl
 from data.schema import Example, Query, Tool, dump_json, load_examples, load_queries, load_tools, read_json
 from tooldev import home
 
@@ -135,7 +135,7 @@ def _folded(query: str) -> str:
 
 def refuse_other_run(out: Path, inputs: Inputs) -> None:
     """ValueError if `out` is in use for something else, before anything in it is touched."""
-    refuse_foreign(out, "run.json", BEGUN)
+    refuse_foreign(out, "run.json", *begun_marker(out, "tooldev.py run"))
     if not (out / "run.json").is_file():
         return
     begun = read_json(out / "run.json").get("data_sha256", {})

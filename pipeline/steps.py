@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.files import BEGUN, refuse_foreign, write_json
+from data.files import BEGUN, begun_marker, refuse_foreign, write_json
 from data.schema import Example, load_examples, load_queries, load_tools, read_json
 from data.world import value_match
 from eval.exact import evaluate
@@ -176,7 +176,7 @@ def run_pipeline(settings: RunSettings, out: str | Path,
     out = Path(out)
     writable(out)
     data = out / "data"
-    refuse_foreign(out, "run.json", BEGUN)
+    refuse_foreign(out, "run.json", *begun_marker(out, "tooldev.py run"))
     refuse_other_settings(out, {"settings": dataclasses.asdict(settings)})     # before the folder's data is touched
     refuse_edited(out)
     if not (out / "run.json").is_file():

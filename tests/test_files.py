@@ -1,6 +1,8 @@
 """Output folders lose nothing: a command replaces only what it made from these inputs, unless the user says so."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,13 +18,17 @@ from data.files import (
     append_record,
     append_to,
     aside,
+    begun_marker,
     claim,
+    made,
     naming,
     refuse_changes,
+    refuse_foreign,
     whole_lines,
     write_json,
     write_text,
 )
+from train import main as train_main
 
 TOOL = {"name": "tide_table", "description": "Tides.", "arguments": {
     "type": "dict", "properties": {"harbour": {"type": "string", "description": "Where."}}, "required": ["harbour"]}}
@@ -159,6 +165,60 @@ def test_a_command_that_was_killed_goes_on_and_another_one_does_not(tmp_path):
         write_text(out / "a.jsonl", "all of it\n")
         claimed.finish({"a": {"sha256": "-"}})
     assert sorted(p.name for p in out.iterdir()) == ["a.jsonl", "manifest.json"]
+
+
+def test_a_finished_folder_that_was_begun_again_keeps_what_was_edited_since(tmp_path):
+    (tmp_path / "in.jsonl").write_text(examples(2))
+    out, given = tmp_path / "out", {"inputs": [("in.jsonl", tmp_path / "in.jsonl")], "writes": ["a.jsonl"]}
+    with claim(out, "one", **given) as claimed:
+        write_text(out / "a.jsonl", "made\n")
+        claimed.finish(made(out, ["a.jsonl"]))
+    claim(out, "one", **given).__enter__()                          # and killed
+    with claim(out, "one", **given) as claimed:
+        claimed.finish(made(out, ["a.jsonl"]))
+    claim(out, "one", **given).__enter__()
+    (out / "a.jsonl").write_text("mine\n")
+    with pytest.raises(ValueError, match="a.jsonl changed after this command wrote it"):
+        claim(out, "one", **given)
+    assert claim(out, "one", **given, overwrite=True)
+
+
+def test_a_folder_or_a_device_of_the_name_is_refused_before_anything_is_written(tmp_path, capsys):
+    (tmp_path / "in.jsonl").write_text(corpus(2))
+    (tmp_path / "out" / "examples.jsonl").mkdir(parents=True)
+    (tmp_path / "out" / "examples.jsonl" / "mine.txt").write_text("mine")
+    refused(capsys, tmp_path, ["convert", "--in", tmp_path / "in.jsonl", "--out", tmp_path / "out", "--overwrite"],
+            "examples.jsonl: is a folder")
+    (tmp_path / "good.jsonl").write_text(examples(1))
+    os.mkfifo(tmp_path / "pipe")
+    for more in ([], ["--overwrite"]):
+        refused(capsys, tmp_path, ["check", tmp_path / "good.jsonl", "--rejected", tmp_path / "pipe", *more],
+                "pipe: is a device or a pipe")
+    with pytest.raises(ValueError, match="is a device"), aside(tmp_path / "pipe"):
+        pass
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_model_folder_is_no_folder_of_a_training_run(tmp_path, capsys):
+    base = shutil.copytree(tooldev.home("model", "tiny"), tmp_path / "base")
+    (tmp_path / "list").mkdir()
+    (tmp_path / "list" / "config.json").write_text("[]")
+    before = contents(tmp_path)
+    for out in (base, tmp_path / "list"):
+        assert train_main(["--model", str(tooldev.home("model", "tiny")), "--out", str(out)]) == 2
+        assert "is not that of a training run" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+def test_a_run_does_not_begin_where_another_command_began(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "examples.jsonl").write_text("mine\n")
+    write_json(tmp_path / ".begun.json", {"made_by": "tooldev.py convert"})
+    assert begun_marker(tmp_path, "tooldev.py run") == []
+    with pytest.raises(ValueError, match="nothing of ours"):
+        refuse_foreign(tmp_path, "run.json", *begun_marker(tmp_path, "tooldev.py run"))
+    write_json(tmp_path / ".begun.json", {"made_by": "tooldev.py run"})
+    refuse_foreign(tmp_path, "run.json", *begun_marker(tmp_path, "tooldev.py run"))
 
 
 def test_a_command_that_fails_before_it_writes_leaves_an_empty_folder(tmp_path):

@@ -90,7 +90,7 @@ def refuse_other_settings(config: TrainConfig, data: str | None = None) -> None:
     if not file.exists():
         refuse_foreign(config.out, "config.json", "round.json")
         return
-    old = json.loads(file.read_text(encoding="utf-8"))
+    old = _begun_with(file)
     # A run older than a setting was begun with its default.
     begun = {field.name: old.get(field.name, field.default) for field in dataclasses.fields(config)}
     if begun["loss_chunk"] == 1024 and not config.loss_chunk:      # the former default: the same sum in other pieces
@@ -102,6 +102,17 @@ def refuse_other_settings(config: TrainConfig, data: str | None = None) -> None:
     moved = {name for name in PATHS if _moved_along(begun, config, name)}
     refuse_changes(config.out, {name: now[name] if name in moved else begun[name] for name in now}, now,
                    spell=lambda name: f"--{name.replace('_', '-')}", advice="use a new --out or those settings")
+
+
+def _begun_with(file: Path) -> dict[str, Any]:
+    """The settings in a run's config.json; ValueError for a file of that name that is another's, such as a model's."""
+    try:
+        old = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        old = None
+    if not isinstance(old, dict) or not {"stage", "out", "seed"} <= old.keys():
+        raise ValueError(f"{file}: is not that of a training run (the folder of a model?); choose another --out")
+    return old
 
 
 def _moved_along(begun: dict[str, Any], config: TrainConfig, name: str) -> bool:

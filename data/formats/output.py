@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from data.files import naming
 
 FILES = ("tools.jsonl", "examples.jsonl", "queries.jsonl", "rejected.jsonl")
 
@@ -23,7 +26,8 @@ class Outputs:
         self.lines = dict.fromkeys(FILES, 0)
 
     def write(self, name: str, data: bytes) -> None:
-        self.files[name].write(data)
+        with naming(self.folder / name):
+            self.files[name].write(data)
         self.hashes[name].update(data)
         self.lines[name] += 1
 
@@ -35,15 +39,23 @@ class Outputs:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        for name, file in self.files.items():
+        try:
             if kind is None:
+                self._place()
+        finally:
+            for name, file in self.files.items():
+                with suppress(OSError):                     # what could not be written is not wanted any more
+                    file.close()
+                self.aside[name].unlink(missing_ok=True)
+
+    def _place(self) -> None:
+        """Put all files in their place once every one of them is whole on the disk."""
+        for name, file in self.files.items():
+            with naming(self.folder / name):
                 file.flush()
                 os.fsync(file.fileno())
-            file.close()
-            if kind is None:
-                os.replace(self.aside[name], self.folder / name)
-            else:
-                self.aside[name].unlink(missing_ok=True)
+        for name in self.files:
+            os.replace(self.aside[name], self.folder / name)
 
 
 class Seen:
