@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data.decoding import check_temperature, never_sampled
-from data.files import Claim, add_overwrite, claim, made, sha256_file, write_json, write_jsonl
+from data.files import Claim, add_overwrite, claim, made, sha256_file, visible, write_json, write_jsonl
 from eval import benches
 from eval.answers import read_answers
 from eval.benches import Benchmark
@@ -68,7 +68,9 @@ def main(args: argparse.Namespace) -> int | None:
     chosen = benches.choose(benchmark, args.categories, args.limit)
     tokenizer = check_model(args.model, args.adapter or "")
     ids = [render(benchmark.messages(entry), tokenizer)[0] for entry in chosen]
-    completions = generate_missing(args, tokenizer, [entry.key for entry in chosen], ids, claimed.out / "generation")
+    forget = args.overwrite and int(os.environ.get("WORLD_SIZE", "1")) == 1
+    completions = generate_missing(args, tokenizer, [entry.key for entry in chosen], ids, claimed.out / "generation",
+                                   forget=forget)
     if len(completions) < len(chosen):
         print(f"{len(completions)} of {len(chosen)} answers are here; the process that finishes last scores")
         return 0
@@ -90,13 +92,15 @@ def claim_out(args: argparse.Namespace) -> Claim:
     settings = {name: value for name, value in vars(args).items() if name not in PACE}
     reads = [path for path in (args.model, args.adapter, args.against) if path]
     claimed = claim(out, "tooldev.py eval", inputs=[("data", args.data)], writes=WRITTEN, settings=settings,
-                    reads=reads, overwrite=args.overwrite, begun=(out / "generation").is_dir())
+                    reads=reads, overwrite=args.overwrite, begun=completions_only(out / "generation"))
     if args.against:
         read_scores(args.against)                       # what cannot be read is told now, not after the answers
-    if args.overwrite and int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        for old in (out / "generation").glob("completions-*.jsonl"):
-            old.unlink()
     return claimed
+
+
+def completions_only(folder: Path) -> bool:
+    """Whether a folder is there and holds nothing but what a killed `eval` leaves in it."""
+    return folder.is_dir() and all(name.startswith("completions-") for name in visible(folder))
 
 
 def write_answers(args: argparse.Namespace, out: Path, answers: list[dict], benchmark: Benchmark) -> None:
@@ -110,8 +114,12 @@ def write_answers(args: argparse.Namespace, out: Path, answers: list[dict], benc
 
 
 def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[str], ids: list[list[int]],
-                     folder: Path) -> dict:
-    """Every completion there is after this process's share is done, by item id."""
+                     folder: Path, *, forget: bool = False) -> dict:
+    """Every completion there is after this process's share is done, by item id.
+
+    Args:
+        forget: remove the completions that are there, once the model and its adapter are loaded.
+    """
     import torch
 
     from lora import adapter_folder, load_adapter
@@ -128,6 +136,8 @@ def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[st
     if adapter:
         load_adapter(model, adapter)
     model.eval()
+    for old in folder.glob("completions-*.jsonl") if forget else ():
+        old.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     generate_share(model, ids, folder, item_ids=item_ids, dist_rank=dist_rank, world_size=world_size,
                    about={"model": fingerprint(args.model, adapter), "precision": names[dtype]},

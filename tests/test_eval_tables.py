@@ -286,3 +286,18 @@ def test_cuda_is_each_processes_own(monkeypatch):
 
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert (str(device_of("cuda")), str(device_of("cuda:1")), str(device_of("cpu"))) == ("cuda:3", "cuda:1", "cpu")
+
+
+def test_eval_that_cannot_begin_anew_keeps_the_answers_that_are_there(tmp_path, tiny_folder, capsys):
+    data, out = bfcl_folder(tmp_path / "data"), tmp_path / "out"
+    (out / "generation").mkdir(parents=True)
+    (out / "generation" / "completions-0.jsonl").write_text("{}\n")
+    base = shutil.copytree(tiny_folder, tmp_path / "base")
+    with open(base / "model.safetensors", "r+b") as file:
+        file.truncate(100)
+    command = ["--bench", "bfcl", "--data", str(data), "--model", str(base), "--out", str(out), "--overwrite"]
+    assert run_module(eval.run, command) == 2
+    assert (out / "generation" / "completions-0.jsonl").read_text() == "{}\n"
+    (out / "generation" / "notes.txt").write_text("mine")               # a folder of that name that is another's
+    assert run_module(eval.run, command[:-1]) == 2
+    assert "did not make" in capsys.readouterr().err
