@@ -16,7 +16,9 @@ from lora.adapter import load_adapter, merge, save_adapter
 
 # What a model folder holds besides weights: copied as it is, so that other tools find what the base has.
 COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
-              "added_tokens.json", "vocab.json", "merges.txt", "generation_config.json", "chat_template.jinja")
+              "added_tokens.json", "vocab.json", "merges.txt", "generation_config.json", "chat_template.jinja",
+              "chat_template.json")
+NAMED_TEMPLATES = "additional_chat_templates/*.jinja"
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,15 @@ def export(model_folder: str | Path, adapter_folder: str | Path, out: str | Path
 
 def copy_companions(source: Path, target: Path) -> None:
     """Copy the tokenizer's files, and the like, beside other weights; each aside, then renamed."""
-    for name in COMPANIONS:
-        if (source / name).is_file():
-            aside = target / (name + ".tmp")
-            shutil.copyfile(source / name, aside)
-            os.replace(aside, target / name)
+    for path in companions(source):
+        file = target / path.relative_to(source)
+        file.parent.mkdir(exist_ok=True)
+        aside = file.with_name(file.name + ".tmp")
+        shutil.copyfile(path, aside)
+        os.replace(aside, file)
+
+
+def companions(folder: Path) -> list[Path]:
+    """The files of a model folder that stand beside its weights and its config."""
+    named = [folder / name for name in COMPANIONS]
+    return [path for path in (*named, *sorted(folder.glob(NAMED_TEMPLATES))) if path.is_file()]

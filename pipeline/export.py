@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.files import add_overwrite, claim, naming, write_json
 from data.schema import read_json
-from lora import adapter_folder
+from lora import adapter_folder, companions
 from pipeline.inputs import EMBEDDED, option
 from training.gate import check_model
 
@@ -65,13 +65,20 @@ def main(args: argparse.Namespace) -> int:
 
 
 def place(aside: Path, out: Path) -> None:
-    """Rename the folder; into one that holds something, file by file, less the weights of another checkpoint there."""
+    """Rename the folder; into one that holds something, file by file, less the files of another checkpoint there.
+
+    Its generation_config.json, its tokenizer or its chat template beside these weights would be read as theirs.
+    """
     if not out.exists() or not any(out.iterdir()):
         os.replace(aside, out)
         return
-    for path in {*out.glob("*model*.safetensors*"), *out.glob("adapter_config.json")}:
-        path.unlink()
-    for path in sorted(aside.iterdir(), key=lambda path: (path.name.endswith("config.json"), path.name)):
+    parts = sorted(aside.iterdir(), key=lambda path: (path.name.endswith("config.json"), path.name))
+    weights = {*out.glob("*model*.safetensors*"), out / "adapter_config.json", out / "config.json"}
+    for path in {*weights, *companions(out)} - {out / part.name for part in parts}:
+        path.unlink(missing_ok=True)
+    for path in parts:
+        if path.is_dir():
+            shutil.rmtree(out / path.name, ignore_errors=True)
         os.replace(path, out / path.name)
 
 

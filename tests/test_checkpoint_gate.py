@@ -6,8 +6,11 @@ import shutil
 
 import pytest
 import torch
+from eval_fixtures import bfcl_folder
 from safetensors.torch import load_file, save_file
 
+from data.files import mark_done
+from evolve import main as evolve_main
 from lora import apply_lora, lora_parameters, save_adapter
 from model import load_model, load_tokenizer
 from model.templates import chatml_template
@@ -41,11 +44,22 @@ def change(file, **changes):
 
 
 def commands(tmp_path):
-    """A command line of each command that loads a model, with --adapter where it takes one."""
+    """A command line of each command that loads a model, with --adapter where it takes one.
+
+    A round of self-evolution takes its adapter from the step before it.
+    """
     model, adapter, out = str(tmp_path / "base"), str(tmp_path / "adapter"), str(tmp_path / "out")
     tools, examples = str(tmp_path / "tools.jsonl"), str(tmp_path / "examples.jsonl")
     put = ["--model", model, "--adapter", adapter]
+    joint = tmp_path / "run" / "joint"
+    shutil.copytree(adapter, joint / "adapter")
+    mark_done(joint, [f"adapter/{file.name}" for file in (joint / "adapter").iterdir()], steps=0)
+    (joint.parent / "run.json").write_text("{}")
+    data = bfcl_folder(tmp_path / "bfcl")
     return {
+        "eval": (main, ["eval", *put, "--bench", "bfcl", "--data", str(data), "--out", out]),
+        "evolve": (evolve_main, ["--run", str(tmp_path / "run"), "--round", "1", "--model", model, "--queries",
+                                 examples, "--labelled", examples]),
         "call": (main, ["call", *put, "--tools", tools, "q"]), "make-tools": (main, ["make-tools", *put, "q"]),
         "export": (main, ["export", *put, "--out", out]), "merge": (main, ["export", *put, "--merge", "--out", out]),
         "train": (train_main, [*put, "--stage", "invocation", "--data", examples, "--out", out, "--targets", "q_proj",
@@ -65,7 +79,7 @@ BAD_MODELS = {
 }
 
 
-@pytest.mark.parametrize("command", ["call", "make-tools", "export", "merge", "train", "show", "run"])
+@pytest.mark.parametrize("command", ["call", "make-tools", "export", "merge", "train", "show", "run", "eval", "evolve"])
 @pytest.mark.parametrize("fault", BAD_MODELS)
 def test_every_command_refuses_a_bad_model(command, fault, folders, tmp_path, capsys):
     spoil, words = BAD_MODELS[fault]
@@ -73,10 +87,10 @@ def test_every_command_refuses_a_bad_model(command, fault, folders, tmp_path, ca
     run, argv = commands(tmp_path)[command]
     assert run(argv) == 2
     assert words in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists() and not (tmp_path / "run" / "round-1").exists()
 
 
-@pytest.mark.parametrize("command", ["call", "make-tools", "export", "merge", "train"])
+@pytest.mark.parametrize("command", ["call", "make-tools", "export", "merge", "train", "eval", "evolve"])
 @pytest.mark.parametrize("fault", ["pissa", "nan", "option"])
 def test_every_command_refuses_a_bad_adapter(command, fault, folders, tmp_path, capsys):
     if fault == "nan":
@@ -90,7 +104,7 @@ def test_every_command_refuses_a_bad_adapter(command, fault, folders, tmp_path, 
     run, argv = commands(tmp_path)[command]
     assert run(argv) == 2
     assert {"pissa": "pissa_niter_4", "nan": "not finite", "option": "kasa_config"}[fault] in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists() and not (tmp_path / "run" / "round-1").exists()
 
 
 def test_a_sound_model_says_nothing_and_one_of_another_family_a_note(folders, capsys):
@@ -141,6 +155,26 @@ def test_a_merged_checkpoint_stops_where_training_ended(config, generation, expe
     assert made is None or generation is None or made.get("top_p") == generation.get("top_p")
     assert ("<|im_end|>, which ends a turn" in capsys.readouterr().out) == (expected[0] != config["eos_token_id"]
                                                                             or generation == {})
+
+
+def test_an_export_over_another_checkpoint_leaves_nothing_of_it_to_be_read_as_its_own(folders, tmp_path):
+    out = tmp_path / "out"
+    (folders[0] / "additional_chat_templates").mkdir()
+    (folders[0] / "additional_chat_templates" / "tool_use.jinja").write_text("ours")
+    (out / "additional_chat_templates").mkdir(parents=True)
+    (out / "additional_chat_templates" / "rag.jinja").write_text("theirs")
+    for name in ("generation_config.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
+                 "special_tokens_map.json", "tokenizer.model", "notes.txt"):
+        (out / name).write_text("{}")
+    run, argv = commands(tmp_path)["merge"]
+    assert run([*argv, "--overwrite"]) == 0
+    assert sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()) == [
+        "additional_chat_templates/tool_use.jinja", "config.json", "model.safetensors", "notes.txt", "tokenizer.json",
+        "tokenizer_config.json"]
+    assert check_model(out).default_system == load_tokenizer(folders[0]).default_system
+    assert main(["export", *argv[1:5], "--out", str(out), "--overwrite"]) == 0
+    assert sorted(file.name for file in out.iterdir() if file.is_file()) == [
+        "adapter_config.json", "adapter_model.safetensors", "notes.txt"]
 
 
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"temperature": 1.0}, {"temperature": 0.7, "top_k": 40}])
