@@ -56,7 +56,8 @@ def render(messages: Sequence[dict], tokenizer: Tokenizer, add_generation_prompt
             "tool_calls": [{"id", "function": {"name", "arguments"}}]} and {"role": "tool", "content", "tool_call_id"}.
 
     Raises:
-        ValueError: a role or an order of roles that the family does not know, or a tokenizer without a chat format.
+        ValueError: a role or an order of roles that the family does not know, a tokenizer without a chat format, or
+            `tools` where the checkpoint's own template has no block for them.
     """
     segments = _conversation(_checked(messages), tokenizer, tools, add_generation_prompt)
     return _encode(segments, tokenizer)[0], _text(segments, tokenizer)
@@ -258,6 +259,8 @@ def _conversation(messages: list[dict], tokenizer: Tokenizer, tools: Sequence[di
                   add_generation_prompt: bool) -> list[Segment]:
     """The conversation as the tokenizer's format has it; ChatML with the BOS and the system text of its template."""
     form = _format(tokenizer)
+    if tools and not tokenizer.native_tools:
+        raise ValueError("the checkpoint's chat template has no block for tools; write them into the system message")
     if form is not ChatML:
         return form.conversation(messages, tools, add_generation_prompt)
     bos = [] if tokenizer.bos_id is None else [Segment("control", tokenizer.control_name(tokenizer.bos_id) or "")]

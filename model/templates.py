@@ -42,21 +42,24 @@ class Form:
         family: "llama3", "chatml" or "mistral"; None without a known chat format.
         default_system: ChatML's system text where none is given; None: no system turn then.
         bos: whether ChatML begins with the BOS token. The other families always do.
+        tools: whether tools in the family's own format may be written: the template has a block for them.
         notes: what a user should know, a line each.
     """
 
     family: str | None
     default_system: str | None = QWEN_SYSTEM
     bos: bool = False
+    tools: bool = True
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Template:
-    """A chat template's text, and the file that it stands in."""
+    """A chat template's text, the file that it stands in, and what `bos_token` means in it (None: nothing said)."""
 
     text: str
     source: str
+    bos: str | None = None
 
 
 def choose_form(controls: Iterable[str], template: Template | None) -> Form:
@@ -112,7 +115,7 @@ def _recognised(template: Template, items: list[str], family: str) -> Form | Non
     if _sha256(json.dumps(plain)) == KNOWN_QWEN:
         return Form(family, default)
     bos = plain[:1] == ["{bos_token}"]
-    return Form(family, default, bos) if plain[bos:] in PLAIN_CHATML else None
+    return Form(family, default, bos, tools=False) if plain[bos:] in PLAIN_CHATML else None
 
 
 def _unrecognised(template: Template, items: list[str], family: str, literals: str) -> Form:
@@ -125,7 +128,7 @@ def _unrecognised(template: Template, items: list[str], family: str, literals: s
         ("its last header has no line break", family == "chatml" and items[-1].endswith("<|im_start|>assistant")),
         ("it raises errors of its own", family == "chatml" and "raise_exception" in literals)) if there]
     differing = f"; seen to differ: {', '.join(seen)}" if seen else ""
-    return Form(family, default, "{bos_token}" in items[:3], (
+    return Form(family, default, "{bos_token}" in items[:3], re.search(r"\btools\b", literals) is not None, (
         f"WARNING: {template.source}: this chat template is not known here, so prompts may differ from those that the "
         f"model was trained on. They are written as {TITLES[family]}{differing}. `tooldev.py show` prints a row as it "
         "is written",))
@@ -139,11 +142,15 @@ def read_template(folder: Path) -> Template | None:
     Raises:
         ValueError: a file cannot be read, or a list of named templates has no "default".
     """
+    bos = _bos_token(folder)
     file = folder / "chat_template.jinja"
     if file.is_file():
         if file.stat().st_size > 4 * MAX_CHARACTERS:
             raise ValueError(f"{file}: {file.stat().st_size} bytes, more than any chat template")
-        return _checked(file.read_text(encoding="utf-8"), file)
+        try:
+            return _checked(file.read_text(encoding="utf-8"), file, bos)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file}: not UTF-8 text ({error}); copy it again") from error
     for file in (folder / "tokenizer_config.json", folder / "chat_template.json"):
         found = read_object(file).get("chat_template")
         if isinstance(found, list) and all(isinstance(one, dict) for one in found):
@@ -154,7 +161,17 @@ def read_template(folder: Path) -> Template | None:
                                  "that plain conversations are written by \"default\" in a copy of the folder")
             found = found["default"]
         if found:
-            return _checked(found, file)
+            return _checked(found, file, bos)
+    return None
+
+
+def _bos_token(folder: Path) -> str | None:
+    """The `bos_token` of a folder's tokenizer_config.json, else of its special_tokens_map.json."""
+    for file in (folder / "tokenizer_config.json", folder / "special_tokens_map.json"):
+        found = read_object(file).get("bos_token")
+        found = found.get("content") if isinstance(found, dict) else found
+        if isinstance(found, str) and found:
+            return found
     return None
 
 
@@ -179,11 +196,11 @@ def read_object(file: Path) -> dict:
     return found
 
 
-def _checked(text: object, file: Path) -> Template:
+def _checked(text: object, file: Path, bos: str | None) -> Template:
     if not isinstance(text, str) or len(text) > MAX_CHARACTERS:
         raise ValueError(f"{file}: a chat template should be text of at most {MAX_CHARACTERS:,} characters, found "
                          f"{str(text)[:60]!r}")
-    return Template(text.replace("\r\n", "\n"), file.name)
+    return Template(text.replace("\r\n", "\n"), file.name, bos)
 
 
 # ---------------------------------------------------------------------------------------------------- taking it apart

@@ -98,6 +98,7 @@ class Tokenizer(ABC):
         special_ids: ids that are never text and never sampled, except `eos_ids`.
         family: "llama3", "chatml" or "mistral", by the chat template and the control tokens; None: no known format.
         default_system: ChatML's system text where a conversation has none; None: no system turn then.
+        native_tools: whether its conversations have a block for tools in the family's own format.
         notes: what a user should know of how conversations are written, a line each.
         file: the name of the file that was read.
     """
@@ -116,10 +117,20 @@ class Tokenizer(ABC):
         self._controls = controls
         self.family, self.default_system, self.notes = form.family, form.default_system, form.notes
         self.bos_id = next((controls[token] for token in BOS if token in controls), None)
-        if self.family == "chatml" and not form.bos:
-            self.bos_id = None
+        if self.family == "chatml":
+            self.bos_id = self._chatml_bos(file, template) if form.bos else None
+        self.native_tools = form.tools
         self.eos_ids = [controls[token] for token in END_OF_TURN[self.family] if token in controls]
         self._bytes: dict[int, bytes] = {}
+
+    def _chatml_bos(self, file: Path, template: Template | None) -> int | None:
+        """What a ChatML template writes first: the folder's own `bos_token`, else a BOS token that is known."""
+        if template is None or template.bos is None:
+            return self.bos_id
+        if template.bos not in self._controls:
+            raise ValueError(f"{file.parent}: bos_token {template.bos!r}, which the chat template writes first, is no "
+                             f"control token of {file.name}; take both from one checkpoint")
+        return self._controls[template.bos]
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text` taken literally: no BOS, and never a control or added token.

@@ -140,6 +140,44 @@ def test_a_tokenizer_with_the_tokens_of_two_families_is_written_as_its_template_
     assert tokenizer.family == "llama3" and "no date lines" in tokenizer.notes[0]
 
 
+def test_the_token_that_a_template_begins_with_is_the_folders_own(tmp_path):
+    folder = chatml_folder(tmp_path)
+    add_tokens(folder, ["<s>", "<|startoftext|>"])
+    with_template(folder, "{{ bos_token }}" + PLAIN)
+    for file in ("special_tokens_map.json", "tokenizer_config.json"):
+        config = json.loads((folder / file).read_text()) if (folder / file).is_file() else {}
+        for spelled in ("<|startoftext|>", {"content": "<|startoftext|>"}):
+            (folder / file).write_text(json.dumps(config | {"bos_token": spelled}))
+            assert chat.render(USER, load_tokenizer(folder))[1].startswith("<|startoftext|><|im_start|>user")
+    with_template(folder, PLAIN)
+    assert chat.render(USER, load_tokenizer(folder))[1].startswith("<|im_start|>user")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ bos_token }}" + PLAIN,
+                                                              "bos_token": "<|nowhere|>"}))
+    with pytest.raises(ValueError, match="bos_token '<|nowhere|>'.*no control token"):
+        load_tokenizer(folder)
+
+
+def test_a_template_that_is_no_text_is_named(tmp_path):
+    folder = chatml_folder(tmp_path)
+    (folder / "chat_template.jinja").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="chat_template.jinja: not UTF-8"):
+        load_tokenizer(folder)
+
+
+def test_native_tools_are_written_only_where_the_template_has_a_block_for_them(tmp_path):
+    folder, tool = chatml_folder(tmp_path), {"type": "function", "function": {"name": "f", "parameters": {}}}
+    assert "<tools>" in chat.render(USER, load_tokenizer(folder), tools=[tool])[1]
+    for template, written in ((PLAIN, False), (PLAIN + "{{ 1 }}", False), (PLAIN + "{{ tools }}", True)):
+        tokenizer = load_tokenizer(with_template(folder, template))
+        assert chat.render(USER, tokenizer)[1].startswith("<|im_start|>user")
+        if written:
+            assert "<tools>" in chat.render(USER, tokenizer, tools=[tool])[1]
+            continue
+        for write in (chat.render, chat.encode_chat):
+            with pytest.raises(ValueError, match="no block for tools"):
+                write([*USER, {"role": "assistant", "content": "Hi"}], tokenizer, tools=[tool])
+
+
 def test_a_mistral_that_gained_chatml_tokens_is_written_as_its_template_says(tmp_path):
     converted_beside(sentencepiece_folder(tmp_path), ["<|im_start|>", "<|im_end|>"])
     inst = "{{ bos_token }}{% for m in messages %}{{ '[INST] ' + m.content + '[/INST]' }}{% endfor %}"
