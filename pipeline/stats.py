@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -163,7 +164,10 @@ def main(args: argparse.Namespace) -> int:
         from model.chat import encode_chat  # here, not above: the data folder itself needs no model
         from model.tokenizer import load_tokenizer
 
-        report |= tokens(kind, records, load_tokenizer(args.model), encode_chat, max_length=args.max_length,
+        tokenizer = load_tokenizer(args.model)
+        for note in tokenizer.notes:
+            print(f"{args.model}: {note}", file=sys.stderr)
+        report |= tokens(kind, records, tokenizer, encode_chat, max_length=args.max_length,
                          pack_tokens=args.pack_tokens or args.max_length)
     print(json.dumps(report, ensure_ascii=False, indent=2) if args.json else render(report))
     return 0

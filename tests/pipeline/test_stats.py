@@ -81,3 +81,13 @@ def test_text_report_and_errors(tmp_path, capsys):
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(ValueError, match="no record"):
         stats.load(tmp_path / "empty.jsonl")
+
+
+def test_what_a_model_folder_has_to_say_of_its_prompts_is_told(tmp_path, capsys):
+    (tmp_path / "q.jsonl").write_text('{"id": "1", "query": "Where?"}\n')
+    folder = chatml_folder(tmp_path / "m")
+    report(tmp_path / "q.jsonl", "--model", folder, capsys=capsys)
+    (folder / "tokenizer_config.json").write_text('{"chat_template": "<|im_start|>{{ messages }}"}')
+    assert stats.main(argparse.Namespace(file=tmp_path / "q.jsonl", model=folder, max_length=64, pack_tokens=None,
+                                         json=False)) == 0
+    assert "WARNING: tokenizer_config.json: this chat template is not known here" in capsys.readouterr().err
