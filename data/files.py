@@ -323,7 +323,8 @@ def refuse_foreign(out: str | Path, *markers: str, allowed: Sequence[str] = ()) 
 
 def begun_marker(out: Path, made_by: str) -> list[str]:
     """The marker's name where it says that this command began the folder."""
-    return [BEGUN] if (_record(out / BEGUN) or {}).get("made_by") == made_by else []
+    record = _record(out / BEGUN) if out.is_dir() else None
+    return [BEGUN] if record and record.get("made_by") == made_by else []
 
 
 def refuse_no_folder(out: Path) -> None:
