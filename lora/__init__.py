@@ -18,5 +18,5 @@ from lora.export import Drift, companions, copy_companions, export
 from lora.layer import LoRALinear
 
 __all__ = ["TARGETS", "Drift", "LoRALinear", "adapted_layers", "adapter_folder", "apply_lora", "companions",
-           "copy_companions", "export", "layers_of", "load_adapter", "lora_layers", "lora_parameters", "merge", "read_config",
-           "reset_adapter", "save_adapter"]
+           "copy_companions", "export", "layers_of", "load_adapter", "lora_layers", "lora_parameters", "merge",
+           "read_config", "reset_adapter", "save_adapter"]
