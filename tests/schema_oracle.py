@@ -50,6 +50,8 @@ def mapped(spec, root, closed=True):
         if not isinstance(spec, bool):
             raise Malformed(f"{spec!r:.80} stands where a schema should")
         return spec
+    if isinstance(spec.get("items"), list):       # up to draft 2019-09
+        spec = {**spec, "prefixItems": spec["items"], "items": spec.get("additionalItems", True)}
     out = {}
     for key, value in spec.items():
         if value is None and key not in ("const", "default"):

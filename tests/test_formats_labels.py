@@ -152,6 +152,8 @@ SCALARS = st.sampled_from([
     {"type": "string", "minLength": 2, "maxLength": 4}, {"type": "string", "default": "x"}, {"default": "x"},
     {"type": "array", "items": {"type": "string"}, "minItems": 1}, {"type": "array", "uniqueItems": True},
     {"type": "array", "prefixItems": [{"type": "string"}], "items": {"type": "integer"}}, {"type": "object"},
+    {"type": "array", "prefixItems": [{"type": "string"}, {}], "items": False},
+    {"type": "array", "items": [{"type": "string"}], "additionalItems": {"type": ["integer", "null"]}},
     {"type": "object", "additionalProperties": {"type": "integer"}}, {"type": "object", "additionalProperties": True},
     {"type": "object", "patternProperties": {"^x": {"type": "string"}}, "additionalProperties": False},
     {"type": "object", "patternProperties": {"^x": {"type": "string"}}}, {"$ref": "#/$defs/D"}])

@@ -470,6 +470,27 @@ def test_constraints_are_carried_over_where_they_have_the_right_shape():
     assert found.changes["values"] == {"a.maximum": "9", "a.multipleOf": 0, "b.minItems": -1}
 
 
+@pytest.mark.parametrize(
+    ("schema", "others"),
+    [
+        ({"prefixItems": [TEXT], "items": WHOLE}, {"items": WHOLE}),
+        ({"prefixItems": [TEXT], "items": False}, {"items": False}),
+        ({"prefixItems": [TEXT], "items": True}, {}),
+        ({"prefixItems": [TEXT], "items": {}}, {}),
+        ({"items": [TEXT], "additionalItems": False}, {"items": False}),
+        ({"items": [TEXT], "additionalItems": WHOLE}, {"items": WHOLE}),
+        ({"items": [TEXT]}, {}),
+        ({"prefixItems": [TEXT], "additionalItems": False}, {}),
+    ],
+    ids=range(8),
+)
+def test_the_items_after_the_first_ones_have_their_own_schema(schema, others):
+    found = read_tool(tool(of(a={"type": "array", "description": "A.", **schema})))
+    properties = found.record["arguments"]["properties"]
+    assert properties["a"] == {"type": "array", "description": "A.", "prefixItems": [TEXT], **others}
+    assert "dropped" not in found.changes
+
+
 def test_constraints_on_keys_and_on_the_first_items_are_carried_over():
     keys = {"type": "object", "additionalProperties": WHOLE, "propertyNames": {"enum": ["x", "y"]}, "maxProperties": 1}
     pair = {"type": "array", "prefixItems": [TEXT, WHOLE]}

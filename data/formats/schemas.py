@@ -44,8 +44,8 @@ from data.schema import MAX_JSON_DEPTH, JsonError
 MAX_REFERENCES = 200        # per tool: a schema may refer to itself, and in several places
 MAX_REFERENCE_DEPTH = 4     # below this many levels of fields a reference becomes `any`
 MAX_HOPS = 8                # references and unions one inside the other at one place
-_READ = {*KEPT, *VALUES, *DEFAULTS, "name", "type", "description", "desc", "const", "required", "items", "properties",
-         "optional", "nullable"}
+_READ = {*KEPT, *VALUES, *DEFAULTS, "name", "type", "description", "desc", "const", "required", "items",
+         "additionalItems", "properties", "optional", "nullable"}
 _ROOT = {"type", "properties", "required", "description", "components", "$defs", "definitions"}
 _FLAGS = {"true": True, "yes": True, "required": True, "false": False, "no": False, "optional": False, "": False}
 
@@ -294,20 +294,29 @@ class SchemaReader:
         out |= {key: inner[key] for key in ("additionalProperties", "propertyNames", *ABOUT_KEYS) if key in inner}
 
     def items(self, spec: Schema, info: TypeInfo, path: str, depth: int) -> Schema:
-        """What an array's schema says of its items: `items`, or `prefixItems` where the first ones have their own."""
+        """What the schema of an array says of its items: `prefixItems` of the first ones, `items` of the others."""
         given = spec.get("items")
         first_ones = given if isinstance(given, list) else spec.get("prefixItems")
         if isinstance(first_ones, list) and first_ones:
-            if given is not None and not isinstance(given, list):
-                self.changes.dropped.add("items")
-            parts = [as_spec(part) for part in first_ones]
-            return {"prefixItems": [_bare(self.schema(part, path + ".items", depth + 1)) for part in parts]}
+            parts = [_bare(self.schema(as_spec(part), path + ".items", depth + 1)) for part in first_ones]
+            rest = spec.get("additionalItems") if isinstance(given, list) else given
+            return {"prefixItems": parts, **self.other_items(rest, path, depth)}
         given = as_spec(given) if isinstance(given, str) and given.lstrip().startswith("{") else given
         if isinstance(given, dict) and given:
             return {"items": _bare(self.schema(given, path + ".items", depth + 1))}
         if given:
             self.changes.dropped.add("items")
         return {"items": dict(info.schema["items"])} if "items" in info.schema else {}
+
+    def other_items(self, rest: Any, path: str, depth: int) -> Schema:
+        """`items` of those after the first ones: false where there may be none, nothing where anything goes."""
+        if rest is False:
+            return {"items": False}
+        if isinstance(rest, dict) and rest:
+            return {"items": _bare(self.schema(rest, path + ".items", depth + 1))}
+        if rest not in (None, True, {}):
+            self.changes.dropped.add("items")
+        return {}
 
     def kind(self, spec: Schema, path: str) -> TypeInfo:
         """The type of a flat schema; what stood there is noted where it differs."""
