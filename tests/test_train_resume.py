@@ -12,6 +12,7 @@ from train_toys import ROOT, toy_model, toy_rows
 
 from train import TrainConfig, run_training
 from training.checkpoints import Checkpoints
+from training.resume import refuse_other_settings
 
 # Forks a run of `world_size` processes from a warm interpreter, kills them all with SIGKILL at random moments of the
 # run 20 times, and lets each new one go on; prints what happened.
@@ -242,3 +243,13 @@ def test_killed_at_20_random_moments_the_run_ends_with_the_same_bytes(world_size
     assert len(report["moments"]) == 20
     assert sum(0 < step for step, _ in report["moments"]) >= 10, "too few kills fell inside the steps to prove much"
     assert "resumed at step" in result.stderr
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "not JSON", '{"round": 3, "players": ["a", "b"]}'])
+def test_another_programs_round_json_does_not_make_a_folder_ours(tmp_path, content):
+    """A round trains in its own folder; any other round.json, and what stands beside it, is somebody's."""
+    for name in ("round.json", "metrics.jsonl"):
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match="nothing of ours"):
+        refuse_other_settings(TrainConfig(out=str(tmp_path)))
+    assert (tmp_path / "metrics.jsonl").read_text() == content

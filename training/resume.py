@@ -88,7 +88,8 @@ def refuse_other_settings(config: TrainConfig, data: str | None = None) -> None:
     """
     file = Path(config.out) / "config.json"
     if not file.exists():
-        refuse_foreign(config.out, "config.json", "round.json")
+        rounds = ["round.json"] if _is_a_rounds(Path(config.out) / "round.json") else []
+        refuse_foreign(config.out, "config.json", *rounds)
         return
     old = _begun_with(file)
     # A run older than a setting was begun with its default.
@@ -102,6 +103,15 @@ def refuse_other_settings(config: TrainConfig, data: str | None = None) -> None:
     moved = {name for name in PATHS if _moved_along(begun, config, name)}
     refuse_changes(config.out, {name: now[name] if name in moved else begun[name] for name in now}, now,
                    spell=lambda name: f"--{name.replace('_', '-')}", advice="use a new --out or those settings")
+
+
+def _is_a_rounds(file: Path) -> bool:
+    """Whether a file of that name is the one that a round of self-evolution leaves in its folder, where it trains."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and {"round", "queries_sha", "model_sha"} <= content.keys()
 
 
 def _begun_with(file: Path) -> dict[str, Any]:
