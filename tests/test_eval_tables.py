@@ -296,8 +296,8 @@ def test_eval_that_cannot_begin_anew_keeps_the_answers_that_are_there(tmp_path, 
     with open(base / "model.safetensors", "r+b") as file:
         file.truncate(100)
     command = ["--bench", "bfcl", "--data", str(data), "--model", str(base), "--out", str(out), "--overwrite"]
-    assert run_module(eval.run, command) == 2
+    assert run_module(evaluate, command) == 2
     assert (out / "generation" / "completions-0.jsonl").read_text() == "{}\n"
     (out / "generation" / "notes.txt").write_text("mine")               # a folder of that name that is another's
-    assert run_module(eval.run, command[:-1]) == 2
+    assert run_module(evaluate, command[:-1]) == 2
     assert "did not make" in capsys.readouterr().err

@@ -239,17 +239,7 @@ class SchemaReader:
         told = given.get("required")
         if isinstance(told, str) and told.strip()[:1] in ("[", "{"):
             told = inside(told, "`required`")
-        if isinstance(told, dict):
-            names = [name for name, needed in told.items() if flag_of(needed)]
-            fits = all(flag_of(needed) is not None for needed in told.values())
-        elif isinstance(told, str):
-            parts = [name.strip() for name in told.replace(";", ",").split(",")]
-            names = [told] if told in known else [name for name in parts if name]
-            fits = all(name in known for name in names)
-            names = names if fits else []
-        else:
-            names = names_of(told)
-            fits = told is None or isinstance(told, list) and all(isinstance(name, str) for name in told)
+        names, fits = _required_names(told, known)
         if not fits and not (nested and flag_of(told) is not None):
             self.changes.values[f"{dot}required"] = told
         return names
@@ -331,6 +321,19 @@ class SchemaReader:
         if word != with_null(info)["type"]:
             self.changes.types.setdefault(path, word)
         return info
+
+
+def _required_names(told: Any, known: list[str]) -> tuple[list[str], bool]:
+    """The names that a `required` lists, flags or spells as one text, and whether that says all that it says."""
+    if isinstance(told, dict):
+        names = [name for name, needed in told.items() if flag_of(needed)]
+        return names, all(flag_of(needed) is not None for needed in told.values())
+    if isinstance(told, str):
+        parts = [name.strip() for name in told.replace(";", ",").split(",")]
+        names = [told] if told in known else [name for name in parts if name]
+        fits = all(name in known for name in names)
+        return names if fits else [], fits
+    return names_of(told), told is None or isinstance(told, list) and all(isinstance(name, str) for name in told)
 
 
 def _bare(schema: Schema) -> Schema:
