@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.config import ModelConfig
 from model.transformer import Transformer, rope_frequencies
-from model.weights import save_model
+from model.weights import save_model, set_parameter
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
@@ -207,18 +207,13 @@ def _filled(reader: GGUFReader, config: ModelConfig, dtype: torch.dtype) -> Tran
         wanted = model.get_parameter(name).shape
         if weight.shape != wanted:
             raise ValueError(f"the tensor {tensor.name} has shape {list(weight.shape)}; expected {list(wanted)}")
-        _set_parameter(model, name, weight.to(dtype))
+        set_parameter(model, name, weight.to(dtype))
         missing.remove(name)
     if missing:
         raise ValueError(f"{len(missing)} tensors are missing, among them {min(missing)}")
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
     return model
-
-
-def _set_parameter(model: nn.Module, name: str, weight: Tensor) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, nn.Parameter(weight, requires_grad=False))
 
 
 def dequantised(tensor: Any) -> np.ndarray:

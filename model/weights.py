@@ -55,7 +55,7 @@ def load_model(path: str | Path, dtype: torch.dtype = torch.float32, device: str
                     if dtype == torch.float16 and 65520 <= largest < inf:       # rounding to float16 gives infinity
                         overflows.append(f"{name} (largest value {largest:.6g})")
                     weight = stored.to(device=device, dtype=dtype, copy=True)
-                    _set_parameter(model, name, weight)
+                    set_parameter(model, name, weight)
     except SafetensorError as error:
         raise ValueError(f"{path}: {error}; a file of weights is damaged, copy it again") from error
     if broken:
@@ -249,7 +249,8 @@ def _largest(weight: Tensor) -> float:
     return max(-low.item(), high.item())
 
 
-def _set_parameter(model: nn.Module, name: str, weight: Tensor) -> None:
+def set_parameter(model: nn.Module, name: str, weight: Tensor) -> None:
+    """Put a weight in the place that a model built on the meta device has for it."""
     parent, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(parent), leaf, nn.Parameter(weight))
 

@@ -18,6 +18,7 @@ import tooldev
 from model import ModelConfig, Transformer, load_model, load_tokenizer
 from model.gguf import CUTS, config_of, hugging_face_name, import_gguf, tokenizer_of, unpermuted
 
+CHATML = json.loads(tooldev.home("model", "tiny", "tokenizer_config.json").read_text(encoding="utf-8"))["chat_template"]
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -48,7 +49,7 @@ def fields_of(kind: str = "llama", cut: str = "smollm", **changes) -> dict:
         "tokenizer.ggml.merges": ["Ġ t", "h e"],
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
-        "tokenizer.chat_template": "{{ messages }}",
+        "tokenizer.chat_template": CHATML,
     }
     return fields | changes
 
