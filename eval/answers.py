@@ -207,10 +207,20 @@ def converted(text: str, write: Callable[[Sequence[ToolCall]], str]) -> tuple[st
     return (text, False) if isinstance(calls, Reason) else (write(calls), True)
 
 
+def form_of(answer: Answer) -> str:
+    """What an answer is in the paper's format: "calls", "no_call" (its fixed sentence), "native_calls", or the reason
+    why it is neither, such as wrote_tools_instead (section 4.5 of the paper) and no_call_text."""
+    text = answer.text("text") or answer.text("reply") or answer.text("result")
+    if text is None:
+        native = not answer.fault and (answer.record.get("output") or answer.record.get("result"))
+        return "native_calls" if native else "no_answer"
+    parsed = parse_calls(text)
+    return parsed.code if isinstance(parsed, Reason) else "calls" if parsed else "no_call"
+
+
 def wrote_tools(answer: Answer) -> bool:
-    """Whether a reply writes tool definitions instead of calls (section 4.5 of the paper)."""
-    parsed = parse_calls(answer.text("text") or answer.text("reply") or answer.text("result") or "")
-    return isinstance(parsed, Reason) and parsed.code == "wrote_tools_instead"
+    """Whether a reply writes tool definitions instead of calls."""
+    return form_of(answer) == "wrote_tools_instead"
 
 
 # -------------------------------------------------------------------------------------- Python text, read and never run

@@ -4,7 +4,8 @@ A benchmark is a folder of eval/ with a module benchmark.py. Nothing outside the
 folder. Its module holds
     FIELDS          where a line of answers may hold the answer
     ANSWERS         for --help: how such a line looks, with examples
-    Settings        a frozen dataclass of what entries are shown and judged by, its fields named as the flags are
+    Settings        a frozen dataclass of what entries are shown and judged by, its fields named as the flags are, and
+                    `reading`, "strict" or "lenient" (eval/lenient.py), which has no flag: both are always scored
     add_arguments   (parser, *, prompts): the flags that change a verdict and, with prompts, how a model is asked
     load            (data, settings) -> a `Benchmark`; FileNotFoundError or ValueError for data that are not right
 """
@@ -14,7 +15,7 @@ import importlib
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -38,6 +39,7 @@ class Benchmark(Protocol):
 
     folder: str
     entries: Mapping[str, Any]
+    settings: Any
 
     def messages(self, entry: Any) -> list[Message]:
         """How a model is asked."""
@@ -80,6 +82,13 @@ def load(name: str, data: str | Path, args: argparse.Namespace) -> Benchmark:
     module = module_of(name)
     given = {field.name: getattr(args, field.name) for field in fields(module.Settings) if hasattr(args, field.name)}
     return module.load(data, module.Settings(**given))
+
+
+def read_as(benchmark: Any, reading: str) -> Benchmark:
+    """The benchmark with the answers read in this way; as it is where its settings know no reading."""
+    if not hasattr(benchmark.settings, "reading"):
+        return benchmark
+    return replace(benchmark, settings=replace(benchmark.settings, reading=reading))
 
 
 def choose(benchmark: Benchmark, groups: Sequence[str] | None = None, limit: int | None = None) -> list[Any]:

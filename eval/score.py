@@ -1,12 +1,14 @@
 """`tooldev.py score`: score saved answers of one benchmark. No torch, no network; seconds for ten thousand answers.
 
-Also `python -m eval.score`. Writes verdicts.jsonl (one line per answer, in input order) and summary.json; with
---against also comparison.json, the paired comparison with another run's verdicts.
+Also `python -m eval.score`. Writes verdicts.jsonl (one line per answer, in input order) by the strict reading of the
+answers, verdicts_lenient.jsonl by the lenient one (eval/lenient.py), and summary.json with both; with --against also
+comparison.json, the paired comparison with another run's verdicts.
 """
 
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,13 @@ from typing import Any
 from data.files import add_overwrite, claim, made, refuse_replacing, sha256_file, write_json, write_jsonl, write_text
 from data.schema import read_jsonl
 from eval import benches
-from eval.answers import Answer, printable, read_answers
+from eval.answers import Answer, form_of, printable, read_answers
 from eval.benches import Benchmark
+from eval.lenient import LENIENT, READINGS, STRICT
 from eval.stats import Comparison, describe, paired_bootstrap
 
-SCORES = ("verdicts.jsonl", "summary.json")
+VERDICTS = {STRICT: "verdicts.jsonl", LENIENT: "verdicts_lenient.jsonl"}
+SCORES = (*VERDICTS.values(), "summary.json")
 PATHS = ("command", "data", "answers", "out", "against", "overwrite")       # arguments that no verdict depends on
 Scores = dict[tuple[str, str], float]   # (task, id) of an entry -> its main score
 
@@ -56,7 +60,7 @@ def main(args: argparse.Namespace) -> int | None:
     benchmark = benches.load(args.bench, args.data, args)
     answers = list(read_answers(args.answers))
     refuse_strangers(args.bench, benchmark, answers, args.answers)
-    verdicts, summary = score_answers(benchmark, answers)
+    verdicts, summary = score_readings(benchmark, answers)
     compared = comparison(verdicts, args.against, claimed.out, args.answers, overwrite=args.overwrite)
     with claimed:
         write_scores(claimed.out, args.answers, verdicts, summary, compared)
@@ -109,26 +113,43 @@ def score_answers(benchmark: Benchmark, answers: Iterable[Answer]) -> tuple[list
     return lines, benchmark.summarise(first) | {"answers": counts}
 
 
-def write_scores(out: Path, answers: str | Path, verdicts: list[dict], summary: dict, compared: str = "") -> None:
-    """verdicts.jsonl, summary.json with the hash of what was scored, comparison.json where there is one; and print."""
-    write_jsonl(out / "verdicts.jsonl", verdicts)
+def score_readings(benchmark: Benchmark, answers: Sequence[Answer]) -> tuple[dict[str, list[dict]], dict]:
+    """(verdict lines by reading, summary of the strict one with that of the other under "lenient").
+
+    A benchmark whose settings know no `reading` has the strict one alone.
+    """
+    verdicts, summaries = {}, {}
+    for reading in READINGS if hasattr(benchmark.settings, "reading") else (STRICT,):
+        verdicts[reading], summaries[reading] = score_answers(benches.read_as(benchmark, reading), answers)
+    summary = summaries.pop(STRICT) | {"written": dict(sorted(Counter(map(form_of, answers)).items()))}
+    return verdicts, summary | summaries
+
+
+def write_scores(out: Path, answers: str | Path, verdicts: Mapping[str, list[dict]], summary: dict,
+                 compared: str = "") -> None:
+    """The verdicts, summary.json with the hash of what was scored, comparison.json where there is one; and print."""
+    for reading, lines in verdicts.items():
+        write_jsonl(out / VERDICTS[reading], lines)
     write_json(out / "summary.json", {**summary, "answers": {**summary["answers"], "sha256": sha256_file(answers)}})
     print("\n".join(summary_lines(summary)))
     if compared:
         write_text(out / "comparison.json", compared)
-        print(json.loads(compared)["text"])
+        record = json.loads(compared)
+        print("\n".join(part["text"] for part in (record, record.get(LENIENT)) if part))
 
 
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """The scores, one per line, as they are printed."""
-    lines = [f"{name:28s} {score['value']:6.2f}  [{score['low']:.2f}, {score['high']:.2f}]"
-             for name, score in summary["scores"].items()]
+    readings = [summary["scores"], *([summary[LENIENT]["scores"]] if LENIENT in summary else [])]
+    lines = [" " * 28 + "".join(f" {name:27s}" for name in READINGS).rstrip()] if len(readings) > 1 else []
+    lines += [f"{name:28s}" + "".join(f" {_interval(scores[name]):27s}" for scores in readings).rstrip()
+              for name in summary["scores"]]
     counts = summary.get("counts")
     if counts:
         lines.append(", ".join(f"{count} {name}" for name, count in counts.items()))
-    if summary.get("irrelevance"):
-        called = summary["irrelevance"]
-        lines.append(f"calls made where no function fits: {called['called']} of {called['n']}")
+    for reading, part in ((STRICT, summary), (LENIENT, summary.get(LENIENT, {}))):
+        if called := part.get("irrelevance"):
+            lines.append(f"calls made where no function fits, {reading}: {called['called']} of {called['n']}")
     lines.append(f"wrote tools instead of calls: {summary['wrote_tools_instead']}")
     if summary["answers"]["unknown"]:
         lines.append(f"{summary['answers']['unknown']} answers name no entry of this data and are left out")
@@ -137,6 +158,10 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     if not summary["complete"]:
         lines.append("the data is incomplete: aggregates that need missing parts are left out")
     return lines
+
+
+def _interval(score: Mapping[str, float]) -> str:
+    return f"{score['value']:6.2f}  [{score['low']:.2f}, {score['high']:.2f}]"
 
 
 # ------------------------------------------------------------------------------------------------- against another run
@@ -182,15 +207,26 @@ def compare(theirs: Scores, ours: Scores, name: str) -> tuple[Comparison, dict[s
     return paired_bootstrap([theirs[key] for key in shared], [ours[key] for key in shared]), overlap
 
 
-def comparison(verdicts: Sequence[Mapping], against: str | None, out: Path, own: str | Path, *, overwrite: bool) -> str:
-    """The text of comparison.json, "" without another run. Made before any writing: that run may be replaced."""
+def comparison(verdicts: Mapping[str, Sequence[Mapping]], against: str | None, out: Path, own: str | Path, *,
+               overwrite: bool) -> str:
+    """The text of comparison.json, "" without another run. Made before any writing: that run may be replaced.
+
+    Where the other run is a folder with lenient verdicts, those are compared too, under "lenient".
+    """
     if not against:
         return ""
-    compared, overlap = compare(read_scores(against), scores_of(verdicts), against)
-    record = {**compared.to_dict(), "entries": overlap, "text": describe(compared, a=against, b=str(own))}
+    record = _compared(read_scores(against), verdicts[STRICT], against, own)
+    other = Path(against) / VERDICTS[LENIENT]
+    if LENIENT in verdicts and other.is_file():
+        record[LENIENT] = _compared(read_scores(other), verdicts[LENIENT], f"{against} ({LENIENT})", own)
     text = json.dumps(record, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
     refuse_replacing(out / "comparison.json", text, overwrite=overwrite)
     return text
+
+
+def _compared(theirs: Scores, verdicts: Sequence[Mapping], against: str, own: str | Path) -> dict[str, Any]:
+    compared, overlap = compare(theirs, scores_of(verdicts), against)
+    return {**compared.to_dict(), "entries": overlap, "text": describe(compared, a=against, b=str(own))}
 
 
 def run_module(module: Any, arguments: list[str] | None = None) -> int:

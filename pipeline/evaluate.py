@@ -2,7 +2,7 @@
 
 Greedy by default. The same command goes on after an interruption and ends with the same files; under torchrun the
 entries are shared out and the last process to finish scores. OUT holds generation/ (raw completions), answers.jsonl,
-verdicts.jsonl, summary.json and eval.json (every setting).
+verdicts.jsonl and verdicts_lenient.jsonl (both readings of the answers), summary.json and eval.json (every setting).
 """
 
 import argparse
@@ -18,7 +18,7 @@ from data.files import Claim, add_overwrite, claim, made, sha256_file, visible, 
 from eval import benches
 from eval.answers import read_answers
 from eval.benches import Benchmark
-from eval.score import PATHS, SCORES, comparison, read_scores, run_module, score_answers, write_scores
+from eval.score import PATHS, SCORES, comparison, read_scores, run_module, score_readings, write_scores
 
 WRITTEN = ("answers.jsonl", "eval.json", *SCORES)
 PACE = (*PATHS, "model", "adapter", "device", "max_rows", "cache_gb", "pack_weights", "threads")
@@ -107,7 +107,7 @@ def write_answers(args: argparse.Namespace, out: Path, answers: list[dict], benc
     """Keep the answers, score them, and print and keep the scores."""
     write_jsonl(out / "answers.jsonl", answers)
     write_json(out / "eval.json", {"settings": {k: v for k, v in vars(args).items() if k != "command"}})
-    verdicts, summary = score_answers(benchmark, read_answers(out / "answers.jsonl"))
+    verdicts, summary = score_readings(benchmark, list(read_answers(out / "answers.jsonl")))
     summary["limited_to"] = len(answers) if args.limit or args.categories else None
     compared = comparison(verdicts, args.against, out, out, overwrite=args.overwrite)
     write_scores(out, out / "answers.jsonl", verdicts, summary, compared)

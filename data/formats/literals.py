@@ -61,9 +61,11 @@ def parse_calls(text: str, parameters: dict[str, Sequence[str]] | None = None) -
     return _Calls(text).calls(parameters or {})
 
 
-def call_at(text: str, start: int, parameters: dict[str, Sequence[str]]) -> tuple[str, dict[str, Any]]:
-    """The one call that starts at `start`, whatever follows it. Raises LiteralError."""
-    return _Calls(text, start).call(sorted(parameters, key=len, reverse=True), parameters)
+def call_at(text: str, start: int, parameters: dict[str, Sequence[str]]) -> tuple[str, dict[str, Any], int]:
+    """The one call that starts at `start`, whatever follows it, and the index after it. Raises LiteralError."""
+    parser = _Calls(text, start)
+    name, arguments = parser.call(sorted(parameters, key=len, reverse=True), parameters)
+    return name, arguments, parser.at
 
 
 def looks_like_calls(text: str, names: Iterable[str] = ()) -> bool:

@@ -400,7 +400,7 @@ def _refuse_among_words(body: str, names: Offered) -> None:
         raise _in_text(body)
     for start in name_before_bracket.finditer(body):
         try:
-            _, arguments = call_at(body, start.start(), dict(names))
+            _, arguments, _ = call_at(body, start.start(), dict(names))
         except LiteralError:
             arguments = {}
         if arguments or start.start() == 0:

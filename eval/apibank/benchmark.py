@@ -9,8 +9,10 @@ from typing import Any
 from data.prompts import Message
 from eval.answers import Answer, converted, printable, reply_of, wrote_tools
 from eval.apibank import prompts
+from eval.apibank.reading import find_call
 from eval.apibank.rows import Data, Row, load_data
 from eval.apibank.verdicts import DRIFT, judge
+from eval.lenient import STRICT, lenient_calls
 from eval.stats import percent, proportion, weighted_interval
 
 SIZES = {1: 399, 2: 135}
@@ -33,9 +35,10 @@ ANSWERS = """\
 
 @dataclass(frozen=True)
 class Settings:
-    """How a row is shown."""
+    """How a row is shown, and how answers are read."""
 
     released_prompt: bool = False
+    reading: str = STRICT
 
 
 def add_arguments(parser: Any, *, prompts: bool) -> None:
@@ -79,9 +82,17 @@ class Benchmark:
         """Verdict line: score (official-like), outcome, call_match, and how a search or network row was decided."""
         reply, reason = reply_of(answer, prompts.reply)
         if isinstance(reply, str) and len(reply) <= MAX_CHARS:
-            return judge(self.data, row, reply)
+            return judge(self.data, row, self._meant(row, reply))
         reason = reason or ("answer_too_long" if isinstance(reply, str) else "no_reply")
         return judge(self.data, row, "") | {"outcome": "undecodable", "reason": reason}
+
+    def _meant(self, row: Row, reply: str) -> str:
+        """A reply as it is scored: where it has no bracketed call, by the lenient reading if that is asked for."""
+        if self.settings.reading == STRICT or find_call(reply):
+            return reply
+        shown = prompts.shown_documents(row, self.data.documents)
+        calls = lenient_calls(reply, {document["name"]: list(document["input_parameters"]) for document in shown})
+        return prompts.reply(calls) if calls else reply
 
     def unknown(self, answer: Answer) -> dict[str, Any]:
         return {"id": printable(answer.record.get("id")), "score": 0, "outcome": "unknown_entry"}

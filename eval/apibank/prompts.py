@@ -14,10 +14,14 @@ def messages(row: Row, documents: Mapping[str, dict], *, released: bool = False)
     """The dialogue so far and its APIs: in the paper's figure 5 prompt, or as the released instruction and input."""
     if released:
         return [{"role": "user", "content": f"{row.instruction}\n{row.input}"}]
-    shown = [document for name, document in documents.items() if f'"name": "{name}"' in row.instruction]
-    tools = [_api_tool(document) for document in shown]
+    tools = [_api_tool(document) for document in shown_documents(row, documents)]
     dialogue = row.input.strip().removesuffix("Generate API Request:").strip()
     return invocation_messages(f"The current year is 2023. Make the next call of this dialogue.\n{dialogue}", tools)
+
+
+def shown_documents(row: Row, documents: Mapping[str, dict]) -> list[dict]:
+    """The documentation of the APIs that a row's instruction names."""
+    return [document for name, document in documents.items() if f'"name": "{name}"' in row.instruction]
 
 
 def _api_tool(document: Mapping) -> Tool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.formats.spelled import offered
 from data.prompts import Message
 from eval.answers import Answer, NotCalls, printable, saved_answer, wrote_tools
 from eval.bfcl.aggregates import summarise
@@ -13,6 +14,7 @@ from eval.bfcl.checker import Verdict, ast_check
 from eval.bfcl.decode import DECODERS, FAILED, RULES, Undecodable, check_shape, decode_text
 from eval.bfcl.entries import IRRELEVANCE, Entry, canonical_id, load_entries
 from eval.bfcl.prompts import messages
+from eval.lenient import STRICT, lenient_calls
 
 CALLED = "irrelevance_error:decoder_success"
 UNKNOWN = "unknown_entry"
@@ -38,6 +40,7 @@ class Settings:
     underscore_names: bool = False
     no_language_note: bool = False
     published_types: bool = False
+    reading: str = STRICT
 
 
 def add_arguments(parser: Any, *, prompts: bool) -> None:
@@ -86,6 +89,9 @@ class Benchmark:
         calls = self.decode(entry, answer)
         failure = calls if isinstance(calls, Undecodable) else check_shape(calls, self.rules)
         underscore_names = bool(answer.record.get("underscore_names", self.settings.underscore_names))
+        meant = self._meant(entry, answer, underscore_names) if failure else None
+        if meant:
+            calls, failure = meant, None
         if entry.category in IRRELEVANCE and not (failure and failure.reason == REFUSED):
             verdict = Verdict(True) if failure or not any(calls) else Verdict(False, CALLED)
         elif failure:
@@ -119,6 +125,15 @@ class Benchmark:
         if isinstance(found, str):
             return decode_text(found, entry.language, decoder=self.settings.decoder, rules=self.rules)
         return None if found is None else [{call.name: call.arguments} for call in found]
+
+    def _meant(self, entry: Entry, answer: Answer, underscore_names: bool) -> list[dict] | None:
+        """The calls of an answer that is not decodable, by the lenient reading where that is asked for."""
+        text = next((found for key in ("text", "result") if (found := answer.text(key)) is not None), "")
+        if self.settings.reading == STRICT or answer.record.get("finish_reason") == REFUSED:
+            return None
+        names = {name.replace(".", "_") if underscore_names else name: order
+                 for name, order in offered(entry.functions).items()}
+        return [{call.name: call.arguments} for call in lenient_calls(text, names) or ()] or None
 
     def unknown(self, answer: Answer) -> dict[str, Any]:
         return {"id": printable(answer.record.get("id")), "category": printable(answer.record.get("category")),

@@ -8,6 +8,7 @@ from typing import Any
 
 from data.prompts import Message
 from eval.answers import Answer, converted, printable, reply_of, wrote_tools
+from eval.lenient import STRICT, lenient_calls
 from eval.stats import mean_interval, percent, weighted_means
 from eval.teval import prompts
 from eval.teval.items import PLANS, TASKS, Item, load_items
@@ -33,6 +34,7 @@ class Settings:
 
     similarity: str = "exact"
     teval_version: str = "v2"
+    reading: str = STRICT
 
 
 def add_arguments(parser: Any, *, prompts: bool) -> None:
@@ -81,9 +83,13 @@ class Benchmark:
             reason = "only_finish_action"                     # the released code stops here; scored 0
         return line | ({"reason": reason} if reason else {})
 
-    @staticmethod
-    def _reply(item: Item, answer: Answer) -> tuple[Any, str | None]:
-        return reply_of(answer, partial(prompts.reply, item.task))
+    def _reply(self, item: Item, answer: Answer) -> tuple[Any, str | None]:
+        """What is scored, and why it could not be read; by the lenient reading where the strict one finds nothing."""
+        reply, reason = reply_of(answer, partial(prompts.reply, item.task))
+        if self.settings.reading == STRICT or not isinstance(reply, str) or score_reply(item, reply)["parse_rate"]:
+            return reply, reason
+        calls = lenient_calls(reply, {})
+        return prompts.reply(item.task, calls) if calls else reply, reason
 
     def unknown(self, answer: Answer) -> dict[str, Any]:
         return {"id": printable(answer.record.get("id")), "task": printable(answer.record.get("task")), "score": 0.0,
