@@ -1,5 +1,6 @@
 """A run directory for tests of the report: the files that a run leaves, with invented numbers drawn from a seed."""
 
+import json
 import random
 from pathlib import Path
 
@@ -110,6 +111,43 @@ def measured(folder: Path, name: str, parts: dict[str, int], ease: list[float], 
         )
     write_jsonl(folder / "verdicts.jsonl", verdicts)
     write_json(folder / "summary.json", summarise(verdicts))
+
+
+def wrote(folder: Path, *, queries: int = 40, words: str = "Book a table for", description: str = "Books a table.",
+          lines: int | None = None) -> None:
+    """What a round leaves of its queries: every third accepted, every third without agreement, the rest without tools.
+
+    `lines`: how many of the queries carry the long `description`; all, if None.
+    """
+    number, tries, calls, accepted, rejected = int(folder.name[-1]), [], [], [], []
+    for n in range(queries):
+        name, query = f"ask-{number}-{n:05}", f"{words} {n}."
+        long = lines is None or n < lines
+        tool = {"name": f"book_{n}", "description": description if long else "Books a table.", "arguments": {
+            "type": "dict", "properties": {"n": {"type": "integer", "description": "How many."}}, "required": ["n"]}}
+        text = f"<tools>\n{json.dumps(tool, ensure_ascii=False)}\n</tools>"
+        reason = "no_description" if n % 3 == 2 else None
+        tries.append({"id": name, "query": query, "attempt": 0, "text": text, "tokens": 40, "logprob": -0.25,
+                      "finish_reason": "stop", "reason": reason, "detail": "tool 0 has none" if reason else ""})
+        if reason:
+            rejected.append({"id": name, "stage": "tools", "reason": reason, "detail": "tool 0 has none", "text": text})
+            continue
+        said = [[n] * 5, [n, n, 7_000, 8_000, 9_000]][n % 3]
+        shown = [json.dumps({"name": tool["name"], "arguments": {"n": value}}) for value in said]
+        answers = [f"<tool_call>\n{one}\n</tool_call>" for one in shown]
+        votes = said.count(n)
+        calls.append({"id": name, "query": query, "candidates": [tool], "index": 0, "votes": votes, "num_samples": 5,
+                      "agreement": votes / 5, "margin": 5 if votes == 5 else 1, "tie": "none", "decided_early": False,
+                      "samples": [{"text": one, "tokens": 9, "logprob": -0.1, "finish_reason": "stop", "reason": None}
+                                  for one in answers]})
+        if votes == 5:
+            accepted.append({"id": name, "query": query, "tools": [tool], "source": "self", "calls": [
+                {"name": f"book_{n}", "arguments": {"n": n}}], "provenance": {"round": number, "votes": 5}})
+        else:
+            rejected.append({"id": name, "stage": "vote", "reason": "too_few_votes", "detail": "2 of 5; at least 3",
+                             "text": answers[0]})
+    for name, rows in (("tools", tries), ("calls", calls), ("accepted", accepted), ("rejected", rejected)):
+        write_jsonl(folder / f"{name}.jsonl", rows)
 
 
 def metrics(rng: random.Random, pace: float) -> list[dict]:

@@ -2,7 +2,9 @@
 
 What is not there yet is simply not shown. Two runs of one seed give the same report.json apart from its key "seconds",
 which alone holds times, speeds and memory. gather.py reads the run, page.py has the words and tables, markup.py prints
-them, charts.py draws. Beside it, for benchmarks: tables.py, the paper's tables with rows of ours.
+them, charts.py draws. records.py reads every query and test item for the explorer of report.html; explorer.py packs
+them into it, explorer.js and explorer.css show them. Beside it, for benchmarks: tables.py, the paper's tables with
+rows of ours.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from data.files import write_json, write_text
+from eval.report.explorer import explorer_data
 from eval.report.gather import gather
 from eval.report.markup import to_html, to_markdown
-from eval.report.page import contents
+from eval.report.page import contents, title_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +41,9 @@ def write_report(run: str | Path) -> dict[str, Any]:
     """
     run = Path(run)
     report = gather(run)
-    title, blocks = run.resolve().name, contents(report, when(run))
+    measured = [(step["name"], title_of(step["name"])) for step in report["steps"] if "test" in step]
+    explored = explorer_data(run, [ledger["round"] for ledger in report["rounds"]], measured)
+    title, blocks = run.resolve().name, contents(report, when(run), explored)
     write_json(run / "report.json", report)
     write_text(run / "report.md", to_markdown(title, blocks))
     write_text(run / "report.html", to_html(title, blocks))

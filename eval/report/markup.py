@@ -1,9 +1,10 @@
 """Blocks of a document, printed as Markdown or as one self-contained html file.
 
-A block is ("h", text), ("p", text), ("lead", text), ("table", caption, header, rows), ("figure", caption, panels) or
-("fold", summary, blocks). The first column of a table names its rows; a cell is a string or (value, remark). Every
-string is plain text and is escaped here; panels are SVG (charts.py) and stand only in the html. The html needs no
-script and fetches nothing, and tells the browser to hold it to that.
+A block is ("h", text), ("p", text), ("lead", text), ("table", caption, header, rows), ("figure", caption, panels),
+("fold", summary, blocks) or ("explorer", heading, data). The first column of a table names its rows; a cell is a string
+or (value, remark). Every string is plain text and is escaped here; panels are SVG (charts.py), and they and the
+explorer (explorer.py) stand only in the html. The html fetches nothing and runs no script but the explorer's, and tells
+the browser to hold it to that.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from eval.report import charts
+from eval.report import charts, explorer
 
 Block = tuple
 Cell = str | tuple[str, str]
@@ -72,7 +73,7 @@ PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
 <style>{style}</style>
@@ -91,15 +92,18 @@ PAGE = """<!doctype html>
 </body>
 </html>
 """
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 STYLE = """
 :root {
   --paper: #fcfcfa; --ink: #1c2127; --muted: #59616b; --rule: #dcdfe2; --accent: #1d5c87; --pale: #b9d0e0;
+  --tint: #eff2f4;
   --sans: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif;
   --serif: Charter, "Iowan Old Style", "Source Serif 4", Georgia, "DejaVu Serif", serif;
   --mono: ui-monospace, "DejaVu Sans Mono", monospace;
 }
 @media (prefers-color-scheme: dark) {
-  :root { --paper: #15181b; --ink: #e4e6e8; --muted: #a0a8b0; --rule: #343a40; --accent: #86bde3; --pale: #365062; }
+  :root { --paper: #15181b; --ink: #e4e6e8; --muted: #a0a8b0; --rule: #343a40; --accent: #86bde3; --pale: #365062;
+    --tint: #1e2328; }
 }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 72rem; background: var(--paper); color: var(--ink);
@@ -138,17 +142,22 @@ summary { padding: .6rem 0; cursor: pointer; }
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:
     """One file that needs nothing else; blocks before the first heading stand above the list of sections."""
-    nav = "".join(f'<a href="#{_anchor(block[1])}">{escape(block[1])}</a>' for block in blocks if block[0] == "h")
-    first = next((i for i, block in enumerate(blocks) if block[0] == "h"), len(blocks))
+    sections = [block[0] in ("h", "explorer") for block in blocks]
+    nav = "".join(f'<a href="#{_anchor(block[1])}">{escape(block[1])}</a>'
+                  for block, named in zip(blocks, sections, strict=True) if named)
+    first = sections.index(True) if any(sections) else len(blocks)
     head, body = ("\n".join(map(_html, part)) for part in (blocks[:first], blocks[first:]))
-    return PAGE.format(title=escape(title), style=STYLE + charts.STYLE, nav=nav, head=head, body=body)
+    explored = any(block[0] == "explorer" for block in blocks)
+    policy = POLICY + (f"; script-src '{explorer.script_hash()}'" if explored else "")
+    style = STYLE + charts.STYLE + (explorer.style() if explored else "")
+    return PAGE.format(title=escape(title), style=style, policy=policy, nav=nav, head=head, body=body)
 
 
 def _html(block: Block) -> str:
     kind, text, *rest = block
     said = escape(text)
-    if kind == "h":
-        return f'<h2 id="{_anchor(text)}">{said}</h2>'
+    if kind in ("h", "explorer"):
+        return f'<h2 id="{_anchor(text)}">{said}</h2>' + (explorer.section(rest[0]) if kind == "explorer" else "")
     if kind == "figure":
         name = "panels pairs" if len(rest[0]) in (2, 4) else "panels"
         return f'<figure><div class="{name}">{"".join(rest[0])}</div><figcaption>{said}</figcaption></figure>'

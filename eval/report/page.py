@@ -32,12 +32,17 @@ PAPER = ("The paper's numbers are BFCL accuracies of Llama-3.1-8B-Instruct (Tabl
          "comparable, only the direction of the differences is.")
 
 
-def contents(report: dict[str, Any], dates: str = "") -> list[Block]:
-    """The report as blocks, in reading order; what was not measured leaves no block."""
+def contents(report: dict[str, Any], dates: str = "", explored: dict[str, Any] | None = None) -> list[Block]:
+    """The report as blocks, in reading order; what was not measured leaves no block. `explored`: the explorer's data.
+    """
     steps = [step for step in report["steps"] if "test" in step]
     blocks = head(report, dates)
     if steps:
-        blocks += accuracy(steps) + differences(steps) + round_gains(report["gains"]) + categories(steps)
+        blocks += accuracy(steps) + differences(steps) + round_gains(report["gains"])
+    if explored:
+        blocks.append(("explorer", "Explore", explored))
+    if steps:
+        blocks += categories(steps)
     blocks += which_is_best(report)
     if report["rounds"]:
         blocks += funnel(report["rounds"]) + votes(report["rounds"]) + instruments(report["rounds"])
