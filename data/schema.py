@@ -7,7 +7,7 @@ are checked for their shape only: whether a tool or a call is a *good* one is fo
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -153,28 +153,40 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def normalise_schema(schema: Any, depth: int = 0) -> Any:
+def normalise_schema(schema: Any) -> Any:
     """A copy with known type words in the canonical spelling (`object` -> `dict`, `float` -> `number`, ...).
 
     Unknown words stay as they are, for the rule checker to reject. Only places where a schema may stand are visited,
     so an argument that is called "type" keeps its meaning.
     """
+    return _respelled(schema, lambda word: TYPE_WORDS.get(word.strip().lower(), word))
+
+
+def json_schema(schema: Any) -> Any:
+    """A copy in the words of JSON Schema, which says `object`, and "any" by saying nothing."""
+    return _respelled(normalise_schema(schema), lambda word: {"dict": "object", "any": None}.get(word, word))
+
+
+def _respelled(schema: Any, respell: Callable[[str], str | None], depth: int = 0) -> Any:
+    """A copy of a schema with its type words respelled; one that becomes None is left out."""
     if not isinstance(schema, dict) or depth > MAX_JSON_DEPTH:
         return schema
     out = dict(schema)
     kind = out.get("type")
     if isinstance(kind, str):
-        out["type"] = TYPE_WORDS.get(kind.strip().lower(), kind)
+        out["type"] = respell(kind)
     elif isinstance(kind, list):
-        out["type"] = [TYPE_WORDS.get(k.strip().lower(), k) if isinstance(k, str) else k for k in kind]
+        out["type"] = [respell(k) if isinstance(k, str) else k for k in kind]
+    if any(isinstance(k, str) and respell(k) is None for k in (kind if isinstance(kind, list) else [kind])):
+        del out["type"]
     for key in _NAMED_SCHEMAS & out.keys():
         if isinstance(out[key], dict):
-            out[key] = {name: normalise_schema(part, depth + 1) for name, part in out[key].items()}
+            out[key] = {name: _respelled(part, respell, depth + 1) for name, part in out[key].items()}
     for key in _SCHEMAS & out.keys():
         part = out[key]
         is_list = isinstance(part, list)
-        out[key] = ([normalise_schema(each, depth + 1) for each in part] if is_list
-                    else normalise_schema(part, depth + 1))
+        out[key] = ([_respelled(each, respell, depth + 1) for each in part] if is_list
+                    else _respelled(part, respell, depth + 1))
     return out
 
 
@@ -208,6 +220,11 @@ class Tool:
         _require(results is None or isinstance(results, dict), f"tool {name!r}: `results` must be an object")
         return cls(name, description, {"type": "dict", "properties": properties, "required": required, **rest},
                    None if results is None else normalise_schema(results))
+
+    def to_function(self) -> dict[str, Any]:
+        """The tool as chat templates and services take it: {"type": "function", "function": ...}, in JSON Schema."""
+        about = {"name": self.name, "description": self.description, "parameters": json_schema(self.parameters)}
+        return {"type": "function", "function": about}
 
     def to_dict(self) -> dict[str, Any]:
         """The record as it stands on disk and in prompts."""

@@ -20,7 +20,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
+from data.files import sha256_text
 from data.prompts import Message
+from data.schema import Tool
 from eval.answers import Answer
 
 
@@ -41,8 +43,14 @@ class Benchmark(Protocol):
     entries: Mapping[str, Any]
     settings: Any
 
+    def only(self, keys: Sequence[str]) -> "Benchmark":
+        """The benchmark with these entries alone."""
+
     def messages(self, entry: Any) -> list[Message]:
         """How a model is asked."""
+
+    def native(self, entry: Any) -> tuple[list[Message], list[Tool]]:
+        """The conversation and the tools, for the model's own tool template. ValueError if there is no such thing."""
 
     def answer_line(self, entry: Any, text: str) -> dict[str, Any]:
         """The line of answers.jsonl that keeps a model's text."""
@@ -109,3 +117,32 @@ def choose(benchmark: Benchmark, groups: Sequence[str] | None = None, limit: int
             if not limit or seen[entry.group] <= limit:
                 chosen.append(entry)
     return chosen
+
+
+def take_subset(benchmark: Benchmark, chosen: Sequence[Any], size: int) -> tuple[Benchmark, list[Any], dict | None]:
+    """A fixed part of the chosen entries: (the benchmark with them alone, they in file order, what to say of them).
+
+    Every group has its share (Webster's method, at least one), and gives the entries whose keys hash lowest, so a
+    larger subset holds the smaller ones. None is said where all are taken.
+
+    Raises:
+        ValueError: `size` is smaller than the number of groups.
+    """
+    groups: dict[str, list[str]] = {}
+    for entry in chosen:
+        groups.setdefault(entry.group, []).append(entry.key)
+    if size < len(groups):
+        raise ValueError(f"--bench-limit {size}: fewer than the {len(groups)} categories of {benchmark.folder}; every "
+                         "category needs an entry")
+    if size >= len(chosen):
+        return benchmark, list(chosen), None
+    taken = dict.fromkeys(groups, 1)
+    while sum(taken.values()) < size:
+        open_groups = [group for group in groups if taken[group] < len(groups[group])]
+        taken[max(open_groups, key=lambda group: len(groups[group]) / (2 * taken[group] + 1))] += 1
+    keys = {key for group, found in groups.items() for key in sorted(found, key=sha256_text)[:taken[group]]}
+    kept = [entry for entry in chosen if entry.key in keys]
+    about = {"entries": size, "of": len(chosen), "categories": {group: [taken[group], len(groups[group])]
+                                                                for group in groups},
+             "keys_sha256": sha256_text("\n".join(entry.key for entry in kept))}
+    return benchmark.only([entry.key for entry in kept]), kept, about

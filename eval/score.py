@@ -155,9 +155,17 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"{summary['answers']['unknown']} answers name no entry of this data and are left out")
     if summary["answers"]["repeated"]:
         lines.append(f"{summary['answers']['repeated']} answers repeat an entry; the first answer to each counts")
-    if not summary["complete"]:
+    if subset := summary.get("subset"):
+        lines.append(subset_text(subset))
+    elif not summary["complete"]:
         lines.append("the data is incomplete: aggregates that need missing parts are left out")
     return lines
+
+
+def subset_text(subset: Mapping[str, Any]) -> str:
+    """What a score of a part of the benchmark must say of itself."""
+    return (f"a fixed subset by hash: {subset['entries']:,} of {subset['of']:,} entries, the categories in proportion; "
+            "not the benchmark's full score")
 
 
 def _interval(score: Mapping[str, float]) -> str:

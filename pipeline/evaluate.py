@@ -22,6 +22,8 @@ from eval.score import PATHS, SCORES, comparison, read_scores, run_module, score
 
 WRITTEN = ("answers.jsonl", "eval.json", *SCORES)
 PACE = (*PATHS, "model", "adapter", "device", "max_rows", "cache_gb", "pack_weights", "threads")
+PROMPTS = ("paper", "native")
+LATER = {"prompt": PROMPTS[0], "bench_limit": None}     # not written down at these values: older folders lack them
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -36,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="only these categories (bfcl), levels (apibank) or tasks (teval)")
     parser.add_argument("--limit", type=int,
                         help="only the first N entries of each category (a smoke test, not a score)")
+    parser.add_argument("--bench-limit", type=int, metavar="N",
+                        help="a fixed subset of N entries, the categories in proportion, chosen by the hash of their "
+                             "ids: the same for every model")
+    parser.add_argument("--prompt", choices=PROMPTS, default=PROMPTS[0],
+                        help="paper: its prompt, with the tools in the system text; native: the tools as the model's "
+                             "own chat template has them, a further baseline of a raw model")
     parser.add_argument("--max-new-tokens", type=int, default=512,
                         help="longest answer; the leaderboard allows 4096")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
@@ -59,15 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int | None:
     """Generate what is missing, then score; nothing is made before the data and the model were read."""
-    from model.chat import render
     from training.gate import check_model
 
     check_temperature(args.temperature, "--temperature")
     claimed = claim_out(args)
-    benchmark = benches.load(args.bench, args.data, args)
-    chosen = benches.choose(benchmark, args.categories, args.limit)
+    benchmark, chosen, subset = choose_entries(args)
     tokenizer = check_model(args.model, args.adapter or "")
-    ids = [render(benchmark.messages(entry), tokenizer)[0] for entry in chosen]
+    ids = [prompt_ids(benchmark, entry, tokenizer, args.prompt) for entry in chosen]
     forget = args.overwrite and int(os.environ.get("WORLD_SIZE", "1")) == 1
     completions = generate_missing(args, tokenizer, [entry.key for entry in chosen], ids, claimed.out / "generation",
                                    forget=forget)
@@ -81,15 +87,44 @@ def main(args: argparse.Namespace) -> int | None:
         answers.append(benchmark.answer_line(entry, tokenizer.decode(completion.ids)) | extra)
     report_unfinished(answers)
     with claimed:
-        write_answers(args, claimed.out, answers, benchmark)
+        write_answers(args, claimed.out, answers, benchmark, subset)
         claimed.finish(made(claimed.out, WRITTEN))
     return 0
+
+
+def choose_entries(args: argparse.Namespace) -> tuple[Benchmark, list[Any], dict[str, Any] | None]:
+    """(what is scored, the entries to ask, what to say of the subset that --bench-limit makes)."""
+    if args.limit and args.bench_limit:
+        raise ValueError("--limit takes the first entries of each category, --bench-limit a fixed subset; give one")
+    benchmark = benches.load(args.bench, args.data, args)
+    chosen = benches.choose(benchmark, args.categories, args.limit)
+    if not args.bench_limit:
+        return benchmark, chosen, None
+    return benches.take_subset(benchmark, chosen, args.bench_limit)
+
+
+def prompt_ids(benchmark: Benchmark, entry: Any, tokenizer: Any, prompt: str) -> list[int]:
+    """The token ids that the model is to go on from.
+
+    Raises:
+        ValueError: `prompt` is native, and the model's template or the benchmark has no place for tools.
+    """
+    from model.chat import render
+
+    if prompt != "native":
+        return render(benchmark.messages(entry), tokenizer)[0]
+    messages, tools = benchmark.native(entry)
+    if not tokenizer.native_tools:
+        raise ValueError("--prompt native: the model's own chat template has no block for tools; leave it out, and the "
+                         "paper's prompt is used")
+    return render(messages, tokenizer, tools=[tool.to_function() for tool in tools])[0]
 
 
 def claim_out(args: argparse.Namespace) -> Claim:
     """The right to write into --out. The completions there say by themselves which model and prompts they are of."""
     out = Path(args.out)
-    settings = {name: value for name, value in vars(args).items() if name not in PACE}
+    settings = {name: value for name, value in vars(args).items()
+                if name not in PACE and not (name in LATER and value == LATER[name])}
     reads = [path for path in (args.model, args.adapter, args.against) if path]
     claimed = claim(out, "tooldev.py eval", inputs=[("data", args.data)], writes=WRITTEN, settings=settings,
                     reads=reads, overwrite=args.overwrite, begun=completions_only(out / "generation"))
@@ -103,12 +138,14 @@ def completions_only(folder: Path) -> bool:
     return folder.is_dir() and all(name.startswith("completions-") for name in visible(folder))
 
 
-def write_answers(args: argparse.Namespace, out: Path, answers: list[dict], benchmark: Benchmark) -> None:
+def write_answers(args: argparse.Namespace, out: Path, answers: list[dict], benchmark: Benchmark,
+                  subset: dict[str, Any] | None) -> None:
     """Keep the answers, score them, and print and keep the scores."""
     write_jsonl(out / "answers.jsonl", answers)
     write_json(out / "eval.json", {"settings": {k: v for k, v in vars(args).items() if k != "command"}})
     verdicts, summary = score_readings(benchmark, list(read_answers(out / "answers.jsonl")))
-    summary["limited_to"] = len(answers) if args.limit or args.categories else None
+    summary["limited_to"] = len(answers) if args.limit or args.categories or subset else None
+    summary |= {"prompt": args.prompt, "subset": subset}
     compared = comparison(verdicts, args.against, out, out, overwrite=args.overwrite)
     write_scores(out, out / "answers.jsonl", verdicts, summary, compared)
 

@@ -1,5 +1,6 @@
 """Tables and figures, the download command, and the generating command with a tiny model."""
 
+import argparse
 import json
 import shutil
 import signal
@@ -18,13 +19,24 @@ import pipeline.fetch
 from data.parse import parse_calls
 from data.prompts import pieces_text
 from data.schema import ToolCall
+from eval import benches
 from eval.answers import Answer
 from eval.apibank.prompts import reply as apibank_reply
 from eval.bfcl.benchmark import Settings, load
 from eval.report.paper import TABLE_1
-from eval.report.tables import figure, leaderboard_row, read_leaderboard, recompute_table_1, table_1, table_2, table_3
+from eval.report.tables import (
+    comparable,
+    figure,
+    leaderboard_row,
+    read_leaderboard,
+    recompute_table_1,
+    table_1,
+    table_2,
+    table_3,
+)
 from eval.score import run_module, score_answers
 from eval.teval.prompts import reply as teval_reply
+from model.templates import chatml_template
 from pipeline import evaluate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -251,6 +263,70 @@ def test_eval_killed_and_typed_again_ends_with_the_same_files(tmp_path, tiny_fol
     assert run_module(evaluate, [*command, str(tmp_path / "killed")]) == 0
     for name in ("answers.jsonl", "verdicts.jsonl", "summary.json"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
+
+
+def eval_command(data, model, out, *more, bench="bfcl"):
+    """Arguments of `eval` for a few tokens an answer."""
+    base = ["--bench", bench, "--data", str(data), "--model", str(model), "--max-new-tokens", "2", "--threads", "1"]
+    return [*base, "--out", str(out), *more]
+
+
+def test_a_subset_is_fixed_nested_and_in_proportion(tmp_path):
+    board = load(bfcl_folder(tmp_path, irrelevance=10))
+    chosen = benches.choose(board)
+    keys = {}
+    for size in range(11, 24):
+        part, kept, about = benches.take_subset(board, chosen, size)
+        keys[size] = [entry.key for entry in kept]
+        assert len(kept) == size == len(part.entries) and about["of"] == 24
+        assert all(1 <= taken <= there for taken, there in about["categories"].values())
+    assert all(set(keys[size]) < set(keys[size + 1]) for size in range(11, 23))
+    assert benches.take_subset(board, chosen, 17)[2]["categories"]["irrelevance"][0] > 3
+    assert benches.take_subset(board, chosen[::-1], 17)[1] == benches.take_subset(board, chosen, 17)[1][::-1]
+    assert benches.take_subset(board, chosen, 24) == (board, chosen, None)
+    with pytest.raises(ValueError, match="--bench-limit 10: fewer than the 11 categories"):
+        benches.take_subset(board, chosen, 10)
+
+
+def test_eval_scores_a_subset_as_a_subset(tmp_path, tiny_folder, capsys):
+    data = bfcl_folder(tmp_path / "data")
+    assert run_module(evaluate, eval_command(data, tiny_folder, tmp_path / "out", "--bench-limit", "11")) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["subset"]["entries"] == 11 and summary["counts"]["missing"] == 0
+    assert sum(line["n"] for line in summary["categories"].values()) == 11
+    assert "a fixed subset by hash: 11 of 14 entries" in capsys.readouterr().out
+    assert "a fixed subset by hash" in comparable(summary)
+    both = eval_command(data, tiny_folder, tmp_path / "both", "--bench-limit", "11", "--limit", "1")
+    assert run_module(evaluate, both) == 2 and "give one" in capsys.readouterr().err
+    for bench, make in (("apibank", apibank_folder), ("teval", teval_folder)):
+        command = eval_command(make(tmp_path / bench), tiny_folder, tmp_path / f"{bench}-out", "--bench-limit", "5",
+                               bench=bench)
+        assert run_module(evaluate, [*command[:-1], "4" if bench == "apibank" else "5"]) == 0
+
+
+def test_the_native_prompt_has_the_tools_as_the_models_template_has_them(tmp_path, tiny_folder, capsys):
+    from model import load_tokenizer
+
+    tokenizer = load_tokenizer(tiny_folder)
+    board = load(bfcl_folder(tmp_path / "b"), Settings(underscore_names=True))
+    text = tokenizer.decode(evaluate.prompt_ids(board, board.entries["simple_0"], tokenizer, "native"))
+    assert '{"type": "function", "function": {"name": "lamp_set", "description": "Does lamp.set.' in text
+    assert '"parameters": {"type": "object", "properties": {"room": {"type": "string"' in text
+    bank = benches.load("apibank", apibank_folder(tmp_path / "a"), argparse.Namespace())
+    row = next(iter(bank.entries.values()))
+    assert '"type": "function"' in tokenizer.decode(evaluate.prompt_ids(bank, row, tokenizer, "native"))
+    command = eval_command(teval_folder(tmp_path / "t"), tiny_folder, tmp_path / "no", "--prompt", "native",
+                           bench="teval")
+    assert run_module(evaluate, command) == 2 and "leave --prompt native out" in capsys.readouterr().err
+    plain = tmp_path / "plain"
+    shutil.copytree(tiny_folder, plain)
+    (plain / "tokenizer_config.json").write_text(json.dumps({"chat_template": chatml_template("Be brief.")}))
+    command = eval_command(tmp_path / "b", plain, tmp_path / "no", "--prompt", "native")
+    assert run_module(evaluate, command) == 2 and "no block for tools" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+    command = eval_command(tmp_path / "b", tiny_folder, tmp_path / "yes", "--prompt", "native", "--limit", "1")
+    assert run_module(evaluate, command) == 0
+    assert json.loads((tmp_path / "yes" / "summary.json").read_text())["prompt"] == "native"
 
 
 @pytest.mark.parametrize("wrong", ["model", "out"])

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from data.prompts import Message
+from data.schema import Tool
 from eval.answers import Answer, converted, printable, reply_of, wrote_tools
 from eval.apibank import prompts
 from eval.apibank.reading import find_call
@@ -62,8 +63,15 @@ class Benchmark:
     def entries(self) -> dict[str, Row]:
         return self.data.rows
 
+    def only(self, keys: Sequence[str]) -> "Benchmark":
+        return replace(self, data=replace(self.data, rows={key: self.data.rows[key] for key in keys}))
+
     def messages(self, row: Row) -> list[Message]:
         return prompts.messages(row, self.data.documents, released=self.settings.released_prompt)
+
+    def native(self, row: Row) -> tuple[list[Message], list[Tool]]:
+        query, tools = prompts.request(row, self.data.documents)
+        return [{"role": "user", "content": query}], tools
 
     def answer_line(self, row: Row, text: str) -> dict[str, Any]:
         reply, rewritten = converted(text, prompts.reply)

@@ -14,9 +14,14 @@ def messages(row: Row, documents: Mapping[str, dict], *, released: bool = False)
     """The dialogue so far and its APIs: in the paper's figure 5 prompt, or as the released instruction and input."""
     if released:
         return [{"role": "user", "content": f"{row.instruction}\n{row.input}"}]
-    tools = [_api_tool(document) for document in shown_documents(row, documents)]
+    return invocation_messages(*request(row, documents))
+
+
+def request(row: Row, documents: Mapping[str, dict]) -> tuple[str, list[Tool]]:
+    """(what the user asks, the tools): the dialogue so far and its APIs."""
     dialogue = row.input.strip().removesuffix("Generate API Request:").strip()
-    return invocation_messages(f"The current year is 2023. Make the next call of this dialogue.\n{dialogue}", tools)
+    tools = [_api_tool(document) for document in shown_documents(row, documents)]
+    return f"The current year is 2023. Make the next call of this dialogue.\n{dialogue}", tools
 
 
 def shown_documents(row: Row, documents: Mapping[str, dict]) -> list[dict]:

@@ -1,19 +1,20 @@
 """The leaderboard as a benchmark that `eval` and `score` drive: flags, prompts, verdicts."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from data.formats.spelled import offered
 from data.prompts import Message
+from data.schema import Tool
 from eval.answers import Answer, NotCalls, printable, saved_answer, wrote_tools
 from eval.bfcl.aggregates import summarise
 from eval.bfcl.checker import Verdict, ast_check
 from eval.bfcl.decode import DECODERS, FAILED, RULES, Undecodable, check_shape, decode_text
 from eval.bfcl.entries import IRRELEVANCE, Entry, canonical_id, load_entries
-from eval.bfcl.prompts import messages
+from eval.bfcl.prompts import messages, tools_of
 from eval.lenient import STRICT, lenient_calls
 
 CALLED = "irrelevance_error:decoder_success"
@@ -71,9 +72,18 @@ class Benchmark:
         """The rules asked for, else those that this edition is judged by."""
         return self.settings.rules or ("2024" if self.edition.startswith("v3") else "2026")
 
+    def only(self, keys: Sequence[str]) -> "Benchmark":
+        return replace(self, entries={key: self.entries[key] for key in keys})
+
     def messages(self, entry: Entry) -> list[Message]:
+        return messages(entry, self._shown(entry))
+
+    def native(self, entry: Entry) -> tuple[list[Message], list[Tool]]:
+        return [dict(message) for message in entry.messages], self._shown(entry)
+
+    def _shown(self, entry: Entry) -> list[Tool]:
         shown = self.settings
-        return messages(entry, language_note=not shown.no_language_note, published_types=shown.published_types,
+        return tools_of(entry, language_note=not shown.no_language_note, published_types=shown.published_types,
                         underscore_names=shown.underscore_names)
 
     def answer_line(self, entry: Entry, text: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """How an entry of the leaderboard is shown to a model."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from data.prompts import Message, invocation_messages
@@ -11,17 +11,21 @@ from eval.bfcl.entries import Entry
 SYNTAX = {"python": "Python 3", "java": "Java 8 SDK", "javascript": "JavaScript"}
 
 
-def messages(entry: Entry, *, language_note: bool = True, published_types: bool = False,
-             underscore_names: bool = False) -> list[Message]:
-    """The paper's figure 5 prompt; a system message of the entry is appended to its system text.
+def tools_of(entry: Entry, *, language_note: bool = True, published_types: bool = False,
+             underscore_names: bool = False) -> list[Tool]:
+    """The functions of an entry as they are shown.
 
     Args (our choices; the leaderboard's own prompting does all but `published_types`):
         language_note: say which language's syntax the values have.
         published_types: type words as published (float, tuple) instead of the paper's (number, array).
         underscore_names: every . of a name as _.
     """
-    tools = [_shown_tool(function, entry.language, language_note, published_types, underscore_names)
-             for function in entry.functions]
+    return [_shown_tool(function, entry.language, language_note, published_types, underscore_names)
+            for function in entry.functions]
+
+
+def messages(entry: Entry, tools: Sequence[Tool]) -> list[Message]:
+    """The paper's figure 5 prompt; a system message of the entry is appended to its system text."""
     turns = [dict(message) for message in entry.messages]
     query = "\n".join(turn["content"] for turn in turns if turn["role"] == "user")
     system, user = invocation_messages(query, tools)

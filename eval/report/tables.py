@@ -18,7 +18,7 @@ from eval.bfcl.benchmark import REFUSED
 from eval.bfcl.entries import LIVE, SIZES_2024
 from eval.report.charts import STYLE, interval_panel
 from eval.report.paper import TABLE_1, TABLE_1_COLUMNS, TABLE_2
-from eval.score import run_module
+from eval.score import run_module, subset_text
 from eval.stats import over_seeds
 from tooldev import VARIANTS
 
@@ -133,7 +133,9 @@ def comparable(summary: Mapping) -> str:
     reasons = []
     if not str(summary.get("edition", "")).startswith("v3"):
         reasons.append(f"other data ({summary.get('edition')})")
-    if not summary.get("complete", False) or summary.get("limited_to") or summary.get("counts", {}).get("missing"):
+    if summary.get("subset"):
+        reasons.append(subset_text(summary["subset"]))
+    elif not summary.get("complete", False) or summary.get("limited_to") or summary.get("counts", {}).get("missing"):
         reasons.append("not every entry was answered")
     if refused := summary.get("undecodable_reasons", {}).get(REFUSED):
         reasons.append(f"{refused} prompts were too long for the model")

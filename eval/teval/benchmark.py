@@ -1,12 +1,13 @@
 """T-Eval (Chen et al. 2024, arXiv 2312.14033) as a benchmark that `eval` and `score` drive."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data.prompts import Message
+from data.schema import Tool
 from eval.answers import Answer, converted, printable, reply_of, wrote_tools
 from eval.lenient import STRICT, lenient_calls
 from eval.stats import mean_interval, percent, weighted_means
@@ -54,8 +55,14 @@ class Benchmark:
     files: dict[str, str]
     settings: Settings = Settings()
 
+    def only(self, keys: Sequence[str]) -> "Benchmark":
+        return replace(self, entries={key: self.entries[key] for key in keys})
+
     def messages(self, item: Item) -> list[Message]:
         return prompts.messages(item)
+
+    def native(self, item: Item) -> tuple[list[Message], list[Tool]]:
+        raise ValueError("T-Eval's items bring prompts of their own and no tools apart; leave --prompt native out")
 
     def answer_line(self, item: Item, text: str) -> dict[str, Any]:
         reply, rewritten = converted(text, partial(prompts.reply, item.task))
