@@ -1,0 +1,154 @@
+"""The README keeps its size, its picture is what the committed results make, and its numbers stand in tables."""
+
+import json
+import re
+import xml.dom.minidom
+from pathlib import Path
+
+import pytest
+
+from benchmarks import equations, recipes, results_chart
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted([ROOT / "README.md", ROOT / "LOG.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "log").glob("*.md")])
+# what has a digit and is no measurement: names of models, versions, places in the paper, the kind of interval
+NAMES = (r"^>.*$", r"\[arXiv\s[\d.]+\]\(\S+\)", r"\]\([^)]*\)", r"`[^`]*`", r"<[^>]*>", r"Python 3\.11",
+         r"Llama 3\.1/3\.2", r"Qwen2\.5\S*", r"Mistral-v0\.3", r"SmolLM2\S*", r"Hammer2\.1\S*", r"Eq\. \d",
+         r"Figs?\. \d", r"Table \d", r"\b8B\b", r"AVX-512 BF16", r"bf16", r"95% intervals", r"Theta_i\+1",
+         r"temperature 1\.0", r"over 5 top-k")
+NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
+
+
+def section(text: str, title: str) -> str:
+    return text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+
+
+def measured(text: str) -> list[str]:
+    """The numbers of a text that are no part of a name."""
+    for name in NAMES:
+        text = re.sub(name, " ", text, flags=re.M)
+    return NUMBER.findall(text)
+
+
+def trace() -> list[list[str]]:
+    """Rows of the table in docs/results.md: numbers, what they are, the file, the row there."""
+    page = section((ROOT / "docs" / "results.md").read_text(encoding="utf-8"), "The README's numbers")
+    rows = [re.split(r"(?<!\\)\|", line.strip().strip("|")) for line in page.splitlines() if line.startswith("| ")]
+    return [[cell.strip().replace("\\|", "|") for cell in row] for row in rows[1:]]
+
+
+def lines_of(file: str, row: str) -> list[str]:
+    return [line for line in (ROOT / file).read_text(encoding="utf-8").splitlines()
+            if line.lstrip("|- ").startswith(row)]
+
+
+def stands_in(number: str, line: str) -> bool:
+    """Whether a number of the line, rounded as the given one is, is that one."""
+    digits = len(number.partition(".")[2])
+    wanted = float(number.replace(",", ""))
+    return any(round(float(found.replace(",", "")), digits) == wanted for found in NUMBER.findall(line))
+
+
+def test_readme_is_short_has_its_picture_early_and_few_intervals():
+    assert len(README.split()) <= 1500
+    assert any("<img" in line for line in README.splitlines()[:30])
+    results = section(README, "Results")
+    words = [word for word in results.split() if re.search("[A-Za-z]", word)]
+    assert len(words) <= 150
+    assert len(re.findall(r"\[[^\]]*\d, [^\]]*\d\]", results)) <= 15
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    text = without_code(page.read_text(encoding="utf-8"))
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|srcset)="([^"]+)"', text)
+    for link in links:
+        path, _, anchor = link.partition("#")
+        if re.match(r"https?:", link):
+            continue
+        target = (page.parent / path) if path else page
+        assert target.exists(), f"{link}: no such file"
+        if anchor:
+            heads = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.M)
+            known = {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+            assert anchor in known, f"{link}: no such heading in {sorted(known)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_prose_is_wrapped(page):
+    """At 120; tables, code and what has no place to break are let be."""
+    prose = [line for line in without_code(page.read_text(encoding="utf-8")).splitlines()
+             if not line.startswith(("|", "    ", "#"))]
+    long = [line[:60] for line in prose if len(line) > 120 and " " in line[:120].strip()]
+    assert not long, f"{page.name}: {len(long)} lines, such as {long[0]!r}"
+
+
+@pytest.mark.parametrize("row", trace(), ids=lambda row: row[0])
+def test_a_traced_number_stands_in_its_table(row):
+    numbers, _, file, start = row
+    found = lines_of(file, start)
+    assert found, f"{file}: no row begins with {start!r}"
+    for number in measured(numbers):
+        assert stands_in(number, found[0]), f"{number} is not in {found[0]}"
+
+
+def test_every_number_of_the_readme_is_traced():
+    text = re.sub(r"<!-- results -->.*?<!-- /results -->", "", without_code(README), flags=re.S)
+    known = {number.lstrip("+") for row in trace() for number in measured(row[0])}
+    strays = [number for number in measured(text) if number.lstrip("+") not in known]
+    assert not strays, f"{strays} stand in README.md and not in docs/results.md, \"The README's numbers\""
+
+
+def test_a_number_that_no_table_has_is_found():
+    assert measured("It gains 7.7 points on Qwen2.5-0.5B (95% intervals)") == ["7.7"]
+    assert stands_in("1.3", "round-3 minus joint: +1.28 points") and not stands_in("1.4", "+1.28 points")
+
+
+def test_picture_and_table_are_what_the_committed_results_make():
+    results = results_chart.read_results()
+    assert results_chart.with_table(README, results_chart.table(results)) == README, (
+        "README.md: run python benchmarks/results_chart.py")
+    for theme in results_chart.THEMES:
+        made = results_chart.chart(results, theme)
+        assert made == (ROOT / "docs" / f"results-{theme}.svg").read_text(encoding="utf-8"), (
+            f"docs/results-{theme}.svg: run python benchmarks/results_chart.py")
+        picture = xml.dom.minidom.parseString(made).documentElement
+        assert picture.getAttribute("role") == "img" and "round 3 40.8" in picture.getAttribute("aria-label") or (
+            results.lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page, made", [("equations", equations.page), ("recipes", recipes.page)],
+                         ids=["equations", "recipes"])
+def test_a_page_is_what_its_command_prints(page, made):
+    """Word for word; numbers that are no whole ones within 2%, for the roundings of another processor."""
+    kept = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8").split()
+    fresh = made().split()
+    assert len(kept) == len(fresh)
+    for before, now in zip(kept, fresh, strict=True):
+        same = before == now or ("." in now and re.fullmatch(NUMBER, now) and re.fullmatch(NUMBER, before)
+                                 and float(before) == pytest.approx(float(now), rel=0.02, abs=0.011))
+        assert same, (f"docs/{page}.md says {before}, the command {now}; run python benchmarks/{page}.py > "
+                      f"docs/{page}.md")
+
+
+def test_a_real_backbone_is_drawn_beside_small_models(tmp_path):
+    score = {"value": 20.0, "low": 18.0, "high": 22.5}
+    steps = [{"step": step, "scores": dict.fromkeys(("non_live", "live", "overall"), score)}
+             for step in ("round-1", "raw", "joint")]
+    record = {"backbone": "A <b>", "benchmark": "BFCL", "steps": steps}
+    (tmp_path / "real_a.json").write_text(json.dumps(record), encoding="utf-8")
+    results = results_chart.read_results(tmp_path)
+    made = results_chart.chart(results, "dark")
+    xml.dom.minidom.parseString(made)
+    assert "Hammer2.1-0.5b 65.98" in made and "FunctionGemma-270M 27.6" in made and "<b>" not in made
+    assert "| round 1 | 20.0 | 20.0 | 20.0 [18.0, 22.5] |" in results_chart.table(results)
+    del record["steps"][0]["scores"]
+    (tmp_path / "real_a.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(ValueError, match="real_a.json: 'scores' is missing"):
+        results_chart.read_results(tmp_path)
