@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from data.augment import Recipe, invocation_examples
 from data.prompts import (
     Content,
     Message,
@@ -22,6 +23,7 @@ from data.schema import Example, Tool
 IGNORE_INDEX = -100
 OBJECTIVES = ("adaption", "generation", "invocation", "text")
 STAGES = ("adaption", "invocation", "joint", "evolve")
+PAPER = Recipe()                    # the candidates as they are
 EncodeChat = Callable[[list[Message], Any], tuple[list[int], list[int]]]
 
 
@@ -103,11 +105,12 @@ def invocation_row(example: Example, tokenizer: Any, encode_chat: EncodeChat, ma
 
 
 def rows_for_stage(stage: str, data: Sequence[Tool] | Sequence[Example], tokenizer: Any, encode_chat: EncodeChat,
-                   max_length: int, only_called: bool = False) -> tuple[list[Row], list[Refused]]:
+                   max_length: int, only_called: bool = False,
+                   recipe: Recipe = PAPER) -> tuple[list[Row], list[Refused]]:
     """All rows of a stage in the order of the data, and the ones left out with their reasons.
 
     `adaption` takes tools; `invocation` examples; `joint` and `evolve` examples, a generation and an invocation row
-    each. `only_called`: see `generation_row`.
+    each. `only_called`: see `generation_row`. `recipe` changes what invocation rows offer, and may add some.
     """
     if stage not in STAGES:
         raise ValueError(f"stage {stage!r} has no rows of tools or examples; expected one of {', '.join(STAGES)}")
@@ -120,11 +123,13 @@ def rows_for_stage(stage: str, data: Sequence[Tool] | Sequence[Example], tokeniz
         except RowError as err:
             refused.append(Refused(item_id, objective, err.reason, err.detail))
 
-    for index, item in enumerate(data):
-        if stage == "adaption":
-            add("adaption", item.name, adaption_row, item, row_id=f"{item.name}#{index}")
-            continue
+    if stage == "adaption":
+        for index, tool in enumerate(data):
+            add("adaption", tool.name, adaption_row, tool, row_id=f"{tool.name}#{index}")
+        return rows, refused
+    for example, offered in zip(data, invocation_examples(data, recipe), strict=True):
         if stage != "invocation":
-            add("generation", item.id, generation_row, item, only_called=only_called)
-        add("invocation", item.id, invocation_row, item)
+            add("generation", example.id, generation_row, example, only_called=only_called)
+        for version in offered:
+            add("invocation", version.id, invocation_row, version)
     return rows, refused

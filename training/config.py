@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.augment import Recipe
 from tooldev import Lora, Sft, home
 
 STAGES = ("pretrain", "adaption", "invocation", "joint", "evolve")
@@ -51,6 +52,13 @@ class TrainConfig:
     packing: bool = option(True, "rows end to end in one row without padding; off: padded rows of similar length")
     only_called: bool = option(False, "teach a query to make only those of its candidate tools that the answer calls; "
                                       "off: all (Eq. 3)")
+    irrelevance: float = option(0.0, "share of the examples that also give a row without their called tools, whose "
+                                     "answer calls none (ours; paper: none)")
+    mask_names: float = option(0.0, "share of the invocation rows with random names for tools and arguments, in "
+                                    "documents and calls alike (Hammer, arXiv 2410.04587; paper: none)")
+    shuffle_tools: bool = option(False, "offer the candidate tools of an invocation row in another order (paper: no)")
+    candidates: int = option(0, "fill the candidates of an invocation row up to this many with tools of other "
+                                "examples (paper: 0)")
     max_length: int = option(2048, "longest row in tokens")
     too_long: str = option("refuse", "a longer row is left out, or cut at its end", choices=("refuse", "truncate"))
     precision: str = option("auto", "compute type of the base; auto: bf16 where the device multiplies it natively, "
@@ -104,6 +112,7 @@ class TrainConfig:
         if not set(named) <= set(every):
             raise ValueError(f"--targets is {self.targets!r}; expected some of {Lora.targets}")
         object.__setattr__(self, "targets", ",".join(name for name in every if name in named))      # in one order
+        _ = self.recipe                                     # refuses a share that is none
         for name in ("warmup_ratio", "dropout", "beta2"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be below 1")
@@ -119,6 +128,9 @@ class TrainConfig:
         reasons = {f"stage {self.stage} has one objective": (single, ("balance", "generation_weight")),
                    "pretrain trains the weights themselves, no adapter":
                        (full, ("rank", "alpha", "dropout", "targets")),
+                   f"stage {self.stage} has no invocation rows":
+                       (self.stage in ("pretrain", "adaption"),
+                        ("irrelevance", "mask_names", "shuffle_tools", "candidates")),
                    "only pretrain chooses what to supervise": (not full, ("train_on",)),
                    "there is no --validation": (not self.validation, ("eval_steps",))}
         lines = []
@@ -138,6 +150,11 @@ class TrainConfig:
         """Of `identity` and `more`, less the paths: machines may differ in them; their contents are compared apart."""
         settings = {name: value for name, value in self.identity().items() if name not in PATHS}
         return hashlib.sha256(f"{json.dumps(settings, sort_keys=True)} {more}".encode()).hexdigest()
+
+    @property
+    def recipe(self) -> Recipe:
+        """What is done to the candidates of invocation rows."""
+        return Recipe(self.irrelevance, self.mask_names, self.shuffle_tools, self.candidates, self.seed)
 
     @property
     def target_modules(self) -> tuple[str, ...]:

@@ -6,8 +6,9 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+from data.augment import Recipe
 from data.schema import load_examples, load_tools, read_jsonl
-from data.tasks import IGNORE_INDEX, EncodeChat, Row, rows_for_stage
+from data.tasks import IGNORE_INDEX, PAPER, EncodeChat, Row, rows_for_stage
 from data.world import training_data
 from model import Tokenizer
 from model.chat import encode_chat
@@ -16,13 +17,14 @@ Say = Callable[[str], None]
 
 
 def load_rows(stage: str, path: str, tokenizer: Tokenizer, *, max_length: int, train_on: str = "last",
-              too_long: str = "refuse", seed: int = 0, say: Say = print, only_called: bool = False) -> list[Row]:
+              too_long: str = "refuse", seed: int = 0, say: Say = print, only_called: bool = False,
+              recipe: Recipe = PAPER) -> list[Row]:
     """Rows of `stage` from the JSONL file `path`; without a path, the generated tool world's.
 
     Args:
         max_length: longest row in tokens. `too_long` "refuse" leaves a longer one out; "truncate" cuts its end off
             where supervised tokens remain. Both are counted and said.
-        only_called: see `data.tasks.generation_row`.
+        only_called: see `data.tasks.generation_row`. recipe: see `data.augment`.
         train_on: pretrain only: supervise the "last" assistant turn, every one ("assistant"), or "all" tokens.
 
     Raises:
@@ -35,7 +37,7 @@ def load_rows(stage: str, path: str, tokenizer: Tokenizer, *, max_length: int, t
         rows, reasons = pretrain_rows(path, tokenizer, encode_chat, train_on)
     else:
         found = _stage_data(stage, path, seed, say)
-        rows, refused = rows_for_stage(stage, found, tokenizer, encode_chat, encode_to, only_called)
+        rows, refused = rows_for_stage(stage, found, tokenizer, encode_chat, encode_to, only_called, recipe)
         reasons = Counter(item.reason for item in refused)
     rows, length_reasons = fit(rows, max_length, too_long)
     reasons += length_reasons

@@ -9,8 +9,9 @@ from typing import Any, Self, TextIO
 import torch
 from torch import nn
 
+from data.augment import Recipe
 from data.files import append_record, append_to, cut_to, mark_done, naming, write_json
-from data.tasks import Row
+from data.tasks import PAPER, Row
 from model import Tokenizer
 from training.base import compute_dtype, load_model_for, model_config, place, trained_parameters, weights_on
 from training.checkpoints import Checkpoints, kept
@@ -64,11 +65,12 @@ def all_rows(config: TrainConfig, rows: Rows, validation: Sequence[Row] | None,
     if tokenizer is None and (rows is None or config.validation and validation is None):
         tokenizer = check_model(config.model, config.adapter, fresh=config.stage == "pretrain", say=say)
 
-    def read(path: str) -> list[Row]:
+    def read(path: str, recipe: Recipe = PAPER) -> list[Row]:
         return load_rows(config.stage, path, tokenizer, max_length=config.max_length, train_on=config.train_on,
-                         too_long=config.too_long, seed=config.seed, say=say, only_called=config.only_called)
+                         too_long=config.too_long, seed=config.seed, say=say, only_called=config.only_called,
+                         recipe=recipe)
 
-    rows = read(config.data) if rows is None else rows() if callable(rows) else rows
+    rows = read(config.data, config.recipe) if rows is None else rows() if callable(rows) else rows
     if validation is None:
         validation = read(config.validation) if config.validation else ()
     if not rows:
