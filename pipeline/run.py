@@ -28,7 +28,7 @@ from pipeline.inputs import (
     refuse_other_run,
     table,
 )
-from pipeline.settings import PAPER_PRESET, PRESETS, RunSettings, round_settings, writable
+from pipeline.settings import PAPER_PRESET, PRESETS, RECIPE, RunSettings, round_settings, writable
 from pipeline.steps import run_pipeline, say
 from tooldev import VARIANTS, Evolution, Lora, Sizes
 from training.config import TrainConfig
@@ -44,12 +44,16 @@ HELP = {                                # what a preset holds, each an option
     "max_tools_tokens": "most new tokens for the tools of one query",
     "max_calls_tokens": "most new tokens for one answer",
     "micro_batch_tokens": "most tokens in one forward pass; lower it if memory runs out",
+    "irrelevance": "share of the examples that also give a row without their called tools, to be answered with no "
+                   "call (paper: none)",
+    "mask_names": "share of the call rows whose tools and arguments get random names (paper: none)",
+    "candidates": "fill the candidates of a call row up to this many tools (paper: 0)",
 }
 # Settings of a round and of training that have an option here, or that follow from the run.
 OF_ROUND = ("run", "round", "model", "queries", "labelled", "validation", "guard", "queries_per_round", "seed", "train",
             "probe", "max_tools_tokens", "max_calls_tokens", "stop_when")
 OF_TRAINING = ("stage", "model", "adapter", "data", "validation", "out", "learning_rate", "global_batch_size", "epochs",
-               "max_length", "micro_batch_tokens", "rank", "alpha", "precision", "seed", "plan_only")
+               "max_length", "micro_batch_tokens", "rank", "alpha", "precision", "seed", "plan_only", *RECIPE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
           choices=tuple(PRESETS))
     for name, text in HELP.items():
         quiet(name.replace("_", "-"), None, f"{text}; without it, the preset's", type=type(getattr(PAPER_PRESET, name)))
+    quiet("shuffle-tools", None, "offer the candidates of call rows in another order (paper: no); without it, the "
+          "preset's", action=argparse.BooleanOptionalAction)
     quiet("epochs", None, "passes over the data of every stage, where the options above do not say", type=float)
     add("--rank", type=int, default=Lora.rank, help="LoRA rank")
     add("--alpha", type=float, default=Lora.alpha, help="LoRA alpha")
@@ -105,7 +111,7 @@ def run_settings(args: argparse.Namespace, inputs: Inputs) -> RunSettings:
     """The settings of the run, each checked by those who use it; ValueError names the option."""
     preset = args.preset or ("tiny" if Path(args.model).resolve() == EMBEDDED else "paper")
     given = dict.fromkeys(EPOCHS, args.epochs) if args.epochs is not None else {}
-    given |= {name: getattr(args, name) for name in HELP if getattr(args, name) is not None}
+    given |= {name: getattr(args, name) for name in (*HELP, "shuffle_tools") if getattr(args, name) is not None}
     evolve = named_values(args.evolve, RoundConfig, OF_ROUND, "--evolve")
     evolve |= {"stop_when": True} if args.stop_when else {}
     settings = RunSettings.from_preset(
@@ -149,9 +155,10 @@ def settings_table(settings: RunSettings, inputs: Inputs) -> str:
         "votes needed": (settings.evolve.get("min_votes", 1), "most of 5"),
         "precision": (settings.precision, "fp16"),
     }
+    recipe = {name: (getattr(settings, name), "none") for name in RECIPE if getattr(settings, name)}
     more = {name: (value, "ours, or not stated") for name, value in {**settings.train, **settings.evolve}.items()
             if name not in ("num_samples", "min_votes")}
-    return table(f"settings (preset {settings.preset})", rows | more)
+    return table(f"settings (preset {settings.preset})", rows | recipe | more)
 
 
 def rule_notes(tools: str, examples: str) -> list[str]:

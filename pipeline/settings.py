@@ -39,6 +39,10 @@ class Preset:
     micro_batch_tokens: int = 4096
     only_called: bool = False
     evolve_generation_weight: float = 1.0
+    irrelevance: float = 0.0
+    mask_names: float = 0.0
+    candidates: int = 0
+    shuffle_tools: bool = False
 
 
 # Epochs and lengths are not stated in the paper: one pass, and lengths that hold its prompts (LOG.md).
@@ -47,7 +51,10 @@ PAPER_PRESET = Preset(Sft.learning_rate, Sft.global_batch_size, 1.0, 1.0, 1.0, 4
 # reasons in LOG.md
 TINY_PRESET = Preset(1e-3, 16, 1.0, 1.0, 2.0, 1024, 320, 192, micro_batch_tokens=1024, only_called=True,
                      evolve_generation_weight=0.02)
-PRESETS = {"paper": PAPER_PRESET, "tiny": TINY_PRESET}
+# For backbones of 0.1 to 0.6 billion weights: higher rates and small batches for few rows, and Hammer's recipe.
+SMALL_PRESET = Preset(5e-4, 16, 1.0, 2.0, 1.0, 2048, 512, 256, irrelevance=0.1, mask_names=0.25, shuffle_tools=True)
+PRESETS = {"paper": PAPER_PRESET, "small": SMALL_PRESET, "tiny": TINY_PRESET}
+RECIPE = ("irrelevance", "mask_names", "candidates", "shuffle_tools")        # of data.augment.Recipe
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,10 @@ class RunSettings:
     micro_batch_tokens: int = PAPER_PRESET.micro_batch_tokens
     only_called: bool = PAPER_PRESET.only_called
     evolve_generation_weight: float = PAPER_PRESET.evolve_generation_weight
+    irrelevance: float = PAPER_PRESET.irrelevance
+    mask_names: float = PAPER_PRESET.mask_names
+    candidates: int = PAPER_PRESET.candidates
+    shuffle_tools: bool = PAPER_PRESET.shuffle_tools
     rank: int = Lora.rank
     alpha: float = Lora.alpha
     precision: str = "auto"
@@ -96,11 +107,12 @@ class RunSettings:
         """The settings of train.TrainConfig for one stage."""
         epochs = {"adaption": self.adaption_epochs, "evolve": self.evolve_epochs}.get(stage, self.labelled_epochs)
         weight = self.evolve_generation_weight if stage == "evolve" else 1.0
+        recipe = {name: getattr(self, name) for name in RECIPE if getattr(self, name) and stage != "adaption"}
         return {"learning_rate": self.learning_rate, "global_batch_size": self.global_batch_size, "epochs": epochs,
                 "max_length": self.max_length, "micro_batch_tokens": self.micro_batch_tokens,
                 "only_called": self.only_called, "rank": self.rank,
                 "alpha": self.alpha, "precision": self.precision, "seed": self.seed, "checkpoint_steps": 50,
-                **({} if weight == 1.0 else {"generation_weight": weight}), **self.train}
+                **({} if weight == 1.0 else {"generation_weight": weight}), **recipe, **self.train}
 
 
 def run_record(settings: RunSettings, data: Path) -> dict[str, Any]:
