@@ -101,6 +101,7 @@ COMMANDS = {
     "import-gguf": ("pipeline.import_gguf", "a GGUF file, as llama.cpp and Ollama use, as a Hugging Face folder"),
     "convert": ("data.formats.convert", "any known corpus -> tools, examples, queries and what was rejected"),
     "split": ("data.splits", "deterministic subsets, de-duplication and mixtures of converted data"),
+    "guard": ("pipeline.guard", "the queries and tools of benchmarks as one file, for --guard"),
     "stats": ("pipeline.stats", "token lengths, duplicates and types of a data file"),
     "check": ("data.check", "rule-check a file of tools or examples; exit 1 if anything is rejected"),
     "show": ("pipeline.show", "one training row, token by token, the supervised tokens marked"),
