@@ -3,6 +3,7 @@
 Nothing is dropped silently. Every row of the input stands in the provenance of an output line or in rejected.jsonl;
 what a row holds beyond the output is counted in the manifest under `left_out`. Rows stream: memory does not grow with
 the file. Conversion reads formats and judges nothing: `--check` has the rule checker (data/rules.py) judge as well.
+`--to` goes the other way: examples in the layouts that other trainers read (layouts.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from data.files import add_overwrite, claim, refuse_inputs_inside
 from data.formats.job import SUFFIXES, FileJob, Options, has_suffix, name_in_reports, not_read
+from data.formats.layouts import LAYOUTS, summary_of, write_layout
 from data.formats.output import FILES, Outputs, Seen
 from data.formats.registry import FORMATS
 from data.formats.source import MAX_RECORD_BYTES
@@ -102,6 +104,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--in", dest="inputs", nargs="+", required=True, type=Path, metavar="F",
                         help="files or folders; .gz too")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the files written")
+    parser.add_argument("--to", choices=tuple(LAYOUTS),
+                        help="the other way: examples.jsonl, a round's accepted.jsonl or a run's folder (--in) in the "
+                             "layout that other trainers read")
     parser.add_argument("--turns", default="first", choices=("first", "all"),
                         help="first: a conversation's first request; all: later requests too, with the dialogue before "
                              "them as the query")
@@ -119,6 +124,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the subcommand; returns 1 where a file broke off before its end."""
+    if args.to:
+        refuse_options_of_reading(args)
+        refuse_inputs_inside(args.out, args.inputs)
+        print(summary_of(write_layout(args.inputs, args.out, args.to, overwrite=args.overwrite), args.out, args.to))
+        return 0
     options = Options(args.format, args.turns, args.answers, args.tools, args.check, args.source, args.license,
                       args.max_record_mb << 20)
     manifest = convert(args.inputs, args.out, options, overwrite=args.overwrite)
@@ -128,6 +138,15 @@ def main(args: argparse.Namespace) -> int:
         print(f"warning: {report['file']} could not be read to its end ({report['broken_off']}); what stood before it "
               "was converted", file=sys.stderr)
     return 1 if broken else 0
+
+
+def refuse_options_of_reading(args: argparse.Namespace) -> None:
+    """ValueError for options that --to has no use for."""
+    given = {"--from": args.format != "auto", "--turns": args.turns != "first", "--answers": args.answers,
+             "--tools": args.tools, "--check": args.check, "--source": args.source, "--license": args.license}
+    if used := [name for name, value in given.items() if value]:
+        raise ValueError(f"{', '.join(used)}: of no use with --to, which reads ToolDev's own examples; convert a "
+                         "corpus without --to first")
 
 
 def summary(manifest: dict[str, Any]) -> str:
