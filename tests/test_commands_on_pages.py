@@ -135,4 +135,6 @@ def test_the_commands_of_a_page_run_in_their_order(page, desk, capsys):
             with pytest.raises(SystemExit, match="0"):
                 tooldev.main(command.words[2:])
             continue
-        assert tooldev.main(command.words[2:]) == 0, f"{command.text}: {capsys.readouterr().err[-800:]}"
+        # `call` and `check` end with 1 where an answer or a row breaks the rules: they ran
+        allowed = (0, 1) if command.words[2] in ("call", "check") else (0,)
+        assert tooldev.main(command.words[2:]) in allowed, f"{command.text}: {capsys.readouterr().err[-800:]}"

@@ -11,7 +11,7 @@ from benchmarks import equations, recipes, results_chart
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = sorted([ROOT / "README.md", ROOT / "LOG.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "log").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "LOG.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 # what has a digit and is no measurement: names of models, versions, places in the paper, the kind of interval
 NAMES = (r"^>.*$", r"\[arXiv\s[\d.]+\]\(\S+\)", r"\]\([^)]*\)", r"`[^`]*`", r"<[^>]*>", r"Python 3\.11",
          r"Llama 3\.1/3\.2", r"Qwen2\.5\S*", r"Mistral-v0\.3", r"SmolLM2\S*", r"Hammer2\.1\S*", r"Eq\. \d",
