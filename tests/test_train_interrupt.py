@@ -14,6 +14,7 @@ from test_train_resume import SETTINGS, adapter_bytes, losses, train
 from train_toys import ROOT, run_processes, toy_model, toy_rows
 
 import train as train_module
+import training.metrics
 import training.run
 from data.tasks import Row
 from tooldev import one_line
@@ -246,7 +247,7 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_says_to_make_room(tmp_path,
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 def test_a_line_of_metrics_that_finds_no_room_says_to_make_room(tmp_path, monkeypatch):
-    monkeypatch.setattr(training.run.Journal, "metrics_from", lambda self, step: open("/dev/full", "a"))
+    monkeypatch.setattr(training.metrics, "append_to", lambda path: path.touch() or open("/dev/full", "a"))
     with pytest.raises(OSError) as error:
         train(tmp_path)
     assert one_line(error.value).startswith(f"{tmp_path / 'metrics.jsonl'}: No space left on device; make room")
@@ -265,7 +266,7 @@ def test_a_training_in_which_no_step_was_taken_is_not_finished(precision, told, 
         run_training(TrainConfig(out=str(tmp_path), rank=4, alpha=8, max_steps=3, global_batch_size=1,
                                  precision=precision), rows=toy_rows(24), model=toy_model(), progress=False)
     assert ("bf16" in str(error.value)) == (precision == "fp16")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "metrics.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "metrics.csv", "metrics.jsonl"]
 
 
 def test_weights_that_are_not_numbers_are_named_and_no_setting_is_advised(tmp_path):

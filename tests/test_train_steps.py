@@ -1,5 +1,6 @@
 """The parts of a step: loss, loss scale and skipped steps, schedule, weights, refusals, the command line."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -326,6 +327,10 @@ def test_metrics_hold_one_record_a_step_with_the_fixed_fields(tmp_path):
               "peak_mem_gb"}
     assert all(fields <= set(r) for r in records)
     assert ["validation_loss" in r for r in records] == [False, True, False, True]
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [{name: str(value) for name, value in r.items()} for r in records] == [
+        {name: cell for name, cell in row.items() if cell} for row in table]
 
 
 # --- processes -------------------------------------------------------------------------------------------------------

@@ -4,13 +4,13 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 from data.augment import Recipe
-from data.files import append_record, append_to, cut_to, mark_done, naming, write_json
+from data.files import mark_done, naming, write_json
 from data.tasks import PAPER, Row
 from model import Tokenizer
 from training.base import compute_dtype, load_model_for, model_config, place, trained_parameters, weights_on
@@ -18,6 +18,7 @@ from training.checkpoints import Checkpoints, kept
 from training.config import TrainConfig, TrainResult
 from training.flat import FlatWeights
 from training.gate import check_model
+from training.metrics import Metrics
 from training.optimizer import make_optimizer
 from training.overflow import advice
 from training.plan import make_plan, peak_memory_gb
@@ -93,7 +94,7 @@ def refuse_unequal_processes(config: TrainConfig, processes: Processes, rows_sha
 class Journal:
     """`with Journal(trainer) as journal:` goes on from the newest checkpoint; then every step's record is noted.
 
-    Files are the first process's: metrics.jsonl with a line a step, config.json, and the checkpoints that are due.
+    Files are the first process's: those of metrics, a line a step, config.json, and the checkpoints that are due.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -107,7 +108,7 @@ class Journal:
                                                   "rows_sha256": trainer.rows_sha256,
                                                   "data_sha256": trainer.data_sha256})
         synchronise(trainer)
-        self.metrics = self.metrics_from(trainer.step) if self.first else None
+        self.metrics = Metrics(self.out, trainer.step) if self.first else None
         self.began = self.saved = self.noted = time.monotonic()
         self.first_step, self.first_tokens = trainer.step, trainer.tokens
 
@@ -116,15 +117,7 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         if self.metrics is not None:
-            with naming(self.out / "metrics.jsonl"):        # on a full disk closing fails like the last write did
-                self.metrics.close()
-
-    def metrics_from(self, step: int) -> TextIO:
-        """metrics.jsonl to append to, cut back to the lines that the checkpoint of that step vouches for."""
-        path = self.out / "metrics.jsonl"
-        if path.exists():
-            cut_to(path, step)
-        return append_to(path)
+            self.metrics.close()
 
     def note(self, record: dict[str, Any]) -> None:
         """A step is done: its progress line, its line of metrics, a checkpoint if one is due."""
@@ -135,7 +128,7 @@ class Journal:
         trainer.say(progress_line(record, trainer.total_steps, (trainer.tokens - self.first_tokens) / spent,
                                   spent / (trainer.step - self.first_step)))
         if self.metrics is not None:
-            append_record(self.metrics, record)
+            self.metrics.add(record)
             if self.is_due(now) and trainer.step < trainer.total_steps:
                 self.save()
         self.noted = time.monotonic()
