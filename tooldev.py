@@ -13,9 +13,11 @@ instant.
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import importlib
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,17 +125,90 @@ ADVICE = {errno.ENOENT: "check the path, or choose another", errno.EACCES: "chan
           errno.ENOSPC: "make room on the disk, then type the same command again"}
 
 
+EXAMPLES = {                            # of each command, for --help; what stands in capitals is yours
+    "demo": "demo --quick",
+    "run": "run --tools tools.jsonl --examples examples.jsonl --queries queries.jsonl --out runs/mine",
+    "ablate": "ablate --seeds 2 --jobs 2",
+    "controls": "controls --controls labelled_only",
+    "report": "report runs/demo",
+    "eval": "eval --bench bfcl --data bfcl --model model/tiny --limit 2 --out bfcl-tiny",
+    "score": "score --bench bfcl --data bfcl --answers answers.jsonl --out scores",
+    "data": "data bfcl --out bfcl",
+    "import-gguf": "import-gguf model.gguf --out model",
+    "convert": "convert --from auto --in corpus.jsonl --out made",
+    "split": "split --examples made/examples.jsonl --num-examples 100 --out few",
+    "guard": "guard bfcl=bfcl --out guard.jsonl",
+    "stats": "stats made/examples.jsonl --model model/tiny",
+    "check": "check made/examples.jsonl",
+    "show": "show made/examples.jsonl --row 1",
+    "call": 'call --tools few.jsonl "What is the weather in Oslo?"',
+    "make-tools": 'make-tools "What is the weather in Oslo?"',
+    "export": "export --adapter runs/demo/round-3 --out exported --merge",
+    "trace": "trace runs/demo",
+    "make-base": "make-base --steps 10",
+}
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults beside the flags, examples as they stand."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that names the nearest option or command to one that it does not know, before anything else is said.
+
+    With `read_config`, the file after --config gives defaults of the other options.
+    """
+
+    read_config: Callable[[str], dict] | None = None
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
+        words = list(sys.argv[1:] if args is None else args)
+        if self.read_config:
+            given = [after for word, after in zip(words, [*words[1:], ""], strict=True) if word == "--config"]
+            given += [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
+            for path in filter(None, given):
+                self.set_defaults(**self.read_config(path))
+        return super().parse_known_args(words, namespace)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
+        words = list(sys.argv[1:] if args is None else args)
+        self.refuse_unknown(words[:words.index("--")] if "--" in words else words)
+        return super().parse_args(words, namespace)
+
+    def refuse_unknown(self, words: Sequence[str]) -> None:
+        """End with exit code 2 at the first option, or the command, that there is not."""
+        subparsers = next((a for a in self._actions if isinstance(a, argparse._SubParsersAction)), None)
+        known = set(self._option_string_actions)
+        if subparsers is not None:
+            command = next((word for word in words if not word.startswith("-")), None)
+            if command is not None and command not in subparsers.choices:
+                self.error(f"no command {command!r}{nearest(command, subparsers.choices)}")
+            known |= set(subparsers.choices[command]._option_string_actions) if command else set()
+        for word in words:
+            name = word.split("=")[0]
+            if name.startswith("--") and not any(option.startswith(name) for option in known):
+                parser = subparsers.choices[command] if subparsers is not None and command else self
+                parser.error(f"no option {name}{nearest(name, known)}")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """"; did you mean ..." where something known is like the word, else where to look."""
+    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else "; --help lists them"
+
+
 def make_parser(command: str | None) -> argparse.ArgumentParser:
     """The parser; only the named command's module is imported."""
-    parser = argparse.ArgumentParser(prog="tooldev.py", description=__doc__.split("\n\n")[0], epilog=(
+    parser = Parser(prog="tooldev.py", description=__doc__.split("\n\n")[0], epilog=(
         "`tooldev.py COMMAND --help` explains a command. Training alone: train.py. One round of self-evolution alone: "
         "evolve.py."))
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module, text) in COMMANDS.items():
-        sub = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".",
-                                    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        sub = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", formatter_class=Help)
         if name == command:
             importlib.import_module(module).add_arguments(sub)
+            example = f"Example:\n  python tooldev.py {EXAMPLES.get(name, name)}"
+            sub.epilog = f"{sub.epilog}\n\n{example}" if sub.epilog else example
     return parser
 
 

@@ -4,9 +4,10 @@ The exit code is 1 if anything is rejected.
 """
 
 import argparse
+import json
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from data.files import refuse_replacing, write_text
@@ -80,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the subcommand."""
     parser.add_argument("file", type=Path, help="JSON Lines of examples, or of tools with --tools")
     parser.add_argument("--tools", action="store_true", help="the file holds tools, one per line")
+    parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     parser.add_argument("--rejected", type=Path, help="also write one line per rejected row to this file")
     parser.add_argument("--overwrite", action="store_true", help="replace the file --rejected whatever it holds")
 
@@ -87,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the funnel; 1 if anything was rejected."""
     funnel, rejected = check_file(args.file, tools=args.tools)
-    print(funnel.markdown())
+    print(json.dumps(asdict(funnel), ensure_ascii=False, indent=2) if args.json else funnel.markdown())
     if args.rejected:
         text = "".join(dump_json(row) + "\n" for row in rejected)
         refuse_replacing(args.rejected, text, inputs=[args.file], overwrite=args.overwrite)

@@ -23,7 +23,7 @@ from eval.stats import Comparison, describe, paired_bootstrap
 
 VERDICTS = {STRICT: "verdicts.jsonl", LENIENT: "verdicts_lenient.jsonl"}
 SCORES = (*VERDICTS.values(), "summary.json")
-PATHS = ("command", "data", "answers", "out", "against", "overwrite")       # arguments that no verdict depends on
+PATHS = ("command", "data", "answers", "out", "against", "overwrite", "json")     # arguments that no verdict depends on
 Scores = dict[tuple[str, str], float]   # (task, id) of an entry -> its main score
 
 
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="folder for verdicts.jsonl and summary.json")
     parser.add_argument("--against", help="another run's folder or verdicts.jsonl: adds a paired comparison, ours "
                                           "minus it")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     benches.add_arguments(parser, prompts=False)
     add_overwrite(parser)
 
@@ -63,7 +64,7 @@ def main(args: argparse.Namespace) -> int | None:
     verdicts, summary = score_readings(benchmark, answers)
     compared = comparison(verdicts, args.against, claimed.out, args.answers, overwrite=args.overwrite)
     with claimed:
-        write_scores(claimed.out, args.answers, verdicts, summary, compared)
+        write_scores(claimed.out, args.answers, verdicts, summary, compared, as_json=args.json)
         claimed.finish(made(claimed.out, SCORES))
     return 0
 
@@ -126,14 +127,18 @@ def score_readings(benchmark: Benchmark, answers: Sequence[Answer]) -> tuple[dic
 
 
 def write_scores(out: Path, answers: str | Path, verdicts: Mapping[str, list[dict]], summary: dict,
-                 compared: str = "") -> None:
+                 compared: str = "", *, as_json: bool = False) -> None:
     """The verdicts, summary.json with the hash of what was scored, comparison.json where there is one; and print."""
     for reading, lines in verdicts.items():
         write_jsonl(out / VERDICTS[reading], lines)
     write_json(out / "summary.json", {**summary, "answers": {**summary["answers"], "sha256": sha256_file(answers)}})
-    print("\n".join(summary_lines(summary)))
     if compared:
         write_text(out / "comparison.json", compared)
+    if as_json:
+        print(json.dumps({**summary, **({"comparison": json.loads(compared)} if compared else {})}, indent=2))
+        return
+    print("\n".join(summary_lines(summary)))
+    if compared:
         record = json.loads(compared)
         print("\n".join(part["text"] for part in (record, record.get(LENIENT)) if part))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from data.schema import read_json
 from evolution.config import RoundConfig, flag
+from tooldev import Parser
 from training.config import TrainConfig
 
 # Of training.config.TrainConfig, by their own names; the others through --train NAME=VALUE.
@@ -21,7 +22,8 @@ TAKEN = ("stage", "model", "adapter", "data", "validation", "out", "plan_only") 
 
 def make_parser(description: str | None = None) -> argparse.ArgumentParser:
     """Flags from the fields of RoundConfig; what is not given comes from the run."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
+                    epilog="Example:\n  python evolve.py --run runs/demo --round 4 --queries queries.jsonl --plan")
     for spec in dataclasses.fields(RoundConfig):
         text = help_of(spec)
         if spec.name == "train":

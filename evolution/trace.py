@@ -5,6 +5,7 @@ files. The loss of the training rows that came of the query is measured with the
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--round", type=int, help="number of the round; default: the first that met the query")
     parser.add_argument("--no-loss", action="store_true",
                         help="do not load the model to measure the loss before and after")
+    parser.add_argument("--json", action="store_true", help="print the records of the query as JSON instead")
     parser.add_argument("--full", action="store_true", help="print prompts in full")
 
 
 def main(args: argparse.Namespace) -> int:
     """Print the story."""
     folder, name = find(args.run, args.round, args.id)
+    if args.json:
+        print(json.dumps(records(folder, name), ensure_ascii=False, indent=2))
+        return 0
     for line in story(folder, name, loss=not args.no_loss, full=args.full):
         print(line)
     return 0
@@ -57,6 +62,15 @@ def find(run: Path, number: int | None, name: str | None) -> tuple[Path, str]:
             return folder, name
     raise ValueError(f"{run}: no query {name!r} in {', '.join(folder.name for folder in folders)}; ids stand in "
                      "accepted.jsonl and rejected.jsonl")
+
+
+def records(folder: Path, name: str) -> dict[str, Any]:
+    """What the round's files hold of one query: tries of the tools, samples and vote, and where it ended."""
+    rejected = [row for _, row in read_jsonl(folder / "rejected.jsonl") if row["id"] == name]
+    return {"id": name, "round": int(folder.name.removeprefix("round-")),
+            "tools": [row for _, row in read_jsonl(folder / "tools.jsonl") if row["id"] == name],
+            "calls": _by_id(folder / "calls.jsonl").get(name), "accepted": _by_id(folder / "accepted.jsonl").get(name),
+            "rejected": rejected}
 
 
 def story(folder: Path, name: str, *, loss: bool, full: bool) -> list[str]:

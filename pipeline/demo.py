@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="folder of the run (default: runs/demo, or runs/demo-quick); the same command resumes")
     parser.add_argument("--seed", type=int, default=0, help="seed of the data, of training and of sampling")
     parser.add_argument("--quick", action="store_true", help="the same code on less data, one round")
+    parser.add_argument("--json", action="store_true", help="print report.json at the end instead of report.md")
     parser.add_argument("--model", default=None, help="base to use instead of the embedded one, model/tiny")
 
 
@@ -57,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
     settings = world_settings(args.model or str(home("model", "tiny")), sizes, args.seed)
     say(settings_table(settings, sizes))
     run_pipeline(settings, out, lambda data: write_world(data, sizes, args.seed))
-    print((out / "report.md").read_text(encoding="utf-8"))
+    print((out / f"report.{'json' if args.json else 'md'}").read_text(encoding="utf-8"))
     return 0
 
 

@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="CPU threads of this process")
     parser.add_argument("--against", help="another run's folder: adds a paired comparison, ours minus it")
     benches.add_arguments(parser, prompts=True)
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     add_overwrite(parser)
 
 
@@ -142,12 +143,12 @@ def write_answers(args: argparse.Namespace, out: Path, answers: list[dict], benc
                   subset: dict[str, Any] | None) -> None:
     """Keep the answers, score them, and print and keep the scores."""
     write_jsonl(out / "answers.jsonl", answers)
-    write_json(out / "eval.json", {"settings": {k: v for k, v in vars(args).items() if k != "command"}})
+    write_json(out / "eval.json", {"settings": {k: v for k, v in vars(args).items() if k not in ("command", "json")}})
     verdicts, summary = score_readings(benchmark, list(read_answers(out / "answers.jsonl")))
     summary["limited_to"] = len(answers) if args.limit or args.categories or subset else None
     summary |= {"prompt": args.prompt, "subset": subset}
     compared = comparison(verdicts, args.against, out, out, overwrite=args.overwrite)
-    write_scores(out, out / "answers.jsonl", verdicts, summary, compared)
+    write_scores(out, out / "answers.jsonl", verdicts, summary, compared, as_json=args.json)
 
 
 def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[str], ids: list[list[int]],

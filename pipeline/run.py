@@ -28,6 +28,7 @@ from pipeline.inputs import (
     refuse_other_run,
     table,
 )
+from pipeline.saved import saved_settings, sizes
 from pipeline.settings import PAPER_PRESET, PRESETS, RECIPE, RunSettings, round_settings, writable
 from pipeline.steps import run_pipeline, say
 from tooldev import VARIANTS, Evolution, Lora, Sizes
@@ -71,6 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rounds", type=int, default=Evolution.rounds, help="rounds of self-evolution")
     quiet("queries-per-round", 0, "new queries a round, none twice; without it, equal shares of the file, "
           f"{Sizes.queries_per_round:,} at most", type=int)
+    add("--config", metavar="F", default=argparse.SUPPRESS, help="the settings that a run saved (its run.json); flags "
+        "override them")
+    parser.read_config = saved_settings
+    parser.set_defaults(saved={})
     quiet("preset", None, "sizes to start from; without it, tiny for the embedded model, else paper",
           choices=tuple(PRESETS))
     for name, text in HELP.items():
@@ -84,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="seed of training and sampling")
     quiet("variants", ["joint"], "variants of Table 3 to train; without it, joint, which the rounds follow", nargs="+",
           choices=tuple(VARIANTS))
+    add("--json", action="store_true", help="print report.json at the end instead of report.md")
     quiet("guard", [], "benchmark files; what repeats them never enters training", nargs="+", metavar="F")
     quiet("stop-when", False, "stop after a round whose ledger says that another would harm", action="store_true")
     for name, example in (("train", "gradient_checkpointing=1"), ("evolve", "min_votes=3")):
@@ -103,22 +109,24 @@ def main(args: argparse.Namespace) -> int:
     say(settings_table(settings, inputs))
     say("\n".join([*inputs.notes, *rule_notes(args.tools, args.examples)]))
     run_pipeline(settings, out, inputs.write)
-    print((out / "report.md").read_text(encoding="utf-8"))
+    print((out / f"report.{'json' if args.json else 'md'}").read_text(encoding="utf-8"))
     return 0
 
 
 def run_settings(args: argparse.Namespace, inputs: Inputs) -> RunSettings:
     """The settings of the run, each checked by those who use it; ValueError names the option."""
     preset = args.preset or ("tiny" if Path(args.model).resolve() == EMBEDDED else "paper")
-    given = dict.fromkeys(EPOCHS, args.epochs) if args.epochs is not None else {}
+    given = sizes(args.saved, preset)
+    evolve, train = given.pop("evolve"), given.pop("train")
+    given |= dict.fromkeys(EPOCHS, args.epochs) if args.epochs is not None else {}
     given |= {name: getattr(args, name) for name in (*HELP, "shuffle_tools") if getattr(args, name) is not None}
-    evolve = named_values(args.evolve, RoundConfig, OF_ROUND, "--evolve")
+    evolve |= named_values(args.evolve, RoundConfig, OF_ROUND, "--evolve")
     evolve |= {"stop_when": True} if args.stop_when else {}
     settings = RunSettings.from_preset(
         preset, model=str(args.model), seed=args.seed, rounds=args.rounds, variants=tuple(dict.fromkeys(args.variants)),
         queries_per_round=queries_per_round(args, len(inputs.queries)), rank=args.rank, alpha=args.alpha,
         precision=args.precision, guard=tuple(args.guard), evolve=evolve,
-        train=named_values(args.train, TrainConfig, OF_TRAINING, "--train"), **given)
+        train=train | named_values(args.train, TrainConfig, OF_TRAINING, "--train"), **given)
     for stage in ("adaption", "joint", "evolve"):
         TrainConfig(stage=stage, **settings.training(stage))
     RoundConfig.from_dict(round_settings(settings, Path(args.out) / "data"))

@@ -8,13 +8,14 @@ Reads what training reads: tools, examples, or conversations ({"messages"} or {"
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from itertools import islice
 from typing import Any
 
 from data.schema import Example, Tool, read_jsonl
 from data.tasks import IGNORE_INDEX, Row, RowError, adaption_row, generation_row, invocation_row
-from pipeline.inputs import EMBEDDED, option
+from pipeline.inputs import EMBEDDED, option, print_json
 from training.gate import check_model
 
 STAGES = ("adaption", "invocation", "generation")
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="F", help="JSON Lines of tools, examples or conversations")
     parser.add_argument("--model", default=str(EMBEDDED), metavar="DIR", help="whose tokenizer and chat format to use")
     parser.add_argument("--row", type=int, default=1, help="which record of the file, from 1")
+    parser.add_argument("--json", action="store_true", help="print the row as JSON: ids, labels, tokens")
     option(parser, "stage", None, "task of the record; without it, adaption for a tool and invocation for an example",
            choices=STAGES)
 
@@ -44,6 +46,9 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.file}, line {number}: no training row: {error}; see --row and --stage") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{args.file}, line {number}: {error}") from None
+    if args.json:
+        print_json({**dataclasses.asdict(row), "tokens": [name(token, tokenizer) for token in row.ids]})
+        return 0
     print(f"{args.file}, line {number}: {summary(row, tokenizer)}\n")
     print("\n".join(lines(row, tokenizer, colour=sys.stdout.isatty())))
     return 0

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data.augment import Recipe
-from tooldev import Lora, Sft, home
+from tooldev import Help, Lora, Parser, Sft, home
 
 STAGES = ("pretrain", "adaption", "invocation", "joint", "evolve")
 PRECISIONS = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}     # torch's names of them
@@ -176,8 +176,8 @@ class TrainResult:
 def parse_config(argv: Sequence[str] | None = None, description: str | None = None) -> TrainConfig:
     """Flags from the fields of TrainConfig. With no --data and no --model, TINY_SETTINGS are the defaults."""
     from training.processes import tell_first
-    parser = argparse.ArgumentParser(description=description,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser(description=description, formatter_class=Help, epilog="Example:\n  python train.py --stage joint "
+                    "--model model/tiny --data examples.jsonl --max-steps 2 --out runs/joint")
     for field in dataclasses.fields(TrainConfig):
         kind = {"action": argparse.BooleanOptionalAction} if field.type is bool else {
             "type": field.type, "choices": field.metadata.get("choices")}

@@ -10,6 +10,7 @@ rows of ours.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,15 @@ from eval.report.page import contents, title_of
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="folder of a run (with run.json); a run at work may be looked at, too")
+    parser.add_argument("--json", action="store_true", help="print report.json instead of the files' names")
 
 
 def main(args: argparse.Namespace) -> int:
     run = Path(args.run)
-    write_report(run)
+    report = write_report(run)
+    if args.json:
+        print(json.dumps(report, ensure_ascii=False, indent=2))
+        return 0
     print("\n".join(str(run / f"report.{kind}") for kind in ("html", "md", "json")))
     return 0
 

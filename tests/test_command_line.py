@@ -1,0 +1,135 @@
+"""What the command line says to mistakes, the examples of --help, results as JSON, and settings read from a file."""
+
+import json
+import re
+import shlex
+
+import pytest
+
+import tooldev
+import train
+from data import world
+from data.schema import read_json, write_jsonl
+from evolution import flags
+from pipeline.inputs import Inputs
+from pipeline.run import run_settings
+from pipeline.settings import RunSettings
+
+COMMANDS = list(tooldev.COMMANDS)
+FILES = ["--tools", "t.jsonl", "--examples", "e.jsonl", "--queries", "q.jsonl", "--out", "new"]
+
+
+def refused(capsys, argv: list[str]) -> str:
+    """The line of a mistake that ends with exit code 2."""
+    with pytest.raises(SystemExit, match="2"):
+        tooldev.main(argv)
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("typed, meant", [("evla", "eval"), ("make_tools", "make-tools"), ("export-", "export")])
+def test_the_nearest_command_is_named(typed, meant, capsys):
+    assert refused(capsys, [typed, "--out", "x"]).endswith(f"no command '{typed}'; did you mean {meant}?")
+
+
+@pytest.mark.parametrize("argv, meant", [
+    (["run", "--exmaples", "e.jsonl"], "--examples"), (["call", "--tool_s", "f", "a query"], "--tools"),
+    (["eval", "--max-new-token-s=3"], "--max-new-tokens"), (["check", "F", "--jsno"], "--json")])
+def test_the_nearest_option_is_named_before_what_is_missing(argv, meant, capsys):
+    error = refused(capsys, argv)
+    assert re.search(rf"no option --\S+; did you mean {meant}\?$", error), error
+
+
+def test_an_option_that_is_like_no_other_is_named_too(capsys):
+    assert refused(capsys, ["stats", "F", "--qqq"]).endswith("no option --qqq; --help lists them")
+    assert "no command 'zzzzzzzz'; --help lists them" in refused(capsys, ["zzzzzzzz"])
+
+
+@pytest.mark.parametrize("parse", [train.parse_config, lambda words: flags.make_parser().parse_args(words)],
+                         ids=["train.py", "evolve.py"])
+def test_train_and_evolve_name_the_nearest_option(parse, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse(["--round", "1", "--learning-raet", "1"] if parse is not train.parse_config else ["--learning-raet", "1"])
+    assert "no option --learning-raet; did you mean --learning-rate?" in capsys.readouterr().err
+
+
+def test_every_command_has_an_example():
+    assert set(tooldev.EXAMPLES) == set(tooldev.COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_ends_with_an_example_whose_flags_are_known(name, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        tooldev.main([name, "--help"])
+    last = capsys.readouterr().out.strip().splitlines()[-1].strip()
+    assert last.startswith(f"python tooldev.py {name}"), last
+    words = shlex.split(last)[2:]
+    tooldev.make_parser(name).parse_args(words)
+
+
+def test_what_follows_two_dashes_is_no_option():
+    parsed = tooldev.make_parser("call").parse_args(["call", "--tools", "F", "--", "--exmaples"])
+    assert parsed.query == "--exmaples"
+
+
+# ------------------------------------------------------------------------------------------------------ results as JSON
+
+def test_check_show_and_trace_print_json(tmp_path, capsys):
+    made, _ = world.training_data(0, tools=4, labelled=4), None
+    write_jsonl(tmp_path / "e.jsonl", [example.to_dict() for example in made["examples"]])
+    assert tooldev.main(["check", str(tmp_path / "e.jsonl"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["passed"] == 4
+    assert tooldev.main(["show", str(tmp_path / "e.jsonl"), "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert len(row["ids"]) == len(row["labels"]) == len(row["tokens"]) and row["objective"] == "invocation"
+    write_jsonl(tmp_path / "run/round-1/rejected.jsonl", [{"id": "a", "stage": "query", "reason": "r", "detail": "",
+                                                           "text": "a query"}])
+    for name in ("accepted", "tools", "calls"):
+        write_jsonl(tmp_path / f"run/round-1/{name}.jsonl", [])
+    assert tooldev.main(["trace", str(tmp_path / "run"), "--id", "a", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["round"] == 1 and record["accepted"] is None and record["rejected"][0]["reason"] == "r"
+
+
+# ------------------------------------------------------------------------------------------------ settings from a file
+
+def settings_of(tmp_path, *argv: str) -> RunSettings:
+    args = tooldev.make_parser("run").parse_args(["run", *FILES, *argv])
+    return run_settings(args, Inputs([], [], list(range(90))))
+
+
+def saved(tmp_path, **changes) -> str:
+    """A run.json whose settings are those of the tiny preset with some of their own."""
+    settings = RunSettings.from_preset("tiny", **{"model": "model/tiny", "seed": 7, "rounds": 2, "labelled_epochs": 3.0,
+                                                  "queries_per_round": 5, "evolve": {"min_votes": 3, "grounded": True},
+                                                  "train": {"balance": "objective"}, "guard": ("g.json",)})
+    record = json.loads(json.dumps({"settings": vars(settings) | changes}))
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    return str(tmp_path / "run.json")
+
+
+def test_config_gives_the_settings_of_a_run_and_flags_override_them(tmp_path):
+    config = saved(tmp_path)
+    same = settings_of(tmp_path, "--config", config)
+    assert json.loads(json.dumps(vars(same))) == read_json(config)["settings"]
+    first = settings_of(tmp_path, "--rounds", "1", "--config", config, "--epochs", "2", "--evolve", "min_votes=4",
+                        "--learning-rate", "0.5", "--guard", "h.json")
+    assert (first.rounds, first.seed, first.learning_rate, first.labelled_epochs) == (1, 7, 0.5, 2.0)
+    assert first.evolve == {"min_votes": 4, "grounded": True} and first.train == {"balance": "objective"}
+    assert first.guard == ("h.json",) and first.max_length == 1024
+    paper = settings_of(tmp_path, f"--config={config}", "--preset", "paper")
+    assert paper.max_length == 4096 and paper.labelled_epochs == 1.0 and paper.seed == 7
+
+
+def test_config_without_settings_or_with_bad_ones_is_refused(tmp_path):
+    other = tmp_path / "other.json"
+    other.write_text('{"a": 1}')
+    with pytest.raises(ValueError, match="no settings of a run in it; expected a run.json"):
+        settings_of(tmp_path, "--config", str(other))
+    with pytest.raises(ValueError, match="no setting 'learning_raet'; did you mean learning_rate"):
+        settings_of(tmp_path, "--config", saved(tmp_path, learning_raet=1.0))
+    with pytest.raises(ValueError, match="rounds is '3'; expected int"):
+        settings_of(tmp_path, "--config", saved(tmp_path, rounds="3"))
+    with pytest.raises(ValueError, match="evolve min_vote=3: expected NAME=VALUE with NAME one of"):
+        settings_of(tmp_path, "--config", saved(tmp_path, evolve={"min_vote": 3}))
+    with pytest.raises(FileNotFoundError):
+        settings_of(tmp_path, "--config", str(tmp_path / "none.json"))
