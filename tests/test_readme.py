@@ -104,6 +104,23 @@ def test_every_number_of_the_readme_is_traced():
     assert not strays, f"{strays} stand in README.md and not in docs/results.md, \"The README's numbers\""
 
 
+def test_functions_of_the_equations_are_where_the_readme_says():
+    names = re.findall(r"`([a-z_]+(?:\.[a-z_]+)*\.\w+)`", section(README, "The paper's equations"))
+    assert len(names) == 14
+    for name in names:
+        module, _, function = name.rpartition(".")
+        file = ROOT / f"{module.replace('.', '/')}.py"
+        assert re.search(rf"^(def {function}\(|{function} = )", file.read_text(encoding="utf-8"), flags=re.M), name
+
+
+def test_every_test_that_the_page_on_security_names_is_there():
+    named = re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", (ROOT / "docs" / "security.md").read_text(encoding="utf-8"))
+    assert len(named) > 15
+    for file, test in named:
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert f"def {test}(" in text if test else "def test_" in text, f"{file}: no {test}"
+
+
 def test_a_number_that_no_table_has_is_found():
     assert measured("It gains 7.7 points on Qwen2.5-0.5B (95% intervals)") == ["7.7"]
     assert stands_in("1.3", "round-3 minus joint: +1.28 points") and not stands_in("1.4", "+1.28 points")
