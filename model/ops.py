@@ -83,18 +83,43 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, pa
     return F.scaled_dot_product_attention(q, *repeat_heads(q, k, v), seen, scale=scale)
 
 
-def attend_stored(q: Tensor, keys: Tensor, v: Tensor, scale: float, window: int | None,
+def attend_stored(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None,
                   mask: Callable[[], Tensor | None]) -> Tensor:
     """Causal attention of the last S of T tokens that a cache holds, without gradients, by the kernels of `attend`.
 
-    q (B, H, S, D), keys (B, K, D, T), v (B, K, T, D) -> (B, H, S, D). `mask()` is (S, T), True = may attend, or None
-    where S == T and no window hides anything.
+    q (B, H, S, D), k and v (B, K, T, D) -> (B, H, S, D). `mask()` is (S, T), True = may attend, or None where S == T
+    and no window hides anything.
     """
     if attends_blockwise(q.dtype, q.device, window, v.shape[2]):
-        return causal_attention(q, keys, v, scale)[0]
-    k, v = repeat_heads(q, keys.transpose(2, 3), v)
-    seen = mask()                                       # keys that lie (D, T) would get PyTorch's slow kernel: copied
-    return F.scaled_dot_product_attention(q, k.contiguous(), v, seen, is_causal=seen is None, scale=scale)
+        return causal_attention(q, k.transpose(2, 3), v, scale)[0]
+    k, v = (x.contiguous() for x in repeat_heads(q, k, v))         # what lies (D, T) would get PyTorch's slow kernel
+    seen = mask()
+    return F.scaled_dot_product_attention(q, k, v, seen, is_causal=seen is None, scale=scale)
+
+
+def _half_on_cpu(dtype: torch.dtype, device: torch.device) -> bool:
+    return device.type == "cpu" and dtype in (torch.bfloat16, torch.float16)
+
+
+def lies_across(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether `attend_part` reads keys and values that lie (D, T) in memory sooner than ones that lie (T, D)."""
+    return device.type == "cpu" and not _half_on_cpu(dtype, device)
+
+
+def attend_part(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Attention to a part of the tokens that a query sees, without gradients, and the log-sum-exp of its scores.
+
+    q (B, K, M, D), the M queries that read a key/value head, k and v (B, K, T, D), bias (B, 1, 1 or M, T), added to the
+    scores -> (B, K, M, D) and (B, K, M). Scores are in float32 or wider: Qwen2.5's are in the hundreds and thousands,
+    where a half type's steps are 1 and more. A half type on a CPU takes PyTorch's flash kernel, which widens nothing
+    but the scores; what is read once and multiplied with few queries is faster in two plain products otherwise.
+    """
+    if _half_on_cpu(q.dtype, q.device):
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=bias, scale=scale)
+    wide = torch.promote_types(q.dtype, torch.float32)
+    scores = ((q.to(wide) * scale) @ k.to(wide).transpose(2, 3)).add_(bias)
+    top, probs = scores.amax(-1), torch.softmax(scores, dim=-1)
+    return probs.to(v.dtype) @ v, top - probs.amax(-1).log()
 
 
 def run(function: Callable[..., Tensor], *inputs: object, recompute: bool) -> Tensor:

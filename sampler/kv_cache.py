@@ -3,17 +3,17 @@
 A *slot* holds one prompt and `width` *places*; a place holds what one sample has written so far. So a fork costs no
 copy: a sample takes a free place, and reads the prompt where it lies. One layer, 2 slots of width 3 (`#` in use):
 
-           prefix (slots, K, Tp, D)            suffix (slots, K, width, Ts, D)
+           prefix (slots, K, Tp, D)            suffix (slots, width, K, Ts, D)
     slot 0 [################......]  <----+--  place 0 [#######.....]   sample 0
             prompt A, 16 tokens           +--  place 1 [###.........]   sample 1
                                           +--  place 2 [............]   free: sample 2 has ended
     slot 1 [######################]  <----+--  place 0 [##..........]   sample 0
             prompt B, 22 tokens           ...
 
-One decode step multiplies the queries of a slot's places with the prefix as one matrix (Hydragen, Juravsky et al. 2024,
-arXiv:2402.05099, section 3.2), each place's query with its own suffix, and takes one softmax over both parts: exact
-attention, the prompt read once for all its samples. Hydragen runs two attentions and merges them by log-sum-exp; in
-plain PyTorch the one softmax is the same sum with fewer passes.
+One decode step attends twice: all queries of a slot's places, as one matrix, to its prompt (Hydragen, Juravsky et al.
+2024, arXiv:2402.05099, section 3.2), and each place's queries to what its own sample wrote. Both parts come with the
+log-sum-exp of their scores, by which they merge into what one softmax over both would give. So keys and values are read
+once a step, for any number of samples of any mix of prompts.
 
 Prefill is free of padding: the new tokens of several prompts travel as one row, and only attention takes them apart.
 The cache also keeps *leads*: text that several prompts begin with, computed once and copied into their slots.
@@ -23,7 +23,6 @@ Letters: K key/value heads, G queries per key/value head, D head_dim, P slots, W
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,9 +30,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-# Key entries of one block of slots, by device. Half-precision keys are widened: on a CPU the copy stays in its cache,
-# on a GPU it stays small.
-WIDENED, PLAIN = {"cpu": 1 << 17, "cuda": 1 << 26}, {"cpu": 1 << 20}
+CALL = 512                      # what another block costs, in tokens read for nothing
+ENTRIES = 1 << 26               # most key entries of a block: on a GPU half-precision keys are widened, and the copy small
+HIDDEN = -1e30                  # added to a score that does not count; finite, so that a part may be hidden all over
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,16 @@ class Block:
     stop: int
     prefix: int                                                         # prompt tokens of the longest prompt
     suffix: int                                                         # of the longest sample, with the new token
+    needed: int                                                         # tokens read that are no padding
 
     @property
     def slots(self) -> slice:
         return slice(self.start, self.stop)
+
+    def joined(self, other: Block) -> Block:
+        """This block and the one behind it as one."""
+        return Block(self.start, other.stop, max(self.prefix, other.prefix), max(self.suffix, other.suffix),
+                     self.needed + other.needed)
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class DecodedRows:
     last: int                                                           # to before here are computed
     prompt: Tensor                                                      # (P,) prompt tokens of those slots
     index: tuple[Tensor, Tensor]                                        # (R,) slot and (R,) place
+    place: Tensor | None                                                # (R,) which of the P W places a row has
+    row: Tensor | None                                                  # (P W,) whose it is, or any; None: row r has r
 
 
 class KVCache:
@@ -83,7 +90,7 @@ class KVCache:
         self.lengths = [0] * slots                                      # prompt tokens stored per slot
         K, D = config.num_key_value_heads, config.head_dim
         self.layers = [LayerCache(self, K, D, dtype) for _ in range(config.num_hidden_layers)]
-        self.leads: list[list[tuple[Tensor, Tensor]]] = []              # per lead and layer: (K, D, T), (K, T, D)
+        self.leads: list[list[tuple[Tensor, Tensor]]] = []              # per lead and layer: twice (K, T, D)
         self.pieces: list[Piece] = []                                   # of a prefill pass
         self.rows: DecodedRows | None = None                            # of decode passes
         self.blocks: list[Block] = []
@@ -104,7 +111,7 @@ class KVCache:
     def keep_lead(self, slot: int) -> None:
         """Copy the prompt in `slot` aside as the next lead."""
         n = self.lengths[slot]
-        self.leads.append([(layer.prefix_k[slot, ..., :n].clone(), layer.prefix_v[slot, :, :n].clone())
+        self.leads.append([(layer.prefix_k[slot, :, :n].clone(), layer.prefix_v[slot, :, :n].clone())
                            for layer in self.layers])
 
     def occupy(self, slot: int, lead: int | None = None) -> None:
@@ -112,9 +119,9 @@ class KVCache:
         self.lengths[slot] = 0
         if lead is not None:
             for layer, (keys, values) in zip(self.layers, self.leads[lead]):
-                self.lengths[slot] = keys.shape[-1]
-                layer.prefix_k[slot, ..., :keys.shape[-1]] = keys
-                layer.prefix_v[slot, :, :keys.shape[-1]] = values
+                self.lengths[slot] = n = keys.shape[1]
+                layer.prefix_k[slot, :, :n] = keys
+                layer.prefix_v[slot, :, :n] = values
 
     def resize(self, keep: list[int], slots: int, prefix_length: int) -> None:
         """Cut the memory anew, layer by layer: slot keep[i] becomes slot i, the others are dropped."""
@@ -135,8 +142,13 @@ class KVCache:
         slots = [slot for slot, _ in places]
         first, last = min(slots), max(slots) + 1                        # free slots between are computed and dropped
         prompt = torch.tensor(self.lengths[first:last], device=self.device)
-        index = torch.tensor(places, device=self.device)
-        self.rows = DecodedRows(slots, first, last, prompt, (index[:, 0], index[:, 1]))
+        slot, place = torch.tensor(places, device=self.device).unbind(1)
+        at = (slot - first) * self.width + place
+        row = torch.zeros((last - first) * self.width, dtype=torch.int64, device=self.device)
+        row[at] = torch.arange(len(places), device=self.device)
+        as_they_come = [(first + i // self.width, i % self.width) for i in range(len(row))] == places
+        moves = (None, None) if as_they_come else (at, row)
+        self.rows = DecodedRows(slots, first, last, prompt, (slot, place), *moves)
 
     def begin_decode(self, written: Tensor, stored: Sequence[int]) -> None:
         """The next forward pass is (R, 1): row r's token comes behind the written[r] that it has stored.
@@ -149,10 +161,10 @@ class KVCache:
     def _cut(self, stored: Sequence[int]) -> list[Block]:
         """The slots from first to last in blocks, each as long as its longest prompt and its longest sample.
 
-        Free slots count for nothing.
+        A slot joins the block before it where the padding then costs less than another block would. Free slots count
+        for nothing.
         """
         layer, first, last = self.layers[0], self.rows.first, self.rows.last
-        limit = (WIDENED if layer.dtype.itemsize < 4 else PLAIN).get(self.device.type, math.inf)
         longest = [0] * (last - first)                                  # per slot, with the token that comes
         for slot, n in zip(self.rows.slots, stored):
             longest[slot - first] = max(longest[slot - first], n + 1)
@@ -160,14 +172,14 @@ class KVCache:
         for slot, own in enumerate(longest):
             if not own:
                 continue
-            prefix, suffix = self.lengths[first + slot], own
-            if blocks:
-                before = blocks[-1]
-                wider = Block(before.start, slot + 1, max(before.prefix, prefix), max(before.suffix, suffix))
-                if (slot + 1 - before.start) * (wider.prefix + self.width * wider.suffix) * layer.K * layer.D <= limit:
-                    blocks[-1] = wider
-                    continue
-            blocks.append(Block(slot, slot + 1, prefix, suffix))
+            prompt = self.lengths[first + slot]
+            alone = Block(slot, slot + 1, prompt, own, prompt + self.width * own)
+            joined = blocks[-1].joined(alone) if blocks else alone
+            tokens = (joined.stop - joined.start) * (joined.prefix + self.width * joined.suffix)
+            if blocks and tokens <= joined.needed + CALL and tokens * layer.K * layer.D <= ENTRIES:
+                blocks[-1] = joined
+            else:
+                blocks.append(alone)
         return blocks
 
     def prefill_mask(self, piece: Piece, window: int | None) -> Tensor | None:
@@ -181,8 +193,9 @@ class KVCache:
             self.masks[key] = (distance >= 0) if window is None else (distance >= 0) & (distance < window)
         return self.masks[key]
 
-    def decode_masks(self, window: int | None, dtype: torch.dtype) -> list[Tensor]:
-        """Per block what to add to the scores, 0 or -inf: (P, 1, W, 1, prefix + suffix). No row is masked all over."""
+    def decode_masks(self, window: int | None, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+        """Per block what to add to the scores, 0 or HIDDEN: of its prefixes (P, 1, 1 or W, prefix), where W is needed
+        under a window only, and of its suffixes (P W, 1, 1, suffix)."""
         if window not in self.masks:
             rows, (slot, place) = self.rows, self.rows.index
             written = torch.zeros(len(rows.prompt), self.width, 1, dtype=torch.int64, device=self.device)
@@ -190,21 +203,19 @@ class KVCache:
             self.masks[window] = [self._mask(block, written[block.slots], window, dtype) for block in self.blocks]
         return self.masks[window]
 
-    def _mask(self, block: Block, written: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
+    def _mask(self, block: Block, written: Tensor, window: int | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         prompt = self.rows.prompt[block.slots, None, None]
         prefix, suffix = (torch.arange(n, device=self.device) for n in (block.prefix, block.suffix))
-        sees_prefix = (prefix < prompt).expand(-1, self.width, -1)                                   # (P, W, prefix)
-        sees_suffix = suffix <= written                                                              # (P, W, suffix)
+        hidden_prefix, hidden_suffix = prefix >= prompt, suffix > written                # (P, 1, prefix), (P, W, suffix)
         if window is not None:
-            sees_prefix = sees_prefix & (prompt + written - prefix < window)
-            sees_suffix = sees_suffix & (written - suffix < window)
-        sees = torch.cat([sees_prefix, sees_suffix], dim=-1)
-        bias = torch.zeros(sees.shape, dtype=dtype, device=self.device).masked_fill_(~sees, -torch.inf)
-        return bias[:, None, :, None]
+            hidden_prefix = hidden_prefix | (prompt + written - prefix >= window)                   # (P, W, prefix)
+            hidden_suffix = hidden_suffix | (written - suffix >= window)
+        return (hidden_prefix[:, None].to(dtype) * HIDDEN,
+                hidden_suffix.flatten(0, 1)[:, None, None].to(dtype) * HIDDEN)
 
 
 class LayerCache:
-    """One layer's share of the cache. Prefix keys lie (D, Tp), as the product with the queries wants them."""
+    """One layer's share of the cache. In memory a prefix lies (D, Tp) where ops.py wants it so."""
 
     def __init__(self, cache: KVCache, K: int, D: int, dtype: torch.dtype) -> None:
         self.cache, self.K, self.D, self.dtype = cache, K, D, dtype
@@ -212,10 +223,15 @@ class LayerCache:
 
     def _shapes(self) -> tuple[tuple[int, ...], ...]:
         P, W, Tp, Ts = self.cache.slots, self.cache.width, self.cache.prefix_length, self.cache.suffix_length
-        return (P, self.K, self.D, Tp), (P, self.K, Tp, self.D), (P, self.K, W, Ts, self.D), (P, self.K, W, Ts, self.D)
+        return (P, self.K, Tp, self.D), (P, self.K, Tp, self.D), (P, W, self.K, Ts, self.D), (P, W, self.K, Ts, self.D)
 
     def _make(self, shape: tuple[int, ...]) -> Tensor:
-        return torch.zeros(shape, dtype=self.dtype, device=self.cache.device)   # zeros: unused entries are finite
+        """Zeros: unused entries are finite."""
+        from model.ops import lies_across
+        if len(shape) == 4 and lies_across(self.dtype, self.cache.device):
+            P, K, T, D = shape
+            return torch.zeros((P, K, D, T), dtype=self.dtype, device=self.cache.device).transpose(2, 3)
+        return torch.zeros(shape, dtype=self.dtype, device=self.cache.device)
 
     def tensors(self) -> tuple[Tensor, ...]:
         return self.prefix_k, self.prefix_v, self.suffix_k, self.suffix_v
@@ -238,37 +254,40 @@ class LayerCache:
         for piece in self.cache.pieces:
             new, end = slice(begin, begin + piece.length), piece.start + piece.length
             begin += piece.length
-            self.prefix_k[piece.slot, :, :, piece.start:end] = k[0, :, new].transpose(1, 2)
+            self.prefix_k[piece.slot, :, piece.start:end] = k[0, :, new]
             self.prefix_v[piece.slot, :, piece.start:end] = v[0, :, new]
-            keys, values = self.prefix_k[piece.slot, :, :, :end][None], self.prefix_v[piece.slot, :, :end][None]
+            keys, values = self.prefix_k[piece.slot, :, :end][None], self.prefix_v[piece.slot, :, :end][None]
             mask = partial(self.cache.prefill_mask, piece, window)
             parts.append(attend_stored(q[:, :, new], keys, values, scale, window, mask))
         return torch.cat(parts, dim=2)                                                   # (1, H, S, D)
 
     def _decode(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
         cache, rows, (slot, place) = self.cache, self.cache.rows, self.cache.rows.index
-        (R, K, _, D), W, P = k.shape, cache.width, rows.last - rows.first
-        self.suffix_k[slot, :, place, cache.written] = k[:, :, 0]
-        self.suffix_v[slot, :, place, cache.written] = v[:, :, 0]
-        # Scores in float32: Qwen2.5's are in the hundreds and thousands, where a half type's steps are 1 and more.
-        # Places without a row keep zeros.
-        wide = torch.promote_types(q.dtype, torch.float32)
-        queries = q.new_zeros(P, K, W, q.shape[1] // K, D, dtype=wide)
-        queries[slot - rows.first, :, place] = (q.to(wide) * scale).view(R, K, -1, D)
-        y = torch.empty_like(queries, dtype=q.dtype)
-        for block, mask in zip(cache.blocks, cache.decode_masks(window, wide), strict=True):
-            y[block.slots] = self._attend_block(block, queries[block.slots], mask, q.dtype)
-        return y[slot - rows.first, :, place].reshape(R, -1, 1, D)
+        R, H, _, D = q.shape
+        self.suffix_k[slot, place, :, cache.written] = k[:, :, 0]
+        self.suffix_v[slot, place, :, cache.written] = v[:, :, 0]
+        places = q[:, :, 0] if rows.row is None else q[:, :, 0].index_select(0, rows.row)            # (P W, H, D)
+        queries = places.reshape(-1, cache.width, self.K, H // self.K, D)
+        masks = cache.decode_masks(window, torch.promote_types(q.dtype, torch.float32))
+        y = torch.empty_like(queries)
+        for block, mask in zip(cache.blocks, masks, strict=True):
+            y[block.slots] = self._attend_block(block, queries[block.slots], mask, scale)
+        y = y.view(-1, H, D)
+        return (y if rows.place is None else y.index_select(0, rows.place))[:, :, None]
 
-    def _attend_block(self, block: Block, queries: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
-        """Queries (P, K, W, G, D) of a block's slots, in float32 or wider, what to add to the scores -> the same."""
-        first, t, s = self.cache.rows.first, block.prefix, block.suffix
+    def _attend_block(self, block: Block, queries: Tensor, mask: tuple[Tensor, Tensor], scale: float) -> Tensor:
+        """Queries (P, W, K, G, D) of a block's slots, what to add to the scores of either part -> the same."""
+        from model.ops import attend_part
+        P, W, _, G, _ = queries.shape
+        first, (hide_prefix, hide_suffix) = self.cache.rows.first, mask
         slots = slice(first + block.start, first + block.stop)
-        prefix = self.prefix_k[slots, :, :, :t].to(queries.dtype)
-        suffix = self.suffix_k[slots, :, :, :s].to(queries.dtype)
-        scores = queries.new_empty(*queries.shape[:-1], t + s)
-        scores[..., :t] = (queries.flatten(2, 3) @ prefix).view(*queries.shape[:-1], t)
-        scores[..., t:] = queries @ suffix.transpose(-1, -2)
-        probs = torch.softmax(scores.add_(mask), dim=-1).to(dtype)
-        y = (probs[..., :t].flatten(2, 3) @ self.prefix_v[slots, :, :t]).view(queries.shape)
-        return y.add_(probs[..., t:] @ self.suffix_v[slots, :, :, :s])
+        if hide_prefix.shape[2] > 1:
+            hide_prefix = hide_prefix.repeat_interleave(G, dim=2)
+        keys, values = (x[slots, :, :block.prefix] for x in (self.prefix_k, self.prefix_v))
+        prefix, prefix_sum = attend_part(queries.transpose(1, 2).flatten(2, 3), keys, values, hide_prefix, scale)
+        keys, values = (x[slots, :, :, :block.suffix].flatten(0, 1) for x in (self.suffix_k, self.suffix_v))
+        suffix, suffix_sum = attend_part(queries.flatten(0, 1), keys, values, hide_suffix, scale)
+        by_prefix = prefix_sum.unflatten(2, (W, G)).transpose(1, 2)                                  # (P, W, K, G)
+        prefix = prefix.unflatten(2, (W, G)).transpose(1, 2)
+        share = torch.sigmoid(suffix_sum.view(by_prefix.shape) - by_prefix)[..., None]               # of the suffix
+        return torch.lerp(prefix.to(share.dtype), suffix.view(prefix.shape).to(share.dtype), share).to(queries.dtype)

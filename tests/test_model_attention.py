@@ -80,7 +80,7 @@ def test_the_samplers_cache_equals_no_cache(name, entries, monkeypatch):
 
     One of the samples begins ten steps after the others.
     """
-    monkeypatch.setattr(kv_cache, "PLAIN", {"cpu": entries})
+    monkeypatch.setattr(kv_cache, "ENTRIES", entries)
     model, ids, lengths = tiny_model(CONFIGS[name]), token_ids(3, 96), torch.tensor([50, 7, 33])
     cache = KVCache(model.config, slots=3, width=2, prefix_length=50, suffix_length=40, dtype=torch.float32,
                     device=torch.device("cpu"))
