@@ -22,6 +22,7 @@ from .items import Item, Outcomes, Row, make_items
 from .options import Completion, Options
 from .packing import packed_linears
 from .passes import Batch, Passes
+from .progress import Work
 from .sampling import stream_key
 from .slots import Slots
 
@@ -54,6 +55,7 @@ class Engine:
         self.outcomes = Outcomes(options, len(prompts))
         self.stats = self.outcomes.stats
         self.passes = Passes(model, options, self.stats)
+        self.work = Work(model.config, self.passes.dtype.itemsize)
         self.device = self.passes.device
         if self.device.type == "cpu":
             from model.device import prepare_cpu
@@ -72,6 +74,8 @@ class Engine:
         try:
             with torch.inference_mode(), packed:
                 self.slots = slots = Slots(self.passes, self.items, self.outcomes)
+                progress.prompts_left = sum(self.work.prompt(slots.shared(item), len(item.prompt))
+                                            for item in slots.queue)
                 while slots.queue or self.prefilling or self.starting or self.rows:
                     self.admit()
                     if self.prefilling:
@@ -81,12 +85,13 @@ class Engine:
                     places = slots.cache.slots * slots.cache.width
                     if self.rows and (not self.prefilling or 2 * len(self.rows) >= places):
                         self.decode()
-                    progress.show(len(self.rows), self.stats.new_tokens)
+                    if progress.due():
+                        progress.show(len(self.rows), places, self.seconds_left())
         finally:
             self.model.train(was_training)
             if self.slots is not None and self.slots.cache is not None:
                 self.slots.cache.layers.clear()    # they refer to each other: else the memory waits for the collector
-        progress.show(0, self.stats.new_tokens, last=True)
+        progress.show(0, 0, 0.0, last=True)
         self.stats.seconds = time.perf_counter() - began
         if self.options.stats is not None:
             self.options.stats.update(asdict(self.stats))
@@ -105,8 +110,11 @@ class Engine:
 
     def prefill(self) -> None:
         """One pass over prompts that are entering; those that are all in the cache then may start."""
-        for _ in range(self.passes.prefill(self.slots.cache, self.prefilling)):
+        began, cache = time.perf_counter(), self.slots.cache
+        for _ in range(self.passes.prefill(cache, self.prefilling)):
             self.starting.append(self.prefilling.popleft())
+        work = sum(self.work.prompt(piece.start, piece.start + piece.length) for piece in cache.pieces)
+        self.outcomes.progress.count("prefill", time.perf_counter() - began, sum(p.length for p in cache.pieces), work)
 
     def start(self) -> None:
         """Draw the first token of every sample that may begin: it needs no pass, the prompt's logits are there."""
@@ -129,8 +137,20 @@ class Engine:
         """Some tokens for every row, with one transfer to the host at the end."""
         if self.batch is None:
             self.batch = self.passes.seat(self.slots.cache, self.rows)
-        steps = [len(row.ids) for row in self.rows]
+        began, before = time.perf_counter(), self.stats.new_tokens
+        steps, count = [len(row.ids) for row in self.rows], self.passes.sync_every
+        work = sum(self.work.answer(len(row.item.prompt) + len(row.ids), count) for row in self.rows)
         self.take(self.rows, *self.passes.decode(self.slots.cache, self.batch, steps))
+        self.outcomes.progress.count("decode", time.perf_counter() - began, self.stats.new_tokens - before, work)
+
+    def seconds_left(self) -> float | None:
+        """How long the rest will take; None as long as nothing is known."""
+        waiting = {item.index: (len(item.prompt), self.options.num_samples) for item in (*self.slots.queue,
+                                                                                        *self.prefilling)}
+        begun = (*self.starting, *(row.item for row in self.rows))
+        waiting |= {item.index: (len(item.prompt), len(item.waiting)) for item in begun}
+        live = [(len(row.item.prompt), len(row.ids)) for row in self.rows]
+        return self.outcomes.progress.left(self.work, live, waiting.values())
 
     def take(self, rows: list[Row], tokens: Tensor, logprobs: Tensor) -> None:
         """Append the new tokens (R, steps) to their rows, and let the rows that end leave."""

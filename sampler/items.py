@@ -59,13 +59,14 @@ class Outcomes:
         self.options = options
         self.results: list[list[Completion | None]] = [[None] * options.num_samples for _ in range(num_items)]
         self.stats = Stats(items=num_items)
-        self.progress = Progress(options.progress, num_items)
+        self.progress = Progress(options.progress, num_items, options.max_new_tokens)
 
     def end(self, row: Row, reason: str, rows: list[Row]) -> None:
         """Record a sample and free its place; where that decides its item, the others of `rows` end, too."""
         item, on_sample = row.item, self.options.on_sample
         drawn = len(row.ids) + (reason == "stop")
         self.results[item.index][row.sample] = Completion(row.ids, row.logprob / max(drawn, 1), reason)
+        self.progress.ended(drawn, stopped=reason == "stop")
         item.places.append(row.place)
         item.live -= 1
         row.place = -1

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 CALL = 512                      # what another block costs, in tokens read for nothing
-ENTRIES = 1 << 26               # most key entries of a block: on a GPU half-precision keys are widened, and the copy small
+ENTRIES = 1 << 26               # most key entries of a block: on a GPU half-precision keys are widened, in a copy
 HIDDEN = -1e30                  # added to a score that does not count; finite, so that a part may be hidden all over
 
 
@@ -114,12 +114,15 @@ class KVCache:
         self.leads.append([(layer.prefix_k[slot, :, :n].clone(), layer.prefix_v[slot, :, :n].clone())
                            for layer in self.layers])
 
+    def lead_length(self, lead: int) -> int:
+        """Its tokens."""
+        return self.leads[lead][0][0].shape[1]
+
     def occupy(self, slot: int, lead: int | None = None) -> None:
         """Let a new prompt into `slot`; it begins with this lead, if any."""
-        self.lengths[slot] = 0
+        self.lengths[slot] = n = 0 if lead is None else self.lead_length(lead)
         if lead is not None:
             for layer, (keys, values) in zip(self.layers, self.leads[lead]):
-                self.lengths[slot] = n = keys.shape[1]
                 layer.prefix_k[slot, :, :n] = keys
                 layer.prefix_v[slot, :, :n] = values
 
@@ -194,8 +197,10 @@ class KVCache:
         return self.masks[key]
 
     def decode_masks(self, window: int | None, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
-        """Per block what to add to the scores, 0 or HIDDEN: of its prefixes (P, 1, 1 or W, prefix), where W is needed
-        under a window only, and of its suffixes (P W, 1, 1, suffix)."""
+        """Per block what to add to the scores, 0 or HIDDEN: (P, 1, 1 or W, prefix) and (P W, 1, 1, suffix).
+
+        W: under a window every place of a slot sees a prefix of its own.
+        """
         if window not in self.masks:
             rows, (slot, place) = self.rows, self.rows.index
             written = torch.zeros(len(rows.prompt), self.width, 1, dtype=torch.int64, device=self.device)
@@ -206,9 +211,9 @@ class KVCache:
     def _mask(self, block: Block, written: Tensor, window: int | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         prompt = self.rows.prompt[block.slots, None, None]
         prefix, suffix = (torch.arange(n, device=self.device) for n in (block.prefix, block.suffix))
-        hidden_prefix, hidden_suffix = prefix >= prompt, suffix > written                # (P, 1, prefix), (P, W, suffix)
+        hidden_prefix, hidden_suffix = prefix >= prompt, suffix > written               # (P, 1, prefix), (P, W, suffix)
         if window is not None:
-            hidden_prefix = hidden_prefix | (prompt + written - prefix >= window)                   # (P, W, prefix)
+            hidden_prefix = hidden_prefix | (prompt + written - prefix >= window)                    # (P, W, prefix)
             hidden_suffix = hidden_suffix | (written - suffix >= window)
         return (hidden_prefix[:, None].to(dtype) * HIDDEN,
                 hidden_suffix.flatten(0, 1)[:, None, None].to(dtype) * HIDDEN)

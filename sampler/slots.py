@@ -113,6 +113,10 @@ class Slots:
             for member in members:
                 waiting[member].lead = i
 
+    def shared(self, item: Item) -> int:
+        """Tokens of the lead that the item's prompt begins with."""
+        return 0 if item.lead is None else self.cache.lead_length(item.lead)
+
     def recut(self, residents: Mapping[int, Item]) -> bool:
         """Cut the cache into more, shorter slots where the prompts left are short, or into fewer where few are left.
 
