@@ -3,7 +3,8 @@
     python tooldev.py export --model DIR --adapter runs/mine/round-3 --out mine-adapter
     python tooldev.py export --model DIR --adapter runs/mine/round-3 --out mine-merged --merge
 
-The folder appears whole or not at all. What merging loses to rounding is measured and printed.
+The folder appears whole or not at all, with a model card (card.py). What merging loses to rounding is measured and
+printed.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.files import add_overwrite, claim, naming, write_json
+from data.files import add_overwrite, claim, naming, write_json, write_text
 from data.schema import read_json
 from lora import adapter_folder, companions
+from pipeline.card import model_card
 from pipeline.inputs import EMBEDDED, option
 from training.gate import check_model
 
@@ -57,6 +59,10 @@ def main(args: argparse.Namespace) -> int:
     try:
         with naming(out):
             line = write(args, adapter, aside, tokenizer)
+            card = model_card(Path(args.model), adapter, name=out.resolve().name, merged=args.merge,
+                              base_name=args.base_name,
+                              drift=line.partition(";")[0].capitalize() + "." if args.merge else "")
+            write_text(aside / "README.md", card)
         place(aside, out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

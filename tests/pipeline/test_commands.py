@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -503,12 +504,19 @@ def test_export_leaves_nothing_behind_when_it_fails(base, adapter, tmp_path, cap
 
 
 @pytest.mark.reference
-def test_exports_load_in_transformers_and_peft(base, adapter, tmp_path):
+def test_exports_load_in_transformers_and_peft_as_their_cards_say(base, adapter, tmp_path, monkeypatch, capsys):
     transformers, peft = pytest.importorskip("transformers"), pytest.importorskip("peft")
     adapted = load_model(base)
     load_adapter(adapted, adapter / "adapter")
     assert export(base, adapter, tmp_path / "merged", "--merge", "--shard-gb", "1e-4") == 0
     assert export(base, adapter, tmp_path / "peft") == 0
+    cards = pytest.importorskip("huggingface_hub").ModelCard
+    for name, library in (("merged", "transformers"), ("peft", "peft")):
+        card = cards.load(tmp_path / name / "README.md")
+        assert (card.data.base_model, card.data.library_name) == (base.name, library)
+        monkeypatch.chdir(tmp_path)
+        exec(re.search(r"```python\n(.*?)```", card.text, flags=re.S)[1], {})      # as a user would paste it
+        assert capsys.readouterr().out.strip()
     load = transformers.AutoModelForCausalLM.from_pretrained
     for model in (load(tmp_path / "merged"), peft.PeftModel.from_pretrained(load(base), tmp_path / "peft")):
         with torch.no_grad():
