@@ -141,7 +141,7 @@ EXAMPLES = {                            # of each command, for --help; what stan
     "stats": "stats made/examples.jsonl --model model/tiny",
     "check": "check made/examples.jsonl",
     "show": "show made/examples.jsonl --row 1",
-    "call": 'call --tools few.jsonl "What is the weather in Oslo?"',
+    "call": 'call --tools docs/few.jsonl "What is the weather in Oslo?"',
     "make-tools": 'make-tools "What is the weather in Oslo?"',
     "export": "export --adapter runs/demo/round-3 --out exported --merge",
     "trace": "trace runs/demo",

@@ -59,7 +59,7 @@ def desk(tmp_path, monkeypatch) -> Path:
     """An empty folder with what the pages take for granted: inputs, and the embedded model under the names they use."""
     made, (queries, _) = world.training_data(0, tools=8, labelled=24), world.queries(9, seed=0)
     write_jsonl(tmp_path / "examples.jsonl", [example.to_dict() for example in made["examples"]])
-    (tmp_path / "few.jsonl").write_text(json.dumps(made["tools"][0].to_dict()) + "\n")
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     (tmp_path / "my_queries.txt").write_text("".join(f"{query.query}\n" for query in queries))
     rows = []
     for example in made["examples"]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import equations, recipes, results_chart
+from data.check import check_file
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -102,6 +103,19 @@ def test_every_number_of_the_readme_is_traced():
     known = {number.lstrip("+") for row in trace() for number in measured(row[0])}
     strays = [number for number in measured(text) if number.lstrip("+") not in known]
     assert not strays, f"{strays} stand in README.md and not in docs/results.md, \"The README's numbers\""
+
+
+def test_the_first_command_takes_no_cuda_on_linux():
+    """The pin of the CPU build refuses any other; its version is the one that all results were made with."""
+    assert "pip install -r requirements-cpu.txt -c constraints.txt && python tooldev.py demo" in README
+    lines = (ROOT / "requirements-cpu.txt").read_text(encoding="utf-8").splitlines()
+    version = re.search(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), flags=re.M)[1]
+    assert "-r requirements.txt" in lines and f'torch=={version}+cpu ; sys_platform == "linux"' in lines
+
+
+def test_the_tools_of_the_examples_pass_the_rule_checker():
+    funnel, _ = check_file(ROOT / "docs" / "few.jsonl", tools=True)
+    assert funnel.rows == funnel.passed == 2
 
 
 def test_functions_of_the_equations_are_where_the_readme_says():
