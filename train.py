@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data.batching import MicroBatch, deal, step_rows
+from data.batching import MicroBatch, step_rows
 from data.files import refuse_no_folder
 from data.tasks import IGNORE_INDEX, OBJECTIVES, Row
 from model import Tokenizer
@@ -115,8 +115,8 @@ def accumulate_gradients(trainer: Trainer, batches: Sequence[MicroBatch]) -> tup
     """Gradient of the global batch's loss, this process's part of it, into `flat.grad`, times the loss scale.
 
     The loss is a weighted sum over supervised tokens divided by the sum of their weights in the whole global batch.
-    Every process packs the whole batch, so all know that number and no collective runs inside; a process without a
-    micro-batch adds zeros.
+    Every process packs the whole batch, so all know that number and no collective runs inside (but those of a sharded
+    base's passes); a process without a micro-batch adds zeros.
     Returns the loss of the global batch and its supervised tokens per objective.
 
     Raises:
@@ -128,13 +128,14 @@ def accumulate_gradients(trainer: Trainer, batches: Sequence[MicroBatch]) -> tup
     weights = objective_weights(counts, config.balance, config.generation_weight)
     flat.zero_grad()
     sums = torch.zeros(2, dtype=torch.float64, device=processes.device)    # the loss; processes that were asked to stop
-    for index, batch in deal(batches, processes.dist_rank, processes.world_size):
-        if trainer.interrupt.asked:
+    for index, batch in trainer.dealt(batches):
+        if trainer.interrupt.asked and not trainer.sharded:         # sharded: the others cannot pass without this one
             break
         if config.dropout > 0.0:                            # a seed per pass: no random state to carry over a restart
             torch.manual_seed(((config.seed * 1_000_003 + trainer.step) * 1_000_003 + index) % 2**63)
-        loss_sum = batch_loss(trainer.model, batch.to(processes.device), weights, trainer.loss_chunk)
-        (loss_sum * (trainer.loss_scale.scale / sum(counts))).backward()
+        with trainer.meeting("a pass"):
+            loss_sum = batch_loss(trainer.model, batch, weights, trainer.loss_chunk)
+            (loss_sum * (trainer.loss_scale.scale / sum(counts))).backward()
         flat.collect()
         sums[0] += loss_sum.detach() / sum(counts)
     sums[1] = bool(trainer.interrupt.asked)
@@ -157,7 +158,8 @@ def skip_step(trainer: Trainer, batches: Sequence[MicroBatch]) -> None:
     dist_rank, overflow = trainer.processes.dist_rank, find_overflow(trainer, batches)
     report = f"step {trainer.step + 1} skipped at loss scale {trainer.loss_scale.scale:g}: {overflow}"
     trainer.say(report)
-    if dist_rank > 0 and overflow.startswith("forward pass"):       # only this process saw it
+    alone = ("forward pass", "weights") if trainer.sharded else "forward pass"      # what only this process saw
+    if dist_rank > 0 and overflow.startswith(alone):
         tell(f"process {dist_rank}: {report}")
     if trainer.skips_in_a_row >= MAX_SKIPS_IN_A_ROW:
         raise ValueError(f"{report}; {MAX_SKIPS_IN_A_ROW} steps in a row were skipped; "
@@ -170,8 +172,9 @@ def validation_loss(trainer: Trainer) -> float:
     trainer.model.eval()
     batches = trainer.micro_batches(trainer.validation)
     total = torch.zeros((), dtype=torch.float64, device=trainer.processes.device)
-    for _, batch in deal(batches, trainer.processes.dist_rank, trainer.processes.world_size):
-        total += batch_loss(trainer.model, batch.to(trainer.processes.device), [1.0], trainer.loss_chunk)
+    for _, batch in trainer.dealt(batches):
+        with trainer.meeting("validation"):
+            total += batch_loss(trainer.model, batch, [1.0], trainer.loss_chunk)
     trainer.model.train()
     trainer.processes.all_reduce(total, f"step {trainer.step}, validation")
     return float(total) / sum(supervised_counts(batches))

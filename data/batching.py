@@ -139,16 +139,25 @@ def packing_efficiency(lengths: Sequence[int], capacity: int, max_rows: int = 0,
     return sum(lengths) / offered
 
 
-def deal(micro_batches: Sequence[MicroBatch], dist_rank: int, world_size: int) -> list[tuple[int, MicroBatch]]:
+def deal(micro_batches: Sequence[MicroBatch], dist_rank: int, world_size: int, *,
+         equal: bool = False) -> list[tuple[int, MicroBatch]]:
     """(index, micro-batch) of one process: longest first, each to the process with the least work so far.
 
-    The dealing depends on the lengths alone, so every process knows what the others have.
+    The dealing depends on the lengths alone, so every process knows what the others have. `equal`: all get as many,
+    filled up with idle ones, whose index is the number of real ones.
     """
-    work = [0] * world_size
+    work, dealt = [0] * world_size, [0] * world_size
     mine: list[tuple[int, MicroBatch]] = []
     for index, batch in sorted(enumerate(micro_batches), key=lambda pair: -pair[1].tokens):
         to = work.index(min(work))
         work[to] += batch.tokens
+        dealt[to] += 1
         if to == dist_rank:
             mine.append((index, batch))
-    return mine
+    missing = max(dealt) - len(mine) if equal else 0
+    return mine + [(len(micro_batches), idle(micro_batches[0]))] * missing
+
+
+def idle(batch: MicroBatch) -> MicroBatch:
+    """A micro-batch of one token, the first of `batch`, that is not supervised."""
+    return MicroBatch(batch.input_ids[:1, :1], [1], torch.full((1,), IGNORE_INDEX), batch.objectives[:1])

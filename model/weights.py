@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from math import inf, isfinite, prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,7 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .config import MAX_JSON_BYTES, ModelConfig
+from .sharding import as_sharded, is_slice, of_all, read_rows, shard_blocks, warm
 from .transformer import Transformer
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -21,12 +26,15 @@ DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\.safetensors")
 
 
-def load_model(path: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Transformer:
+def load_model(path: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu",
+               mesh: "DeviceMesh | None" = None) -> Transformer:
     """Load a checkpoint folder, tensor by tensor from a memory map to `dtype` and `device`; returns it in eval mode.
 
     Args:
         path: a folder with config.json and model.safetensors, or model.safetensors.index.json and its shards.
         dtype: torch.float32, torch.bfloat16 or torch.float16.
+        mesh: processes that share the blocks' weights out: each reads its rows of them alone (see sharding.py). All of
+            them have to call this.
 
     Raises:
         FileNotFoundError: the folder, its config or its weights are not there.
@@ -42,30 +50,46 @@ def load_model(path: str | Path, dtype: torch.dtype = torch.float32, device: str
     _check_shapes(path, config, {name: info["shape"] for header in headers.values() for name, info in header.items()})
     with torch.device("meta"):                                  # no memory yet
         model = Transformer(config)
-    overflows, broken = [], []
+    if mesh is not None:
+        shard_blocks(model, mesh)
     try:
         if config.tie_word_embeddings:
             _drop_tied_copy(path, headers)
-        for file, names in headers.items():
-            with safe_open(file, framework="pt") as shard:      # one shard mapped at a time
-                for name in sorted(names, key=lambda n: names[n]["data_offsets"]):
-                    stored = shard.get_tensor(name)
-                    largest = _largest(stored) if torch.device(device).type != "meta" else 0.0
-                    broken += [name] if not isfinite(largest) else []
-                    if dtype == torch.float16 and 65520 <= largest < inf:       # rounding to float16 gives infinity
-                        overflows.append(f"{name} (largest value {largest:.6g})")
-                    weight = stored.to(device=device, dtype=dtype, copy=True)
-                    set_parameter(model, name, weight)
+        largest = _fill(model, headers, dtype, torch.device(device))
     except SafetensorError as error:
         raise ValueError(f"{path}: {error}; a file of weights is damaged, copy it again") from error
+    if mesh is not None:
+        largest = of_all(largest, mesh)
+    _refuse_values(path, largest, dtype)
+    model.tie_weights()
+    return warm(model.eval()) if mesh is not None else model.eval()
+
+
+def _fill(model: Transformer, headers: dict[Path, dict], dtype: torch.dtype, device: torch.device) -> dict[str, float]:
+    """Put every stored weight, or this process's rows of it, in its place; the largest magnitude of each, by name."""
+    places, largest = dict(model.named_parameters()), {}
+    for file, names in headers.items():
+        with safe_open(file, framework="pt") as shard:          # one shard mapped at a time
+            for name in sorted(names, key=lambda n: names[n]["data_offsets"]):
+                sharded = is_slice(places[name])
+                stored = read_rows(shard.get_slice(name), places[name]) if sharded else shard.get_tensor(name)
+                largest[name] = _largest(stored) if device.type != "meta" else 0.0
+                weight = stored.to(device=device, dtype=dtype, copy=True)
+                set_parameter(model, name, as_sharded(weight, places[name]) if sharded else weight)
+    return largest
+
+
+def _refuse_values(path: Path, largest: dict[str, float], dtype: torch.dtype) -> None:
+    """ValueError with the names of the tensors that hold what no model holds, or what float16 cannot."""
+    broken = [name for name, value in largest.items() if not isfinite(value)]
     if broken:
         raise ValueError(f"{path}: {len(broken)} tensors hold values that are not finite (NaN or infinity): "
                          f"{', '.join(broken[:20])}; the checkpoint is damaged, or its training failed")
+    overflows = [f"{name} (largest value {value:.6g})" for name, value in largest.items()
+                 if dtype == torch.float16 and 65520 <= value < inf]            # rounding to float16 gives infinity
     if overflows:
         raise ValueError(f"{path}: {len(overflows)} tensors do not fit into float16: {', '.join(overflows)}; "
                          "load in bfloat16 or float32")
-    model.tie_weights()
-    return model.eval()
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -252,7 +276,7 @@ def _largest(weight: Tensor) -> float:
 def set_parameter(model: nn.Module, name: str, weight: Tensor) -> None:
     """Put a weight in the place that a model built on the meta device has for it."""
     parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, nn.Parameter(weight))
+    setattr(model.get_submodule(parent), leaf, nn.Parameter(weight, requires_grad=not is_slice(weight)))
 
 
 def _split(state: dict[str, Tensor], limit: float) -> list[dict[str, Tensor]]:

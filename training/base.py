@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from training.config import PRECISIONS, TrainConfig
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 
 def compute_dtype(precision: str, device: torch.device, model: nn.Module | None = None) -> torch.dtype:
@@ -36,11 +39,17 @@ def load_base(folder: str, precision: str = "auto") -> nn.Module:
 
 
 def place(model: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """Move to the device and cast the base; adapter weights keep their float32."""
+    """Move to the device and cast the base; adapter weights keep their float32. A sharded one stays where it is."""
     from lora import lora_parameters
     from model.device import prepare_cpu
+    from model.sharding import is_sharded
     if device.type == "cpu":
         prepare_cpu()
+    if is_sharded(model):
+        found = model.lm_head.weight.dtype
+        if found != dtype:
+            raise ValueError(f"the sharded base is in {found}, and cannot be cast to {dtype}; load it in that")
+        return model
     adapter = {id(p) for p in lora_parameters(model).values()}
     for p in model.parameters():
         p.data = p.data.to(device=device, dtype=p.dtype if id(p) in adapter else dtype)
@@ -74,16 +83,21 @@ def trained_parameters(config: TrainConfig, model: nn.Module) -> dict[str, nn.Pa
 
 def weights_on(device: torch.device, model: nn.Module | None) -> int:
     """Bytes of the model's weights that are on the device."""
-    return 0 if model is None else sum(p.nbytes for p in model.parameters() if p.device == device)
+    from model.sharding import local
+    return 0 if model is None else sum(local(p).nbytes for p in model.parameters() if p.device == device)
 
 
-def load_model_for(config: TrainConfig, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """The base of `config.model`, read straight to the device; for pretrain a fresh one where there are no weights."""
+def load_model_for(config: TrainConfig, dtype: torch.dtype, device: torch.device,
+                   mesh: "DeviceMesh | None" = None) -> nn.Module:
+    """The base of `config.model`, read straight to the device; for pretrain a fresh one where there are no weights.
+
+    With a mesh each of its processes reads its slices of the blocks' weights alone.
+    """
     from model import Transformer, load_model
     folder = Path(config.model)
     if config.stage == "pretrain" and folder.is_dir() and not any(folder.glob("*.safetensors")):
         return Transformer(model_config(config.model)).init_weights(config.seed)
-    return load_model(folder, dtype=torch.float32 if dtype == torch.float64 else dtype, device=device)
+    return load_model(folder, dtype=torch.float32 if dtype == torch.float64 else dtype, device=device, mesh=mesh)
 
 
 def model_config(folder: str) -> Any:

@@ -25,7 +25,10 @@ TINY_SETTINGS = {"learning_rate": 1e-3, "global_batch_size": 16, "epochs": 2.0, 
 
 
 def option(default: Any, help: str, **more: Any) -> Any:
-    """A dataclass field whose help text is also the flag's. `free=True`: may differ when a run is resumed."""
+    """A dataclass field whose help text is also the flag's.
+
+    `free=True`: may differ when a run is resumed. `bare`: what the flag means without a value.
+    """
     return dataclasses.field(default=default, metadata={"help": help, **more})
 
 
@@ -87,6 +90,9 @@ class TrainConfig:
     checkpoint_minutes: float = option(10.0, "minutes between checkpoints; 0: by steps only", free=True)
     keep_checkpoints: int = option(2, "checkpoints to keep", free=True)
     timeout_minutes: float = option(30.0, "a process that waits this long reports who is missing", free=True)
+    shard: str = option("off", "share the frozen base's weights out over the processes of a machine (node) or of the "
+                               "run (job); --shard alone: node; auto: where the base does not fit otherwise",
+                        choices=("off", "auto", "node", "job"), bare="node", free=True)
     threads: int = option(0, "CPU threads of each process; 0: torch's own choice", free=True)
     plan_only: bool = option(False, "print the plan and stop", free=True)
 
@@ -108,6 +114,9 @@ class TrainConfig:
         if self.optimizer == "muon" and self.stage != "pretrain":
             raise ValueError(f"--optimizer muon is for --stage pretrain, not for the adapters of {self.stage}; "
                              "leave it at adamw")
+        if self.shard != "off" and self.stage == "pretrain":
+            raise ValueError(f"--shard {self.shard} is for a frozen base, and --stage pretrain trains every weight; "
+                             "leave --shard out")
         every, named = Lora.targets.split(","), [name.strip() for name in self.targets.split(",")]
         if not set(named) <= set(every):
             raise ValueError(f"--targets is {self.targets!r}; expected some of {Lora.targets}")
@@ -180,7 +189,8 @@ def parse_config(argv: Sequence[str] | None = None, description: str | None = No
                     "--model model/tiny --data examples.jsonl --max-steps 2 --out runs/joint")
     for field in dataclasses.fields(TrainConfig):
         kind = {"action": argparse.BooleanOptionalAction} if field.type is bool else {
-            "type": field.type, "choices": field.metadata.get("choices")}
+            "type": field.type, "choices": field.metadata.get("choices"),
+            **({"nargs": "?", "const": field.metadata["bare"]} if "bare" in field.metadata else {})}
         parser.add_argument("--" + field.name.replace("_", "-"), default=argparse.SUPPRESS,
                             help=f"{field.metadata['help']} (default: {field.default!r})".replace("%", "%%"), **kind)
     given = vars(parser.parse_args(argv))

@@ -5,31 +5,36 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from data.batching import MicroBatch, deal
+from data.batching import MicroBatch
+from model.sharding import local
 from training.trainer import Trainer
 
 
 def find_overflow(trainer: Trainer, batches: Sequence[MicroBatch]) -> str:
     """The first weights that are not finite, else the first module whose output is not, from a second forward pass.
 
-    Where both are finite: the weights whose gradient is not.
+    Where both are finite: the weights whose gradient is not. With a sharded base a process that has found something
+    runs its passes to the end all the same: the others are in them.
     """
     from model.monitor import OverflowMonitor
-    processes, damaged = trainer.processes, damaged_weights(trainer.model)
+    damaged, found = damaged_weights(trainer.model), ""
     if damaged:
-        return f"weights that are not finite: {damaged}"
+        found = f"weights that are not finite: {damaged}"
     with torch.no_grad():
-        for _, batch in deal(batches, processes.dist_rank, processes.world_size):
-            with OverflowMonitor(trainer.model) as monitor:
-                trainer.model.hidden_states(batch.input_ids.to(processes.device), lengths=batch.lengths)
-            if monitor.first is not None:
-                return f"forward pass, {monitor.first}"
-    return "the forward pass is finite; not finite are the gradients of " + ", ".join(trainer.flat.not_finite())
+        for _, batch in trainer.dealt(batches):
+            if found and not trainer.sharded:
+                break
+            with trainer.meeting("the search for an overflow"), OverflowMonitor(trainer.model) as monitor:
+                trainer.model.hidden_states(batch.input_ids, lengths=batch.lengths)
+            if monitor.first is not None and not found:
+                found = f"forward pass, {monitor.first}"
+    grads = "the forward pass is finite; not finite are the gradients of " + ", ".join(trainer.flat.not_finite())
+    return found or grads
 
 
 def damaged_weights(model: nn.Module) -> str | None:
-    """The name of the first weight that holds NaN or infinity."""
-    return next((name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()), None)
+    """The name of the first weight that holds NaN or infinity; of a sharded one this process's rows are looked at."""
+    return next((name for name, weight in model.named_parameters() if not torch.isfinite(local(weight)).all()), None)
 
 
 def advice(trainer: Trainer, updated: bool) -> str:

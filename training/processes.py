@@ -5,11 +5,16 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 
 class Processes:
@@ -28,11 +33,11 @@ class Processes:
             torch.cuda.set_device(self.device)
             check_kernels(torch.cuda.get_device_capability(self.device), torch.cuda.get_arch_list())
         self.timeout_seconds, self._count, self._waiting_since, self._closed = timeout_seconds, 0, None, False
+        self._ours, self._sharing = not dist.is_initialized(), None     # a caller's group is the caller's to end
         if self.world_size > 1:
             backend = "nccl" if self.device.type == "cuda" else "gloo"
             # The library's own limit is longer, so that this class reports first.
             limit = datetime.timedelta(seconds=2 * timeout_seconds + 60)
-            self._ours = not dist.is_initialized()          # a caller's group is the caller's to end
             if self._ours:
                 dist.init_process_group(backend, timeout=limit)
             self._store = dist.distributed_c10d._get_default_store()
@@ -61,6 +66,38 @@ class Processes:
             self._collective(f"comparing {what}", lambda: dist.all_reduce(value, dist.ReduceOp.MAX))
         return bool(value[0] == -value[1])
 
+    def mesh(self, over: str) -> "DeviceMesh":
+        """The processes that share one copy of a sharded base with this one: of its machine ("node"), or all ("job").
+
+        Raises:
+            ValueError: the machines run different numbers of processes.
+        """
+        from torch.distributed.device_mesh import init_device_mesh
+
+        sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "0")) if over == "node" else 0
+        sharing = sharing or self.world_size
+        if self.world_size % sharing:
+            raise ValueError(f"--shard {over}: {self.world_size} processes are not a multiple of the {sharing} of this "
+                             "machine; start equally many on each, or use --shard job")
+        if self.world_size == 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", store=dist.HashStore(), rank=0,
+                                    world_size=1)
+        found = init_device_mesh(self.device.type, (self.world_size // sharing, sharing),
+                                 mesh_dim_names=("copy", "shard"))["shard"]
+        # Votes come before every pass while sampling: over the host, they do not wait for the GPU.
+        self._sharing = (found.get_group() if self.device.type == "cpu" else
+                         dist.new_subgroups(sharing, backend="gloo")[0])
+        return found
+
+    def any_at_work(self, here: bool) -> bool:
+        """Whether any process that shares the base with this one has a pass to run."""
+        if self.world_size == 1:
+            return here
+        vote = torch.tensor([int(here)])
+        self._collective("a pass while sampling",
+                         lambda: dist.all_reduce(vote, dist.ReduceOp.MAX, group=self._sharing))
+        return bool(vote)
+
     def close(self, failed: bool = False) -> None:
         """Leave the group, if it was made here, so that the interpreter ends without a complaint.
 
@@ -68,20 +105,35 @@ class Processes:
         never be told (pytorch/torchtitan#1342).
         """
         self._closed = True
-        if self.world_size > 1 and self._ours and dist.is_initialized() and not (failed and self.device.type == "cuda"):
+        if self._ours and dist.is_initialized() and not (failed and self.device.type == "cuda"):
             dist.destroy_process_group()
 
-    def _collective(self, where: str, run) -> None:
+    def _collective(self, where: str, run: Callable[[], object]) -> None:
+        with self.meeting(where, lambda error: True):
+            run()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+
+    @contextmanager
+    def meeting(self, where: str, lost: Callable[[RuntimeError], bool] | None = None) -> Iterator[None]:
+        """Work that waits for the other processes somewhere inside, as a pass of a sharded model does; free for one.
+
+        Args:
+            lost: whether an error means that a process is gone; None: those of the collectives do.
+        """
+        if self.world_size == 1:
+            yield
+            return
         self._count += 1
         self._where, self._waiting_since = where, time.monotonic()
         try:
             self._store.set(f"at/{self.dist_rank}", f"{self._count} {where}")
-            run()
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
+            yield
         except RuntimeError as error:
-            lost = f"process {self.dist_rank} lost the others at {where}: {self.missing()} ({error})"
-            raise LostProcess(lost) from error
+            if not (lost or of_a_collective)(error):
+                raise
+            told = f"process {self.dist_rank} lost the others at {where}: {self.missing()} ({error})"
+            raise LostProcess(told) from error
         finally:
             self._waiting_since = None
 
@@ -111,6 +163,11 @@ class Processes:
 
 class LostProcess(RuntimeError):
     """A process of the run died or cannot be reached; the others stop and the same command resumes."""
+
+
+def of_a_collective(error: RuntimeError) -> bool:
+    """Whether an error came from the talk between processes, and not from what they compute."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error) or "onnection" in str(error)
 
 
 def check_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> None:

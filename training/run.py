@@ -13,6 +13,7 @@ from data.augment import Recipe
 from data.files import mark_done, naming, write_json
 from data.tasks import PAPER, Row
 from model import Tokenizer
+from model.sharding import is_sharded, shard_blocks, warm
 from training.base import compute_dtype, load_model_for, model_config, place, trained_parameters, weights_on
 from training.checkpoints import Checkpoints, kept
 from training.config import TrainConfig, TrainResult
@@ -50,9 +51,12 @@ def prepare(config: TrainConfig, processes: Processes, rows: Rows, validation: S
         return None
     rows_sha256 = fingerprint(rows)
     refuse_unequal_processes(config, processes, rows_sha256, dtype)
+    mesh = processes.mesh(config.shard) if config.shard != "off" and not is_sharded(model) else None
     if model is None:
-        model = load_model_for(config, dtype, processes.device)
+        model = load_model_for(config, dtype, processes.device, mesh)
     model = place(model, dtype, processes.device)
+    if mesh is not None and not is_sharded(model):
+        warm(shard_blocks(model, mesh))
     named = trained_parameters(config, model)
     model.checkpoint_every = config.gradient_checkpointing
     flat = FlatWeights(named)

@@ -1,13 +1,15 @@
 """What one step touches: the model and its trained weights, the rows, the optimizer, the loss scale, the counters."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from data.batching import MicroBatch, pack
+from data.batching import MicroBatch, deal, pack
 from data.tasks import OBJECTIVES, Row
+from model.sharding import is_sharded
 from training.config import TrainConfig
 from training.flat import FlatWeights
 from training.interrupt import Interrupt
@@ -61,6 +63,21 @@ class Trainer:
         """Rows, packed as this run packs them."""
         c = self.config
         return pack(rows, c.micro_batch_tokens, OBJECTIVES, max_rows=c.micro_batch_size, packed=c.packing)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether every pass is a meeting of the processes, so that all must run equally many."""
+        return is_sharded(self.model)
+
+    def dealt(self, batches: Sequence[MicroBatch]) -> Iterator[tuple[int, MicroBatch]]:
+        """(index, micro-batch on the device) of this process; idle ones, too, where the base is sharded."""
+        processes = self.processes
+        for index, batch in deal(batches, processes.dist_rank, processes.world_size, equal=self.sharded):
+            yield index, batch.to(processes.device)
+
+    def meeting(self, what: str) -> AbstractContextManager[None]:
+        """Around a pass: where it is a meeting, a report of a missing process says `what` it was missed in."""
+        return self.processes.meeting(f"step {self.step + 1}, {what}") if self.sharded else nullcontext()
 
     @property
     def loss_chunk(self) -> int:
