@@ -17,8 +17,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,8 @@ from tooldev import one_line
 from training.base import load_base
 from training.config import TrainConfig
 from training.gate import check_model
-from training.processes import LostProcess, hush, tell
+from training.processes import LostProcess, Processes, hush, tell
+from training.sharing import sharing
 
 if TYPE_CHECKING:
     from model import Tokenizer, Transformer
@@ -90,7 +92,8 @@ def evolve(work: Round, evaluate: Evaluate | None, judge: Judge | None) -> dict[
     ledgers = [read_json(place.folder.parent / f"round-{n}" / "ledger.json") for n in range(1, config.round)]
     probed = by_hash(inputs.labelled, "probe")[:config.probe]
     measure = Measure(writer, probed, config.probe_draws(), inputs.validation, config.validation_draws())
-    before = measured_before(place, ledgers, measure)
+    with writer.in_step():
+        before = measured_before(place, ledgers, measure)
 
     data = Evolved(overlaps=inputs.overlaps) if config.without("data") else evolve_data(work)       # Eq. 4 and 5
     if place.first:
@@ -101,6 +104,9 @@ def evolve(work: Round, evaluate: Evaluate | None, judge: Judge | None) -> dict[
     if place.first:
         write_jsonl(place.folder / "refused_rows.jsonl", [dataclasses.asdict(row) for row in refused])
     training = train_round(work, rows)                                                              # Eq. 6
+    with writer.in_step():              # the first process measures; a sharded base needs the others in its passes
+        after = {"probe": measure.probe(), "validation": measure.validate()} if place.first else {}
+        evaluation = evaluate(writer.model, writer.tokenizer) if evaluate and place.first else None
     if not place.first:
         wait_until(lambda: round_is_done(place.folder))
         return read_json(place.folder / "ledger.json")
@@ -110,9 +116,9 @@ def evolve(work: Round, evaluate: Evaluate | None, judge: Judge | None) -> dict[
               **count_data(data, asked, config.samples, earlier_examples(Path(config.run), config.round), judge),
               "examples": sources,
               "rows": {**counts(row.objective for row in rows), "refused": counts(row.reason for row in refused)},
-              "training": training, "probe": {"before": before["probe"], "after": measure.probe()},
-              "validation_before": before["validation"], "validation": measure.validate()}
-    ledger["evaluation"] = evaluate(writer.model, writer.tokenizer) if evaluate else None
+              "training": training, "probe": {"before": before["probe"], "after": after["probe"]},
+              "validation_before": before["validation"], "validation": after["validation"],
+              "evaluation": evaluation}
     ledger["stop"] = stop_reason([*ledgers, ledger])
     ledger["seconds"] = {name: round(value, 2) for name, value in work.seconds.items()}
     write_json(place.folder / "ledger.json", ledger)
@@ -200,17 +206,16 @@ def run_round(config: RoundConfig, model: "Transformer | None" = None, tokenizer
         tokenizer = check_model(config.model, start, say=say)
     elif model is None:
         refuse_damaged(config.model, start)
-    inputs = read_inputs(config)
+    inputs, train = read_inputs(config), training_settings(config, start, place.folder)
 
     def ready() -> Round:
-        train = training_settings(config, start, place.folder)
-        writer = make_writer(config, train, start, model, tokenizer, generate, say)
+        writer = make_writer(config, train, start, model, tokenizer, generate, say, processes)
         return Round(config, train, inputs, writer, place)
 
-    if plan_only:
-        say("\n".join(plan(ready())))
-        return {}
-    with held(place):
+    with sharing(train.shard, train.timeout_minutes) as processes, nullcontext() if plan_only else held(place):
+        if plan_only:
+            say("\n".join(plan(ready())))
+            return {}
         claim(place, inputs.identity)
         if round_is_done(place.folder):
             say(f"{place.folder} is complete; nothing to do")
@@ -232,18 +237,20 @@ def refuse_damaged(base: str, adapter: Path) -> None:
 
 def make_writer(config: RoundConfig, train: TrainConfig, start: Path, model: "Transformer | None",
                 tokenizer: "Tokenizer | None", generate: Callable[..., Any] | None,
-                say: Callable[[str], None]) -> Writer:
+                say: Callable[[str], None], processes: Processes | None) -> Writer:
     """Theta_i, ready to write: what was not handed in is loaded, and the adapter put on the model."""
     from lora import load_adapter
     from model import load_tokenizer
+    from model.sharding import in_step
 
     if generate is None:
         from sampler import generate
     tokenizer = load_tokenizer(config.model) if tokenizer is None else tokenizer
-    model = load_base(config.model, train.precision) if model is None else model
+    model = load_base(config.model, train.precision, processes, train.shard, say) if model is None else model
     load_adapter(model, start)
     model.eval()
-    return Writer(model, tokenizer, generate, config.pace(train.max_length), say, shown=say is not hush)
+    together = partial(in_step, model, processes.any_at_work) if processes else nullcontext
+    return Writer(model, tokenizer, generate, config.pace(train.max_length), say, say is not hush, together)
 
 
 def plan(work: Round) -> list[str]:

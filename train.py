@@ -203,10 +203,8 @@ def run_training(config: TrainConfig, rows: Rows = None,
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    processes = Processes(60 * config.timeout_minutes)
-    say = tell if progress and processes.dist_rank == 0 else hush
-    failed = True
-    try:
+    with Processes(60 * config.timeout_minutes) as processes:
+        say = tell if progress and processes.dist_rank == 0 else hush
         if processes.dist_rank == 0 and not config.plan_only:
             refuse_no_folder(Path(config.out))
         refuse_other_settings(config, data_sha256(config) if rows is None else None)
@@ -216,10 +214,7 @@ def run_training(config: TrainConfig, rows: Rows = None,
         else:
             trainer = prepare(config, processes, rows, validation, model, tokenizer, say)
             done = TrainResult(Path(config.out), 0, None, 0, 0) if trainer is None else run_steps(trainer)
-        failed = False
         return done
-    finally:
-        processes.close(failed)
 
 
 def run_steps(trainer: Trainer) -> TrainResult:

@@ -126,6 +126,10 @@ class RoundConfig:
                 raise ValueError(f"--{flag(name)} is {getattr(self, name)}; it must be 0 or more")
         if self.min_votes > self.samples:
             raise ValueError(f"--min-votes {self.min_votes} can never be reached with {self.samples} samples")
+        if self.train.get("shard", "off") != "off" and (self.compile_decode or self.pack_weights):
+            name, why = (("compile-decode", "a compiled pass cannot gather its weights") if self.compile_decode else
+                         ("pack-weights", "packed weights are a second, whole copy of the base"))
+            raise ValueError(f"--{name} does not go with --shard: {why}; leave one of them out")
         only_labelled = self.without("data")
         if (self.mix or only_labelled) and not self.labelled:
             raise ValueError("--mix and --control labelled_only need --labelled, the file of labelled examples")

@@ -37,6 +37,9 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
                                 choices=spec.metadata.get("choices"), required=spec.name == "round")
     for name in TRAIN_FLAGS:
         parser.add_argument(f"--{flag(name)}", help=f"the training setting {name}; see train.py --help")
+    parser.add_argument("--shard", nargs="?", const="node", choices=("off", "auto", "node", "job"),
+                        help="share the frozen base's weights out over the processes, in sampling and training; see "
+                             "train.py --help")
     parser.add_argument("--plan", action="store_true", help="print what the round would cost, and stop")
     return parser
 
@@ -60,8 +63,8 @@ def round_config(args: argparse.Namespace) -> RoundConfig:
     settings = {key: record[key] for key in ("model", "queries") if isinstance(record.get(key), str)}
     settings |= record.get("evolve", {})
     typed_flags = {name: value for name, value in vars(args).items() if value is not None}
-    given = {name: value for name, value in typed_flags.items() if name not in ("train", "plan", *TRAIN_FLAGS)}
-    texts = [f"{name}={typed_flags[name]}" for name in TRAIN_FLAGS if name in typed_flags]
+    given = {name: value for name, value in typed_flags.items() if name not in ("train", "plan", "shard", *TRAIN_FLAGS)}
+    texts = [f"{name}={typed_flags[name]}" for name in (*TRAIN_FLAGS, "shard") if name in typed_flags]
     typed = named_values([*texts, *(args.train or [])], TrainConfig, TAKEN, "--train")
     train = {**settings.get("train", {}), **typed}
     if args.queries is not None and args.queries_per_round is None and settings.get("queries_per_round"):

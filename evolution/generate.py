@@ -6,6 +6,7 @@ A record is on disk as soon as its item is done (state.Progress); what it is wor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ class Writer:
     pace: Pace
     say: Callable[[str], None]
     shown: bool                             # whether the sampler shows its progress
+    # Around passes: with a sharded base every process runs as many (model.sharding.in_step).
+    in_step: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def write(self, items: Sequence[tuple[str, list[Message]]], draws: Draws, done: Callable[[str, Samples], None],
               decided: Decided | None = None, words: Callable[[], str] | None = None) -> None:
@@ -103,6 +106,15 @@ def make_tools(writer: Writer, place: Place, queries: Sequence[Query], config: R
                check: ToolsCheck) -> dict[tuple[str, int], dict[str, Any]]:
     """Generate tools for every query, again where `check` rejects them -> records by (id, attempt)."""
     progress = Progress(place, "tools", lambda record: (record["id"], record["attempt"]))
+    with writer.in_step():
+        try_tools(writer, place, queries, config, check, progress)
+    progress.finish()
+    return progress.records()
+
+
+def try_tools(writer: Writer, place: Place, queries: Sequence[Query], config: RoundConfig, check: ToolsCheck,
+              progress: Progress) -> None:
+    """This process's queries, and again those whose tools `check` rejects."""
     for attempt in range(config.retries + 1):
         records = progress.records()
         failed = {name for (name, n), record in records.items()
@@ -119,8 +131,6 @@ def make_tools(writer: Writer, place: Place, queries: Sequence[Query], config: R
         for part in tally:
             writer.write([(query.id, generation_messages(query.query)) for query in part], config.tools_draws(attempt),
                          done, words=tally.words)
-    progress.finish()
-    return progress.records()
 
 
 # ----------------------------------------------------------------------------------------- samples of the calls (Eq. 5)
@@ -142,9 +152,10 @@ def make_calls(writer: Writer, place: Place, queries: Sequence[Query], offered: 
         progress.append(record)
         tally.passed.append(settle(by_id[name], offered[name].tools, record, config.voting).rejected is None)
 
-    for part in tally:
-        items = [(query.id, invocation_messages(query.query, offered[query.id].tools)) for query in part]
-        writer.write(items, config.calls_draws(), done, prefixes.decided if config.early else None, tally.words)
+    with writer.in_step():
+        for part in tally:
+            items = [(query.id, invocation_messages(query.query, offered[query.id].tools)) for query in part]
+            writer.write(items, config.calls_draws(), done, prefixes.decided if config.early else None, tally.words)
     progress.finish()
     return progress.records()
 

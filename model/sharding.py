@@ -8,6 +8,7 @@ sampling, `data.batching.deal` while training. Leaves out: weights that train; t
 """
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -25,10 +26,17 @@ FSDP = "torch.distributed.fsdp"                 # seconds to import, and only a 
 def shard_blocks(model: nn.Module, mesh: "DeviceMesh") -> nn.Module:
     """Freeze the model and leave each process of the one-dimensional mesh its rows of the blocks' weights; in place.
 
-    Before an adapter is put on. On the meta device this takes no memory: `model.load_model` then fills the slices in.
+    On the meta device this takes no memory: `model.load_model` then fills the slices in.
+
+    Raises:
+        ValueError: the model carries an adapter, which is to come afterwards.
     """
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
+    if any(".lora_" in name for name, _ in model.named_parameters()):
+        raise ValueError("a model that carries an adapter cannot be sharded: shard the base, then put the adapter on")
+    # A view of the last norm's output leaves `hidden_states`; nobody writes into it.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
     model.requires_grad_(False)
     for block in model.model.layers:
         fully_shard(block, mesh=mesh)
@@ -41,6 +49,11 @@ def shard_blocks(model: nn.Module, mesh: "DeviceMesh") -> nn.Module:
 def is_sharded(model: nn.Module | None) -> bool:
     """Whether `shard_blocks` was here."""
     return FSDP in sys.modules and isinstance(model, sys.modules[FSDP].FSDPModule)
+
+
+def sharing_of(model: nn.Module) -> int:
+    """How many processes share a sharded model's weights out."""
+    return next(weight.device_mesh.size() for weight in model.parameters() if is_slice(weight))
 
 
 def warm(model: nn.Module) -> nn.Module:

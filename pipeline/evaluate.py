@@ -10,6 +10,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from eval.benches import Benchmark
 from eval.score import PATHS, SCORES, comparison, read_scores, run_module, score_readings, write_scores
 
 WRITTEN = ("answers.jsonl", "eval.json", *SCORES)
-PACE = (*PATHS, "model", "adapter", "device", "max_rows", "cache_gb", "pack_weights", "threads")
+PACE = (*PATHS, "model", "adapter", "device", "max_rows", "cache_gb", "pack_weights", "shard", "threads")
 PROMPTS = ("paper", "native")
-LATER = {"prompt": PROMPTS[0], "bench_limit": None}     # not written down at these values: older folders lack them
+# not written down at these values: older folders lack them
+LATER = {"prompt": PROMPTS[0], "bench_limit": None, "shard": "off"}
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -59,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="key-value cache, 10^9 bytes (default: half of the free memory)")
     parser.add_argument("--pack-weights", action="store_true",
                         help="on a CPU: decode faster, with a second copy of the weights")
+    parser.add_argument("--shard", nargs="?", const="node", default="off", choices=("off", "auto", "node", "job"),
+                        help="under torchrun: share the base's weights out over the processes of a machine (node) or "
+                             "of the run (job); auto: where the base does not fit otherwise")
     parser.add_argument("--threads", type=int, help="CPU threads of this process")
     parser.add_argument("--against", help="another run's folder: adds a paired comparison, ours minus it")
     benches.add_arguments(parser, prompts=True)
@@ -71,6 +76,7 @@ def main(args: argparse.Namespace) -> int | None:
     from training.gate import check_model
 
     check_temperature(args.temperature, "--temperature")
+    refuse_unsharded(args)
     claimed = claim_out(args)
     benchmark, chosen, subset = choose_entries(args)
     tokenizer = check_model(args.model, args.adapter or "")
@@ -79,7 +85,8 @@ def main(args: argparse.Namespace) -> int | None:
     completions = generate_missing(args, tokenizer, [entry.key for entry in chosen], ids, claimed.out / "generation",
                                    forget=forget)
     if len(completions) < len(chosen):
-        print(f"{len(completions)} of {len(chosen)} answers are here; the process that finishes last scores")
+        if completions:
+            print(f"{len(completions)} of {len(chosen)} answers are here; the process that finishes last scores")
         return 0
     answers = []
     for entry in chosen:
@@ -119,6 +126,14 @@ def prompt_ids(benchmark: Benchmark, entry: Any, tokenizer: Any, prompt: str) ->
         raise ValueError("--prompt native: the model's own chat template has no block for tools; leave it out, and the "
                          "paper's prompt is used")
     return render(messages, tokenizer, tools=[tool.to_function() for tool in tools])[0]
+
+
+def refuse_unsharded(args: argparse.Namespace) -> None:
+    """ValueError for options that do not go with a sharded base."""
+    if args.shard != "off" and args.pack_weights:
+        raise ValueError("--pack-weights does not go with --shard: packed weights are a second, whole copy of the base")
+    if args.shard != "off" and args.device not in ("auto", "cuda"):
+        raise ValueError(f"--device {args.device} does not go with --shard: each process takes its own; leave it out")
 
 
 def claim_out(args: argparse.Namespace) -> Claim:
@@ -162,28 +177,36 @@ def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[st
 
     from lora import adapter_folder, load_adapter
     from model import load_model
+    from model.sharding import in_step, is_sharded
     from sampler import generate_share, place_in_world, read_shares
     from training.base import compute_dtype
+    from training.processes import hush, tell
+    from training.sharing import base_mesh, sharing
 
     if args.threads:
         torch.set_num_threads(args.threads)
     dist_rank, world_size = place_in_world()
     device, names = device_of(args.device), {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
     dtype, adapter = compute_dtype(args.precision, device), args.adapter and adapter_folder(args.adapter)
-    model = load_model(args.model, dtype=dtype, device=device)
-    if adapter:
-        load_adapter(model, adapter)
-    model.eval()
-    for old in folder.glob("completions-*.jsonl") if forget else ():
-        old.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-    generate_share(model, ids, folder, item_ids=item_ids, dist_rank=dist_rank, world_size=world_size,
-                   about={"model": fingerprint(args.model, adapter), "precision": names[dtype]},
-                   max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=args.seed,
-                   eos_ids=tokenizer.eos_ids, vocab_size=tokenizer.vocab_size,
-                   banned_ids=never_sampled(tokenizer),
-                   max_rows=args.max_rows or (64 if device.type == "cpu" else 256), cache_gb=args.cache_gb,
-                   pack_weights=args.pack_weights, progress=dist_rank == 0)
+    with sharing(args.shard) as processes:
+        mesh = base_mesh(args.model, dtype, processes, args.shard, tell if dist_rank == 0 else hush)
+        model = load_model(args.model, dtype=dtype, device=device, mesh=mesh)
+        if adapter:
+            load_adapter(model, adapter)
+        model.eval()
+        for old in folder.glob("completions-*.jsonl") if forget else ():
+            old.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        with in_step(model, processes.any_at_work) if processes else nullcontext():
+            generate_share(model, ids, folder, item_ids=item_ids, dist_rank=dist_rank, world_size=world_size,
+                           about={"model": fingerprint(args.model, adapter), "precision": names[dtype]},
+                           max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=args.seed,
+                           eos_ids=tokenizer.eos_ids, vocab_size=tokenizer.vocab_size,
+                           banned_ids=never_sampled(tokenizer),
+                           max_rows=args.max_rows or (64 if device.type == "cpu" else 256), cache_gb=args.cache_gb,
+                           pack_weights=args.pack_weights, progress=dist_rank == 0)
+        if is_sharded(model) and dist_rank > 0:         # all end at once: the first one scores
+            return {}
     return {key: value for key, value in read_shares(folder).items() if key in set(item_ids)}
 
 

@@ -11,6 +11,7 @@ where it stopped.
 from __future__ import annotations
 
 import argparse
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ HELP = {                                # what a preset holds, each an option
 OF_ROUND = ("run", "round", "model", "queries", "labelled", "validation", "guard", "queries_per_round", "seed", "train",
             "probe", "max_tools_tokens", "max_calls_tokens", "stop_when")
 OF_TRAINING = ("stage", "model", "adapter", "data", "validation", "out", "learning_rate", "global_batch_size", "epochs",
-               "max_length", "micro_batch_tokens", "rank", "alpha", "precision", "seed", "plan_only", *RECIPE)
+               "max_length", "micro_batch_tokens", "rank", "alpha", "precision", "seed", "shard", "plan_only", *RECIPE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rank", type=int, default=Lora.rank, help="LoRA rank")
     add("--alpha", type=float, default=Lora.alpha, help="LoRA alpha")
     add("--precision", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="compute type of the base")
+    add("--shard", nargs="?", const="node", default="off", choices=("off", "auto", "node", "job"),
+        help="under torchrun: share the base's weights out over the processes of a machine (node) or of the run (job); "
+             "auto: where the base does not fit otherwise")
     add("--seed", type=int, default=0, help="seed of training and sampling")
     quiet("variants", ["joint"], "variants of Table 3 to train; without it, joint, which the rounds follow", nargs="+",
           choices=tuple(VARIANTS))
@@ -98,7 +102,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from training.sharing import sharing
+
     out = Path(args.out)
+    if args.shard == "off" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("run is one process unless --shard shares the base out over several; leave torchrun out")
     refuse_inputs_inside(out, filter(None, (args.tools, args.examples, args.queries, args.test, args.validation)), "")
     check_model(args.model)
     inputs = read_inputs(args.tools, args.examples, args.queries, test=args.test, validation=args.validation,
@@ -108,8 +116,10 @@ def main(args: argparse.Namespace) -> int:
     writable(out)
     say(settings_table(settings, inputs))
     say("\n".join([*inputs.notes, *rule_notes(args.tools, args.examples)]))
-    run_pipeline(settings, out, inputs.write)
-    print((out / f"report.{'json' if args.json else 'md'}").read_text(encoding="utf-8"))
+    with sharing(args.shard) as processes:
+        report = run_pipeline(settings, out, inputs.write, processes)
+    if report:                          # the first process's
+        print((out / f"report.{'json' if args.json else 'md'}").read_text(encoding="utf-8"))
     return 0
 
 
@@ -122,11 +132,12 @@ def run_settings(args: argparse.Namespace, inputs: Inputs) -> RunSettings:
     given |= {name: getattr(args, name) for name in (*HELP, "shuffle_tools") if getattr(args, name) is not None}
     evolve |= named_values(args.evolve, RoundConfig, OF_ROUND, "--evolve")
     evolve |= {"stop_when": True} if args.stop_when else {}
+    sharded = {"shard": args.shard} if args.shard != "off" else {}
     settings = RunSettings.from_preset(
         preset, model=str(args.model), seed=args.seed, rounds=args.rounds, variants=tuple(dict.fromkeys(args.variants)),
         queries_per_round=queries_per_round(args, len(inputs.queries)), rank=args.rank, alpha=args.alpha,
         precision=args.precision, guard=tuple(args.guard), evolve=evolve,
-        train=train | named_values(args.train, TrainConfig, OF_TRAINING, "--train"), **given)
+        train=train | named_values(args.train, TrainConfig, OF_TRAINING, "--train") | sharded, **given)
     for stage in ("adaption", "joint", "evolve"):
         TrainConfig(stage=stage, **settings.training(stage))
     RoundConfig.from_dict(round_settings(settings, Path(args.out) / "data"))

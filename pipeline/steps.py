@@ -8,13 +8,15 @@ same kind.
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data.files import BEGUN, begun_marker, refuse_foreign, write_json
 from data.schema import Example, load_examples, load_queries, load_tools, read_json
@@ -33,6 +35,9 @@ from pipeline.settings import (
     writable,
 )
 from tooldev import STEPS, VARIANTS
+
+if TYPE_CHECKING:
+    from training.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -59,15 +64,22 @@ def plan_steps(settings: RunSettings) -> list[Step]:
 
 
 def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    """One line of progress, from the first process."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line, file=sys.stderr, flush=True)
 
 
 class Run:
-    """A run at work: its folder, settings, data, and the model under training."""
+    """A run at work: its folder, settings, data, and the model under training.
 
-    def __init__(self, settings: RunSettings, out: Path, truth: dict[str, list[dict]] | None = None) -> None:
+    With a sharded base there are several processes. All take the same steps; files are the first one's.
+    """
+
+    def __init__(self, settings: RunSettings, out: Path, truth: dict[str, list[dict]] | None = None,
+                 processes: Processes | None = None) -> None:
         from model import load_tokenizer
 
+        self.processes, self.first = processes, processes is None or processes.dist_rank == 0
         self.settings, self.out, self.data, self.truth = settings, out, out / "data", truth
         self.tokenizer = load_tokenizer(settings.model)
         test = self.data / "test.jsonl"
@@ -79,7 +91,8 @@ class Run:
         from lora import load_adapter
         from training.base import load_base
 
-        model = load_base(self.settings.model, self.settings.precision)
+        shard = self.settings.train.get("shard", "off")
+        model = load_base(self.settings.model, self.settings.precision, self.processes, shard, say)
         if start:
             load_adapter(model, self.out / start / "adapter")
         return model.eval()
@@ -91,12 +104,17 @@ class Run:
             self.evolve(step)
         elif step.stage:
             self.train(step)
-        if not (self.out / step.name / "eval" / "summary.json").is_file():         # a round measures itself
+        if not self.all_measured([step]):                       # a round measures itself
             self.measure(step.name, None)
         spent = time.monotonic() - began
-        if spent > self.seconds.get(step.name, 0.0):            # a call that only reads takes no time worth noting
+        if self.first and spent > self.seconds.get(step.name, 0.0):     # a call that only reads takes no time to note
             self.seconds[step.name] = round(spent, 1)
             write_json(self.out / "seconds.json", self.seconds)
+
+    def all_measured(self, steps: list[Step]) -> bool:
+        """Whether the first process finds every step measured: the others may look after it has gone on."""
+        found = all((self.out / step.name / "eval" / "summary.json").is_file() for step in steps)
+        return found if self.processes is None else self.processes.first_says(found, "looking for measurements")
 
     def train(self, step: Step) -> None:
         from train import TrainConfig, run_training
@@ -107,13 +125,25 @@ class Run:
                                  out=str(self.out / step.name), **self.settings.training(step.stage)))
 
     def measure(self, name: str, model: Any, home: Path | None = None) -> dict[str, Any]:
-        """Answer the test items with the model of a step; kept in its eval folder under `home` (default: the run's)."""
-        from model.chat import render
-        from sampler import generate
+        """Answer the test items with the model of a step; kept in its eval folder under `home` (default: the run's).
+
+        With a model given this is the first process's, while the others are in step; else all of them come here.
+        """
+        from model.sharding import in_step
 
         if not self.test:
             return {}
-        model = model if model is not None else self.model("" if name == "raw" else name)
+        if model is not None:
+            return self.answer(name, model, home)
+        model = self.model("" if name == "raw" else name)
+        with in_step(model, self.processes.any_at_work) if self.processes else nullcontext():
+            return self.answer(name, model, home) if self.first else {}
+
+    def answer(self, name: str, model: Any, home: Path | None) -> dict[str, Any]:
+        """The same on one process, in step with the others or alone."""
+        from model.chat import render
+        from sampler import generate
+
         given = self.settings.evolve
         pace = {option: given[option] for option in ("cache_gb", "max_rows") if option in given}
         summary = evaluate(self.test, model, self.tokenizer, partial(generate, **pace), render,
@@ -163,17 +193,44 @@ def print_plan(run: Run, steps: list[Step], counts: dict[str, int]) -> None:
 
 
 def run_pipeline(settings: RunSettings, out: str | Path,
-                 prepare: Callable[[Path], dict[str, list[dict]] | None]) -> dict[str, Any]:
+                 prepare: Callable[[Path], dict[str, list[dict]] | None],
+                 processes: Processes | None = None) -> dict[str, Any]:
     """Run (or finish) the method in the folder `out`; returns the report, which is also in report.{html,md,json}.
 
     Args:
         prepare: writes tools, examples, queries and, where there are any, validation and test rows as JSONL into the
             folder it is given, the same every time; returns what the queries really ask for, by id, where known.
+        processes: those that share a sharded base out; all call this, and the first one writes.
 
     Raises:
         ValueError: an input row is bad (file and line are named), or `out` holds a run with other settings.
     """
     out = Path(out)
+    first = processes is None or processes.dist_rank == 0
+    truth = begin(settings, out, prepare) if first else None
+    if processes is not None:
+        processes.wait("the data of the run")
+    run, steps = Run(settings, out, truth, processes), plan_steps(settings)
+    if run.all_measured(steps):
+        say(f"{out}: every step is complete; writing the report")
+    else:
+        print_plan(run, steps, check_data(run.data, settings))
+    for number, step in enumerate(steps, start=1):
+        say(f"[{number}/{len(steps)}] {step.name}")
+        run.do(step)
+        if step.round and _stopped(run, step):
+            say(f"  stopping after round {step.round}: {_stopped(run, step)}")
+            break
+    if not first:
+        return {}
+    report = write_report(out)
+    say(f"report: {out / 'report.html'}")
+    return report
+
+
+def begin(settings: RunSettings, out: Path,
+          prepare: Callable[[Path], dict[str, list[dict]] | None]) -> dict[str, list[dict]] | None:
+    """Check the folder of the run and write its data and its run.json, or find them as they would be written."""
     writable(out)
     data = out / "data"
     refuse_foreign(out, "run.json", *begun_marker(out, "tooldev.py run"))
@@ -183,23 +240,10 @@ def run_pipeline(settings: RunSettings, out: str | Path,
         write_json(out / BEGUN, {"made_by": "tooldev.py run"})          # vouches for data/ until run.json does
     data.mkdir(exist_ok=True)
     truth = prepare(data)
-    counts = check_data(data, settings)
+    check_data(data, settings)
     claim(out, run_record(settings, data))
     (out / BEGUN).unlink(missing_ok=True)
-    run, steps = Run(settings, out, truth), plan_steps(settings)
-    if all((out / step.name / "eval" / "summary.json").is_file() for step in steps):
-        say(f"{out}: every step is complete; writing the report")
-    else:
-        print_plan(run, steps, counts)
-    for number, step in enumerate(steps, start=1):
-        say(f"[{number}/{len(steps)}] {step.name}")
-        run.do(step)
-        if step.round and _stopped(run, step):
-            say(f"  stopping after round {step.round}: {_stopped(run, step)}")
-            break
-    report = write_report(out)
-    say(f"report: {out / 'report.html'}")
-    return report
+    return truth
 
 
 def _stopped(run: Run, step: Step) -> str | None:

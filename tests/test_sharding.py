@@ -1,23 +1,31 @@
 """A base shared out over processes computes what a whole one does: gradients, runs, loading, sampling, evolution."""
 
+import dataclasses
 import json
+import signal
 
 import pytest
-from train_toys import run_processes, toy_rows
+import torch
+from safetensors.torch import load_file, save_file
+from train_toys import run_processes, toy_model, toy_rows
 
 from data.batching import deal, pack
 from data.tasks import IGNORE_INDEX
+from evolution.config import RoundConfig
+from model import save_model
+from tests.evolve_run import FAST, make_run
 from training.config import TrainConfig, parse_config
 
 # --- training --------------------------------------------------------------------------------------------------------
 
 GRADIENTS = """
-import itertools, json, sys
+import itertools, sys
+import torch
 from train_toys import toy_model, toy_rows
 from train import TrainConfig, accumulate_gradients, prepare
 from training.processes import Processes
 
-processes = Processes(60)
+processes = Processes(600)
 
 def gradient(dtype, every, tied, **settings):
     config = TrainConfig(out="unused", rank=4, alpha=8, micro_batch_tokens=160, gradient_checkpointing=every,
@@ -83,7 +91,7 @@ if not kill:
 def run(name, **more):
     config = TrainConfig(out=f"{folder}/{name}", rank=4, alpha=8, micro_batch_tokens=90, gradient_checkpointing=1,
                          max_steps=4, global_batch_size=18, learning_rate=1e-2, checkpoint_steps=1, dropout=0.1,
-                         eval_steps=2, timeout_minutes=1.0, **more)
+                         eval_steps=2, timeout_minutes=10.0, **more)
     return run_training(config, rows=toy_rows(), model=toy_model(tied=False).half(), validation=toy_rows(7, seed=5))
 
 if kill:
@@ -122,3 +130,167 @@ def test_a_sharded_run_ends_with_the_bytes_of_a_whole_one_and_so_does_a_killed_o
     kept = {name: [{k: v for k, v in line.items() if k not in ("tok_per_s", "peak_mem_gb")} for line in lines]
             for name, lines in metrics.items()}
     assert kept["whole"] == kept["sharded"] == kept["killed"] and "validation_loss" in kept["whole"][1]
+
+
+# --- loading ---------------------------------------------------------------------------------------------------------
+
+LOADING = """
+import json, sys
+from pathlib import Path
+import torch
+from model import load_model
+from model.sharding import local, rows_of
+from training.processes import Processes
+from training.sharing import mesh_over
+
+folder, dtype = Path(sys.argv[1]), getattr(torch, sys.argv[2])
+with Processes(600) as processes:
+    mesh = mesh_over("job", processes)
+    whole, sharded = (dict(load_model(folder / "good", dtype, mesh=m).named_parameters()) for m in (None, mesh))
+    assert whole.keys() == sharded.keys()
+    for name, weight in whole.items():
+        here = weight[rows_of(sharded[name])] if "layers" in name else weight
+        assert local(sharded[name]).dtype == dtype and torch.equal(local(sharded[name]), here), name
+    for bad in ("broken", "wrong"):
+        try:
+            load_model(folder / bad, torch.float16, mesh=mesh)
+        except ValueError as error:
+            print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_each_process_reads_its_rows_and_all_refuse_what_one_of_them_found(world_size, tmp_path):
+    for name in ("good", "broken", "wrong"):
+        save_model(toy_model(tied=name == "wrong"), tmp_path / name)
+    file = tmp_path / "broken" / "model.safetensors"
+    state = load_file(file)
+    state["model.layers.1.mlp.up_proj.weight"][-1, -1] = torch.nan              # in the last process's rows
+    state["model.layers.0.self_attn.q_proj.weight"][0, 0] = 1e5
+    save_file(state, file)
+    settings = json.loads((tmp_path / "wrong" / "config.json").read_text())
+    (tmp_path / "wrong" / "config.json").write_text(json.dumps({**settings, "intermediate_size": 96}))
+    for result in run_processes(LOADING, str(tmp_path), "bfloat16", world_size=world_size):
+        assert "1 tensors hold values that are not finite (NaN or infinity): model.layers.1.mlp.up" in result.stdout
+        assert "wrong shape (9): model.layers.0.mlp.down_proj.weight [32, 80], expected [32, 96]" in result.stdout
+
+
+# --- sampling --------------------------------------------------------------------------------------------------------
+
+SAMPLING = """
+import os, random, signal, sys
+import torch
+from train_toys import toy_model, toy_rows
+from model.sharding import in_step
+from sampler import generate
+from train import TrainConfig, accumulate_gradients, prepare
+from training.processes import LostProcess, Processes
+
+processes = Processes(600)
+rank, world_size = processes.dist_rank, processes.world_size
+rng = random.Random(0)
+prompts = [[rng.randrange(120) for _ in range(rng.randint(3, 40))] for _ in range(12)]
+
+def trainer(**settings):
+    config = TrainConfig(out="unused", rank=4, alpha=8, micro_batch_tokens=160, gradient_checkpointing=1, **settings)
+    made = prepare(config, processes, toy_rows(), None, toy_model(tied=False), None, print)
+    made.flat.master += 0.05 * torch.randn(made.flat.master.shape, generator=torch.Generator().manual_seed(7))
+    return made
+
+def sampled(model, mine):
+    found = {}
+    for part in (mine[:len(mine) // 2], mine[len(mine) // 2:]):
+        if part:
+            got = generate(model, [prompts[i] for i in part], item_ids=part, num_samples=3, max_new_tokens=12,
+                           temperature=1.0, seed=3, eos_ids=[5, 17, 90, 33], prefill_chunk=32, max_rows=12)
+            found |= {i: [(c.ids, c.logprob) for c in row] for i, row in zip(part, got)}
+    return found
+
+def gradient(trainer):
+    trainer.model.train()
+    accumulate_gradients(trainer, trainer.micro_batches(trainer.rows))
+    return trainer.flat.grad.clone()
+
+whole, sharded = trainer(), trainer(shard="job")
+thirds = [[], list(range(0, 12, 3)), [i for i in range(12) if i % 3]]      # no work, a third, the rest
+mine = thirds[rank % 3]
+for _ in range(2):                                                          # sampling, training, sampling, training
+    with in_step(sharded.model, processes.any_at_work):
+        found = sampled(sharded.model, mine)
+    assert found == sampled(whole.model, mine)
+    assert torch.equal(gradient(sharded), gradient(whole))
+if len(sys.argv) > 1:
+    try:
+        with in_step(sharded.model, processes.any_at_work):
+            if rank == 1:
+                os.kill(os.getpid(), int(sys.argv[1]))
+            sampled(sharded.model, mine)
+    except LostProcess as error:
+        print(error)
+processes.close()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("world_size", "number"), [(2, 0), (3, signal.SIGKILL)])
+def test_uneven_sampling_equals_that_of_a_whole_base_and_training_follows(world_size, number):
+    """The first process has no item to sample. At the end process 1 is killed."""
+    given = [str(int(number))] if number else []
+    results = run_processes(SAMPLING, *given, world_size=world_size, check=not number)
+    for dist_rank, result in enumerate(results if number else ()):
+        if dist_rank != 1:
+            assert "process 1 was last seen at" in result.stdout + result.stderr, result.stderr
+
+
+# --- a round ---------------------------------------------------------------------------------------------------------
+
+ROUND = """
+import json, random, sys
+from pathlib import Path
+from evolution.config import RoundConfig
+from evolve import run_round
+from model import load_tokenizer
+from sampler import generate
+from tests.evolve_run import Dice
+
+class Woven(Dice):
+    '''What the model really samples decides what Dice says: a random base writes no tools.'''
+    def generate(self, model, prompts, *, num_samples, item_ids, on_item, seed, on_sample=None, **rest):
+        drawn = generate(model, prompts, num_samples=num_samples, item_ids=item_ids, seed=seed,
+                         **{**rest, "max_new_tokens": 4, "progress": False})
+        names = [f"{name} {[c.ids for c in row]}" for name, row in zip(item_ids, drawn)]
+        super().generate(model, prompts, num_samples=num_samples, item_ids=names, on_item=on_item, seed=seed)
+
+    @staticmethod
+    def calls_text(rng, prompt):
+        return Dice.calls_text(rng, prompt) if '{"name": "tool_' in prompt else "hm"        # else a labelled example
+
+config = RoundConfig.from_dict(json.loads(Path(sys.argv[1]).read_text()))
+tokenizer = load_tokenizer(config.model)
+run_round(config, tokenizer=tokenizer, generate=Woven(tokenizer).generate, progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_a_round_of_a_sharded_base_is_that_of_two_whole_ones(tmp_path):
+    """Data, probe and validation (by one process alone), training: the same files and the same adapter."""
+    found = {}
+    for shard in ("off", "job"):
+        queries = [{"id": f"q{i}", "query": f"What is {i} and {i}?"} for i in range(9)]
+        config = make_run(tmp_path / shard, queries, train={**FAST, "shard": shard})
+        config = dataclasses.replace(config, probe=2, validation=config.labelled)
+        (tmp_path / shard / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
+        run_processes(ROUND, str(tmp_path / shard / "config.json"), world_size=2)
+        folder = tmp_path / shard / "run" / "round-1"
+        ledger = json.loads((folder / "ledger.json").read_text())
+        found[shard] = [(folder / name).read_bytes() for name in ("tools.jsonl", "calls.jsonl", "accepted.jsonl",
+                                                                 "adapter/adapter_model.safetensors")]
+        found[shard] += [{name: value for name, value in ledger.items() if name != "seconds"}]
+    assert found["off"] == found["job"] and found["off"][4]["training"]["steps"] == 2
+
+
+def test_a_round_refuses_what_does_not_go_with_a_sharded_base():
+    for name in ("compile_decode", "pack_weights"):
+        with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} does not go with --shard"):
+            RoundConfig(train={"shard": "node"}, **{name: True})

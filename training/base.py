@@ -1,6 +1,7 @@
 """The base of a run: its dtype, its weights (fresh ones for pre-training), onto the device, and what of it trains."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,10 +9,11 @@ import torch
 from torch import nn
 
 from training.config import PRECISIONS, TrainConfig
+from training.processes import Processes, hush
+from training.sharing import base_mesh
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
-
 
 def compute_dtype(precision: str, device: torch.device, model: nn.Module | None = None) -> torch.dtype:
     """The dtype of the base: as named; for "auto" that of a given model, else the device's fastest native one."""
@@ -29,13 +31,15 @@ def native_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def load_base(folder: str, precision: str = "auto") -> nn.Module:
-    """The base in the dtype and on the device that training will use."""
+def load_base(folder: str, precision: str = "auto", processes: Processes | None = None, shard: str = "off",
+              say: Callable[[str], None] = hush) -> nn.Module:
+    """The base in the dtype and on the device that training will use, shared out over the processes by `shard`."""
     from model import load_model
 
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
-    return load_model(folder, dtype=compute_dtype(precision, device), device=device)
+    dtype = compute_dtype(precision, device)
+    return load_model(folder, dtype=dtype, device=device, mesh=base_mesh(folder, dtype, processes, shard, say))
 
 
 def place(model: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:

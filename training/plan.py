@@ -18,6 +18,7 @@ from model import ModelConfig
 from training.config import TrainConfig
 
 GIB = 2**30
+TIGHT = 0.85                    # of a card: the driver, NCCL and gaps between tensors take some of the rest
 MATMUL_SHARE = 0.5              # of the timed matmul rate, that a training step is assumed to reach: an estimate
 
 
@@ -47,8 +48,9 @@ class Plan:
     def what_and_memory(self) -> list[str]:
         """The part of the plan that holds on any machine with this much memory."""
         parts = " + ".join(f"{name} {size / GIB:.2f}" for name, size in self.memory.items())
-        return [self.facts, self.rows, f"memory, estimated: {self.total / GIB:.2f} GiB of {self.available / GIB:.1f} = "
-                                       f"{parts}"]
+        tight = " (tight)" if self.device.type == "cuda" and TIGHT * self.available < self.total else ""
+        return [self.facts, self.rows, f"memory, estimated: {self.total / GIB:.2f} GiB of {self.available / GIB:.1f}"
+                                       f"{tight} = {parts}"]
 
     def lines(self) -> list[str]:
         """The plan as it is printed."""
@@ -68,13 +70,14 @@ class Plan:
 
 def make_plan(config: TrainConfig, shape: ModelConfig, lengths: Sequence[int], supervised: int, steps: int,
               dtype: torch.dtype, device: torch.device, world_size: int, available: int | None = None,
-              resident: int = 0) -> Plan:
+              resident: int = 0, sharing: int = 0) -> Plan:
     """Plan a run of config.TrainConfig over a model.ModelConfig.
 
     Args:
         lengths: tokens of every row; `supervised`: supervised tokens of all rows together.
         available: bytes to plan for; None asks the device.
         resident: bytes of the plan that the device holds already: those of a model that was handed in.
+        sharing: processes that one base is shared out over; 0: each has a whole one.
     """
     available = available_memory(device) + resident if available is None else available
     fraction = supervised / sum(lengths)
@@ -83,7 +86,7 @@ def make_plan(config: TrainConfig, shape: ModelConfig, lengths: Sequence[int], s
     tokens = sum(lengths) * epochs
     most = micro_batch_tokens(config, max(lengths))
     accum = -(-config.global_batch_size * sum(lengths) // len(lengths) // most // world_size)
-    memory = memory_parts(config, shape, max(lengths), fraction, dtype, device)
+    memory = memory_parts(config, shape, max(lengths), fraction, dtype, device, sharing)
     facts = (f"global batch {config.global_batch_size} rows, about {max(1, accum)} x {most:,} tokens x "
              f"{world_size} processes | {steps:,} steps | {epochs:.2f} epochs | "
              f"{trained / 1e6:.2f} M of "
@@ -95,7 +98,7 @@ def make_plan(config: TrainConfig, shape: ModelConfig, lengths: Sequence[int], s
             f"{tokens:,.0f} tokens to train, {fraction:.0%} supervised | "
             f"{'packs' if config.packing else 'padded rows'} {efficiency:.0%} full")
     return Plan(memory, available, facts, rows, flops(config, shape, tokens, fraction), device, dtype, world_size,
-                remedy(config, shape, max(lengths), fraction, dtype, device, available))
+                remedy(config, shape, max(lengths), fraction, dtype, device, available, sharing, world_size))
 
 
 # --- arithmetic over shapes ------------------------------------------------------------------------------------------
@@ -121,6 +124,25 @@ def base_weights(shape: ModelConfig) -> int:
     embeddings = shape.vocab_size * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
     return (body_weights(shape) + embeddings + shape.hidden_size
             + shape.num_hidden_layers * (2 * shape.hidden_size + biases))
+
+
+def base_memory(shape: ModelConfig, size: int, sharing: int, on_cpu: bool) -> dict[str, int]:
+    """Bytes of the base on one process, weights of `size` bytes: a whole one, or its part of one that is shared out.
+
+    Whole stay embedding, head and last norm. Of a block's weights each process has its rows; of the gathered ones two
+    blocks are there at a time: the one at work, and what the next one's weights come in. On a GPU, where the next block
+    travels while one computes, what that one came in is kept, too.
+    """
+    if sharing == 0:
+        return {"base": base_weights(shape) * size}
+    Q, K = (heads * shape.head_dim for heads in (shape.num_attention_heads, shape.num_key_value_heads))
+    E, wide = shape.hidden_size, linears(shape)
+    biases = [Q, K, K] * shape.qkv_bias + [E] * shape.o_proj_bias
+    rows = [(out, i) for i, out in wide.values()] + [(n, 1) for n in (E, E, *biases)]
+    share = sum(-(-n // sharing) * width for n, width in rows)                  # rows, rounded up
+    whole = base_weights(shape) - shape.num_hidden_layers * sum(n * width for n, width in rows)
+    gathered = (2 if on_cpu else 3) * sharing * share
+    return {"base's share": (whole + shape.num_hidden_layers * share) * size, "gathered blocks": gathered * size}
 
 
 def trained_weights(config: TrainConfig, shape: ModelConfig) -> int:
@@ -160,7 +182,7 @@ def micro_batch_tokens(config: TrainConfig, longest: int) -> int:
 
 
 def memory_parts(config: TrainConfig, shape: ModelConfig, longest: int, fraction: float, dtype: torch.dtype,
-                 device: torch.device) -> dict[str, int]:
+                 device: torch.device, sharing: int = 0) -> dict[str, int]:
     """Bytes by part on one process. One block's work and the loss are never there at one time: the larger counts."""
     from model.ops import attends_blockwise
 
@@ -183,7 +205,7 @@ def memory_parts(config: TrainConfig, shape: ModelConfig, longest: int, fraction
     if full:                                            # the head's gradient: beside the logits, then with its cast
         logits = max(logits + V * E * (wide + size), V * E * (2 * wide + halves))
     loss = logits + 2 * scored * E * size
-    parts = {"base": base_weights(shape) * size}
+    parts = base_memory(shape, size, sharing, on_cpu)
     if full:
         # half weights: also masters, gradients in float32
         parts["gradients"] = trained * (size + (8 if size == 2 else 0))
@@ -196,11 +218,11 @@ def memory_parts(config: TrainConfig, shape: ModelConfig, longest: int, fraction
 
 
 def remedy(config: TrainConfig, shape: ModelConfig, longest: int, fraction: float, dtype: torch.dtype,
-           device: torch.device, available: int) -> str:
+           device: torch.device, available: int, sharing: int = 0, world_size: int = 1) -> str:
     """The first option that would make a run fit."""
-    def fits(precision: torch.dtype = dtype, **changes: Any) -> bool:
-        return sum(memory_parts(replace(config, **changes), shape, longest, fraction, precision,
-                                device).values()) <= available
+    def fits(precision: torch.dtype = dtype, over: int = sharing, **changes: Any) -> bool:
+        return sum(memory_parts(replace(config, **changes), shape, longest, fraction, precision, device,
+                                over).values()) <= available
 
     tried: dict[str, Any] = {}
     now = {"loss_chunk": config.loss_chunk_for(shape.vocab_size), "micro_batch_tokens": config.micro_batch_tokens}
@@ -217,6 +239,10 @@ def remedy(config: TrainConfig, shape: ModelConfig, longest: int, fraction: floa
             if fits(torch.bfloat16, **changes):
                 return " ".join(["use --precision bf16 (or fp16 on a GPU before sm_80)",
                                  *(f"--{key.replace('_', '-')} {setting}" for key, setting in changes.items())])
+    for changes in ({}, tried) if config.stage != "pretrain" and sharing == 0 and world_size > 1 else ():
+        if fits(over=world_size, **changes):
+            return " ".join(["use --shard job", *(f"--{key.replace('_', '-')} {setting}"
+                                                  for key, setting in changes.items())])
     return (f"rows of {longest:,} tokens do not fit with any option; use a shorter --max-length, a smaller model or a "
             "larger device")
 

@@ -7,14 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Self
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from torch.distributed.device_mesh import DeviceMesh
 
 
 class Processes:
@@ -24,6 +21,8 @@ class Processes:
     reads the notes of all, says which processes are missing and where they were last, and ends this run.
     """
 
+    _count = 0                      # meetings so far, of all objects of this class: the store outlives them
+
     def __init__(self, timeout_seconds: float = 1800.0) -> None:
         self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
         self.dist_rank = int(os.environ.get("RANK", "0"))
@@ -32,8 +31,9 @@ class Processes:
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
             torch.cuda.set_device(self.device)
             check_kernels(torch.cuda.get_device_capability(self.device), torch.cuda.get_arch_list())
-        self.timeout_seconds, self._count, self._waiting_since, self._closed = timeout_seconds, 0, None, False
-        self._ours, self._sharing = not dist.is_initialized(), None     # a caller's group is the caller's to end
+        self.timeout_seconds, self._waiting_since, self._closed = timeout_seconds, None, False
+        self._ours = not dist.is_initialized()              # a caller's group is the caller's to end
+        self.voters: dist.ProcessGroup | None = None        # those that share a base with this one; None: all
         if self.world_size > 1:
             backend = "nccl" if self.device.type == "cuda" else "gloo"
             # The library's own limit is longer, so that this class reports first.
@@ -42,6 +42,12 @@ class Processes:
                 dist.init_process_group(backend, timeout=limit)
             self._store = dist.distributed_c10d._get_default_store()
             threading.Thread(target=self._watch, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(failed=kind is not None)
 
     def all_reduce(self, tensor: Tensor, where: str) -> Tensor:
         """Sum over processes, in place; `where` is what a report of a missing process would say."""
@@ -55,6 +61,10 @@ class Processes:
             self._collective(where, lambda: dist.broadcast(tensor, src=0))
         return tensor
 
+    def first_says(self, answer: bool, where: str) -> bool:
+        """The first process's answer, on all."""
+        return bool(self.broadcast(torch.tensor([float(answer)], device=self.device), where))
+
     def wait(self, where: str) -> None:
         """Until every process is here."""
         self.all_reduce(torch.zeros(1, device=self.device), where)
@@ -66,37 +76,19 @@ class Processes:
             self._collective(f"comparing {what}", lambda: dist.all_reduce(value, dist.ReduceOp.MAX))
         return bool(value[0] == -value[1])
 
-    def mesh(self, over: str) -> "DeviceMesh":
-        """The processes that share one copy of a sharded base with this one: of its machine ("node"), or all ("job").
-
-        Raises:
-            ValueError: the machines run different numbers of processes.
-        """
-        from torch.distributed.device_mesh import init_device_mesh
-
-        sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "0")) if over == "node" else 0
-        sharing = sharing or self.world_size
-        if self.world_size % sharing:
-            raise ValueError(f"--shard {over}: {self.world_size} processes are not a multiple of the {sharing} of this "
-                             "machine; start equally many on each, or use --shard job")
-        if self.world_size == 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", store=dist.HashStore(), rank=0,
-                                    world_size=1)
-        found = init_device_mesh(self.device.type, (self.world_size // sharing, sharing),
-                                 mesh_dim_names=("copy", "shard"))["shard"]
-        # Votes come before every pass while sampling: over the host, they do not wait for the GPU.
-        self._sharing = (found.get_group() if self.device.type == "cpu" else
-                         dist.new_subgroups(sharing, backend="gloo")[0])
-        return found
-
     def any_at_work(self, here: bool) -> bool:
         """Whether any process that shares the base with this one has a pass to run."""
         if self.world_size == 1:
             return here
         vote = torch.tensor([int(here)])
-        self._collective("a pass while sampling",
-                         lambda: dist.all_reduce(vote, dist.ReduceOp.MAX, group=self._sharing))
+        with self.meeting("a pass while sampling", lambda error: True):
+            dist.all_reduce(vote, dist.ReduceOp.MAX, group=self.voters)
         return bool(vote)
+
+    def any_over(self, bytes_needed: float, available: int) -> bool:
+        """Whether any process needs more than it has."""
+        over = torch.tensor([float(bytes_needed > available)], device=self.device)
+        return bool(self.all_reduce(over, "comparing memory"))
 
     def close(self, failed: bool = False) -> None:
         """Leave the group, if it was made here, so that the interpreter ends without a complaint.
@@ -124,7 +116,7 @@ class Processes:
         if self.world_size == 1:
             yield
             return
-        self._count += 1
+        Processes._count += 1
         self._where, self._waiting_since = where, time.monotonic()
         try:
             self._store.set(f"at/{self.dist_rank}", f"{self._count} {where}")

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,8 +14,15 @@ from data.augment import Recipe
 from data.files import mark_done, naming, write_json
 from data.tasks import PAPER, Row
 from model import Tokenizer
-from model.sharding import is_sharded, shard_blocks, warm
-from training.base import compute_dtype, load_model_for, model_config, place, trained_parameters, weights_on
+from model.sharding import is_sharded, shard_blocks, sharing_of, warm
+from training.base import (
+    compute_dtype,
+    load_model_for,
+    model_config,
+    place,
+    trained_parameters,
+    weights_on,
+)
 from training.checkpoints import Checkpoints, kept
 from training.config import TrainConfig, TrainResult
 from training.flat import FlatWeights
@@ -26,6 +34,7 @@ from training.plan import make_plan, peak_memory_gb
 from training.processes import Processes, progress_line
 from training.resume import data_sha256, restore, snapshot, synchronise
 from training.rows import fingerprint, load_rows, supervised_in
+from training.sharing import mesh_over, shard_that_fits, sharers
 from training.trainer import LossScale, Trainer
 
 Rows = Sequence[Row] | Callable[[], Sequence[Row]] | None
@@ -42,8 +51,14 @@ def prepare(config: TrainConfig, processes: Processes, rows: Rows, validation: S
     steps = config.max_steps or max(1, round(config.epochs * -(-len(rows) // config.global_batch_size)))
     dtype = compute_dtype(config.precision, processes.device, model)
     shape = model.config if model is not None else model_config(config.model)
-    plan = make_plan(config, shape, [len(row.ids) for row in rows], sum(supervised_in(row) for row in rows), steps,
-                     dtype, processes.device, processes.world_size, resident=weights_on(processes.device, model))
+    planned = partial(make_plan, config, shape, [len(row.ids) for row in rows], sum(supervised_in(r) for r in rows),
+                      steps, dtype, processes.device, processes.world_size,
+                      resident=weights_on(processes.device, model))
+    shard = config.shard
+    if shard == "auto":                 # a model that was handed in is there, so it fits
+        whole = planned()
+        shard = shard_that_fits(whole.total, whole.available, processes, say) if model is None else "off"
+    plan = planned(sharing=sharing_of(model) if is_sharded(model) else sharers(shard, processes))
     for line in [*plan.lines(), *config.without_effect()]:
         say(line)
     plan.refuse_what_cannot_fit()
@@ -51,7 +66,7 @@ def prepare(config: TrainConfig, processes: Processes, rows: Rows, validation: S
         return None
     rows_sha256 = fingerprint(rows)
     refuse_unequal_processes(config, processes, rows_sha256, dtype)
-    mesh = processes.mesh(config.shard) if config.shard != "off" and not is_sharded(model) else None
+    mesh = mesh_over(shard, processes) if shard != "off" and not is_sharded(model) else None
     if model is None:
         model = load_model_for(config, dtype, processes.device, mesh)
     model = place(model, dtype, processes.device)
