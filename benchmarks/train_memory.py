@@ -64,22 +64,34 @@ class LiveBytes(TorchDispatchMode):
         return out
 
 
-def measure(shape: tuple[int, ...], *, dtype: torch.dtype, checkpointing: int, stage: str = "joint", tokens: int = 512,
-            row_length: int = 128, share: float = 0.25, device: str = "cpu") -> tuple[int, int]:
-    """(planned, measured) bytes of a training step on equal rows."""
+def shape_config(shape: tuple[int, ...], tied: bool = True) -> ModelConfig:
+    """The config of a shape of SHAPES."""
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
              "vocab_size")
-    config = ModelConfig.from_dict({"architectures": ["Qwen2ForCausalLM"], "tie_word_embeddings": True,
-                                    "rms_norm_eps": 1e-6, **dict(zip(names, shape, strict=True))})
-    with torch.device(device):
-        model = Transformer(config).to(dtype)
+    return ModelConfig.from_dict({"architectures": ["Qwen2ForCausalLM"], "tie_word_embeddings": tied,
+                                  "rms_norm_eps": 1e-6, **dict(zip(names, shape, strict=True))})
+
+
+def rows_and_settings(config: ModelConfig, *, checkpointing: int, stage: str = "joint", tokens: int = 512,
+                      row_length: int = 128, share: float = 0.25, shard: str = "off",
+                      copies: int = 1) -> tuple[list[Row], int, TrainConfig]:
+    """Equal rows for two packs of each of `copies` processes, the supervised tokens of one, and settings."""
     rng, supervised = random.Random(0), int(share * row_length)
     rows = []
-    for i in range(2 * tokens // row_length):
+    for i in range(2 * copies * tokens // row_length):
         ids = [rng.randrange(config.vocab_size) for _ in range(row_length)]
         rows.append(Row(str(i), "text", ids, [IGNORE_INDEX] * (row_length - supervised) + ids[-supervised:]))
-    settings = TrainConfig(stage=stage, out="unused", global_batch_size=len(rows), micro_batch_tokens=tokens,
-                           max_steps=3, gradient_checkpointing=checkpointing)
+    return rows, supervised, TrainConfig(stage=stage, out="unused", global_batch_size=len(rows), shard=shard,
+                                         micro_batch_tokens=tokens, max_steps=3, gradient_checkpointing=checkpointing)
+
+
+def measure(shape: tuple[int, ...], *, dtype: torch.dtype, checkpointing: int, stage: str = "joint",
+            device: str = "cpu", **sizes: int) -> tuple[int, int]:
+    """(planned, measured) bytes of a training step on equal rows."""
+    config = shape_config(shape)
+    with torch.device(device):
+        model = Transformer(config).to(dtype)
+    rows, supervised, settings = rows_and_settings(config, checkpointing=checkpointing, stage=stage, **sizes)
     trainer = prepare(settings, Processes(), rows, None, model, None, lambda line: None)
     trainer.model.train()
     plan = make_plan(settings, config, [len(row.ids) for row in rows], len(rows) * (supervised), 3, dtype,
