@@ -278,6 +278,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tools", type=int, default=0,
                         help="leave out examples with more candidate tools (default: any number)")
     parser.add_argument("--seed", type=int, default=0, help="decides what is drawn (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print manifest.json instead of a table")
     add_overwrite(parser)
 
 
@@ -287,6 +288,9 @@ def main(args: argparse.Namespace) -> int:
                          args.num_examples, args.num_held_out, args.num_queries, args.rounds,
                          tuple(_quota(text) for text in args.mix), tuple(args.without), args.max_tools, args.seed)
     manifest = split(config, args.out, overwrite=args.overwrite)
+    if args.json:
+        print(json.dumps(manifest, ensure_ascii=False, indent=2))
+        return 0
     print("| file | rows | wanted | available | left out |\n|---|---:|---:|---:|---|")
     for name, report in manifest["outputs"].items():
         left = ", ".join(f"{reason} {count:,}" for reason, count in report["left_out"].items()) or "-"

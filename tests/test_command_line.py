@@ -73,11 +73,18 @@ def test_what_follows_two_dashes_is_no_option():
 
 # ------------------------------------------------------------------------------------------------------ results as JSON
 
-def test_check_show_and_trace_print_json(tmp_path, capsys):
+def test_check_split_convert_show_and_trace_print_json(tmp_path, capsys):
     made, _ = world.training_data(0, tools=4, labelled=4), None
     write_jsonl(tmp_path / "e.jsonl", [example.to_dict() for example in made["examples"]])
     assert tooldev.main(["check", str(tmp_path / "e.jsonl"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["passed"] == 4
+    assert tooldev.main(["split", "--examples", str(tmp_path / "e.jsonl"), "--num-examples", "2", "--out",
+                         str(tmp_path / "few"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == read_json(tmp_path / "few/manifest.json")
+    (tmp_path / "q.txt").write_text("A query.\n")
+    assert tooldev.main(["convert", "--from", "queries", "--in", str(tmp_path / "q.txt"), "--out",
+                         str(tmp_path / "made"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == read_json(tmp_path / "made/manifest.json")
     assert tooldev.main(["show", str(tmp_path / "e.jsonl"), "--json"]) == 0
     row = json.loads(capsys.readouterr().out)
     assert len(row["ids"]) == len(row["labels"]) == len(row["tokens"]) and row["objective"] == "invocation"

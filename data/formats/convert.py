@@ -9,6 +9,7 @@ the file. Conversion reads formats and judges nothing: `--check` has the rule ch
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -119,6 +120,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--license", help="written into every example and the manifest, e.g. Apache-2.0")
     parser.add_argument("--max-record-mb", type=int, default=MAX_RECORD_BYTES >> 20,
                         help="longer records are rejected (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print manifest.json instead of a summary of it")
     add_overwrite(parser)
 
 
@@ -127,17 +129,23 @@ def main(args: argparse.Namespace) -> int:
     if args.to:
         refuse_options_of_reading(args)
         refuse_inputs_inside(args.out, args.inputs)
-        print(summary_of(write_layout(args.inputs, args.out, args.to, overwrite=args.overwrite), args.out, args.to))
+        made = write_layout(args.inputs, args.out, args.to, overwrite=args.overwrite)
+        print(as_json(made) if args.json else summary_of(made, args.out, args.to))
         return 0
     options = Options(args.format, args.turns, args.answers, args.tools, args.check, args.source, args.license,
                       args.max_record_mb << 20)
     manifest = convert(args.inputs, args.out, options, overwrite=args.overwrite)
-    print(summary(manifest))
+    print(as_json(manifest) if args.json else summary(manifest))
     broken = [report for report in manifest["inputs"] if report.get("broken_off")]
     for report in broken:
         print(f"warning: {report['file']} could not be read to its end ({report['broken_off']}); what stood before it "
               "was converted", file=sys.stderr)
     return 1 if broken else 0
+
+
+def as_json(manifest: dict[str, Any]) -> str:
+    """A manifest, as --json prints it."""
+    return json.dumps(manifest, ensure_ascii=False, indent=2)
 
 
 def refuse_options_of_reading(args: argparse.Namespace) -> None:
