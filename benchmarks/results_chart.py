@@ -1,6 +1,10 @@
 """The README's chart and results table, made from committed results.
 
     python benchmarks/results_chart.py
+    python benchmarks/results_chart.py --run runs/smollm2 --backbone SmolLM2-135M-Instruct --name smollm2
+
+The second first writes benchmarks/real_NAME.json of a run with `--bench bfcl=DIR`: the strict scores of each step, from
+RUN/STEP/bench/bfcl/summary.json.
 
 Writes docs/results-light.svg and docs/results-dark.svg, and puts the table between the README's `results` marks. Takes
 every benchmarks/real_*.json, the results of a real backbone on BFCL by step. Where there is none, it takes the first
@@ -15,6 +19,7 @@ Steps are "raw", "adaption", "invocation", "invocation-adapted", "joint", "round
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -25,7 +30,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from eval.report.charts import ticks
-from tooldev import PAPER_EVOLVED, VARIANTS, home
+from tooldev import PAPER_EVOLVED, STEPS, VARIANTS, home
 
 SMALL_MODELS = {            # the leaderboard's table of 2025-12-16 and FunctionGemma's model card (docs/results.md)
     "Hammer2.1-0.5b": {"non_live": 65.98, "live": 54.63},
@@ -80,6 +85,20 @@ def read_results(folder: Path = HERE) -> Results:
     series = {record["backbone"]: backbone_series(record, path) for record, path in zip(records, files, strict=True)}
     series = dict(sorted(series.items(), key=lambda item: -len(item[1])))       # the one with most steps leads
     return Results(f"{' and '.join(series)} on {records[0]['benchmark']}", BACKBONE_SCORES, series, SMALL_MODELS)
+
+
+def record_of(run: Path, backbone: str) -> dict:
+    """What a real_*.json holds, from a run whose steps were asked BFCL; FileNotFoundError where none was."""
+    rounds = sorted((path.name for path in run.glob("round-*")), key=lambda name: (len(name), name))
+    files = {step: run / step / "bench" / "bfcl" / "summary.json" for step in (*VARIANTS, *STEPS, *rounds)}
+    summaries = {step: json.loads(file.read_text(encoding="utf-8")) for step, file in files.items() if file.is_file()}
+    if not summaries:
+        raise FileNotFoundError(f"{run}: no STEP/bench/bfcl/summary.json; run it with --bench bfcl=DIR")
+    entries = {summary["limited_to"] for summary in summaries.values()}
+    part = f", {max(entries):,} entries" if entries != {None} else ""
+    return {"backbone": backbone, "benchmark": f"BFCL single-turn{part}", "steps": [
+        {"step": step, "scores": {name: {key: summary["scores"][name][key] for key in ("value", "low", "high")}
+                                  for name in ("non_live", "live", "overall")}} for step, summary in summaries.items()]}
 
 
 def backbone_series(record: dict, path: Path) -> Series:
@@ -219,7 +238,16 @@ def with_table(readme: str, made: str) -> str:
     return f"{before}<!-- results -->\n{made}\n<!-- /results -->{rest.split('<!-- /results -->', 1)[1]}"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    for flag in ("run", "backbone", "name"):
+        parser.add_argument(f"--{flag}")
+    args = parser.parse_args(argv)
+    if args.run:
+        if not args.backbone or not args.name:
+            parser.error("--run wants --backbone (its name in words) and --name (that of the file)")
+        record = record_of(Path(args.run), args.backbone)
+        (HERE / f"real_{args.name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     results = read_results()
     for theme in THEMES:
         home("docs", f"results-{theme}.svg").write_text(chart(results, theme), encoding="utf-8")

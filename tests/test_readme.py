@@ -168,6 +168,21 @@ def test_a_page_is_what_its_command_prints(page, made):
                       f"docs/{page}.md")
 
 
+def test_the_record_of_a_run_is_taken_from_its_benchmark_folders(tmp_path):
+    score = {"value": 20.0, "low": 18.0, "high": 22.5, "n": 3}
+    for step in ("raw", "joint", "round-1", "round-10", "round-2"):
+        folder = tmp_path / step / "bench" / "bfcl"
+        folder.mkdir(parents=True)
+        (folder / "summary.json").write_text(json.dumps(
+            {"scores": dict.fromkeys(("non_live", "live", "overall", "ast"), score), "limited_to": 1200}))
+    record = results_chart.record_of(tmp_path, "A model")
+    assert [row["step"] for row in record["steps"]] == ["raw", "joint", "round-1", "round-2", "round-10"]
+    assert record["benchmark"] == "BFCL single-turn, 1,200 entries"
+    assert record["steps"][0]["scores"]["live"] == {"value": 20.0, "low": 18.0, "high": 22.5}
+    with pytest.raises(FileNotFoundError, match="no STEP/bench/bfcl/summary.json"):
+        results_chart.record_of(tmp_path / "raw", "A model")
+
+
 def test_a_real_backbone_is_drawn_beside_small_models(tmp_path):
     score = {"value": 20.0, "low": 18.0, "high": 22.5}
     steps = [{"step": step, "scores": dict.fromkeys(("non_live", "live", "overall"), score)}
