@@ -16,7 +16,7 @@ from data.prompts import Message, generation_messages, invocation_messages, piec
 from data.schema import Example, Tool, ToolCall, dump_json, read_json, read_jsonl
 from data.tasks import rows_for_stage
 from evolution.decide import read_answer
-from evolution.state import require_start
+from evolution.losses import SOME, began_with, measure_losses, row_losses
 
 PROMPT_CHARS = 600        # of a prompt shown without --full
 CELL_CHARS = 200          # of an answer that did not parse
@@ -31,16 +31,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="do not load the model to measure the loss before and after")
     parser.add_argument("--json", action="store_true", help="print the records of the query as JSON instead")
     parser.add_argument("--full", action="store_true", help="print prompts in full")
+    parser.add_argument("--losses", type=int, metavar="N", help="tell no story: measure the loss before and after of "
+                        f"the rows of N accepted examples a round, for the report (a run measures {SOME})")
 
 
 def main(args: argparse.Namespace) -> int:
     """Print the story."""
+    if args.losses is not None:
+        return measured(args.run, args.round, args.losses)
     folder, name = find(args.run, args.round, args.id)
     if args.json:
         print(json.dumps(records(folder, name), ensure_ascii=False, indent=2))
         return 0
     for line in story(folder, name, loss=not args.no_loss, full=args.full):
         print(line)
+    return 0
+
+
+def measured(run: Path, number: int | None, most: int) -> int:
+    """Measure the losses of the rounds, and say what makes a report of them."""
+    if most < 1:
+        raise ValueError(f"--losses is {most}; it must be 1 or more")
+    folders = sorted(run.glob("round-*" if number is None else f"round-{number}"), key=lambda path: path.name)
+    if not folders:
+        raise ValueError(f"{run}: no folder of a round in it; finish a round first (python evolve.py --round 1)")
+    for folder in folders:
+        rows = measure_losses(folder, most, say=lambda line: print(line, file=sys.stderr))
+        print(f"{folder / 'losses.jsonl'}: {rows:,} rows")
+    print(f"`tooldev.py report {run}` shows them")
     return 0
 
 
@@ -162,7 +180,7 @@ def _verdict(accepted: dict | None, rejected: dict | None) -> list[str]:
 
 def _training_story(folder: Path, example: Example, loss: bool) -> list[str]:
     """The rows that came of the example, and what the round did to their loss."""
-    from model import load_tokenizer
+    from model import load_model, load_tokenizer
     from model.chat import encode_chat
 
     settings = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
@@ -174,7 +192,7 @@ def _training_story(folder: Path, example: Example, loss: bool) -> list[str]:
     losses: dict[str, list[float]] = {}
     if loss and rows and (folder / "adapter" / "adapter_config.json").is_file():
         print("measuring the loss before and after the round", file=sys.stderr)
-        losses = row_losses(settings["model"], began_with(folder, settings), folder / "adapter", rows)
+        losses = row_losses(load_model(settings["model"]), began_with(folder, settings), folder / "adapter", rows)
     weight = settings.get("generation_weight", 1.0)
     factor = "" if weight == 1.0 else f"{weight:g} "
     lines = [f"## Training rows: min l(f(q, T~; Theta), A~) + {factor}l(f(x_q; Theta), T~) (Eq. 6)", "",
@@ -189,29 +207,3 @@ def _training_story(folder: Path, example: Example, loss: bool) -> list[str]:
         lines += [f"What the {row.objective} row is trained to write after its prompt:", "",
                   *_block(tokenizer.decode([label for label in row.labels if label >= 0]))]
     return lines + [f"No {item.objective} row: {item.detail}." for item in refused]
-
-
-def began_with(folder: Path, settings: dict[str, Any]) -> Path:
-    """The adapter that a round's training began with: under `--init joint` that one, else the step before's."""
-    step = Path(settings.get("adapter") or "none").parent.name
-    named = folder.parent / step / "adapter"                                # the run may have been moved
-    return named if named.is_dir() else require_start(folder.parent, int(folder.name.removeprefix("round-")))
-
-
-def row_losses(model_path: str, before: Path, after: Path, rows: list) -> dict[str, tuple[float, float]]:
-    """Mean loss per supervised token of every row, in nats, under the adapters `before` and `after`."""
-    import torch
-    import torch.nn.functional as F
-
-    from lora import load_adapter
-    from model import load_model
-
-    model, found = load_model(model_path), {row.id: [] for row in rows}
-    for adapter in (before, after):
-        load_adapter(model, adapter)
-        model.eval()
-        for row in rows:
-            with torch.inference_mode():
-                logits = model(torch.tensor([row.ids]))[0, :-1].float()
-            found[row.id].append(F.cross_entropy(logits, torch.tensor(row.labels[1:])).item())
-    return {name: tuple(values) for name, values in found.items()}

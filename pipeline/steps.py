@@ -24,6 +24,8 @@ from data.world import value_match
 from eval.exact import evaluate
 from eval.report import write_report
 from evolution.config import RoundConfig
+from evolution.losses import FILE as LOSSES
+from evolution.losses import measure_losses
 from pipeline.estimate import estimate
 from pipeline.settings import (
     RunSettings,
@@ -106,6 +108,8 @@ class Run:
             self.train(step)
         if not self.all_measured([step]):                       # a round measures itself
             self.measure(step.name, None)
+        if step.round and not (self.out / step.name / LOSSES).is_file():
+            measure_losses(self.out / step.name, say=say)
         spent = time.monotonic() - began
         if self.first and spent > self.seconds.get(step.name, 0.0):     # a call that only reads takes no time to note
             self.seconds[step.name] = round(spent, 1)

@@ -11,7 +11,7 @@ from data.prompts import NO_CALL_TEXT
 from data.schema import load_examples, read_json, read_jsonl, write_json, write_jsonl
 from evolution.config import RoundConfig
 from evolution.flags import make_parser, round_config
-from evolution.trace import began_with
+from evolution.losses import began_with
 from evolve import main, run_round
 from model import load_tokenizer
 from tests.evolve_run import Dice, Scripted, calls, make_run, tool, tools

@@ -1,5 +1,7 @@
 """The story of one query: every step of the round is in it, for accepted and for rejected queries."""
 
+from pathlib import Path
+
 import pytest
 
 import tooldev
@@ -45,6 +47,18 @@ def test_a_query_whose_id_another_one_has_keeps_its_own_verdict(config, capsys):
     story = told(config, "--id", "q14", capsys=capsys)
     assert "**Rejected** at the stage `calls`, wrong_type" in story
     assert 'duplicate_id: another query has this id: "The wrong type of value."' in story
+
+
+def test_losses_of_the_accepted_examples_are_kept_for_the_report(config, capsys):
+    run(config)
+    shown = told(config, "--losses", "2", capsys=capsys)
+    rows = [row for _, row in read_jsonl(Path(config.run, "round-1", "losses.jsonl"))]
+    assert f"{len(rows)} rows" in shown and len({row["id"] for row in rows}) == 2
+    assert {row["objective"] for row in rows} <= {"generation", "invocation"}
+    assert all(row["before"] > 0 and row["after"] > 0 and row["supervised"] > 0 for row in rows)
+    assert any(row["before"] > row["after"] for row in rows)
+    assert tooldev.main(["trace", config.run, "--losses", "0"]) == 2
+    assert "--losses is 0" in capsys.readouterr().err
 
 
 def test_no_winner_is_called_none(config, capsys):

@@ -19,7 +19,7 @@ from data.files import write_json, write_text
 from eval.report.explorer import explorer_data
 from eval.report.gather import gather
 from eval.report.markup import to_html, to_markdown
-from eval.report.page import contents, title_of
+from eval.report.page import contents, headline, title_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +48,8 @@ def write_report(run: str | Path) -> dict[str, Any]:
     report = gather(run)
     measured = [(step["name"], title_of(step["name"])) for step in report["steps"] if "test" in step]
     explored = explorer_data(run, [ledger["round"] for ledger in report["rounds"]], measured)
-    title, blocks = run.resolve().name, contents(report, when(run), explored)
+    name = run.resolve().name
+    title, blocks = headline(report, name), contents(report, f"run {name} · {when(run)}", explored)
     write_json(run / "report.json", report)
     write_text(run / "report.md", to_markdown(title, blocks))
     write_text(run / "report.html", to_html(title, blocks))

@@ -46,6 +46,7 @@ def gather(run: Path) -> dict[str, Any]:
         "steps": steps,
         "rounds": rounds,
         "gains": gains(verdicts),
+        "in_all": from_raw_to_last(steps, verdicts),
         "best": best(steps),
         "paper": {"variants": {name: {"title": variant.title, "bfcl": _bfcl(variant.paper)}
                                for name, variant in VARIANTS.items()}, "evolved": _bfcl(PAPER_EVOLVED)},
@@ -117,6 +118,15 @@ def gains(verdicts: dict[str, list[dict]]) -> dict[str, dict[str, dict]]:
         return {}
     return {name: compare(verdicts["joint"], found, f"joint and {name}") for name, found in verdicts.items()
             if name.startswith("round-")}
+
+
+def from_raw_to_last(steps: Sequence[dict], verdicts: dict[str, list[dict]]) -> dict[str, Any] | None:
+    """What the last complete step changed of the raw model's answers: "step", and the paired difference."""
+    measured = [step["name"] for step in steps if step["complete"] and step["name"] in verdicts]
+    if len(measured) < 2 or measured[0] != "raw":
+        return None
+    change = compare(verdicts["raw"], verdicts[measured[-1]], f"raw and {measured[-1]}")["all"]
+    return {"step": measured[-1], **change}
 
 
 def best(steps: Sequence[dict]) -> dict[str, str | None]:

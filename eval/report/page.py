@@ -54,6 +54,20 @@ def contents(report: dict[str, Any], dates: str = "", explored: dict[str, Any] |
 
 # ------------------------------------------------------------------------------------------------------------- in short
 
+def headline(report: dict[str, Any], name: str) -> str:
+    """What was done on which model, and by how much, in one line; the run's name where nothing is measured yet."""
+    whole, model = report["in_all"], report["run"]["model"]
+    tested = {step["name"]: step["test"] for step in report["steps"] if "test" in step}
+    if whole is None:
+        last = list(tested)[-1] if tested else None
+        return f"{model}: {share(tested[last]['all'])} right, {title_of(last)} alone" if tested else f"Run {name}"
+    done, number = whole["step"], whole["step"].removeprefix("round-")
+    how = title_of(done) if number == done else f"joint training and {count(int(number), 'round').lower()} of " \
+        "self-evolution"
+    return (f"{model} after {how}: {share(tested[done]['all'])} of {tested[done]['items']:,} test items right, "
+            f"{share(tested['raw']['all'])} before ({in_words(whole)})")
+
+
 def head(report: dict[str, Any], dates: str) -> list[Block]:
     run, done = report["run"], report["progress"]
     known = {"model": run["model"], "seed": run["seed"], "preset": run["preset"], "commit": run["git_commit"]}
