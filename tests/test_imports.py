@@ -30,7 +30,7 @@ ALLOWED = {
 LAZY = {
     "sampler": {"model"},                                   # the kernels of attention, free memory
     "training": {"model", "lora"},
-    "evolution": {"model", "lora"},
+    "evolution": {"model", "lora", "training"},              # `trace --losses` alone loads a base
     "evolve": {"model", "lora", "sampler", "train"},
     "pipeline": {"model", "lora", "sampler", "training", "train", "evolve", "data"},
 }

@@ -161,6 +161,10 @@ def test_the_page_is_well_formed_and_fetches_nothing(tmp_path):
         and "prefers-color-scheme: dark" in text
     )
     for svg in re.findall(r"<svg.*?</svg>", text, flags=re.S):
+        title, = re.findall(r'class="title"[^>]*>([^<]+)<', svg)
+        label, = re.findall(r'aria-label="([^"]+)"', svg)
+        texts = re.findall(r'class="small"[^>]*>([^<]+)<', svg)
+        assert label.startswith(f"{title}: ") and {"percent", "points", "nats a token", "queries"} & set(texts), title
         ElementTree.fromstring(svg)
         assert "nan" not in svg and "inf" not in svg
 

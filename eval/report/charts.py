@@ -42,7 +42,7 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 
 
 def interval_panel(title: str, labels: Sequence[str], points: Sequence[dict | None], *, low: float, high: float,
-                   signed: bool = False, joined: Sequence[bool] | None = None) -> str:
+                   signed: bool = False, joined: Sequence[bool] | None = None, x_label: str = "step") -> str:
     """Points {"value", "low", "high"} with 95% error bars, one per label; None leaves a gap.
 
     Args:
@@ -67,10 +67,13 @@ def interval_panel(title: str, labels: Sequence[str], points: Sequence[dict | No
                  _text(x[i], top - 6, minus(format(point["value"], form)), "value", "middle")]
         said.append(f"{labels[i]} {point['value']:{form}} ({point['low']:{form}} to {point['high']:{form}})")
     unit = "points" if signed else "percent"
-    return _svg(title, f"{'; '.join(said)}, in {unit}, with 95% intervals", parts + bars + dots, floor + BOTTOM)
+    axes = [_unit(unit), _text((LEFT + WIDTH - RIGHT) / 2, floor + 32, x_label, "small", "middle")]
+    told = f"{unit} by {x_label}: {'; '.join(said)}; with 95% intervals"
+    return _svg(title, told, parts + bars + dots + axes, floor + BOTTOM + 14)
 
 
-def curve_panel(title: str, points: Sequence[tuple[float, float]], *, x_label: str = "step") -> str:
+def curve_panel(title: str, points: Sequence[tuple[float, float]], *, x_label: str = "step",
+                unit: str = "nats a token") -> str:
     """A curve (x, y): pale as it is, and dark its running mean over a tenth of it."""
     if not points:
         return ""
@@ -85,12 +88,16 @@ def curve_panel(title: str, points: Sequence[tuple[float, float]], *, x_label: s
         parts.append(_polyline(name, [(x(a), y(b)) for a, b in zip(xs, values, strict=True)]))
     parts += [_text(x(max(xs)), 120 + TOP + 16, f"{x_label} {max(xs):,.0f}", "small", "end"),
               _text(x(min(xs)), 120 + TOP + 16, f"{min(xs):,.0f}", "small", "start")]
-    said = f"from {smooth[0]:.3g} to {smooth[-1]:.3g} over {max(xs):,.0f} {x_label}s"
+    parts.append(_unit(unit))
+    said = f"from {smooth[0]:.3g} to {smooth[-1]:.3g} {unit} over {max(xs):,.0f} {x_label}s"
     return _svg(title, said, parts, 120 + TOP + BOTTOM - 4)
 
 
 def funnel_panel(title: str, stages: Sequence[tuple[str, int, int]]) -> str:
-    """Horizontal bars, one per stage (name, came in, passed): dark what passed, pale what was rejected there."""
+    """Horizontal bars, one per stage (name, came in, passed): dark what passed, pale what was rejected there.
+
+    The axis below counts queries.
+    """
     most = max((coming for _, coming, _ in stages), default=0) or 1
     parts, top = [], TOP
     for name, coming, passed in stages:
@@ -101,8 +108,11 @@ def funnel_panel(title: str, stages: Sequence[tuple[str, int, int]]) -> str:
                   f'<rect class="whole" x="0" y="{top + 10}" width="{full:.1f}" height="12"/>',
                   f'<rect class="part" x="0" y="{top + 10}" width="{kept:.1f}" height="12"/>']
         top += 42
-    said = "; ".join(f"{name}: {passed} of {coming} passed" for name, coming, passed in stages)
-    return _svg(title, said, parts, top - 10)
+    parts += [f'<path class="zero" d="M0 {top - 12}H{WIDTH - RIGHT}"/>', _text(0, top + 4, "0", "small", "start"),
+              _text((WIDTH - RIGHT) / 2, top + 4, "queries", "small", "middle"),
+              _text(WIDTH - RIGHT, top + 4, f"{most:,}", "small", "end")]
+    said = "; ".join(f"{name}: {passed} of {coming} queries passed" for name, coming, passed in stages)
+    return _svg(title, said, parts, top + 10)
 
 
 def histogram_panel(title: str, bars: Sequence[tuple[str, int, int]], *, x_label: str, whole: str, part: str) -> str:
@@ -118,7 +128,7 @@ def histogram_panel(title: str, bars: Sequence[tuple[str, int, int]], *, x_label
                          f'height="{tall:.1f}"/>')
         parts += [_text(middle, floor - 96 * count / most - 4, f"{count:,}", "small", "middle"),
                   _text(middle, floor + 15, label, "small", "middle")]
-    parts.append(_text(WIDTH / 2, floor + 31, x_label, "small", "middle"))
+    parts += [_unit(whole), _text(WIDTH / 2, floor + 31, x_label, "small", "middle")]
     said = "; ".join(f"{label}: {count} {whole}, {inside} {part}" for label, count, inside in bars)
     return _svg(title, said, parts, floor + 38)
 
@@ -145,6 +155,11 @@ def _grid(marks: Sequence[float], y: Callable[[float], float]) -> str:
 def _polyline(name: str, points: Sequence[tuple[float, float]]) -> str:
     places = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     return f'<polyline class="{name}" points="{places}"/>'
+
+
+def _unit(text: str) -> str:
+    """What the upright axis counts, above its top."""
+    return _text(0, TOP - 7, text, "small", "start")
 
 
 def _text(x: float, y: float, text: str, name: str, anchor: str) -> str:

@@ -62,10 +62,9 @@ def headline(report: dict[str, Any], name: str) -> str:
         last = list(tested)[-1] if tested else None
         return f"{model}: {share(tested[last]['all'])} right, {title_of(last)} alone" if tested else f"Run {name}"
     done, number = whole["step"], whole["step"].removeprefix("round-")
-    how = title_of(done) if number == done else f"joint training and {count(int(number), 'round').lower()} of " \
-        "self-evolution"
-    return (f"{model} after {how}: {share(tested[done]['all'])} of {tested[done]['items']:,} test items right, "
-            f"{share(tested['raw']['all'])} before ({in_words(whole)})")
+    how = title_of(done) if number == done else f"joint training and {count(int(number), 'round').lower()}"
+    return (f"{model}: {share(tested['raw']['all'])} → {share(tested[done]['all'])} of {tested[done]['items']:,} test "
+            f"items right ({points(whole)}) by {how}")
 
 
 def head(report: dict[str, Any], dates: str) -> list[Block]:
@@ -99,6 +98,8 @@ def in_short(report: dict[str, Any]) -> str:
                     f"changed that by {in_words(change['all'])}.")
         if "unlabelled" in change:
             said.append(f"On the domains that had no labels the change is {in_words(change['unlabelled'])}.")
+    if report["in_all"] and report["in_all"]["step"] == last:
+        said.append(f"In all, from the raw model on, that is {in_words(report['in_all'])}.")
     return " ".join(said) or "Nothing has been measured yet."
 
 
@@ -150,8 +151,8 @@ def round_gains(gains: dict[str, dict[str, dict]]) -> list[Block]:
     low, high = min(0, *(100 * cell["low"] for cell in cells)), max(0, *(100 * cell["high"] for cell in cells))
     labels = list(map(title_of, gains))
     points = {part: [percent(gain[part], "difference") for gain in gains.values()] for part in parts}
-    panels = [charts.interval_panel(part_title(part), labels, points[part], low=low, high=high, signed=True)
-              for part in parts]
+    panels = [charts.interval_panel(part_title(part), labels, points[part], low=low, high=high, signed=True,
+                                    x_label="round") for part in parts]
     return [("figure", "Gain of every round over joint training, in points (the paper's Fig. 2 shows this for BFCL); "
              "the bars are 95% intervals.", panels),
             ("table", "Each round against joint training, points [95% interval]", ["round", *map(part_name, parts)],
@@ -369,6 +370,10 @@ def difference(cell: dict | None) -> Cell:
         return "–"
     text = charts.minus(f"{100 * cell['difference']:+.1f} [{100 * cell['low']:+.1f}, {100 * cell['high']:+.1f}]")
     return (text, "inside the noise") if cell["inside_noise"] else text
+
+
+def points(cell: dict) -> str:
+    return charts.minus(f"{100 * cell['difference']:+.1f} points")
 
 
 def in_words(cell: dict) -> str:
