@@ -87,14 +87,17 @@ def attend_stored(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | N
                   mask: Callable[[], Tensor | None]) -> Tensor:
     """Causal attention of the last S of T tokens that a cache holds, without gradients, by the kernels of `attend`.
 
-    q (B, H, S, D), k and v (B, K, T, D) -> (B, H, S, D). `mask()` is (S, T), True = may attend, or None where S == T
+    q (1, H, S, D), k and v (1, K, T, D) -> (1, H, S, D). `mask()` is (S, T), True = may attend, or None where S == T
     and no window hides anything.
     """
     if attends_blockwise(q.dtype, q.device, window, v.shape[2]):
         return causal_attention(q, k.transpose(2, 3), v, scale)[0]
-    k, v = (x.contiguous() for x in repeat_heads(q, k, v))         # what lies (D, T) would get PyTorch's slow kernel
-    seen = mask()
-    return F.scaled_dot_product_attention(q, k, v, seen, is_causal=seen is None, scale=scale)
+    H, K, seen = q.shape[1], k.shape[1], mask()
+    # The heads of a key/value head are a sequence of a batch: so they share it without copies. What lies (D, T) would
+    # get PyTorch's slow kernel, so that is copied.
+    q = q[0].unflatten(0, (K, H // K))
+    k, v = (x[0].contiguous()[:, None].expand(-1, H // K, -1, -1) for x in (k, v))
+    return F.scaled_dot_product_attention(q, k, v, seen, is_causal=seen is None, scale=scale).flatten(0, 1)[None]
 
 
 def _half_on_cpu(dtype: torch.dtype, device: torch.device) -> bool:
