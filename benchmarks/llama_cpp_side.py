@@ -1,4 +1,4 @@
-"""llama.cpp's side of sampler_speed.py: the same weights as a GGUF file in BF16, forked prefixes, continuous slots.
+"""llama.cpp's side of sampler_speed.py: the same weights as a GGUF file in their type, forks, continuous slots.
 
 Needs `pip install llama-cpp-python gguf` (the first is compiled, some minutes). A prompt is decoded once and its
 sequence copied to the other samples; a slot whose samples have all ended takes the next prompt; every step is one batch
@@ -22,7 +22,7 @@ NAMES = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
 
 
 def write_gguf(model: Transformer, path: Path) -> None:
-    """The Qwen2-shaped model as GGUF: matrices in BF16, norms and biases in float32, no tokenizer."""
+    """The Qwen2-shaped model as GGUF: matrices in their type, norms and biases in float32, no tokenizer."""
     import gguf
 
     c = model.config
@@ -40,7 +40,7 @@ def write_gguf(model: Transformer, path: Path) -> None:
     for name, weight in model.state_dict().items():
         if name == "lm_head.weight":
             continue                                        # tied
-        if weight.dim() == 2:
+        if weight.dim() == 2 and weight.dtype == torch.bfloat16:
             writer.add_tensor(gguf_name(name), weight.contiguous().view(torch.uint8).numpy(),
                               raw_dtype=gguf.GGMLQuantizationType.BF16)
         else:

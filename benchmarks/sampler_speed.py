@@ -1,34 +1,36 @@
-"""n samples of each of a few prompts: our sampler beside transformers' generate, as one Markdown table.
+"""Samples of prompts: our sampler beside transformers' generate and llama.cpp, as one Markdown table.
 
     python benchmarks/sampler_speed.py                                   # workloads (a) and (b), about 15 minutes
     python benchmarks/sampler_speed.py --data FOLDER                     # (b) with prompts made of BFCL's questions
+    python benchmarks/sampler_speed.py --shape smollm2-135m --workload c --data FOLDER      # one sample of many prompts
+    python benchmarks/sampler_speed.py --shape smollm2-135m --workload c,d --dtype fp32 --quick    # in ten minutes
     python benchmarks/sampler_speed.py --llama                           # llama.cpp, too (wants llama-cpp-python)
     python benchmarks/sampler_speed.py --shape toy --repeats 1           # a minute: does it work?
-    python benchmarks/sampler_speed.py --device cuda --shape 8b          # a GPU: workloads (decode) and (c)
+    python benchmarks/sampler_speed.py --device cuda --shape 8b          # a GPU: workloads (decode) and (many)
     python benchmarks/sampler_speed.py --shape toy --workload decode     # those on a CPU: does their code work?
 
-The model has the shape of Qwen2.5-0.5B and random bf16 weights, the same on both sides. --shape 8b has the sizes of
-Llama-3.1-8B, still as a Qwen2 model (biases in q, k and v, its RoPE), so that both sides stay alike. Both decode the
-same fixed list of output lengths, forced: no stop token ends a row sooner, and a row whose length is reached is over.
-transformers is measured at several batch sizes and its best one counts; it pads on the left, repeats each prompt n
-times and decodes a batch until its longest row ends. Both draw with top-k 10 at temperature 1. Each run is a process of
-its own; the sides take turns, and the fastest of --repeats runs counts.
+The workloads are described in sampler_work.py. The bars: (c) and (d) 2.3 times the speed of transformers and 1.3 times
+that of llama.cpp; (many) 5 times transformers; (decode) 70% of the copy's bandwidth, counting the weights once a step.
 
-"of matmul peak" and "of bandwidth peak" compare our two phases with what a large bf16 product and a large copy reach on
-the same machine just before: needed arithmetic and needed bytes over the time taken. Run it with nothing else running.
+The model has the shape of Qwen2.5-0.5B and random weights, the same on all sides. --shape 8b and smollm2-135m have the
+sizes of Llama-3.1-8B and SmolLM2-135M, still as a Qwen2 model (biases in q, k and v, its RoPE), so that the sides stay
+alike. All decode the same fixed list of output lengths, forced: no stop token ends a row sooner, and a row whose length
+is reached is over. transformers is measured at several batch sizes and its best one counts; it pads on the left,
+repeats each prompt n times and decodes a batch until its longest row ends. Each run is a process of its own; the sides
+take turns, and the fastest of --repeats runs counts.
 
-Workloads: (a) 4 prompts of 512 tokens x 5 samples of 48. (b) 16 prompts of 300 to 1,200 tokens x 5 samples of 20 to
-120. (c) 64 prompts like those of (b); the bar is 5 times the speed of transformers. (decode) one prompt of 512 tokens,
-one sample of 256; the bar is 70% of the copy's bandwidth, counting the bytes of the weights once a step. With --shape
-toy all lengths are an eighth. On a GPU clocks wait for the device, each run follows one that warms up, memory is what
-its allocator gave out at most, and a batch size that does not fit is out of the race; take --dtype fp16 before sm_80.
-The GPU mode has not been run on a GPU yet, only its code on a CPU: distrust its first numbers.
+"of matmul peak" and "of bandwidth peak" compare our two phases with what a large product and a large copy reach on the
+same machine just before: needed arithmetic and needed bytes over the time taken. "times one reading" is the time of
+decoding over that of reading the weights and the cache once a step at the copy's bandwidth. Run it with nothing else
+running. With --shape toy all lengths are an eighth. On a GPU clocks wait for the device, each run follows one that
+warms up, memory is what its allocator gave out at most, and a batch size that does not fit is out of the race; take
+--dtype fp16 before sm_80. The GPU mode has not been run on a GPU yet, only its code on a CPU: distrust its first
+numbers.
 """
 
 import argparse
 import json
 import math
-import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -40,6 +42,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.device import DTYPES, clock, copy_peak, matmul_peak, peak_memory, refuse_missing_device, release
 from benchmarks.machine import describe
+from benchmarks.sampler_work import GREEDY, TOP_K, make_work
 from model.config import ModelConfig
 from model.transformer import Transformer
 from sampler.engine import Engine
@@ -74,10 +77,20 @@ LLAMA_8B = HALF_B | {
     "num_key_value_heads": 8,
     "tie_word_embeddings": False,
 }
-SHAPES = {"0.5b": HALF_B, "8b": LLAMA_8B, "toy": TOY}
-WORKLOADS = {"cpu": ("a", "b"), "cuda": ("decode", "c")}
-NUM_SAMPLES, TOP_K = 5, 10
-BANDWIDTH_BAR, SPEED_BAR = 0.7, 5.0
+SMOLLM2 = HALF_B | {
+    "vocab_size": 49152,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "max_position_embeddings": 8192,
+    "rope_theta": 100000.0,
+    "rms_norm_eps": 1e-5,
+}
+SHAPES = {"0.5b": HALF_B, "8b": LLAMA_8B, "smollm2-135m": SMOLLM2, "toy": TOY}
+WORKLOADS = {"cpu": ("a", "b"), "cuda": ("decode", "many")}
+BANDWIDTH_BAR, SPEED_BARS, LLAMA_BAR = 0.7, {"c": 2.3, "d": 2.3, "many": 5.0}, 1.3
 
 
 def make_model(shape: str, device: str, dtype: torch.dtype) -> Transformer:
@@ -98,44 +111,9 @@ def make_model(shape: str, device: str, dtype: torch.dtype) -> Transformer:
     return model.eval()
 
 
-def make_work(workload: str, shape: str, data: str | None) -> tuple[list[list[int]], list[list[int]]]:
-    """Prompts and, per prompt and sample, the length to generate: functions of the arguments only."""
-    rng, vocab_size = random.Random(1), SHAPES[shape]["vocab_size"]
-    scale = 8 if shape == "toy" else 1
-    if workload == "a":
-        prompts = [[rng.randrange(vocab_size) for _ in range(512 // scale)] for _ in range(4)]
-        return prompts, [[48 // scale] * NUM_SAMPLES for _ in prompts]
-    if workload == "decode":
-        return [[rng.randrange(vocab_size) for _ in range(512 // scale)]], [[256 // scale]]
-    count = {"b": 16, "c": 64}[workload]
-    if data is None:
-        lengths = [n // scale for n in spread(count)]
-        shared = [rng.randrange(vocab_size) for _ in range(100 // scale)]  # the system prompt's beginning
-        prompts = [shared + [rng.randrange(vocab_size) for _ in range(length - len(shared))] for length in lengths]
-    else:
-        prompts = [[token % vocab_size for token in prompt] for prompt in bfcl_prompts(data, count)]
-    return prompts, [[rng.randint(20, 120) // scale for _ in range(NUM_SAMPLES)] for _ in prompts]
-
-
-def spread(count: int) -> list[int]:
-    """`count` lengths from 300 to 1,200 tokens, evenly spread."""
-    return [300 + 900 * i // (count - 1) for i in range(count)]
-
-
-def bfcl_prompts(data: str, count: int) -> list[list[int]]:
-    """`count` questions whose invocation prompts have 300 to 1,200 tokens, spread evenly over those lengths."""
-    from data.prompts import invocation_messages
-    from data.schema import Tool
-    from model.chat import render
-    from model.tokenizer import load_tokenizer
-
-    tokenizer, found = load_tokenizer(Path(data, "models", "qwen2.5")), []
-    for name in ("live_multiple", "multiple", "live_simple"):
-        for line in Path(data, "bench", "bfcl", f"BFCL_v3_{name}.json").read_text(encoding="utf-8").splitlines()[:150]:
-            row = json.loads(line)
-            tools = [Tool.from_dict(function) for function in row["function"]]
-            found.append(render(invocation_messages(row["question"][0][-1]["content"], tools), tokenizer)[0])
-    return [min(found, key=lambda prompt, want=want: abs(len(prompt) - want)) for want in spread(count)]
+def work_of(workload: str, args: argparse.Namespace) -> tuple[list[list[int]], list[list[int]]]:
+    return make_work(workload, SHAPES[args.shape]["vocab_size"], args.data, scale=8 if args.shape == "toy" else 1,
+                     quick=args.quick)
 
 
 class ForcedEngine(Engine):
@@ -160,11 +138,11 @@ class ForcedEngine(Engine):
 
 
 def run_ours(
-    model: Transformer, prompts: list[list[int]], lengths: list[list[int]], *, pack: bool, compiled: bool
+    model: Transformer, prompts: list[list[int]], lengths: list[list[int]], *, greedy: bool, pack: bool, compiled: bool
 ) -> dict:
     options = Options(
-        max_new_tokens=max(map(max, lengths)), num_samples=len(lengths[0]), temperature=1.0, top_k=TOP_K,
-        pack_weights=pack, compile_decode=compiled,
+        max_new_tokens=max(map(max, lengths)), num_samples=len(lengths[0]), temperature=0.0 if greedy else 1.0,
+        top_k=TOP_K, pack_weights=pack, compile_decode=compiled,
     )
     device = model.lm_head.weight.device
     began = clock(device)
@@ -207,7 +185,9 @@ def their_model(model: Transformer):
     return theirs.eval()
 
 
-def run_transformers(theirs, prompts: list[list[int]], lengths: list[list[int]], *, batch: int) -> dict:
+def run_transformers(
+    theirs, prompts: list[list[int]], lengths: list[list[int]], *, greedy: bool, batch: int
+) -> dict:
     import transformers
 
     device = theirs.device
@@ -236,9 +216,7 @@ def run_transformers(theirs, prompts: list[list[int]], lengths: list[list[int]],
             out = theirs.generate(
                 ids,
                 attention_mask=mask,
-                do_sample=True,
-                temperature=1.0,
-                top_k=TOP_K,
+                **({"do_sample": False} if greedy else {"do_sample": True, "temperature": 1.0, "top_k": TOP_K}),
                 num_return_sequences=len(lengths[0]),
                 max_new_tokens=max(wanted),
                 eos_token_id=None,
@@ -267,26 +245,27 @@ def machine_peaks(device: str, dtype: torch.dtype) -> tuple[float, float]:
 
 def run_side(args: argparse.Namespace) -> dict:
     """One run in this process; endless seconds if its memory runs out."""
-    prompts, lengths = make_work(args.workload, args.shape, args.data)
+    (prompts, lengths), greedy = work_of(args.workload, args), args.workload in GREEDY
     side = args.side
     try:
         model = make_model(args.shape, args.device, DTYPES[args.dtype])
         if side.startswith("ours"):
-            run = partial(run_ours, model, pack=side == "ours, packed weights", compiled=side == "ours, compiled")
+            run = partial(run_ours, model, greedy=greedy, pack=side == "ours, packed weights",
+                          compiled=side == "ours, compiled")
         elif side.startswith("llama.cpp"):
             from benchmarks.llama_cpp_side import check_weights, run_llama
 
             off = check_weights(model, args.threads) if args.shape == "toy" else 0.0
             assert off < 0.1, f"llama.cpp's logits are off by {off:.3f} of their spread"
-            run = partial(run_llama, model, slots=int(side.split()[1]), unified="unified" in side, top_k=TOP_K,
-                          threads=args.threads)
+            run = partial(run_llama, model, slots=int(side.split()[1]), unified="unified" in side,
+                          top_k=1 if greedy else TOP_K, threads=args.threads)
         else:
-            run = partial(run_transformers, their_model(model), batch=int(side.rsplit(" ", 1)[1]))
+            run = partial(run_transformers, their_model(model), greedy=greedy, batch=int(side.rsplit(" ", 1)[1]))
         # all of it, so that nothing is compiled under the clock
         if args.workload == "decode":
             run(prompts, lengths)
         elif args.device == "cuda":
-            run(prompts[-4:], [[8] * NUM_SAMPLES] * len(prompts[-4:]))
+            run(prompts[-4:], [[8] * len(lengths[0])] * len(prompts[-4:]))
         result = run(prompts, lengths)
     except torch.OutOfMemoryError:
         return {"seconds": math.inf}
@@ -310,6 +289,7 @@ def in_new_process(args: argparse.Namespace, side: str, workload: str) -> dict:
         "--dtype",
         args.dtype,
         *(["--data", args.data] if args.data else []),
+        *(["--quick"] if args.quick else []),
     ]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -345,7 +325,11 @@ def shares(
     decode = 2 * (body + head) * drawn + pair * seen
     # weights once a step; keys and values left out
     moved = DTYPES[args.dtype].itemsize * (body + head) * result["decode_steps"]
+    # the cache once a step: a prompt for all its samples, and what each has written
+    cache = sum(max(row) * len(prompt) + sum(n * n / 2 for n in row) for prompt, row in zip(prompts, lengths))
+    cache *= 2 * L * c["num_key_value_heads"] * D * DTYPES[args.dtype].itemsize
     return {
+        "readings": result["decode"] * peaks[1] / (moved + cache),
         "prefill": prefill / result["prefill"] / peaks[0],
         "decode": decode / result["decode"] / peaks[0],
         "decode bytes": moved / result["decode"] / peaks[1],
@@ -357,9 +341,9 @@ def main() -> None:
     parser.add_argument("--device", choices=WORKLOADS, default="cpu", help="where both sides run")
     parser.add_argument("--dtype", choices=DTYPES, default="bf16", help="of the weights")
     parser.add_argument("--shape", choices=SHAPES, default="0.5b", help="size of the model")
-    parser.add_argument("--workload", choices=("a", "b", "c", "decode"),
-                        help="only this one (default: a and b; on a GPU decode and c)")
-    parser.add_argument("--data", help="folder with bench/bfcl and models/qwen2.5, for (b) and (c)")
+    parser.add_argument("--workload", help="only these of a,b,c,d,many,decode (default: a,b; on a GPU decode,many)")
+    parser.add_argument("--quick", action="store_true", help="(c) and (d) with 12 prompts and short answers")
+    parser.add_argument("--data", help="folder with bench/bfcl and models/qwen2.5, for all but (a) and (decode)")
     parser.add_argument("--batches", help="batch sizes, in prompts, that transformers is tried at (default: 1,2,4,8,16;"
                                           " on a GPU also 32,64)")
     parser.add_argument("--llama", action="store_true", help="llama.cpp, too (on a CPU, in bf16, tied embeddings)")
@@ -369,23 +353,25 @@ def main() -> None:
     parser.add_argument("--side", help=argparse.SUPPRESS)
     args = parser.parse_args()
     refuse_missing_device(parser, args.device)
-    if args.llama and (args.device != "cpu" or args.dtype != "bf16" or not SHAPES[args.shape]["tie_word_embeddings"]):
-        parser.error("--llama runs on a CPU, in bf16 and with tied embeddings only")
-    args.batches = args.batches or ("1,2,4,8,16,32,64" if args.device == "cuda" else "1,2,4,8,16")
+    if args.llama and (args.device != "cpu" or args.dtype == "fp16" or not SHAPES[args.shape]["tie_word_embeddings"]):
+        parser.error("--llama runs on a CPU, in bf16 or fp32, and with tied embeddings only")
+    workloads = args.workload.split(",") if args.workload else WORKLOADS[args.device]
+    if unknown := set(workloads) - {"a", "b", "c", "d", "many", "decode"}:
+        parser.error(f"--workload: {sorted(unknown)} are none of a, b, c, d, many, decode")
+    args.batches = args.batches or ("1,2,4,8,16,32,64" if args.device == "cuda" else "1,4,8" if args.quick
+                                    else "1,2,4,8,16")
     torch.set_num_threads(args.threads)
     if args.side:
         print(json.dumps(run_side(args)))
         return
     peaks = machine_peaks(args.device, DTYPES[args.dtype])
-    workloads = [args.workload] if args.workload else WORKLOADS[args.device]
     print(describe("transformers", *(["llama-cpp-python"] if args.llama else []), device=args.device))
     print(f"Shape {args.shape}, {args.dtype}; measured peaks: {peaks[0] / 1e9:.0f} GFLOP/s (matmul), "
           f"{peaks[1] / 1e9:.0f} GB/s (copy). Fastest of {args.repeats}; transformers at the best of batch sizes "
-          f"{args.batches}. ({'c' if 'c' in workloads else 'b'}): "
-          f"{'BFCL prompts' if args.data else 'random tokens, not BFCL (see --data)'}.\n")
+          f"{args.batches}. Prompts: {'those of BFCL' if args.data else 'random tokens, not BFCL (see --data)'}.\n")
     print(
         "| workload | side | seconds | items/s | against transformers | prefill, of matmul peak | decode, of matmul "
-        "peak | decode, of bandwidth peak | peak memory GB |\n|---|---|---|---|---|---|---|---|---|",
+        "peak | decode, of bandwidth peak | decode, times one reading | peak memory GB |\n|" + "---|" * 10,
         flush=True,
     )
     reached = [run_workload(workload, args, peaks) for workload in workloads]
@@ -393,8 +379,8 @@ def main() -> None:
 
 
 def run_workload(workload: str, args: argparse.Namespace, peaks: tuple[float, float]) -> str:
-    """Run all sides in turns and print their rows; returns what (decode) and (c) reached beside their bars."""
-    prompts, lengths = make_work(workload, args.shape, args.data)
+    """Run all sides in turns and print their rows; returns what was reached beside the workload's bar."""
+    prompts, lengths = work_of(workload, args)
     sides = sides_of(workload, len(prompts), args)
     best: dict[str, dict] = {}
     for _ in range(args.repeats):
@@ -410,7 +396,7 @@ def run_workload(workload: str, args: argparse.Namespace, peaks: tuple[float, fl
     for side in (*ours, theirs, *llama):
         result, cells = best[side], [f"({workload}) {len(prompts)} prompts x {len(lengths[0])}", side]
         if result["seconds"] == math.inf:
-            print("| " + " | ".join([*cells, "out of memory", *["-"] * 6]) + " |", flush=True)
+            print("| " + " | ".join([*cells, "out of memory", *["-"] * 7]) + " |", flush=True)
             continue
         speed = best[theirs]["seconds"] / result["seconds"]
         cells += [f"{result['seconds']:.2f}", f"{len(prompts) / result['seconds']:.3f}"]
@@ -418,8 +404,9 @@ def run_workload(workload: str, args: argparse.Namespace, peaks: tuple[float, fl
         if side in ours or side == theirs and workload == "decode":
             share = shares(result, prompts, lengths, args, peaks)
             cells += [f"{share[key]:.0%}" for key in ("prefill", "decode", "decode bytes")]
+            cells += [f"{share['readings']:.1f}"]
         else:
-            cells += ["-"] * 3
+            cells += ["-"] * 4
         if side in ours:
             speeds.append(speed)
             bandwidths.append(share["decode bytes"])
@@ -427,8 +414,14 @@ def run_workload(workload: str, args: argparse.Namespace, peaks: tuple[float, fl
     if workload == "decode":
         return f"(decode): ours reaches {max(bandwidths):.0%} of the copy's bandwidth; the bar is {BANDWIDTH_BAR:.0%}."
     # else transformers had too little memory at every batch size
-    if workload == "c" and max(speeds) < math.inf:
-        return f"(c): ours has {max(speeds):.2f} times the speed of transformers; the bar is {SPEED_BAR:g}."
+    if workload in SPEED_BARS and max(speeds) < math.inf:
+        beside = f"({workload}): ours has {max(speeds):.2f} times the speed of transformers; the bar is " \
+                 f"{SPEED_BARS[workload]:g}."
+        if llama and workload in GREEDY:
+            fastest = min(best[side]["seconds"] for side in ours)
+            ahead = best[llama[0]]["seconds"] / fastest
+            beside += f" It has {ahead:.2f} times that of llama.cpp; the bar is {LLAMA_BAR}."
+        return beside
     return ""
 
 

@@ -3,7 +3,7 @@
 import torch
 
 import benchmarks.machine
-from benchmarks import sampler_speed, train_speed
+from benchmarks import sampler_work, train_speed
 from benchmarks.machine import NO_BF16, describe
 
 
@@ -32,11 +32,19 @@ def test_a_side_that_runs_out_of_memory_is_a_row_of_the_table():
 
 
 def test_the_gpus_workloads_have_their_sizes_and_the_cpus_kept_theirs():
-    prompts, lengths = sampler_speed.make_work("decode", "8b", None)
+    prompts, lengths = sampler_work.make_work("decode", 128256, None)
     assert [len(p) for p in prompts] == [512] and lengths == [[256]]
-    prompts, lengths = sampler_speed.make_work("c", "8b", None)
+    prompts, lengths = sampler_work.make_work("many", 128256, None)
     assert len(prompts) == 64 and {len(row) for row in lengths} == {5} and max(map(max, prompts)) < 128256
     assert [min(map(len, prompts)), max(map(len, prompts))] == [300, 1200] and all(20 <= n <= 120 for row in lengths
                                                                                    for n in row)
-    prompts, _ = sampler_speed.make_work("b", "0.5b", None)
+    prompts, _ = sampler_work.make_work("b", 151936, None)
     assert [len(p) for p in prompts] == [300 + 60 * i for i in range(16)]
+
+
+def test_scoring_and_tool_generation_are_one_sample_of_many_prompts():
+    for workload, new in (("c", 64), ("d", 200)):
+        prompts, lengths = sampler_work.make_work(workload, 49152, None)
+        assert len(prompts) == 64 and lengths == [[new]] * 64
+        assert len({tuple(prompt[:20]) for prompt in prompts}) == 1
+        assert len(sampler_work.make_work(workload, 49152, None, quick=True)[0]) == 12
