@@ -139,18 +139,20 @@ class Engine:
             self.batch = self.passes.seat(self.slots.cache, self.rows)
         began, before = time.perf_counter(), self.stats.new_tokens
         steps, count = [len(row.ids) for row in self.rows], self.passes.sync_every
-        work = sum(self.work.answer(len(row.item.prompt) + len(row.ids), count) for row in self.rows)
+        work = sum(self.work.answer(len(row.item.prompt) + len(row.ids), count, len(self.rows)) for row in self.rows)
         self.take(self.rows, *self.passes.decode(self.slots.cache, self.batch, steps))
         self.outcomes.progress.count("decode", time.perf_counter() - began, self.stats.new_tokens - before, work)
 
     def seconds_left(self) -> float | None:
         """How long the rest will take; None as long as nothing is known."""
-        waiting = {item.index: (len(item.prompt), self.options.num_samples) for item in (*self.slots.queue,
-                                                                                        *self.prefilling)}
-        begun = (*self.starting, *(row.item for row in self.rows))
-        waiting |= {item.index: (len(item.prompt), len(item.waiting)) for item in begun}
+        samples = {item.index: self.options.num_samples for item in self.slots.queue}
+        samples |= {item.index: len(item.waiting) for item in (*self.prefilling, *self.starting,
+                                                               *(row.item for row in self.rows))}
+        begun = len(self.rows) + sum(samples.values())
+        waiting = [(len(item.prompt), samples[item.index], min(begun, self.slots.rows_beside(len(item.prompt))))
+                   for item in self.items if samples.get(item.index)]
         live = [(len(row.item.prompt), len(row.ids)) for row in self.rows]
-        return self.outcomes.progress.left(self.work, live, waiting.values())
+        return self.outcomes.progress.left(self.work, live, waiting)
 
     def take(self, rows: list[Row], tokens: Tensor, logprobs: Tensor) -> None:
         """Append the new tokens (R, steps) to their rows, and let the rows that end leave."""

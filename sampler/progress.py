@@ -8,9 +8,9 @@ How long answers will be is estimated from those that have ended and from those 
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-BYTE = 20                       # reading a byte of keys and values takes about as long as so many operations
+BYTE, WEIGHT = 12, 8            # reading a byte of keys and values, or of weights, takes as long as so many operations
 
 
 class Work:
@@ -23,14 +23,15 @@ class Work:
         self.head = 2 * E * config.vocab_size
         self.pair = 8 * L * H * D                  # a query and a key, counted twice: attention is the slower product
         self.stored = BYTE * 2 * L * K * D * itemsize                   # a stored token that is read again
+        self.step = WEIGHT * (self.token + self.head) // 2 * itemsize   # the weights, once for all rows
 
     def prompt(self, start: int, end: int) -> float:
         """Of tokens `start` .. `end` of a prompt."""
         return self.token * (end - start) + self.pair * (end**2 - start**2) / 2
 
-    def answer(self, stored: float, tokens: float = 1.0) -> float:
-        """Of so many more tokens of a sample that sees `stored` at first."""
-        return tokens * (self.token + self.head + self.stored * (stored + tokens / 2))
+    def answer(self, stored: float, tokens: float, rows: int) -> float:
+        """Of so many more tokens of a sample that sees `stored` at first, one of so many rows."""
+        return tokens * (self.token + self.head + self.step / rows + self.stored * (stored + tokens / 2))
 
 
 def tokens_left(stopped: Counter[int], drawn: Counter[int], most: int) -> list[float]:
@@ -84,17 +85,17 @@ class Progress:
     def due(self) -> bool:
         return self.text is not None and time.monotonic() - max(self.shown, self.began) >= self.pause
 
-    def left(self, cost: Work, live: Iterable[tuple[int, int]], waiting: Iterable[tuple[int, int]]) -> float | None:
+    def left(self, cost: Work, live: Sequence[tuple[int, int]],
+             waiting: Iterable[tuple[int, int, int]]) -> float | None:
         """Seconds; None before the first prompt is in.
 
         Args:
             live: (prompt tokens, tokens drawn) of each row.
-            waiting: (prompt tokens, samples) of each item with samples that have not begun.
+            waiting: (prompt tokens, samples, rows that there will be) of each item with samples that have not begun.
         """
-        live = list(live)
         tokens = tokens_left(self.stopped, self.drawn + Counter(drawn for _, drawn in live), self.most)
-        answers = sum(cost.answer(prompt + drawn, tokens[min(drawn, self.most)]) for prompt, drawn in live)
-        answers += sum(samples * cost.answer(prompt, tokens[0]) for prompt, samples in waiting)
+        answers = sum(cost.answer(prompt + drawn, tokens[min(drawn, self.most)], len(live)) for prompt, drawn in live)
+        answers += sum(samples * cost.answer(prompt, tokens[0], rows) for prompt, samples, rows in waiting)
         if not self.work["prefill"]:
             return None
         slow = self.seconds["prefill"] / self.work["prefill"]

@@ -117,6 +117,10 @@ class Slots:
         """Tokens of the lead that the item's prompt begins with."""
         return 0 if item.lead is None else self.cache.lead_length(item.lead)
 
+    def rows_beside(self, longest: int) -> int:
+        """How many rows the budget holds where no prompt is longer."""
+        return self.budget.slots(longest, self.budget.max_rows) * self.budget.width
+
     def recut(self, residents: Mapping[int, Item]) -> bool:
         """Cut the cache into more, shorter slots where the prompts left are short, or into fewer where few are left.
 

@@ -23,13 +23,14 @@ def test_answers_that_go_on_count_as_longer_than_those_that_ended():
 
 
 def test_time_left_is_right_where_long_prompts_come_first():
-    """64 prompts of 1,600 tokens are done of 640 of 100 to 1,600: by items a tenth, by work more."""
+    """64 of 640 prompts of 1,600 to 100 tokens are done, four at once, 64 from now on: by work a fifth, by items less.
+    """
     cost, progress = Work(tiny_model(CONFIGS["qwen2.5-tied"]).config, 4), Progress(True, 640, 32)
     lengths = [1600 - 1500 * i // 639 for i in range(640)]
     progress.prompts_left = sum(cost.prompt(0, n) for n in lengths)
     for n in lengths[:64]:
         progress.count("prefill", 1e-9 * cost.prompt(0, n), n, cost.prompt(0, n))
-        progress.count("decode", 3e-9 * cost.answer(n, 16), 16, cost.answer(n, 16))
+        progress.count("decode", 3e-9 * cost.answer(n, 16, 4), 16, cost.answer(n, 16, 4))
         progress.ended(16, stopped=True)
-    true = sum(1e-9 * cost.prompt(0, n) + 3e-9 * cost.answer(n, 16) for n in lengths[64:])
-    assert progress.left(cost, [], [(n, 1) for n in lengths[64:]]) == pytest.approx(true, rel=0.01)
+    true = sum(1e-9 * cost.prompt(0, n) + 3e-9 * cost.answer(n, 16, 64) for n in lengths[64:])
+    assert progress.left(cost, [], [(n, 1, 64) for n in lengths[64:]]) == pytest.approx(true, rel=0.01)
