@@ -20,6 +20,7 @@ from data.check import check_file
 from data.files import refuse_inputs_inside
 from evolution.config import RoundConfig
 from evolution.flags import named_values
+from pipeline import run_bench
 from pipeline.inputs import (
     EMBEDDED,
     MOST_HELD_OUT,
@@ -96,6 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print report.json at the end instead of report.md")
     quiet("guard", [], "benchmark files; what repeats them never enters training", nargs="+", metavar="F")
     quiet("stop-when", False, "stop after a round whose ledger says that another would harm", action="store_true")
+    run_bench.add_arguments(parser)
     for name, example in (("train", "gradient_checkpointing=1"), ("evolve", "min_votes=3")):
         quiet(name, [], f"another setting of {name}.py, such as {example} (repeatable)", action="append",
               metavar="NAME=VALUE")
@@ -105,19 +107,23 @@ def main(args: argparse.Namespace) -> int:
     from training.sharing import sharing
 
     out = Path(args.out)
+    if args.shard != "off" and args.bench:
+        raise ValueError("--bench does not go with --shard; ask the steps of the finished run by `eval --shard`")
     if args.shard == "off" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("run is one process unless --shard shares the base out over several; leave torchrun out")
     refuse_inputs_inside(out, filter(None, (args.tools, args.examples, args.queries, args.test, args.validation)), "")
     check_model(args.model)
     inputs = read_inputs(args.tools, args.examples, args.queries, test=args.test, validation=args.validation,
                          fraction=args.holdout, guard=args.guard)
-    settings = run_settings(args, inputs)
+    settings, asked = run_settings(args, inputs), run_bench.benchmarks_of(args)
     refuse_other_run(out, inputs)
     writable(out)
     say(settings_table(settings, inputs))
     say("\n".join([*inputs.notes, *rule_notes(args.tools, args.examples)]))
+    if asked and not args.guard:
+        say("note: --bench without --guard: nothing keeps the benchmarks' own questions out of training")
     with sharing(args.shard) as processes:
-        report = run_pipeline(settings, out, inputs.write, processes)
+        report = run_pipeline(settings, out, inputs.write, processes, asked and partial(run_bench.ask_step, asked))
     if report:                          # the first process's
         print((out / f"report.{'json' if args.json else 'md'}").read_text(encoding="utf-8"))
     return 0

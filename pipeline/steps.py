@@ -198,13 +198,15 @@ def print_plan(run: Run, steps: list[Step], counts: dict[str, int]) -> None:
 
 def run_pipeline(settings: RunSettings, out: str | Path,
                  prepare: Callable[[Path], dict[str, list[dict]] | None],
-                 processes: Processes | None = None) -> dict[str, Any]:
+                 processes: Processes | None = None,
+                 after: Callable[[Run, Step], None] | None = None) -> dict[str, Any]:
     """Run (or finish) the method in the folder `out`; returns the report, which is also in report.{html,md,json}.
 
     Args:
         prepare: writes tools, examples, queries and, where there are any, validation and test rows as JSONL into the
             folder it is given, the same every time; returns what the queries really ask for, by id, where known.
         processes: those that share a sharded base out; all call this, and the first one writes.
+        after: what else is to be done with every step once it is complete; it does nothing twice.
 
     Raises:
         ValueError: an input row is bad (file and line are named), or `out` holds a run with other settings.
@@ -222,6 +224,8 @@ def run_pipeline(settings: RunSettings, out: str | Path,
     for number, step in enumerate(steps, start=1):
         say(f"[{number}/{len(steps)}] {step.name}")
         run.do(step)
+        if after:
+            after(run, step)
         if step.round and _stopped(run, step):
             say(f"  stopping after round {step.round}: {_stopped(run, step)}")
             break

@@ -3,8 +3,8 @@
 What is not there yet is simply not shown. Two runs of one seed give the same report.json apart from its key "seconds",
 which alone holds times, speeds and memory. gather.py reads the run, page.py has the words and tables, markup.py prints
 them, charts.py draws. records.py reads every query and test item for the explorer of report.html; explorer.py packs
-them into it, explorer.js and explorer.css show them. Beside it, for benchmarks: tables.py, the paper's tables with
-rows of ours.
+them into it, explorer.js and explorer.css show them. measured.py reads what the steps scored on benchmarks, and
+benchmarks.py has their tables. Beside it: tables.py, the paper's tables with rows of ours.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from data.files import write_json, write_text
+from eval.report import benchmarks
 from eval.report.explorer import explorer_data
 from eval.report.gather import gather
 from eval.report.markup import to_html, to_markdown
+from eval.report.measured import folders_of, read_benchmarks
 from eval.report.page import contents, headline, title_of
 
 
@@ -48,8 +50,10 @@ def write_report(run: str | Path) -> dict[str, Any]:
     report = gather(run)
     measured = [(step["name"], title_of(step["name"])) for step in report["steps"] if "test" in step]
     explored = explorer_data(run, [ledger["round"] for ledger in report["rounds"]], measured)
-    name = run.resolve().name
-    title, blocks = headline(report, name), contents(report, f"run {name} · {when(run)}", explored)
+    asked = read_benchmarks(folders_of(run))
+    report |= {"benchmarks": asked} if asked["steps"] else {}
+    name, blocks = run.resolve().name, benchmarks.contents(asked)
+    title, blocks = headline(report, name), contents(report, f"run {name} · {when(run)}", explored, blocks)
     write_json(run / "report.json", report)
     write_text(run / "report.md", to_markdown(title, blocks))
     write_text(run / "report.html", to_html(title, blocks))

@@ -32,13 +32,19 @@ PAPER = ("The paper's numbers are BFCL accuracies of Llama-3.1-8B-Instruct (Tabl
          "comparable, only the direction of the differences is.")
 
 
-def contents(report: dict[str, Any], dates: str = "", explored: dict[str, Any] | None = None) -> list[Block]:
-    """The report as blocks, in reading order; what was not measured leaves no block. `explored`: the explorer's data.
+def contents(report: dict[str, Any], dates: str = "", explored: dict[str, Any] | None = None,
+             benchmarked: Sequence[Block] = ()) -> list[Block]:
+    """The report as blocks, in reading order; what was not measured leaves no block.
+
+    Args:
+        explored: the explorer's data.
+        benchmarked: the blocks of the benchmarks.
     """
     steps = [step for step in report["steps"] if "test" in step]
     blocks = head(report, dates)
     if steps:
         blocks += accuracy(steps) + differences(steps) + round_gains(report["gains"])
+    blocks += benchmarked
     if explored:
         blocks.append(("explorer", "Explore", explored))
     if steps:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from eval_fixtures import bfcl_folder
 
 import tooldev
 import train
@@ -18,6 +19,7 @@ from data.world_text import train_tokenizer
 from evolution.flags import named_values
 from lora import apply_lora, load_adapter, lora_parameters, save_adapter
 from model import ModelConfig, Transformer, load_model, load_tokenizer, save_model
+from pipeline import run_bench
 from pipeline.inputs import hold_out, read_inputs
 from sampler import Completion
 from train import TrainConfig
@@ -128,6 +130,37 @@ def test_run_does_every_step_and_again_only_reads(base, data, tmp_path, capsys):
     shutil.copy(out / "data" / "tools.jsonl", data["tools"])
     assert run(base, data, out, *options, "--learning-rate", "3e-3") == 2
     assert "settings.learning_rate was 0.001, now 0.003" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_run_asks_every_step_the_benchmarks_and_goes_on_where_it_stopped(base, data, tmp_path, capsys, monkeypatch):
+    out, board = tmp_path / "run", bfcl_folder(tmp_path / "bfcl", irrelevance=1)
+    options = ["--rounds", 0, "--preset", "tiny", "--max-calls-tokens", 2, "--precision", "fp32", "--bench",
+               f"bfcl={board}", "--bench-limit", 11, "--bench-tokens", 2]
+    refused(capsys, run(base, data, out, *options, "--bench", "bfcl"), "expected NAME=DIR")
+    refused(capsys, run(base, data, out, *options, "--bench-limit", 3), "fewer than the 11 categories")
+    assert not out.exists()
+    ask = run_bench.ask
+
+    def killed(asked, settings, name, folder, step, place):
+        if step.name == "joint":
+            raise KeyboardInterrupt
+        ask(asked, settings, name, folder, step, place)
+    monkeypatch.setattr(run_bench, "ask", killed)
+    assert run(base, data, out, *options) == 130
+    monkeypatch.undo()
+    assert (out / "adaption/bench/bfcl/summary.json").is_file() and not (out / "joint/bench").exists()
+    capsys.readouterr()
+    assert run(base, data, out, *options) == 0
+    told = capsys.readouterr()
+    assert "a fixed subset by hash: 11 of 15 entries" in told.err and "without --guard" in told.err
+    assert told.err.count("joint: bfcl") == 1 and "adaption: bfcl" not in told.err
+    assert "Table 1: BFCL" in told.out and "a fixed subset by hash" in told.out
+    summaries = {path: path.read_bytes() for path in out.glob("*/bench/*/summary.json")}
+    assert {path.parts[-4] for path in summaries} == {"raw", "adaption", "joint"}
+    assert run(base, data, out, *options) == 0
+    assert summaries == {path: path.read_bytes() for path in out.glob("*/bench/*/summary.json")}
+    assert run(base, data, out, *options, "--bench-limit", 12) == 2
+    assert "bench_limit was 11, now 12" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_run_and_train_keep_files_that_are_not_theirs(base, data, tmp_path, capsys):

@@ -1,0 +1,79 @@
+"""The tables of a real model on the benchmarks, as a Markdown page, from a run or from folders of `eval`.
+
+    python benchmarks/real_table.py --run runs/smollm2 --title SmolLM2-135M-Instruct --out benchmarks/real_smollm2.md
+    python benchmarks/real_table.py --step raw=eval/raw-bfcl --step raw-native=eval/native --step joint=eval/bfcl \
+        --step joint=eval/apibank --title SmolLM2-135M-Instruct --out benchmarks/real_smollm2.md
+
+A step is raw, adaption, invocation, invocation-adapted, joint, round-1 ...; "-native" behind it says that it was asked
+by the model's own tool template. Other names are allowed. Steps that were not measured leave no row.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import machine
+from data.files import write_text
+from eval.report.benchmarks import BENCHMARKS, contents, name_of
+from eval.report.markup import Block, to_markdown
+from eval.report.measured import folders_of, read_benchmarks
+from eval.report.page import number
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--run", type=Path, help="folder of a run that was started with --bench")
+    parser.add_argument("--step", action="append", default=[], metavar="LABEL=DIR",
+                        help="a folder that `tooldev.py eval` wrote (repeatable; one benchmark a folder)")
+    parser.add_argument("--title", required=True, help="the model's name")
+    parser.add_argument("--note", action="append", default=[], help="a sentence above the tables, such as the hours")
+    parser.add_argument("--out", type=Path, required=True, help="the page to write")
+    args = parser.parse_args()
+    try:
+        found = read_benchmarks(folders(args))
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    write_text(args.out, page(args, found))
+    print(args.out)
+    return 0
+
+
+def folders(args: argparse.Namespace) -> dict[str, list[Path]]:
+    """The folders by label, as given."""
+    by_label = folders_of(args.run) if args.run else {}
+    for pair in args.step:
+        label, equals, folder = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--step {pair}: expected LABEL=DIR, such as joint=eval/joint-bfcl")
+        by_label.setdefault(label, []).append(Path(folder))
+    if not by_label:
+        raise ValueError("nothing to show; give --run with benchmarks in it, or --step LABEL=DIR")
+    return by_label
+
+
+def page(args: argparse.Namespace, found: dict[str, Any]) -> str:
+    """The whole page."""
+    blocks: list[Block] = [*(("p", note) for note in args.note), *contents(found), *provenance(found)]
+    title, _, rest = to_markdown(f"{args.title} on the benchmarks", blocks).partition("\n\n")
+    return f"{title}\n\nThis page: {machine.describe()}\n{rest}"
+
+
+def provenance(found: dict[str, Any]) -> list[Block]:
+    """What was asked how."""
+    rows = []
+    for label, cells in found["steps"].items():
+        for bench, cell in cells.items():
+            given, subset = cell["settings"], cell["subset"]
+            entries = f"{sum(cell['written'].values()):,}" + (f" of {subset['of']:,}, by hash" if subset else "")
+            rows.append([name_of(label), BENCHMARKS[bench], entries, given["model"] or "–", given["adapter"] or "–",
+                         number(given["max_new_tokens"]), given["precision"] or "–", cell["answers_sha256"][:16]])
+    heads = ["step", "benchmark", "answers", "model", "adapter", "new tokens", "precision", "sha256 of the answers"]
+    return [("h", "What was asked"), ("table", "Answers", heads, rows)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""What several models scored on the benchmarks, read from folders that `eval` wrote, as plain values.
+
+A folder holds one benchmark's answers of one model. Its label is the step of a run, or any name. Both readings of the
+answers are kept beside one another, and the steps are compared on the same entries.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.schema import read_json, read_jsonl
+from eval.bfcl.entries import IRRELEVANCE
+from eval.lenient import LENIENT, STRICT
+from eval.report.gather import start_of
+from eval.score import VERDICTS, compare, scores_of
+from tooldev import STEPS
+
+NATIVE = "-native"                      # ends the label of a model that was asked by its own tool template
+SETTINGS = ("max_new_tokens", "temperature", "precision", "categories")
+
+
+def read_benchmarks(folders: Mapping[str, Iterable[Path]]) -> dict[str, Any]:
+    """{"steps": label -> benchmark -> its cell, "comparisons": [...]} of folders by label.
+
+    Raises:
+        FileNotFoundError: a folder has no summary.json.
+        ValueError: two folders of a label are of one benchmark, or one was scored before there were two readings.
+    """
+    places: dict[str, dict[str, Path]] = {}
+    steps: dict[str, dict[str, Any]] = {}
+    for label, found in folders.items():
+        for folder in found:
+            bench, cell = read_cell(folder)
+            if bench in steps.setdefault(label, {}):
+                raise ValueError(f"{folder} and {places[label][bench]}: both are {bench} of {label}; give one")
+            steps[label][bench] = cell
+            places.setdefault(label, {})[bench] = folder
+    return {"steps": steps, "comparisons": comparisons(places)}
+
+
+def folders_of(run: Path) -> dict[str, list[Path]]:
+    """The benchmark folders of a run's steps, in the order of the steps."""
+    found: dict[str, list[Path]] = {}
+    rounds = sorted(run.glob("round-*"), key=lambda path: (len(path.name), path.name))
+    for name in (*STEPS, *(path.name for path in rounds)):
+        for summary in sorted(run.glob(f"{name}/bench/*/summary.json")):
+            label = name + NATIVE if summary.parent.name.endswith(NATIVE) else name
+            found.setdefault(label, []).append(summary.parent)
+    return found
+
+
+def read_cell(folder: Path) -> tuple[str, dict[str, Any]]:
+    """(benchmark, what one folder of `eval` says)."""
+    if not (folder / "summary.json").is_file():
+        raise FileNotFoundError(f"{folder}: no summary.json; expected a folder that `tooldev.py eval` has finished")
+    summary = read_json(folder / "summary.json")
+    if LENIENT not in summary:
+        raise ValueError(f"{folder}: scored before answers were read in two ways; type its eval command again, which "
+                         "keeps the answers and scores them both ways")
+    by_reading = {STRICT: summary, LENIENT: summary[LENIENT]}
+    given = read_json(folder / "eval.json")["settings"] if (folder / "eval.json").is_file() else {}
+    return summary["benchmark"], {
+        "scores": {reading: part["scores"] for reading, part in by_reading.items()},
+        "irrelevance": {reading: {name: part["categories"][name]["accuracy"] for name in IRRELEVANCE
+                                  if name in part.get("categories", {})} for reading, part in by_reading.items()},
+        "outcomes": {reading: outcomes(folder / file) for reading, file in VERDICTS.items()},
+        "written": summary["written"], "cut_off": cut_off(folder / "answers.jsonl"),
+        "answers_sha256": summary["answers"]["sha256"],
+        **{key: summary.get(key) for key in ("edition", "prompt", "subset", "limited_to", "similarity", "version")},
+        "settings": {key: given.get(key) for key in SETTINGS}
+        | {key: Path(given[key]).name if given.get(key) else None for key in ("model", "adapter")},
+    }
+
+
+def outcomes(path: Path) -> dict[str, int]:
+    """How many entries ended how; those where no function fits are counted apart (`irrelevance`)."""
+    first: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for _, line in read_jsonl(path):
+        first.setdefault((str(line.get("task", "")), str(line["id"])), line)
+    kept = [line for line in first.values() if line.get("category") not in IRRELEVANCE]
+    return dict(sorted(Counter(line["outcome"] for line in kept).items()))
+
+
+def cut_off(path: Path) -> int | None:
+    """How many answers reached the length limit; None where the answers are not kept."""
+    if not path.is_file():
+        return None
+    return sum(line.get("finish_reason") == "length" for _, line in read_jsonl(path))
+
+
+def comparisons(places: Mapping[str, Mapping[str, Path]]) -> list[dict[str, Any]]:
+    """Paired differences on the same entries: each label against where it started and against the first label, a round
+    against joint training, too."""
+    labels, found = list(places), []
+    for label in labels[1:]:
+        joint = ["joint"] if label.startswith("round-") and "joint" in labels else []
+        for before in dict.fromkeys((started(label, labels), *joint, labels[0])):
+            for bench in places[label]:
+                if before != label and bench in places[before]:
+                    pair = {reading: paired(places[before][bench] / file, places[label][bench] / file)
+                            for reading, file in VERDICTS.items()}
+                    found.append({"before": before, "after": label, "benchmark": bench, **pair})
+    return found
+
+
+def started(label: str, labels: Sequence[str]) -> str:
+    """The label of the step that this one went on from, or the first one."""
+    known = label in STEPS or label.startswith("round-") and label.removeprefix("round-").isdigit()
+    start = start_of(label) if known else ""
+    return start if start in labels else labels[0]
+
+
+def paired(before: Path, after: Path) -> dict[str, Any]:
+    """The comparison of two files of verdicts, after minus before, entries where no function fits left out."""
+    theirs, ours = (scores_of(line for _, line in read_jsonl(path) if line.get("category") not in IRRELEVANCE)
+                    for path in (before, after))
+    compared, overlap = compare(theirs, ours, str(before))
+    return compared.to_dict() | {"left_out": overlap["only_here"] + overlap["only_there"]}

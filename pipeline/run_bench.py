@@ -1,0 +1,104 @@
+"""`run --bench` and `ablate --bench`: every step of a run asked the benchmarks, each as one call of `eval`.
+
+The folder RUN/STEP/bench/NAME is what `tooldev.py eval` writes, and resumes as it does. Where the model's chat template
+has a block for tools, the raw model is asked by that, too, in raw/bench/NAME-native. A finished run takes the same
+command with --bench added, and asks then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from eval import benches
+from eval.report.measured import NATIVE
+from eval.score import subset_text
+from pipeline import evaluate
+from pipeline.inputs import option
+from pipeline.settings import RunSettings
+from pipeline.steps import Run, Step, say
+
+NEW_TOKENS = 512                        # longest answer, as eval's
+
+
+@dataclass(frozen=True)
+class Benchmarks:
+    """What every step is asked: the data folder by benchmark, entries of each at most (None: all), new tokens."""
+
+    folders: dict[str, str]
+    limit: int | None = None
+    new_tokens: int = NEW_TOKENS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `run` and of `ablate`."""
+    quiet = partial(option, parser)
+    quiet("bench", [], f"ask every step these benchmarks ({', '.join(benches.names())}), each with its data folder",
+          nargs="+", metavar="NAME=DIR")
+    quiet("bench-limit", None, "entries of each benchmark: a fixed subset, the categories in proportion, chosen by the "
+          "hash of the ids; without it, all", type=int, metavar="N")
+    parser.add_argument("--bench-tokens", type=int, default=NEW_TOKENS, metavar="N",
+                        help="longest answer to a benchmark, in tokens")
+
+
+def benchmarks_of(args: argparse.Namespace) -> Benchmarks | None:
+    """The benchmarks asked for, their data read once; None without --bench.
+
+    Raises:
+        FileNotFoundError, ValueError: a benchmark is unknown, given twice, or its data are not right.
+    """
+    folders: dict[str, str] = {}
+    for pair in args.bench:
+        name, equals, folder = pair.partition("=")
+        if not equals or name not in benches.names():
+            raise ValueError(f"--bench {pair}: expected NAME=DIR with NAME one of {', '.join(benches.names())}")
+        if name in folders:
+            raise ValueError(f"--bench {pair}: {name} is there already, with {folders[name]}; give it once")
+        folders[name] = folder
+    if not folders:
+        return None
+    if (args.bench_limit is not None and args.bench_limit < 1) or args.bench_tokens < 1:
+        raise ValueError(f"--bench-limit {args.bench_limit} and --bench-tokens {args.bench_tokens}: both must be 1 or "
+                         "more")
+    for name, folder in folders.items():
+        benchmark, entries, about = evaluate.choose_entries(_parsed(["--bench", name, "--data", folder, "--model", "",
+                                                                     "--out", ""], args.bench_limit))
+        say(f"{name}: {subset_text(about) if about else f'{len(entries):,} entries'}, in {benchmark.folder}")
+    return Benchmarks(folders, args.bench_limit, args.bench_tokens)
+
+
+def ask_step(asked: Benchmarks, run: Run, step: Step) -> None:
+    """Every benchmark that this step has not answered yet."""
+    for name, folder in asked.folders.items():
+        ask(asked, run.settings, name, folder, run.out / step.name, run.out / step.name / "bench" / name)
+        if step.name == "raw" and run.tokenizer.native_tools and name != "teval":      # whose prompts are its own
+            ask(asked, run.settings, name, folder, run.out / "raw", run.out / "raw" / "bench" / (name + NATIVE))
+
+
+def ask(asked: Benchmarks, settings: RunSettings, name: str, data: str, step: Path, out: Path) -> None:
+    """One call of `eval`; of one that is finished, only whether its settings are the same."""
+    command = ["--bench", name, "--data", data, "--model", settings.model, "--out", str(out), "--max-new-tokens",
+               str(asked.new_tokens), "--precision", settings.precision]
+    command += [] if step.name == "raw" else ["--adapter", str(step)]
+    command += ["--prompt", "native"] if out.name.endswith(NATIVE) else []
+    for flag in ("max_rows", "cache_gb"):
+        if flag in settings.evolve:
+            command += [f"--{flag.replace('_', '-')}", str(settings.evolve[flag])]
+    args = _parsed(command, asked.limit)
+    finished = (out / "summary.json").is_file()
+    if finished:
+        evaluate.claim_out(args)
+        return
+    say(f"  {step.name}: {out.name}")
+    with contextlib.redirect_stdout(sys.stderr):
+        evaluate.main(args)
+
+
+def _parsed(command: list[str], limit: int | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    return parser.parse_args([*command, *(["--bench-limit", str(limit)] if limit else [])])

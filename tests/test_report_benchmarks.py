@@ -1,0 +1,143 @@
+"""The benchmarks in a report: both readings, the published rows, the paired tests, and the page of a real model."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bfcl_gold import bfcl_calls
+from eval_fixtures import apibank_folder, bfcl_folder, call_text, lines, teval_folder
+from report_run import make_run
+
+import eval.score
+from eval.apibank import benchmark as apibank
+from eval.bfcl.benchmark import load
+from eval.report import write_report
+from eval.report.benchmarks import small_models
+from eval.report.measured import read_benchmarks
+from eval.score import run_module
+
+ROOT = Path(__file__).resolve().parent.parent
+RIGHT = {"raw": 4, "raw-native": 6, "adaption": 2, "joint": 10, "round-1": 11, "round-2": 12}
+
+
+def scored(bench: str, data: Path, answers: list[dict], out: Path) -> Path:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    file = out.parent / "given.jsonl"
+    file.write_text(lines(answers))
+    command = ["--bench", bench, "--data", str(data), "--answers", str(file), "--out", str(out)]
+    assert run_module(eval.score, command) == 0
+    file.unlink()
+    return out
+
+
+@pytest.fixture(scope="module")
+def benched(tmp_path_factory) -> Path:
+    """A run whose steps have benchmarks: the first answers right and fenced or tagged, others tools or words."""
+    folder = tmp_path_factory.mktemp("benched")
+    run, data = make_run(folder / "run"), bfcl_folder(folder / "bfcl", irrelevance=2)
+    board = load(data)
+    for label, right in RIGHT.items():
+        answers = []
+        for number, entry in enumerate(board.entries.values()):
+            calls = [{"name": name, "arguments": arguments} for call in bfcl_calls(entry) if entry.expected
+                     for name, arguments in call.items()] if entry.expected else []
+            tagged = "\n".join(call_text(**call) for call in calls)
+            text = "```json\n" + json.dumps(calls) + "\n```" if label.startswith("raw") else tagged
+            other = "<tools>\n{}\n</tools>" if label == "adaption" else "Nothing."
+            answers.append({"id": entry.id, "text": text if calls and number < right else other})
+        step, _, native = label.partition("-native")
+        name = "bfcl-native" if label.endswith("-native") else "bfcl"
+        scored("bfcl", data, answers, run / label.removesuffix("-native") / "bench" / name)
+    bank = apibank.load(apibank_folder(folder / "apibank"))
+    for label in ("raw", "joint"):
+        replies = [{"id": row.id, "reply": row.expected if label == "joint" else "No."}
+                   for row in bank.entries.values()]
+        scored("apibank", folder / "apibank", replies, run / label / "bench" / "apibank")
+    item = {"id": "q1", "task": "retrieve_str", "reply": "Map.find"}
+    scored("teval", teval_folder(folder / "teval"), [item], run / "joint" / "bench" / "teval")
+    return run
+
+
+def table(text: str, caption: str) -> dict[str, list[str]]:
+    """Row name -> cells of a Markdown table."""
+    body = text[text.index(caption):].split("\n\n")[1]
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in body.splitlines()]
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_the_report_has_the_papers_tables_in_both_readings(benched):
+    report = write_report(benched)
+    text = (benched / "report.md").read_text()
+    first = table(text, "Table 1: BFCL")
+    assert [first["raw"][i].split()[0] for i in (0, 1)] == ["0.0", "8.3"]       # non-live strict, lenient
+    assert first["joint training"][0] == first["joint training"][1]
+    assert first["ToolDev (FC)"][:5] == ["89.7", "–", "75.2", "–", "82.4"]
+    assert first["Hammer2.1-0.5b (base: Qwen2.5-Coder-0.5B)"][0] == "66.0" and "raw, by its own tool prompt" in first
+    assert " / " in table(text, "Table 1, its categories")["joint training"][0]
+    assert table(text, "Irrelevance")["joint training"][0].startswith("100.0")
+    second = table(text, "Table 2: API-Bank and T-Eval")
+    assert second["raw"][0].startswith("0.0") and second["Llama-3.1-8B-Instruct"][0] == "54.1"
+    third = table(text, "Table 3")
+    assert list(third)[2:] == ["Raw", "Adaption", "Invo.+Gen. w. Adaption", "round 1", "round 2"]
+    assert third["Raw"][-1] == "–" and third["Invo.+Gen. w. Adaption"][-1] == "+17.2" and third["round 2"][-2] != "–"
+    written = table(text, "What the answers were, in the paper's format")
+    assert written["adaption, BFCL"][3] == "16" and written["raw, BFCL"][-2:] == ["14", "10"]
+    assert report["benchmarks"]["steps"]["joint"]["bfcl"]["scores"]["strict"]["overall"]
+    html = (benched / "report.html").read_text()
+    assert html.count("paper&#x27;s Fig. 2 shows") + html.count("paper's Fig. 2 shows") >= 1 and "Fig. 3" in html
+
+
+def test_steps_are_compared_on_the_same_entries(benched):
+    compared = table(write_report(benched) and (benched / "report.md").read_text(), "Steps against one another")
+    assert compared["BFCL: joint training against raw"][0] == "14"              # irrelevance is left out
+    assert compared["BFCL: joint training against raw"][1].startswith("+57.1 ")
+    assert {"BFCL: joint training against adaption", "BFCL: round 2 against round 1", "BFCL: round 2 against raw",
+            "BFCL: round 2 against joint training", "API-Bank: joint training against raw"} <= compared.keys()
+    strict, lenient = compared["BFCL: joint training against raw"][1], compared["BFCL: joint training against raw"][5]
+    assert strict != lenient
+
+
+def test_two_runs_with_benchmarks_give_the_same_report(benched, tmp_path):
+    other = shutil.copytree(benched, tmp_path / "elsewhere" / "run")
+    reports = [write_report(run) for run in (benched, other)]
+    assert reports[0]["benchmarks"] == reports[1]["benchmarks"]
+
+
+def test_the_page_of_a_real_model_comes_from_folders_of_eval(benched, tmp_path):
+    script, out = str(ROOT / "benchmarks" / "real_table.py"), tmp_path / "page.md"
+    pairs = [f"raw={benched}/raw/bench/bfcl", f"joint={benched}/joint/bench/bfcl", f"mine={benched}/joint/bench/teval"]
+    command = [sys.executable, script, "--title", "A Model", "--note", "Two hours.", "--out", str(out)]
+    made = subprocess.run([*command, *(word for pair in pairs for word in ("--step", pair))], capture_output=True,
+                          text=True)
+    assert made.returncode == 0, made.stderr
+    text = out.read_text()
+    assert text.startswith("# A Model on the benchmarks\n") and "Two hours." in text and "cores" in text
+    assert "mine" in table(text, "Table 2") and list(table(text, "Answers"))[2:] == ["raw", "joint training", "mine"]
+    whole = subprocess.run([*command, "--run", str(benched)], capture_output=True, text=True)
+    assert whole.returncode == 0 and "round 2" in table(out.read_text(), "Table 1: BFCL")
+    none = subprocess.run([*command, "--step", f"raw={tmp_path}"], capture_output=True, text=True)
+    assert none.returncode == 2 and "no summary.json" in none.stderr and none.stderr.count("\n") == 1
+
+
+def test_what_cannot_stand_in_a_table_is_refused(benched, tmp_path):
+    folder = benched / "raw" / "bench" / "bfcl"
+    with pytest.raises(ValueError, match="both are bfcl of raw"):
+        read_benchmarks({"raw": [folder, folder]})
+    old = shutil.copytree(folder, tmp_path / "old")
+    summary = json.loads((old / "summary.json").read_text())
+    (old / "summary.json").write_text(json.dumps({key: value for key, value in summary.items() if key != "lenient"}))
+    with pytest.raises(ValueError, match="type its eval command again"):
+        read_benchmarks({"raw": [old]})
+
+
+def test_every_published_fact_has_its_source():
+    facts = small_models()
+    assert len({row["model"] for row in facts}) == len(facts) > 15 and all(row["source"] for row in facts)
+    for row in facts:
+        parts = [row[f"non_live_{name}"] for name in ("simple", "multiple", "parallel", "parallel_multiple")]
+        if None not in parts:                                  # the published mean follows from its categories
+            assert abs(sum(parts) / 4 - row["non_live"]) < 0.06, row["model"]
