@@ -2,8 +2,9 @@
 
 The strict reading takes the paper's `<tool_call>` tags and a benchmark's own form, and nothing else. A raw model knows
 neither, so its strict score says how well it keeps a format. This one looks again where the strict reading found
-nothing: JSON objects and lists, bare or fenced, in the spellings of data/formats/spelled.py, and pythonic calls of the
-offered tools. Words around them are ignored. Broken JSON is never mended: an answer is taken whole or not at all.
+nothing (or, in Java and JavaScript, whose readers find a call in nearly any text, nothing right). It reads JSON objects
+and lists, bare or fenced, in the spellings of data/formats/spelled.py, and pythonic calls of the offered tools. Words
+around them are ignored. Broken JSON is never mended: an answer is taken whole or not at all.
 """
 
 import re

@@ -146,7 +146,8 @@ def write_scores(out: Path, answers: str | Path, verdicts: Mapping[str, list[dic
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """The scores, one per line, as they are printed."""
     readings = [summary["scores"], *([summary[LENIENT]["scores"]] if LENIENT in summary else [])]
-    lines = [" " * 28 + "".join(f" {name:27s}" for name in READINGS).rstrip()] if len(readings) > 1 else []
+    heads = " " * 28 + "".join(f" {name:27s}" for name in READINGS)
+    lines = [heads.rstrip()] if len(readings) > 1 and summary["scores"] else []
     lines += [f"{name:28s}" + "".join(f" {_interval(scores[name]):27s}" for scores in readings).rstrip()
               for name in summary["scores"]]
     counts = summary.get("counts")

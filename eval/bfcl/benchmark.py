@@ -99,22 +99,27 @@ class Benchmark:
         calls = self.decode(entry, answer)
         failure = calls if isinstance(calls, Undecodable) else check_shape(calls, self.rules)
         underscore_names = bool(answer.record.get("underscore_names", self.settings.underscore_names))
-        meant = self._meant(entry, answer, underscore_names) if failure else None
+        verdict = self._verdict(entry, calls, failure, underscore_names)
+        # The readers of Java and JavaScript find a call in nearly any text, in fenced JSON, too.
+        unread = failure or (entry.language != "python" and not verdict.valid)
+        meant = self._meant(entry, answer, underscore_names) if unread else None
         if meant:
-            calls, failure = meant, None
-        if entry.category in IRRELEVANCE and not (failure and failure.reason == REFUSED):
-            verdict = Verdict(True) if failure or not any(calls) else Verdict(False, CALLED)
-        elif failure:
-            verdict = Verdict(False, failure.error_type)
-        else:
-            verdict = ast_check(calls, entry.expected, entry.functions, entry.language, rule=entry.rule,
-                                underscore_names=underscore_names)
+            failure, verdict = None, self._verdict(entry, meant, None, underscore_names)
         line = {"id": printable(answer.record.get("id")), "category": entry.category, "valid": verdict.valid,
                 "error_type": verdict.error_type,
                 "outcome": "right" if verdict.valid else "undecodable" if failure else "wrong"}
         if failure:
             line["reason"] = "wrote_tools_instead" if wrote_tools(answer) else failure.reason
         return line
+
+    @staticmethod
+    def _verdict(entry: Entry, calls: Any, failure: Undecodable | None, underscore_names: bool) -> Verdict:
+        if entry.category in IRRELEVANCE and not (failure and failure.reason == REFUSED):
+            return Verdict(True) if failure or not any(calls) else Verdict(False, CALLED)
+        if failure:
+            return Verdict(False, failure.error_type)
+        return ast_check(calls, entry.expected, entry.functions, entry.language, rule=entry.rule,
+                         underscore_names=underscore_names)
 
     def decode(self, entry: Entry, answer: Answer) -> Any:
         """The calls of an answer, or Undecodable: `output` as it stands, else `text`, else `result`."""
@@ -137,7 +142,7 @@ class Benchmark:
         return None if found is None else [{call.name: call.arguments} for call in found]
 
     def _meant(self, entry: Entry, answer: Answer, underscore_names: bool) -> list[dict] | None:
-        """The calls of an answer that is not decodable, by the lenient reading where that is asked for."""
+        """The calls of an answer by the lenient reading; None where it finds none, or is not asked for."""
         text = next((found for key in ("text", "result") if (found := answer.text(key)) is not None), "")
         if self.settings.reading == STRICT or answer.record.get("finish_reason") == REFUSED:
             return None
