@@ -108,7 +108,8 @@ class Run:
             self.train(step)
         if not self.all_measured([step]):                       # a round measures itself
             self.measure(step.name, None)
-        if step.round and not (self.out / step.name / LOSSES).is_file():
+        alone = self.processes is None                          # a shared-out base is too large for one process
+        if step.round and alone and not (self.out / step.name / LOSSES).is_file():
             measure_losses(self.out / step.name, say=say)
         spent = time.monotonic() - began
         if self.first and spent > self.seconds.get(step.name, 0.0):     # a call that only reads takes no time to note

@@ -108,7 +108,7 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 72rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.55 var(--sans); }
-h1 { font: 600 1.45rem/1.3 var(--serif); margin: 0 0 .5rem; overflow-wrap: anywhere; }
+h1 { font: 600 1.3rem/1.3 var(--serif); margin: 0 0 .5rem; overflow-wrap: anywhere; }
 h2 { font: 600 1.35rem/1.3 var(--serif); margin: 3rem 0 .6rem; padding-top: 1rem; border-top: 1px solid var(--rule); }
 p { max-width: 44rem; margin: .5rem 0 1rem; }
 .over, h1 + p { color: var(--muted); font-size: .9rem; margin: 0 0 .3rem; overflow-wrap: anywhere; }
