@@ -66,6 +66,16 @@ def test_help_ends_with_an_example_whose_flags_are_known(name, capsys):
     tooldev.make_parser(name).parse_args(words)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["call", "make-tools"])
+def test_an_example_that_needs_no_files_of_yours_runs(name, monkeypatch, capsys):
+    """The others' examples name files; tests/test_commands_on_pages.py runs such commands."""
+    monkeypatch.chdir(tooldev.home())
+    code = tooldev.main(shlex.split(tooldev.EXAMPLES[name]))
+    shown = capsys.readouterr()
+    assert code == 0 and json.loads(shown.out) or code == 1 and shown.err         # 1: the answer breaks the rules
+
+
 def test_what_follows_two_dashes_is_no_option():
     parsed = tooldev.make_parser("call").parse_args(["call", "--tools", "F", "--", "--exmaples"])
     assert parsed.query == "--exmaples"
