@@ -8,7 +8,7 @@ are checked for their shape only: whether a tool or a call is a *good* one is fo
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -198,6 +198,7 @@ class Tool:
     description: str
     parameters: dict[str, Any]
     results: dict[str, Any] | None = None
+    group: str | None = field(default=None, compare=False)     # the server or API family it belongs to; never shown
 
     @classmethod
     def from_dict(cls, obj: Any) -> Self:
@@ -218,8 +219,9 @@ class Tool:
         rest = {k: v for k, v in schema.items() if k not in ("type", "properties", "required")}
         results = obj.get("results")
         _require(results is None or isinstance(results, dict), f"tool {name!r}: `results` must be an object")
+        group = obj.get("group") if isinstance(obj.get("group"), str) else None
         return cls(name, description, {"type": "dict", "properties": properties, "required": required, **rest},
-                   None if results is None else normalise_schema(results))
+                   None if results is None else normalise_schema(results), group)
 
     def to_function(self) -> dict[str, Any]:
         """The tool as chat templates and services take it: {"type": "function", "function": ...}, in JSON Schema."""

@@ -36,11 +36,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Document:
-    """One tool document, and what to say about its origin beyond the row number."""
+    """One tool document, what to say about its origin beyond the row number, and what is known of the group that it
+    belongs to (a server, a family of APIs): names and descriptions, which a search reads with the tool."""
 
     tool: Any
     part: str = ""
     about: dict[str, Any] = field(default_factory=dict)
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,12 @@ def need_list(value: Any, what: str, stage: str = "tools") -> list[Any]:
     if not isinstance(value, list):
         raise RowError("bad_" + stage, f"{what} is {type(value).__name__}, expected a list", stage=stage)
     return value
+
+
+def group_of(row: Any, *keys: str) -> str | None:
+    """The texts under these keys, a line each, None where there is none: what a `Document` says of its group."""
+    texts = [row.get(key) for key in keys]
+    return "\n".join(text.strip() for text in texts if isinstance(text, str) and text.strip()) or None
 
 
 def json_inside(text: str, what: str, stage: str) -> Any:

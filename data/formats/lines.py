@@ -177,7 +177,7 @@ class Lines:
         doc = read_tool(item.tool)
         if self.check:
             _judge([doc], None)
-        self._put_tool(doc, _line(doc.record), item.part, item.about)
+        self._put_tool(doc, _line(doc.record | ({"group": item.group} if item.group else {})), item.part, item.about)
 
     def _put_query(self, query: str, part: str, *, answered: bool, notes: tuple[str, ...] = ()) -> None:
         if not isinstance(query, str) or not query.strip():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from data.formats.conversation import COLUMNS, as_messages, column_of
-from data.formats.items import Context, Document, Format, Item, RowError, need_list
+from data.formats.items import Context, Document, Format, Item, RowError, group_of, need_list
 from data.formats.spelled import calls_in
 from data.formats.tooldocs import PARAMETERS
 
@@ -45,8 +45,9 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     for key in _ENVELOPE:
         row.get(key)
     about = {key: row[key] for key in ("server_name", "license") if row.get(key)}
+    group = group_of(row, "server_name", "overview")
     for number, tool in enumerate(tools):
-        yield Document(tool, str(number), about)
+        yield Document(tool, str(number), about, group)
 
 
 def looks_like(row: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats.items import Ask, Context, Document, Format, Item, LeftOut, need_list, need_text
+from data.formats.items import Ask, Context, Document, Format, Item, LeftOut, group_of, need_list, need_text
 
 
 def read(row: Any, context: Context) -> Iterator[Item]:
@@ -17,8 +17,9 @@ def read(row: Any, context: Context) -> Iterator[Item]:
         yield Ask(need_text(row, "query"), tools)
         return
     about = {key: row[key] for key in ("tool_name", "category") if row.get(key)}
+    group = group_of(row, "tool_name", "tool_description", "category")
     for number, api in enumerate(need_list(row.get("api_list"), "`api_list`")):
-        yield Document(_with_results(api) if isinstance(api, dict) else api, str(number), about)
+        yield Document(_with_results(api) if isinstance(api, dict) else api, str(number), about, group)
 
 
 def _with_results(api: dict[str, Any]) -> dict[str, Any]:
