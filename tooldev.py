@@ -107,6 +107,7 @@ COMMANDS = {
     "stats": ("pipeline.stats", "token lengths, duplicates and types of a data file"),
     "check": ("data.check", "rule-check a file of tools or examples; exit 1 if anything is rejected"),
     "show": ("pipeline.show", "one training row, token by token, the supervised tokens marked"),
+    "find": ("pipeline.find", "find the tools of a large pool that fit a query, without a model"),
     "call": ("pipeline.ask", "ask a model to call tools for a query; prints JSON"),
     "make-tools": ("pipeline.ask", "ask a model to make tools for a query; prints JSON"),
     "export": ("pipeline.export", "a PEFT adapter or a merged Hugging Face checkpoint, with measured drift"),
@@ -115,7 +116,7 @@ COMMANDS = {
 }
 
 
-ASKS = {"stats", "check", "show", "call", "make-tools", "trace"}        # these only look: nothing is left half done
+ASKS = {"stats", "check", "show", "find", "call", "make-tools", "trace"}     # these only look: nothing is half done
 RESUMES = {"demo", "run", "ablate", "controls", "eval", "make-base"}    # these keep every finished part
 
 BLOCKED = "a file is where a folder is wanted: choose another path"
@@ -141,6 +142,7 @@ EXAMPLES = {                            # of each command, for --help; what stan
     "stats": "stats made/examples.jsonl --model model/tiny",
     "check": "check made/examples.jsonl",
     "show": "show made/examples.jsonl --row 1",
+    "find": 'find --tools docs/few.jsonl "What is the weather in Oslo?"',
     "call": 'call --tools docs/few.jsonl "What is the weather in Oslo?"',
     "make-tools": 'make-tools "What is the weather in Oslo?"',
     "export": "export --adapter runs/demo/round-3 --out exported --merge",

@@ -1,0 +1,110 @@
+"""A pool of tools on disk: JSON Lines of which only the tools that are found are read, and its index kept in a folder.
+
+A kept index is mapped into memory, so a search of a large pool begins at once. It holds the hash of the pool that it
+was made of; of another pool it is made anew.
+"""
+
+from codecs import BOM_UTF8
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data.binary import not_text
+from data.files import sha256_file, write_json, write_text
+from data.retrieval import Postings, ToolIndex
+from data.schema import Tool, read_json, strict_json_loads
+
+VERSION = 1                         # of the words and weights: an index of another version is made anew
+ARRAYS = ("starts", "documents", "counts", "lengths")
+
+
+class Pool(Sequence[Tool]):
+    """The tools of a JSON Lines file, read from it whenever one is asked for.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: no tool in it, or (when it is read) "PATH, line N: ..." for a line that is no tool.
+    """
+
+    def __init__(self, path: str | Path, lines: np.ndarray | None = None) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; expected JSON Lines, one tool per line")
+        if (found := not_text(self.path)) is not None:
+            raise ValueError(f"{path}: {found}")
+        self.lines = self._lines() if lines is None else lines          # (N, 2) int64: first byte, line number
+        if not len(self.lines):
+            raise ValueError(f"{path}: no tools in it; expected JSON Lines, one tool per line")
+
+    def _lines(self) -> np.ndarray:
+        found, start = [], 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.removeprefix(BOM_UTF8).strip():
+                    found.append((start, number))
+                start += len(line)
+        return np.array(found, np.int64).reshape(-1, 2)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, position: int) -> Tool:
+        start, number = self.lines[position].tolist()
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return self._tool(file.readline(), number)
+
+    def __iter__(self) -> Iterator[Tool]:
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.removeprefix(BOM_UTF8).strip():
+                    yield self._tool(line, number)
+
+    def _tool(self, line: bytes, number: int) -> Tool:
+        try:
+            return Tool.from_dict(strict_json_loads(line.decode("utf-8-sig" if number == 1 else "utf-8")))
+        except ValueError as error:
+            raise ValueError(f"{self.path}, line {number}: {error}; expected one tool, mend or remove the line"
+                             ) from None
+
+
+def open_pool(path: str | Path, folder: str | Path | None = None) -> tuple[ToolIndex, str]:
+    """The index of a pool, and how it came about: "made", "made and kept", "made anew" or "kept".
+
+    Args:
+        folder: where the index is kept and looked for; None: it is made for this time only.
+
+    Raises:
+        FileNotFoundError, ValueError: as `Pool`; or the folder holds something else.
+    """
+    if folder is None:
+        return ToolIndex(Pool(path)), "made"
+    folder = Path(folder)
+    made = {"version": VERSION, "pool_sha256": sha256_file(Pool(path).path)}
+    there = folder.exists() and any(folder.iterdir())
+    if there and not (folder / "index.json").is_file():
+        raise ValueError(f"{folder}: a folder with other files; give --index a new one")
+    if there and read_json(folder / "index.json") == made:
+        return _load(path, folder), "kept"
+    pool = Pool(path)
+    index = ToolIndex(pool)
+    _save(index, pool, folder, made)
+    return _load(path, folder), "made anew" if there else "made and kept"
+
+
+def _save(index: ToolIndex, pool: Pool, folder: Path, made: dict) -> None:
+    """Write the arrays and the terms; index.json, which vouches for them, last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "index.json").unlink(missing_ok=True)
+    for name in ARRAYS:
+        np.save(folder / f"{name}.npy", getattr(index.postings, name))
+    np.save(folder / "lines.npy", pool.lines)
+    write_text(folder / "terms.txt", "\n".join(index.postings.vocabulary))
+    write_json(folder / "index.json", made)
+
+
+def _load(path: str | Path, folder: Path) -> ToolIndex:
+    terms = (folder / "terms.txt").read_text(encoding="utf-8").split("\n")
+    arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in (*ARRAYS, "lines")}
+    return ToolIndex(Pool(path, arrays.pop("lines")), Postings({term: i for i, term in enumerate(terms)}, **arrays))

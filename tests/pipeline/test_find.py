@@ -1,0 +1,102 @@
+"""`find` and `call --retrieve`: from a pool of many tools to those that a prompt offers."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tooldev
+from data.pool import open_pool
+from data.retrieval import Found
+from data.schema import Tool
+from pipeline.find import offered, written_text
+
+OSLO = {"name": "get_weather", "description": "The weather of a city", "arguments": {"properties": {}}}
+HOTEL = {"name": "book_hotel", "description": "Book a room", "arguments": {"properties": {}}, "group": "Travel"}
+
+
+def pool_of(path, *tools):
+    path.write_text("\ufeff\n" + "\n\n".join(tool if isinstance(tool, str) else json.dumps(tool) for tool in tools),
+                    encoding="utf-8")
+    return str(path)
+
+
+def test_find_prints_tools_or_json(tmp_path, capsys):
+    pool = pool_of(tmp_path / "pool.jsonl", OSLO, HOTEL)
+    assert tooldev.main(["find", "weather in Oslo. Then travel.", "--tools", pool]) == 0
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["get_weather", "book_hotel"]
+    assert tooldev.main(["find", "I travel.", "--tools", pool, "--json", "-k", "1"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["tool"]["name"] == "book_hotel" and found["sentence"] == "I travel." and found["group"] == "Travel"
+    assert tooldev.main(["find", "zebra", "--tools", pool]) == 1
+    assert "no tool of 2 shares a word" in capsys.readouterr().err
+
+
+def test_a_kept_index_finds_the_same_and_is_made_anew_for_another_pool(tmp_path):
+    pool, folder = pool_of(tmp_path / "pool.jsonl", OSLO, HOTEL), tmp_path / "index"
+    plain = open_pool(pool)[0]
+    for how in ("made and kept", "kept"):
+        index, told = open_pool(pool, folder)
+        assert told == how and [found.tool for found in index.search("a room", 3)] == [
+            found.tool for found in plain.search("a room", 3)]
+        np.testing.assert_array_equal(index.scores("weather room"), plain.scores("weather room"))
+    pool_of(tmp_path / "pool.jsonl", HOTEL)
+    index, told = open_pool(pool, folder)
+    assert told == "made anew" and len(index.tools) == 1 and index.search("weather", 3) == []
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "note").write_text("mine")
+    with pytest.raises(ValueError, match="a folder with other files"):
+        open_pool(pool, tmp_path / "other")
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ("{", "line 4: "), ('{"name": 5, "description": "", "arguments": {}}', "line 4: the tool has no `name`"),
+    ('{"name": "a", "arguments": {}}', "line 4: tool 'a' has no `description`"), ("[]", "line 4: a tool must be"),
+])
+def test_a_bad_line_is_named(tmp_path, capsys, line, said):
+    pool = pool_of(tmp_path / "pool.jsonl", OSLO, line)
+    assert tooldev.main(["find", "weather", "--tools", pool]) == 2
+    assert f"pool.jsonl, {said}" in capsys.readouterr().err
+
+
+def test_empty_or_missing_pools_and_wrong_flags(tmp_path, capsys):
+    (tmp_path / "empty.jsonl").write_text("\n")
+    pool = pool_of(tmp_path / "pool.jsonl", OSLO)
+    for words, said in ((["find", "x", "--tools", str(tmp_path / "empty.jsonl")], "no tools in it"),
+                        (["find", "x", "--tools", str(tmp_path / "none.jsonl")], "no such file"),
+                        (["find", " ", "--tools", pool], "query is empty"),
+                        (["find", "x", "--tools", pool, "-k", "0"], "-k 0: expected 1 or more"),
+                        (["call", "x", "--tools", pool, "--expand"], "--expand is for --retrieve"),
+                        (["call", "x", "--tools", pool, "--retrieve", "0"], "--retrieve 0: expected 1 or more"),
+                        (["call", "zebra", "--tools", pool, "--retrieve", "2"], "none shares a word")):
+        assert tooldev.main(words) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_what_is_offered_fits_and_has_one_tool_a_name():
+    tools = [Tool("a", "first", {}), Tool("a", "second", {}), Tool("b", "long", {}), Tool("c", "", {})]
+    found = [Found(i, tool, 1.0, "") for i, tool in enumerate(tools)]
+    kept, left = offered(found, lambda some: all(tool.description != "long" for tool in some))
+    assert [tool.name for tool in kept] == ["a", "c"] and kept[0].description == "first"
+    assert left == ["a (a better one has this name)", "b (no room in the model's context)"]
+
+
+def test_written_tools_are_read_whole_or_by_their_names_and_descriptions():
+    text = f"<tools>\n{json.dumps(HOTEL)}\n</tools>"
+    assert "Book a room" in written_text(text)
+    cut = '```json\n{"name": "get_rate", "description": "A \\"rate\\" of money", "arguments": {"type": "di'
+    assert written_text(cut) == 'get_rate\nA \\"rate\\" of money' and written_text("I cannot do that.") == ""
+
+
+def test_call_offers_what_was_retrieved(tmp_path, capsys):
+    """With the embedded model: the right tool of a pool is offered, within its context, and stderr says so."""
+    long = [{"name": f"weather_{i}", "description": "weather " * 6000, "arguments": {"properties": {}}}
+            for i in range(2)]
+    pool = pool_of(tmp_path / "pool.jsonl", *long, OSLO, HOTEL)
+    tooldev.main(["call", "What is the weather in Oslo?", "--tools", pool, "--retrieve", "3", "--expand",
+                  "--max-new-tokens", "24"])
+    told = capsys.readouterr().err
+    assert "offered, of 4: get_weather\n" in told and "no room in the model's context" in told
+    assert "written for 'What is the weather in Oslo?'" in told
+
+
