@@ -28,7 +28,7 @@ from data.parse import Reason
 from data.schema import Tool, read_json
 from data.tasks import Row
 from evolution.config import RoundConfig
-from evolution.decide import by_hash, candidates_for, judge_tools, read_tools, settle
+from evolution.decide import by_hash, candidates_for, judge_tools, pool_of, read_tools, settle
 from evolution.flags import make_parser, round_config
 from evolution.generate import Writer, make_calls, make_tools
 from evolution.inputs import Inputs, read_inputs
@@ -138,7 +138,8 @@ def evolve_data(work: Round) -> Evolved:
     with work.timed("tools"):
         tries = make_tools(writer, place, queries, config, check)                       # Eq. 4: T~ = f(x_q; Theta_i)
         made, rejected, tool_lines = judge_tools(queries, tries, check)                 # rule checker
-    offered = {query.id: candidates_for(query, made, config) for query in queries if query.id in made}
+    pool = pool_of(made, config)
+    offered = {query.id: candidates_for(query, made, config, pool) for query in queries if query.id in made}
     with work.timed("calls"):
         samples = make_calls(writer, place, queries, offered, config)                   # Eq. 5: f_sampling(q, T~)
 

@@ -81,6 +81,9 @@ class RoundConfig:
     retries: int = option(2, "further tries, with fresh draws, where the rule checker rejects the tools (ours)")
     distractors: int = option(0, "tools made for other queries mixed into the candidates of a query (ours; paper: "
                                  "none)")
+    distractor_choice: str = option("random", "which ones: any, or those most like the query's own (ours); near copies "
+                                              "are left out, since they are right answers, too",
+                                    choices=("random", "similar"))
 
     num_samples: int = option(Evolution.num_samples, "samples of the tool calls (paper, section A.3)")
     calls_temperature: float = option(0.7, "their temperature; not stated in the paper: that of self-consistency")
@@ -186,6 +189,8 @@ class RoundConfig:
     def identity(self) -> dict[str, Any]:
         """What must be equal for two runs of the same command to be halves of one round."""
         record = dataclasses.asdict(self)
+        if self.distractor_choice == "random":
+            del record["distractor_choice"]             # rounds begun before there was a choice go on
         return {key: value for key, value in record.items() if key not in FREE}
 
 

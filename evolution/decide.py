@@ -10,8 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from data.contamination import Guard
 from data.parse import Reason, parse_calls, parse_tools
+from data.retrieval import ToolIndex, tool_text, top, words
 from data.rules import check_calls, check_tools
 from data.schema import Example, Query, Tool, ToolCall
 from evolution.config import RoundConfig, Voting, stage_seed
@@ -20,6 +23,7 @@ from evolution.ledger import folded
 from sampler.consistency import Vote, majority_vote
 
 MAX_QUERY_CHARS = 32_768
+NEAR_COPY = 0.8                 # of a tool's own score: what scores higher for it may do what it does
 Item = TypeVar("Item", Example, Query)
 
 
@@ -148,10 +152,12 @@ def judge_tools(queries: Sequence[Query], records: dict[tuple[str, int], dict[st
     return made, rejected, lines
 
 
-def candidates_for(query: Query, made: dict[str, tuple[Tool, ...]], config: RoundConfig) -> Candidates:
+def candidates_for(query: Query, made: dict[str, tuple[Tool, ...]], config: RoundConfig,
+                   pool: ToolIndex | None = None) -> Candidates:
     """The tools offered with a query: those made for it, and distractors made for others.
 
-    `made` is in the order of the ids, so that the draw does not depend on the order of the queries.
+    `made` is in the order of the ids, so that the draw does not depend on the order of the queries. With a `pool` of
+    all made tools the distractors are those most like the query's own; random ones where these are too few.
     """
     own = list(made[query.id])
     rng = random.Random(stage_seed(config.seed, config.round, "candidates", query.id))
@@ -160,15 +166,43 @@ def candidates_for(query: Query, made: dict[str, tuple[Tool, ...]], config: Roun
     if not config.distractors:
         return Candidates(own, [])
     taken = {tool.name for tool in own}
-    pool: dict[str, Tool] = {}
+    others: dict[str, Tool] = {}
     for other in rng.sample(list(made), min(len(made), 4 * config.distractors + 1)):
         for tool in made[other] if other != query.id else ():
             if tool.name not in taken:
-                pool.setdefault(tool.name, tool)
-    chosen = rng.sample(sorted(pool), min(config.distractors, len(pool)))
-    mixed = own + [pool[name] for name in chosen]
+                others.setdefault(tool.name, tool)
+    near, copies = similar(own, pool, config.distractors) if pool else ({}, set())
+    rest = sorted(others.keys() - near.keys() - copies)
+    chosen = [*near, *rng.sample(rest, min(config.distractors - len(near), len(rest)))]
+    mixed = own + [(others | near)[name] for name in chosen]
     rng.shuffle(mixed)
     return Candidates(mixed, sorted(chosen))
+
+
+def pool_of(made: dict[str, tuple[Tool, ...]], config: RoundConfig) -> ToolIndex | None:
+    """The tools made in this round, searchable, where the distractors are to be similar ones; else None."""
+    wanted = config.distractors and config.distractor_choice == "similar"
+    return ToolIndex([tool for tools in made.values() for tool in tools]) if wanted else None
+
+
+def similar(own: Sequence[Tool], pool: ToolIndex, count: int) -> tuple[dict[str, Tool], set[str]]:
+    """The tools of the pool most like one of these by BM25, by name, and the names of near copies, which are left out.
+
+    A near copy scores over NEAR_COPY of a tool's own score; names are not compared: a copy of another name is a copy.
+    """
+    ratios = []
+    for tool in own:
+        name, _, said = tool_text(tool).partition("\n")
+        scores = pool.scores(said if words(said) else name)
+        ratios.append(scores / max(float(scores.max(initial=0)), 1e-9))
+    best = np.max(ratios, axis=0)
+    copies = {pool.tools[position].name for position in np.flatnonzero(best > NEAR_COPY)}
+    taken, near = {tool.name for tool in own} | copies, {}
+    for position in top(best, len(best)):
+        tool = pool.tools[position]
+        if tool.name not in taken and len(near) < count:
+            near.setdefault(tool.name, tool)
+    return near, copies
 
 
 def settle(query: Query, candidates: Sequence[Tool], record: dict[str, Any], voting: Voting) -> Outcome:

@@ -12,7 +12,9 @@ import pytest
 from data.formats.convert import Options, convert
 from data.prompts import tools_text
 from data.retrieval import K1, B, ToolIndex, parts, stem, tool_text, top, words
-from data.schema import Tool, load_tools
+from data.schema import Query, Tool, load_tools
+from evolution.config import RoundConfig
+from evolution.decide import candidates_for, pool_of
 
 
 def tool(name: str, description: str = "", group: str | None = None, **arguments: str) -> Tool:
@@ -156,3 +158,19 @@ def test_scores_are_those_of_bm25s():
     asked = [(" ".join(rng.choices(vocabulary, k=8)), {rng.randrange(500)}) for _ in range(50)]
     result = parity(ToolIndex(pool), asked)
     assert result["largest difference"] < 2e-5 and result["R@10"][0] == result["R@10"][1]
+
+
+def test_similar_distractors_are_near_and_no_copies():
+    made = {"q1": (tool("get_weather", "The weather forecast of a city for some days"),),
+            "q2": (tool("get_weather_now", "The weather forecast of a city for some days"),),       # nearly the same
+            "q3": (tool("get_tides", "The tide forecast of a harbour"), tool("get_weather", "Another of that name")),
+            "q4": (tool("book_hotel", "A room in a city"),), "q5": (tool("sum", "Adds numbers"),)}
+    config = RoundConfig(distractors=2, distractor_choice="similar")
+    pool = pool_of(made, config)
+    first = candidates_for(Query("q1", "x"), made, config, pool)
+    assert first.distractors == ["book_hotel", "get_tides"] and made["q1"][0] in first.tools
+    assert first == candidates_for(Query("q1", "x"), made, config, pool)
+    many = candidates_for(Query("q1", "x"), made, RoundConfig(distractors=4, distractor_choice="similar"), pool)
+    assert many.distractors == ["book_hotel", "get_tides", "sum"]          # any others fill up, but for the near copy
+    assert pool_of(made, RoundConfig(distractors=2)) is None
+    assert "distractor_choice" not in RoundConfig().identity() and "distractor_choice" in config.identity()
