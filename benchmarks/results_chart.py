@@ -20,6 +20,7 @@ Steps are "raw", "adaption", "invocation", "invocation-adapted", "joint", "round
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import re
 import sys
@@ -32,10 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from eval.report.charts import ticks
 from tooldev import PAPER_EVOLVED, STEPS, VARIANTS, home
 
-SMALL_MODELS = {            # the leaderboard's table of 2025-12-16 and FunctionGemma's model card (docs/results.md)
-    "Hammer2.1-0.5b": {"non_live": 65.98, "live": 54.63},
-    "FunctionGemma-270M": {"non_live": 48.4, "live": 27.6},
-}
+SMALL_MODELS = ("Hammer2.1-0.5b", "FunctionGemma-270M")         # of eval/report/small_models.csv, which has the sources
 SHORT = {"raw": ("Raw", ""), "adaption": ("Adap-", "tion"), "invocation": ("Invo.", ""),
          "invocation-adapted": ("Adap.,", "Invo."), "joint": ("Joint", "")}
 BACKBONE_SCORES = {"non_live": "BFCL, non-live", "live": "BFCL, live"}
@@ -84,7 +82,15 @@ def read_results(folder: Path = HERE) -> Results:
     records = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     series = {record["backbone"]: backbone_series(record, path) for record, path in zip(records, files, strict=True)}
     series = dict(sorted(series.items(), key=lambda item: -len(item[1])))       # the one with most steps leads
-    return Results(f"{' and '.join(series)} on {records[0]['benchmark']}", BACKBONE_SCORES, series, SMALL_MODELS)
+    return Results(f"{' and '.join(series)} on {records[0]['benchmark']}", BACKBONE_SCORES, series, small_models())
+
+
+def small_models() -> dict[str, dict[str, float]]:
+    """What other small models scored, by the facts that the report reads, too."""
+    with home("eval", "report", "small_models.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {model: {name: float(next(row for row in rows if row["model"].startswith(model))[name])
+                    for name in BACKBONE_SCORES} for model in SMALL_MODELS}
 
 
 def record_of(run: Path, backbone: str) -> dict:
