@@ -30,7 +30,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-CALL = 512                      # what another block costs, in tokens read for nothing
+CALL = 2048                     # what another block costs, in tokens read for nothing
 ENTRIES = 1 << 26               # most key entries of a block: on a GPU half-precision keys are widened, in a copy
 HIDDEN = -1e30                  # added to a score that does not count; finite, so that a part may be hidden all over
 
