@@ -1,10 +1,7 @@
 """The paper's numbers are written once: a change in tooldev.py reaches every help text and every run."""
 
-import subprocess
-import sys
-from pathlib import Path
+from processes import Job
 
-ROOT = Path(__file__).resolve().parents[1]
 CHANGED = """
 import sys
 import tooldev
@@ -18,8 +15,7 @@ tooldev.Sft.learning_rate, tooldev.Sft.global_batch_size, tooldev.Lora.rank = 3.
 
 def said(body: str, *arguments: str) -> str:
     """What a program prints in which the paper's numbers are others."""
-    done = subprocess.run([sys.executable, "-c", CHANGED.format(body=body), *arguments], cwd=ROOT, capture_output=True,
-                          text=True, env={"PATH": "", "COLUMNS": "300"})
+    done = Job(CHANGED.format(body=body), *arguments, fresh=True, COLUMNS="300").completed()
     assert done.returncode == 0, done.stderr
     return done.stdout
 

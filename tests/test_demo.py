@@ -1,5 +1,6 @@
 """The main job, as a newcomer types it: it ends with a report, opens no connection, repeats itself, survives a kill."""
 
+import dataclasses
 import json
 import os
 import re
@@ -11,16 +12,18 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import Job
 
 import tooldev
 from eval.exact import verdicts_of
 from experiments import ablation, controls
 from pipeline.demo import WorldSizes
-from pipeline.settings import RunSettings
+from pipeline.settings import TINY_PRESET, RunSettings
 from pipeline.steps import Run
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = WorldSizes(tools=16, examples=24, queries_per_round=6, rounds=1, validation=6, test=(6, 6, 4))
+SMALL = WorldSizes(tools=8, examples=12, queries_per_round=6, rounds=1, validation=2, test=(2, 2, 2))
+SHORT = dataclasses.replace(TINY_PRESET, max_tools_tokens=128, max_calls_tokens=64)
 NO_NETWORK = """
 import socket
 def refuse(*args, **kwargs):
@@ -30,16 +33,15 @@ for name in ("connect", "connect_ex", "bind", "sendto"):
 socket.getaddrinfo = refuse
 """
 SMALL_DEMO = (NO_NETWORK
-              + f"import pipeline.demo as demo, tooldev, sys; demo.QUICK = demo.{SMALL!r}; "
+              + "import pipeline.demo as demo, pipeline.settings as settings, tooldev, sys; "
+              + f"demo.QUICK = demo.{SMALL!r}; settings.PRESETS['tiny'] = settings.{SHORT!r}; "
                 "sys.exit(tooldev.main(sys.argv[1:]))")
 pytestmark = pytest.mark.skipif(not (ROOT / "model/tiny/model.safetensors").is_file(),
                                 reason="model/tiny is not in this checkout")
 
 
-def small_demo(out: Path, code: str = SMALL_DEMO, **more) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", code, "demo", "--quick", "--out", str(out)], env=environment,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+def small_demo(out: Path, code: str = SMALL_DEMO) -> Job:
+    return Job(code, "demo", "--quick", "--out", str(out))
 
 
 def results(out: Path) -> dict[str, bytes]:
@@ -58,7 +60,7 @@ def report_without_times(out: Path) -> dict:
 def uninterrupted(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("demo") / "a"
     job = small_demo(out)
-    shown, errors = job.communicate(timeout=240)
+    shown, errors = job.communicate()
     assert job.returncode == 0, errors[-2000:]
     (out.parent / "out").write_text(shown)
     (out.parent / "err").write_text(errors)
@@ -88,10 +90,11 @@ def test_a_connection_would_end_the_demo():
 
 @pytest.mark.slow
 def test_the_quick_demo_in_its_full_size_opens_no_connection(tmp_path):
-    job = small_demo(tmp_path / "run", code=NO_NETWORK + "import tooldev, sys; sys.exit(tooldev.main(sys.argv[1:]))")
-    shown, errors = job.communicate(timeout=240)
-    assert job.returncode == 0, errors[-2000:]
-    assert_ended_with_its_reports(tmp_path / "run", shown, errors)
+    code = NO_NETWORK + "import tooldev, sys; sys.exit(tooldev.main(sys.argv[1:]))"
+    job = subprocess.run([sys.executable, "-c", code, "demo", "--quick", "--out", str(tmp_path / "run")],
+                         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert job.returncode == 0, job.stderr[-2000:]
+    assert_ended_with_its_reports(tmp_path / "run", job.stdout, job.stderr)
 
 
 def test_the_same_seed_gives_the_same_report_also_where_it_is_killed_on_the_way(uninterrupted, tmp_path):
@@ -106,7 +109,7 @@ def test_the_same_seed_gives_the_same_report_also_where_it_is_killed_on_the_way(
         assert not (out / "report.json").exists()
     out = out.rename(tmp_path / "moved")
     job = small_demo(out)
-    errors = job.communicate(timeout=240)[1]
+    errors = job.communicate()[1]
     assert job.returncode == 0, errors[-2000:]
     assert results(out) == results(uninterrupted)
     assert report_without_times(out) == report_without_times(uninterrupted)

@@ -4,15 +4,13 @@ import argparse
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import zipfile
-from pathlib import Path
 
 import pytest
 from bfcl_gold import bfcl_calls
 from eval_fixtures import apibank_folder, bfcl_folder, call_text, real, records, teval_folder
+from processes import Job
 
 import eval.report.tables
 import pipeline.fetch
@@ -38,8 +36,6 @@ from eval.score import run_module, score_answers
 from eval.teval.prompts import reply as teval_reply
 from model.templates import chatml_template
 from pipeline import evaluate
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -241,7 +237,7 @@ def test_eval_killed_and_typed_again_ends_with_the_same_files(tmp_path, tiny_fol
         "--model",
         str(tiny_folder),
         "--max-new-tokens",
-        "400",
+        "160",
         "--max-rows",
         "2",
         "--threads",
@@ -250,7 +246,8 @@ def test_eval_killed_and_typed_again_ends_with_the_same_files(tmp_path, tiny_fol
     ]
     assert run_module(evaluate, [*command, str(tmp_path / "whole")]) == 0
     file = tmp_path / "killed" / "generation" / "completions-0.jsonl"
-    process = subprocess.Popen([sys.executable, str(ROOT / "tooldev.py"), "eval", *command, str(tmp_path / "killed")])
+    typed = "import sys, tooldev; sys.exit(tooldev.main(sys.argv[1:]))"
+    process = Job(typed, "eval", *command, str(tmp_path / "killed"))
     while not (file.exists() and file.read_bytes().count(b"\n") >= 3):  # the settings and two answers
         assert process.poll() is None
         time.sleep(0.01)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import Job
 
 from model import threads
 
@@ -41,6 +42,7 @@ def run(mode: str, **changes: str) -> list[str]:
     return [*done.stdout.split(), done.stderr]
 
 
+@pytest.mark.slow
 @LINUX
 @pytest.mark.skipif(
     len(getattr(os, "sched_getaffinity", lambda _: [])(0)) != 2, reason="the load is made for two cores"
@@ -61,6 +63,30 @@ def test_beside_busy_processes_threads_sleep_and_results_stay():
             process.kill()
             process.wait()
     assert min(ratios) < 0.6, f"CPU seconds of the same work, sleeping to spinning: {ratios}"
+
+
+QUICK = """
+import threading, time, torch
+from model import threads
+torch.set_num_threads(2)
+x, looks = torch.randn(64, 512, generator=torch.Generator().manual_seed(0)), iter(range(10 ** 6))
+threads.SECONDS = 0.01
+threads.cores_used = lambda: (now := float(next(looks)), 2.0 * now, 0.0)        # the others use two cores
+before = (x @ x.T).relu().sum()
+assert threads.watch_neighbours()
+while not any(thread.name == "sleeper" for thread in threading.enumerate()):
+    time.sleep(0.01)
+time.sleep(0.1)
+print(bool(before == (x @ x.T).relu().sum()))
+"""
+
+
+@LINUX
+def test_where_others_use_our_cores_sleepers_are_made_and_it_is_told_once():
+    """What that saves beside real neighbours is measured above."""
+    done = Job(QUICK).completed()
+    assert done.stdout.strip() == "True", done.stderr
+    assert done.stderr.count("threads sleep while they wait") == 1
 
 
 def test_a_users_own_setting_is_left_alone():

@@ -1,21 +1,18 @@
 """Several processes and kills: their files together equal what one process would have drawn."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from processes import Job
 
 from sampler import generate, generate_share, place_in_world, read_shares
 from tests.model_tiny import CONFIGS, tiny_model
 from tests.test_sampler_engine import make_prompts
 
-ROOT = Path(__file__).parent.parent
 PROMPTS, IDS = make_prompts(24, seed=12), [f"q{i}" for i in range(24)]
 OPTIONS = {"num_samples": 3, "max_new_tokens": 12, "temperature": 1.0, "seed": 4, "eos_ids": (5,)}
 
@@ -44,9 +41,8 @@ def whole():
     return tokens(dict(zip(IDS, generate(tiny(), PROMPTS, item_ids=IDS, **OPTIONS))))
 
 
-def start(folder: Path, dist_rank: int, world_size: int, pause: float = 0.0) -> subprocess.Popen:
-    environment = os.environ | {"RANK": str(dist_rank), "WORLD_SIZE": str(world_size), "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-c", WORKER, str(folder), str(pause)], cwd=ROOT, env=environment)
+def start(folder: Path, dist_rank: int, world_size: int, pause: float = 0.0) -> Job:
+    return Job(WORKER, str(folder), str(pause), RANK=str(dist_rank), WORLD_SIZE=str(world_size))
 
 
 def test_two_processes_one_killed_and_a_restart_with_another_world_size(tmp_path, whole):

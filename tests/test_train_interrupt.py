@@ -4,12 +4,11 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
+from processes import Job
 from test_train_resume import SETTINGS, adapter_bytes, losses, train
 from train_toys import ROOT, run_processes, toy_model, toy_rows
 
@@ -166,8 +165,7 @@ def command(tmp_path):
 
 def begun(arguments, code="import sys, train; sys.exit(train.main(sys.argv[1:]))"):
     """A process that trains, after its second step."""
-    job = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-                           stderr=subprocess.PIPE)
+    job = Job(code, *arguments)
     for line in job.stderr:
         if line.startswith("step 00002/"):
             return job
@@ -213,8 +211,7 @@ sys.exit(train.main(sys.argv[2:]))
 def test_what_cannot_be_written_is_named_in_one_line_and_nothing_half_written_stays(when, command, tmp_path):
     """A limit on the size of a file stands for a full disk: the system refuses the write in the same place."""
     steps = ["--checkpoint-steps", "1"] if when == "checkpoint" else []
-    job = subprocess.run([sys.executable, "-c", LIMITED, "1000000", *command, "--max-steps", "2", *steps], cwd=ROOT,
-                         capture_output=True, text=True)
+    job = Job(LIMITED, "1000000", *command, "--max-steps", "2", *steps).completed()
     assert job.returncode == 2 and "Traceback" not in job.stderr
     out = tmp_path / "run"
     place = out / "checkpoint" / "step-000001" if when == "checkpoint" else out / "model"

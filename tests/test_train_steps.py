@@ -177,7 +177,8 @@ def test_fp16_and_fp32_train_alike():
 
 
 def test_full_training_keeps_float32_masters_over_half_weights():
-    trainer, _ = trainer_for(toy_model(), stage="pretrain", precision="bf16", max_steps=4, learning_rate=1e-2)
+    trainer, _ = trainer_for(toy_model(), stage="pretrain", precision="bf16", max_steps=4, learning_rate=1e-2,
+                             global_batch_size=16)
     losses = [train.train_step(trainer)["loss"] for _ in range(4)]
     assert trainer.flat.master.dtype == torch.float32 and trainer.model.lm_head.weight.dtype == torch.bfloat16
     assert torch.equal(trainer.flat.compute, trainer.flat.master.bfloat16())

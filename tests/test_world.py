@@ -48,7 +48,7 @@ def test_heldout_domains_never_occur_in_training_text(training_text):
 
 
 def test_test_values_never_occur_in_training_text(training_text):
-    found = set()
+    found, runs = set(), set(re.findall(r"[\w-]+", training_text))
     for item in world.test_items(400, 400, 150, seed=0):
         choices = {value for tool in item.tools for p in tool.parameters["properties"].values()
                    for value in p.get("enum", ())}
@@ -58,6 +58,7 @@ def test_test_values_never_occur_in_training_text(training_text):
                 if (
                     isinstance(value, str)
                     and value not in choices
+                    and runs.issuperset(re.findall(r"[\w-]+", value))       # else it cannot stand there
                     and value in training_text
                     and re.search(rf"(?<![\w-]){re.escape(value)}(?![\w-])", training_text)
                 ):

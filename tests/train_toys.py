@@ -1,13 +1,12 @@
 """Toy models and rows for the training tests, and a way to run a script as several processes."""
 
-import os
 import random
 import socket
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import torch
+from processes import Job
 
 from data.tasks import IGNORE_INDEX, Row
 from model import ModelConfig, Transformer
@@ -42,22 +41,15 @@ def toy_rows(count: int = 64, *, seed: int = 0, longest: int = 24, vocab: int = 
     return rows
 
 
-def run_processes(script: str, *arguments: str, world_size: int, timeout: float = 600.0, check: bool = True) -> list:
-    """Run a Python script as `world_size` processes of one run; returns their CompletedProcess-like results."""
+def run_processes(script: str, *arguments: str, world_size: int, check: bool = True) -> list[CompletedProcess]:
+    """Run a Python script as `world_size` processes of one run; returns their ends."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    started = []
-    for dist_rank in range(world_size):
-        env = {**os.environ, "RANK": str(dist_rank), "LOCAL_RANK": str(dist_rank), "WORLD_SIZE": str(world_size),
-               "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
-               "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-        started.append(subprocess.Popen([sys.executable, "-c", script, *arguments], env=env, cwd=ROOT, text=True,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE))
-    results = []
-    for process in started:
-        out, err = process.communicate(timeout=timeout)
-        results.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
+    jobs = [Job(script, *arguments, RANK=str(dist_rank), LOCAL_RANK=str(dist_rank), WORLD_SIZE=str(world_size),
+                MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), PYTHONPATH=str(ROOT / "tests"))
+            for dist_rank in range(world_size)]
+    results = [job.completed() for job in jobs]
     if check:
-        assert all(r.returncode == 0 for r in results), "\n".join(r.stderr for r in results)
+        assert all(result.returncode == 0 for result in results), "\n".join(result.stderr for result in results)
     return results
