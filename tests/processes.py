@@ -46,14 +46,14 @@ class Job:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
-    def wait(self, timeout: float = 240.0) -> int:
+    def wait(self, timeout: float = 900.0) -> int:
         self.process.join(timeout)
         if self.returncode is None:
             self.kill()
             raise TimeoutError(f"still running after {timeout} s")
         return self.returncode
 
-    def communicate(self, timeout: float = 240.0) -> tuple[str, str]:
+    def communicate(self, timeout: float = 900.0) -> tuple[str, str]:
         """(all that it still writes to stdout, to stderr), and waits for its end."""
         said = ["", ""]
 

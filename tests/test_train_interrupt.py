@@ -176,7 +176,7 @@ def begun(arguments, code="import sys, train; sys.exit(train.main(sys.argv[1:]))
 def test_the_command_says_what_it_keeps(number, code, command, tmp_path):
     job = begun(command)
     job.send_signal(number)
-    _, said = job.communicate(timeout=60)
+    _, said = job.communicate()
     assert job.returncode == code and "Traceback" not in said
     steps = Checkpoints(tmp_path / "run" / "checkpoint", 2).newest_step()
     assert said.splitlines()[-1] == (f"interrupted; {steps} steps are kept in {tmp_path / 'run' / 'checkpoint'}, "
@@ -190,7 +190,7 @@ def test_a_second_signal_stops_at_once_and_promises_nothing(command, tmp_path):
     assert job.stdout.readline() == "saving\n"
     began = time.monotonic()
     job.send_signal(signal.SIGINT)
-    _, said = job.communicate(timeout=60)
+    _, said = job.communicate()
     assert job.returncode == 130 and time.monotonic() - began < 20 and "Traceback" not in said
     assert said.splitlines()[-1] == (f"interrupted; {tmp_path / 'run'} has no checkpoint yet, so the same command "
                                      "begins anew")
