@@ -75,7 +75,7 @@ def measure(shape: tuple[int, ...], sharing: int, *, dtype: torch.dtype = torch.
         gc.collect()
         with ResizedBytes(*alive, *state) as live:
             train_step(trainer)
-        return plan.total, live.peak
+        return plan.tensors, live.peak
     finally:
         processes.close()
         dist.destroy_process_group()

@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from model import ModelConfig
 from tooldev import Evolution, Sizes
 from train import TrainConfig
-from training.plan import GIB, TIGHT, base_memory, base_weights, body_weights, flops, memory_parts
+from training.costs import base_weights, body_weights, flops
+from training.plan import GIB, TIGHT, base_memory, memory_parts
 
 SHAPES = {      # class, hidden, intermediate, layers, heads, key/value heads, vocabulary, tied embeddings
     "Llama-3.1-8B": ("LlamaForCausalLM", 4096, 14336, 32, 32, 8, 128256, False),

@@ -101,12 +101,12 @@ def measure(shape: tuple[int, ...], *, dtype: torch.dtype, checkpointing: int, s
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         train_step(trainer)
-        return plan.total, torch.cuda.max_memory_allocated()
+        return plan.tensors, torch.cuda.max_memory_allocated()
     state = [value for values in trainer.optimizer.state.values() for value in values.values()]
     alive = [*model.parameters(), flat.master, flat.grad, flat.compute, flat.compute_grad, *state]
     with LiveBytes(*alive) as live:
         train_step(trainer)
-    return plan.total, live.peak
+    return plan.tensors, live.peak
 
 
 def main() -> None:

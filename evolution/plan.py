@@ -1,30 +1,27 @@
 """What a round will cost, before it starts: tokens read, written and trained on, steps, and an estimate of the hours.
 
-Lengths come from the first queries and labelled examples, tokenised. Hours come from a matmul and a copy timed on the
-spot: reading and training are bound by arithmetic, writing one token per row by how fast the weights are read.
+Lengths come from the first queries and labelled examples, tokenised; hours from what a product and a copy take here
+(training/costs.py).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
 from data.prompts import calls_answer, generation_messages, invocation_messages, pieces_text, tools_answer
 from data.schema import Example, Query
 from evolution.config import RoundConfig
 from training.config import TrainConfig
-from training.plan import base_weights, flops, matmul_rate
+from training.costs import Rates
 
 if TYPE_CHECKING:
     from model.tokenizer import Tokenizer
 
 SAMPLE = 64             # queries and labelled examples that are tokenised
-REACHED = 0.4           # of the timed rates, that reading, writing and training are assumed to reach: an estimate
 
 
 @dataclass(frozen=True)
@@ -81,16 +78,10 @@ def plan_round(config: RoundConfig, train: TrainConfig, queries: Sequence[Query]
 def plan_lines(plan: RoundPlan, config: RoundConfig, train: TrainConfig, model: nn.Module,
                world_size: int) -> list[str]:
     """The plan as it is printed."""
-    shape, device, dtype = model.config, model.lm_head.weight.device, model.lm_head.weight.dtype
-    weights = base_weights(shape)
-    arithmetic = REACHED * matmul_rate(device, dtype) * world_size
-    reading = 2.0 * weights * plan.read / arithmetic
-    decode_steps = plan.written / (config.max_rows * world_size)
-    weight_bytes = weights * dtype.itemsize
-    copying = decode_steps * weight_bytes / (REACHED * copy_rate(device))
-    writing = max(copying, 2.0 * weights * plan.written / arithmetic)
-    training = flops(train, shape, plan.trained, 0.3) / arithmetic
-    hours = [seconds / 3600 for seconds in (reading, writing, training)]
+    head = model.lm_head.weight
+    rates = Rates.assumed(train, model.config, head.dtype, head.device, config.max_rows)
+    hours = [seconds / (3600 * world_size) for seconds in (
+        rates.seconds(read=plan.read), rates.seconds(written=plan.written), rates.seconds(trained=plan.trained))]
     answers = f"{plan.written_tools:,} of tools and {plan.written_calls:,} of calls"
     return [f"plan of round {config.round}: {plan.queries:,} queries over {world_size} processes, "
             "if each is accepted at once",
@@ -99,16 +90,3 @@ def plan_lines(plan: RoundPlan, config: RoundConfig, train: TrainConfig, model: 
             f"  train on {plan.rows:,} rows, {plan.trained:,} tokens, {plan.steps:,} steps",
             f"  time, estimated: {sum(hours):.2f} h = reading {hours[0]:.2f} + writing {hours[1]:.2f} + "
             f"training {hours[2]:.2f}"]
-
-
-def copy_rate(device: torch.device) -> float:
-    """Bytes per second that the device reads, timed on a copy of 128 MB."""
-    source = torch.ones(2**25, dtype=torch.float32, device=device)
-    target = torch.empty_like(source)
-    target.copy_(source)
-    began, times = time.perf_counter(), 3
-    for _ in range(times):
-        target.copy_(source)
-    if source.device.type == "cuda":
-        torch.cuda.synchronize(source.device)
-    return times * 2 * source.numel() * 4 / (time.perf_counter() - began)

@@ -1,13 +1,12 @@
-"""What a run will cost, before it starts: rows, tokens, steps and minutes of every step, from one timed pass here.
+"""What a run will cost, before it starts: rows, tokens, steps and minutes of every step, from a few timed passes here.
 
-Rows are measured on a sample of the data, generated text is assumed as long as the labelled examples' own, and decoding
-is counted as several times dearer per token than a forward pass. So minutes are estimates, and are called that. A round
-is planned as if it accepted, and so trained on, every query.
+Rows are measured on a sample of the data, generated text is assumed as long as the labelled examples' own, and rates
+are those of training/costs.py. So minutes are estimates, and are called that. A round is planned as if it accepted, and
+so trained on, every query.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from itertools import islice
 from statistics import fmean
@@ -17,53 +16,70 @@ from data.schema import load_examples, load_tools
 from data.tasks import IGNORE_INDEX, RowError, adaption_row, generation_row, invocation_row
 from evolution.config import RoundConfig
 from pipeline.settings import RunSettings
+from training.costs import Rates
 
 if TYPE_CHECKING:
     from pipeline.steps import Run, Step
 
 SAMPLE = 64                 # rows of each kind that are tokenised to learn their length
-DECODE_COST = 4.0           # a decoded token in forward tokens: small matrices use the machine worse
 MINUTE = 60.0
 
 
 def estimate(run: Run, steps: Sequence[Step], counts: dict[str, int]) -> list[str]:
     """Lines to print: one per step and the total."""
     lengths = _lengths(run)
-    forward, training = _tokens_per_second(run, int(lengths["invocation"]))
+    rates = _rates(run, int(lengths["invocation"]))
+    tested = _asked(counts.get("test", 0), lengths)
     lines, total = [], 0.0
     for step in steps:
-        facts, seconds = _step(run.settings, step, counts, lengths, forward, training)
-        seconds += counts.get("test", 0) * (lengths["prompt"] + DECODE_COST * lengths["answer"]) / forward
+        facts, tokens = _step(run.settings, step, counts, lengths)
+        seconds = rates.seconds(**tokens) + rates.seconds(**tested)
         total += seconds
         lines.append(f"{step.name:20} {facts:72} about {seconds / MINUTE:6.1f} min")
-    lines.append(f"{'together':20} {counts.get('test', 0)} test items after every step; {training:,.0f} tokens/s in "
-                 f"training, {forward:,.0f} forward, measured now: about {total / MINUTE:.1f} "
+    lines.append(f"{'together':20} {counts.get('test', 0)} test items after every step; {rates.trained:,.0f} tokens/s "
+                 f"in training, {rates.read:,.0f} forward, measured now: about {total / MINUTE:.1f} "
                  f"min{', less where rounds reject queries' * any(step.round for step in steps)}")
     return lines
 
 
-def _step(settings: RunSettings, step: Step, counts: dict[str, int], lengths: dict[str, float], forward: float,
-          training: float) -> tuple[str, float]:
-    """(what the step does, its seconds without the test)."""
+def _asked(count: int, lengths: dict[str, float], samples: int = 1) -> dict[str, float]:
+    """Tokens of so many prompts for calls, each answered `samples` times."""
+    return {"read": count * lengths["prompt"], "written": count * samples * lengths["answer"]}
+
+
+def _step(settings: RunSettings, step: Step, counts: dict[str, int],
+          lengths: dict[str, float]) -> tuple[str, dict[str, float]]:
+    """(what the step does, its tokens without the test)."""
     if not step.stage:
-        return "no training", 0.0
+        return "no training", {}
     if step.round:
-        queries = settings.queries_per_round or counts["queries"]
-        samples = settings.evolve.get("num_samples", RoundConfig.num_samples)
-        written = queries * (lengths["generation_answer"] + samples * lengths["answer"])
-        read = queries * (lengths["generation"] - lengths["generation_answer"] + lengths["prompt"])
-        answers = queries * (step.round if settings.evolve.get("accumulate") else 1)
-        trained = answers + min(round(settings.evolve.get("mix", 0.0) * answers), counts["examples"])
-        training_facts, tokens = _training(settings, 2 * trained, settings.evolve_epochs,
-                                           (lengths["generation"] + lengths["invocation"]) / 2)
-        facts = f"{queries:,} queries, {written:,.0f} tokens written, then {training_facts}"
-        return facts, (read + DECODE_COST * written) / forward + tokens / training
+        return _round(settings, step, counts, lengths)
     rows = counts["tools"] if step.stage == "adaption" else counts["examples"] * (2 if step.stage == "joint" else 1)
     epochs = settings.adaption_epochs if step.stage == "adaption" else settings.labelled_epochs
     length = {"adaption": lengths["adaption"], "invocation": lengths["invocation"],
               "joint": (lengths["invocation"] + lengths["generation"]) / 2}[step.stage]
     facts, tokens = _training(settings, rows, epochs, length)
-    return facts, tokens / training
+    return facts, {"trained": tokens}
+
+
+def _round(settings: RunSettings, step: Step, counts: dict[str, int],
+           lengths: dict[str, float]) -> tuple[str, dict[str, float]]:
+    """(what a round does, its tokens): probe and validation before the first and after each belong to it."""
+    queries = settings.queries_per_round or counts["queries"]
+    samples = settings.evolve.get("num_samples", RoundConfig.num_samples)
+    calls = _asked(queries, lengths, samples)
+    written = queries * lengths["generation_answer"] + calls["written"]
+    answers = queries * (step.round if settings.evolve.get("accumulate") else 1)
+    trained = answers + min(round(settings.evolve.get("mix", 0.0) * answers), counts["examples"])
+    training_facts, tokens = _training(settings, 2 * trained, settings.evolve_epochs,
+                                       (lengths["generation"] + lengths["invocation"]) / 2)
+    times = 2 if step.round == 1 else 1
+    probed = _asked(times * min(settings.probe, counts["examples"]), lengths, samples)
+    validated = _asked(times * counts.get("validation", 0), lengths)
+    made = queries * (lengths["generation"] - lengths["generation_answer"])
+    return (f"{queries:,} queries, {written:,.0f} tokens written, then {training_facts}",
+            {"read": made + calls["read"] + probed["read"] + validated["read"],
+             "written": written + probed["written"] + validated["written"], "trained": tokens})
 
 
 def _training(settings: RunSettings, rows: int, epochs: float, length: float) -> tuple[str, float]:
@@ -103,27 +119,10 @@ def _lengths(run: Run) -> dict[str, float]:
                       "generation_answer": supervised(made["generation"])}
 
 
-def _tokens_per_second(run: Run, length: int) -> tuple[float, float]:
-    """(forward, forward and backward with LoRA) tokens per second, each from the second of two passes."""
-    import torch
-
+def _rates(run: Run, length: int) -> Rates:
+    """Of the base with fresh adapters, on rows of about that length."""
     from lora import apply_lora
 
     model = run.model()
     apply_lora(model, run.settings.rank, run.settings.alpha)
-    rows = max(1, min(run.settings.micro_batch_tokens, 1024) // max(length, 1))
-    ids = torch.randint(0, run.tokenizer.vocab_size, (1, rows * length), device=model.lm_head.weight.device)
-    speeds = []
-    for train in (False, True):
-        model.train(train)
-        for _ in range(2):
-            began = time.perf_counter()
-            with torch.set_grad_enabled(train):
-                hidden = model.hidden_states(ids, lengths=[length] * rows)
-                if train:
-                    hidden.float().square().mean().backward()
-            if ids.device.type == "cuda":
-                torch.cuda.synchronize()
-            spent = time.perf_counter() - began
-        speeds.append(ids.numel() / spent)
-    return speeds[0], speeds[1]
+    return Rates.timed(model, length)

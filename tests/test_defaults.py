@@ -59,9 +59,9 @@ print(plan_round(config, TrainConfig(), [Query("q", "x")], [], Words()).written_
 def test_the_plan_of_a_run_counts_with_them():
     text = said("""
 from types import SimpleNamespace
-from pipeline.estimate import _step
-settings = SimpleNamespace(queries_per_round=10, evolve={}, evolve_epochs=1.0, global_batch_size=4, train={})
+from pipeline.estimate import _round
+settings = SimpleNamespace(probe=0, queries_per_round=10, evolve={}, evolve_epochs=1.0, global_batch_size=4, train={})
 lengths = dict.fromkeys(("generation_answer", "answer", "generation", "invocation", "prompt"), 1.0)
-print(_step(settings, SimpleNamespace(stage="evolve", round=1), {"queries": 10, "examples": 0}, lengths, 1.0, 1.0)[0])
+print(_round(settings, SimpleNamespace(round=1), {"queries": 10, "examples": 0}, lengths)[0])
 """)
     assert text.startswith("10 queries, 140 tokens written")           # ten texts of tools, and ten times 13 samples

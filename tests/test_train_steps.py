@@ -16,10 +16,10 @@ from lora import TARGETS, apply_lora, lora_layers, save_adapter
 from tooldev import Lora
 from train import TrainConfig, cosine_lr, prepare, run_training
 from training.config import TINY_SETTINGS, parse_config
+from training.costs import trained_weights
 from training.flat import FlatWeights
 from training.loss import chunked_cross_entropy
 from training.optimizer import make_optimizer
-from training.plan import trained_weights
 from training.processes import Processes, check_kernels, tell_error
 from training.rows import chat_labels, fit, pretrain_rows
 from training.trainer import LossScale

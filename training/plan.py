@@ -1,12 +1,11 @@
 """The plan of a run, before any work: memory by part, rows, tokens, steps, hours; what cannot fit is refused.
 
-Memory is arithmetic over the shapes; tests/test_train_plan.py and benchmarks/train_memory.py hold it against measured
-peaks. Hours are an estimate from a matmul timed on the spot.
+Memory is arithmetic over the shapes; tests/test_train_plan.py, benchmarks/train_memory.py and train_resident.py hold it
+against measured peaks. Hours are an estimate from a matmul timed on the spot (costs.py).
 """
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,10 +15,15 @@ import torch
 from data.batching import packing_efficiency
 from model import ModelConfig
 from training.config import TrainConfig
+from training.costs import REACHED, base_weights, flops, linears, matmul_rate, trained_weights
 
 GIB = 2**30
 TIGHT = 0.85                    # of a card: the driver, NCCL and gaps between tensors take some of the rest
-MATMUL_SHARE = 0.5              # of the timed matmul rate, that a training step is assumed to reach: an estimate
+# What a process on a CPU holds in memory beside its tensors:
+LIBRARIES = int(0.4 * GIB)      # Python, torch and the others, with what they set up, before the first step
+KERNEL = int(1.1 * 2**20)       # a kernel that oneDNN compiled for one shape of a half-precision product, and keeps
+MOST_KERNELS = 1024             # that it keeps at one time (ONEDNN_PRIMITIVE_CACHE_CAPACITY)
+BESIDE_TENSORS = ("libraries", "compiled kernels")
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class Plan:
         """Bytes of all parts."""
         return sum(self.memory.values())
 
+    @property
+    def tensors(self) -> int:
+        """Bytes of the parts that are tensors: the rest is on a CPU alone."""
+        return sum(size for name, size in self.memory.items() if name not in BESIDE_TENSORS)
+
     def hours(self, rate: float) -> float:
         """Hours, if every process does `rate` flops per second."""
         return self.flops / (rate * self.world_size) / 3600
@@ -55,7 +64,7 @@ class Plan:
     def lines(self) -> list[str]:
         """The plan as it is printed."""
         rate = matmul_rate(self.device, self.dtype)
-        hours = self.hours(MATMUL_SHARE * rate)
+        hours = self.hours(REACHED * rate)
         time_words = f"{hours:.2f} h" if hours >= 0.1 else f"{60 * hours:.1f} min"
         return [*self.what_and_memory(),
                 f"time, estimated: {time_words} ({self.flops:.2e} flops at half of the matmul rate just timed, "
@@ -76,10 +85,12 @@ def make_plan(config: TrainConfig, shape: ModelConfig, lengths: Sequence[int], s
     Args:
         lengths: tokens of every row; `supervised`: supervised tokens of all rows together.
         available: bytes to plan for; None asks the device.
-        resident: bytes of the plan that the device holds already: those of a model that was handed in.
+        resident: bytes of the plan that the device holds already: those of a model that was handed in. The libraries
+            are there, too.
         sharing: processes that one base is shared out over; 0: each has a whole one.
     """
-    available = available_memory(device) + resident if available is None else available
+    if available is None:
+        available = available_memory(device) + resident + (LIBRARIES if device.type == "cpu" else 0)
     fraction = supervised / sum(lengths)
     trained = trained_weights(config, shape)
     epochs = steps / -(-len(lengths) // config.global_batch_size)           # an epoch's last step may be short
@@ -104,28 +115,6 @@ def make_plan(config: TrainConfig, shape: ModelConfig, lengths: Sequence[int], s
 # --- arithmetic over shapes ------------------------------------------------------------------------------------------
 
 
-def linears(shape: ModelConfig) -> dict[str, tuple[int, int]]:
-    """(in, out) of the seven linears of a block."""
-    E, F = shape.hidden_size, shape.intermediate_size
-    Q, K = shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
-    return {"q_proj": (E, Q), "k_proj": (E, K), "v_proj": (E, K), "o_proj": (Q, E), "gate_proj": (E, F),
-            "up_proj": (E, F), "down_proj": (F, E)}
-
-
-def body_weights(shape: ModelConfig) -> int:
-    """Weights of all blocks' matrices: what every token is multiplied with."""
-    return shape.num_hidden_layers * sum(i * o for i, o in linears(shape).values())
-
-
-def base_weights(shape: ModelConfig) -> int:
-    """Weights of the whole model."""
-    Q, K = (heads * shape.head_dim for heads in (shape.num_attention_heads, shape.num_key_value_heads))
-    biases = (Q + 2 * K) * shape.qkv_bias + shape.hidden_size * shape.o_proj_bias
-    embeddings = shape.vocab_size * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
-    return (body_weights(shape) + embeddings + shape.hidden_size
-            + shape.num_hidden_layers * (2 * shape.hidden_size + biases))
-
-
 def base_memory(shape: ModelConfig, size: int, sharing: int, on_cpu: bool) -> dict[str, int]:
     """Bytes of the base on one process, weights of `size` bytes: a whole one, or its part of one that is shared out.
 
@@ -143,21 +132,6 @@ def base_memory(shape: ModelConfig, size: int, sharing: int, on_cpu: bool) -> di
     whole = base_weights(shape) - shape.num_hidden_layers * sum(n * width for n, width in rows)
     gathered = (2 if on_cpu else 3) * sharing * share
     return {"base's share": (whole + shape.num_hidden_layers * share) * size, "gathered blocks": gathered * size}
-
-
-def trained_weights(config: TrainConfig, shape: ModelConfig) -> int:
-    """Weights that train: LoRA's, or all (pretrain)."""
-    if config.stage == "pretrain":
-        return base_weights(shape)
-    return shape.num_hidden_layers * config.rank * sum(sum(linears(shape)[name]) for name in config.target_modules)
-
-
-def flops(config: TrainConfig, shape: ModelConfig, tokens: float, fraction: float) -> float:
-    """Matmul flops of `tokens` tokens: per weight 2 forward, 2 for dx, 2 for dW where it trains, 2 to recompute."""
-    passes = (4 + 2 * (config.stage == "pretrain")
-              + 2 / max(config.gradient_checkpointing, 1) * (config.gradient_checkpointing > 0))
-    head = shape.vocab_size * shape.hidden_size * fraction * (4 + 2 * (config.stage == "pretrain"))
-    return tokens * (passes * body_weights(shape) + head)
 
 
 def block_bytes(shape: ModelConfig, ranks: int, size: int, on_cpu: bool, blockwise: bool) -> int:
@@ -214,7 +188,22 @@ def memory_parts(config: TrainConfig, shape: ModelConfig, longest: int, fraction
     parts["optimizer"] = trained * 2 * wide
     parts["activations kept"] = tokens * kept
     parts["block's work" if tokens * work >= loss else "loss chunk"] = max(tokens * work, loss)
-    return parts
+    return parts | beside_tensors(tokens, longest, dtype, device)
+
+
+def beside_tensors(tokens: int, longest: int, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
+    """Bytes by part that a process on a CPU holds beside its tensors; a GPU's plan counts the GPU's memory alone.
+
+    bfloat16 products come in few shapes (model/ops.py): so many of packs, by their sizes, and of the blocks of
+    attention, by the longest row. Counted on a toy model over 20 steps: 736, where this says 720. float16 has a shape
+    for each pass.
+    """
+    if device.type != "cpu":
+        return {}
+    if dtype.itemsize > 2:
+        return {"libraries": LIBRARIES}
+    shapes = 10 * -(-tokens // 128) + 50 * -(-longest // 64) if dtype == torch.bfloat16 else MOST_KERNELS
+    return {"libraries": LIBRARIES, "compiled kernels": min(shapes, MOST_KERNELS) * KERNEL}
 
 
 def remedy(config: TrainConfig, shape: ModelConfig, longest: int, fraction: float, dtype: torch.dtype,
@@ -265,24 +254,3 @@ def peak_memory_gb(device: torch.device) -> float:
     import resource
     unit = 1 if sys.platform == "darwin" else 1024          # macOS counts bytes
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
-
-
-_rates: dict[tuple[str, torch.dtype], float] = {}
-
-
-def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Flops per second of a square matmul on the device, timed once."""
-    key = (str(device), dtype)
-    if key not in _rates:
-        n = 4096 if device.type == "cuda" else 1024 if dtype != torch.float16 else 256
-        a = torch.ones((n, n), dtype=dtype, device=device)
-        a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        began, times = time.perf_counter(), 5
-        for _ in range(times):
-            a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        _rates[key] = times * 2 * n**3 / (time.perf_counter() - began)
-    return _rates[key]
