@@ -9,6 +9,7 @@ arithmetic, writing by how fast the weights are read. All of it is an estimate, 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 REACHED = 0.5               # of the timed product's and copy's rates, that the work is assumed to reach
 WRITTEN = 4.0               # a written token in read ones: small matrices use the machine worse
 TIMED_TOKENS = 512          # of each timed pass
+SLOW = 0.02                 # seconds of a product that tells enough: without bfloat16 of its own, a CPU takes seconds
 SUPERVISED = 0.3            # of the tokens that a round trains on, whose logits are computed
 
 
@@ -121,20 +123,14 @@ _rates: dict[tuple[str, torch.dtype], float] = {}
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Flops per second of a square matmul on the device, timed once."""
+    """Flops per second of a square matmul on the device, timed once; a slow device gets a small one."""
     key = (str(device), dtype)
-    if key not in _rates:
-        n = 4096 if device.type == "cuda" else 1024 if dtype != torch.float16 else 256
+    for n in () if key in _rates else (256, 1024, 4096) if device.type == "cuda" else (256, 1024):
         a = torch.ones((n, n), dtype=dtype, device=device)
-        a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        began, times = time.perf_counter(), 5
-        for _ in range(times):
-            a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        _rates[key] = times * 2 * n**3 / (time.perf_counter() - began)
+        spent = _seconds(lambda a=a: a @ a, device, times=5)
+        _rates[key] = 2 * n**3 / spent
+        if spent > SLOW:
+            break
     return _rates[key]
 
 
@@ -142,10 +138,17 @@ def copy_rate(device: torch.device) -> float:
     """Bytes per second that the device reads and writes, timed on a copy of 128 MB."""
     source = torch.ones(2**25, dtype=torch.float32, device=device)
     target = torch.empty_like(source)
-    target.copy_(source)
-    began, times = time.perf_counter(), 3
+    return 2 * source.nbytes / _seconds(lambda: target.copy_(source), device, times=3)
+
+
+def _seconds(work: Callable[[], object], device: torch.device, times: int) -> float:
+    """Seconds of one call, on average after the first."""
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    began = time.perf_counter()
     for _ in range(times):
-        target.copy_(source)
-    if source.device.type == "cuda":
-        torch.cuda.synchronize(source.device)
-    return times * 2 * source.numel() * 4 / (time.perf_counter() - began)
+        work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (time.perf_counter() - began) / times
