@@ -23,6 +23,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+if __name__ == "__main__":
+    from tooldev import hush_interrupts
+
+    hush_interrupts()
+
 from data.files import write_json, write_jsonl
 from data.parse import Reason
 from data.schema import Tool, read_json

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 # ------------------------------------------------------------------------------------------------- the paper's numbers
 
@@ -236,6 +237,17 @@ def interrupted(command: str | None) -> str:
     if command in RESUMES:
         return "interrupted; the same command goes on from here"
     return "interrupted" if command in ASKS else "interrupted; nothing is kept, the same command begins anew"
+
+
+def hush_interrupts() -> None:
+    """Ctrl-C while a program's libraries are still loaded ends it in one line, not in a traceback."""
+    def told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print("\ninterrupted", file=sys.stderr)
+        else:
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = told
 
 
 def one_line(error: BaseException) -> str:

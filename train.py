@@ -14,6 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    from tooldev import hush_interrupts
+
+    hush_interrupts()
+
 import torch
 from torch import Tensor, nn
 

@@ -76,16 +76,31 @@ def _open_sentencepiece(file: Path) -> "SentencePieceProcessor":
 
 
 def _refuse_unknown_tokens(tokenizer: "Tokenizer", path: Path) -> None:
-    """Tokens that added_tokens.json or tokenizer_config.json names have to be known to the file that is read."""
+    """Tokens that a file beside the one that is read names have to be known to it; special_tokens_map.json tells no
+    ids.
+    """
     named = read_object(path / "tokenizer_config.json").get("added_tokens_decoder") or {}
     listed = {i: token.get("content") for i, token in named.items() if isinstance(token, dict)}
     beside = {str(i): text for text, i in read_object(path / "added_tokens.json").items()}
-    for file, tokens in (("added_tokens.json", beside), ("tokenizer_config.json", listed)):
-        unknown = [(i, text) for i, text in tokens.items() if not i.isdecimal() or tokenizer.spelling(int(i)) != text]
-        if unknown:
-            raise ValueError(f"{path / file}: {len(unknown)} of its tokens (first: {unknown[0][1]!r} with id "
-                             f"{unknown[0][0]}) are not known to {tokenizer.file}, so they could be neither read nor "
-                             "written; save the tokenizer with its tokenizer.json (Hugging Face's save_pretrained)")
+    unknown = {file: [f"{text!r} with id {i}" for i, text in tokens.items()
+                      if not i.isdecimal() or tokenizer.spelling(int(i)) != text]
+               for file, tokens in (("added_tokens.json", beside), ("tokenizer_config.json", listed))}
+    unknown["special_tokens_map.json"] = _unknown_special(tokenizer, path)
+    for file, tokens in unknown.items():
+        if tokens:
+            raise ValueError(f"{path / file}: {len(tokens)} of its tokens (first: {tokens[0]}) are not known to "
+                             f"{tokenizer.file}, so they could be neither read nor written; save the tokenizer with "
+                             "its tokenizer.json (Hugging Face's save_pretrained)")
+
+
+def _unknown_special(tokenizer: "Tokenizer", path: Path) -> list[str]:
+    """What special_tokens_map.json begins or ends a text with, or adds, and no piece is spelled like."""
+    special = read_object(path / "special_tokens_map.json")
+    named = [special.get("bos_token"), special.get("eos_token"), *(special.get("additional_special_tokens") or ())]
+    texts = [token.get("content") if isinstance(token, dict) else token for token in named]
+    pieces = (tokenizer.spelling(i) for i in range(tokenizer.vocab_size))
+    unknown = [text for text in texts if isinstance(text, str) and tokenizer.control_id(text) is None]
+    return [repr(text) for text in sorted(set(unknown) - set(pieces))] if unknown else []
 
 
 class Tokenizer(ABC):

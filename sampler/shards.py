@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.files import append_record, append_to, refuse_changes, sha256_text, whole_lines
+from data.files import append_record, append_to, naming, refuse_changes, sha256_text, whole_lines
 
 from .engine import generate
 from .options import Completion, Options
@@ -42,7 +42,7 @@ def generate_share(model, prompts: Sequence[Sequence[int]], folder: str | Path, 
     done = read_shares(folder, settings)
     mine = [i for i in range(dist_rank, len(prompts), world_size) if item_ids[i] not in done]
     path = Path(folder, f"completions-{dist_rank}.jsonl")
-    with append_to(path) as file:
+    with naming(path), append_to(path) as file:             # on a full disk closing fails like the last write did
         if file.tell() == 0:
             append_record(file, {"settings": settings})
         told = options.pop("on_item", None)

@@ -309,6 +309,9 @@ def test_parameters_behind_an_empty_key_and_inside_wrappers_are_read():
     wanted = {"type": "dict", "properties": {"a": SPEC}, "required": ["a"]}
     assert read({}, inputSchema=of(a=SPEC)) == wanted and read(None, input_schema=of(a=SPEC)) == wanted
     assert read({"json": of(a=SPEC)}, "inputSchema") == wanted
+    assert read({"schema": of(a=SPEC)}) == read({"json_schema": of(a=SPEC)}) == wanted
+    argument = {"type": "object", "description": "The table's columns.", "properties": {"a": SPEC}}
+    assert list(read({"schema": argument})["properties"]) == ["schema"]
     for wrapper in (
         {"function": tool(of(a=SPEC))},
         {"toolSpec": tool(of(a=SPEC))},

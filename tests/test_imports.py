@@ -31,7 +31,8 @@ LAZY = {
     "sampler": {"model"},                                   # the kernels of attention, free memory
     "training": {"model", "lora"},
     "evolution": {"model", "lora", "training"},              # `trace --losses` alone loads a base
-    "evolve": {"model", "lora", "sampler", "train"},
+    "train": {"tooldev"},                                   # before torch: Ctrl-C while it is loaded
+    "evolve": {"model", "lora", "sampler", "train", "tooldev"},
     "pipeline": {"model", "lora", "sampler", "training", "train", "evolve", "data"},
 }
 RUN_TIME = {"torch", "safetensors", "tokenizers", "sentencepiece", "numpy", "jsonschema"}

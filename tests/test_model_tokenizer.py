@@ -195,7 +195,9 @@ def test_two_tokenizers_that_are_not_one_are_refused(tmp_path):
 @pytest.mark.parametrize(("file", "content"), [
     ("added_tokens.json", {"<|im_start|>": 400, "<|im_end|>": 401}), ("added_tokens.json", {"<tool_call>": 7}),
     ("tokenizer_config.json", {"added_tokens_decoder": {"400": {"content": "<|im_start|>", "special": True}}}),
-    ("tokenizer_config.json", {"added_tokens_decoder": {"3": {"content": "<|im_start|>"}}})])
+    ("tokenizer_config.json", {"added_tokens_decoder": {"3": {"content": "<|im_start|>"}}}),
+    ("special_tokens_map.json", {"eos_token": {"content": "<|im_end|>"}}),
+    ("special_tokens_map.json", {"bos_token": "<s>", "additional_special_tokens": ["<|im_start|>"]})])
 @pytest.mark.parametrize("converted", [True, False])
 def test_added_tokens_that_the_tokenizers_file_does_not_know_are_refused(file, content, converted, tmp_path):
     sentencepiece_folder(tmp_path)
@@ -212,6 +214,8 @@ def test_added_tokens_that_are_known_are_no_reason_to_refuse(tmp_path):
     (tmp_path / "added_tokens.json").write_text(json.dumps(ids))
     decoder = {str(i): {"content": text} for text, i in ids.items()}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": decoder}))
+    special = {"eos_token": {"content": "<|im_end|>"}, "pad_token": "[PAD]", "additional_special_tokens": [*ids]}
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(special))          # padding is never written
     assert load_tokenizer(tmp_path).family == "chatml"
 
 

@@ -12,6 +12,7 @@ from processes import Job
 from sampler import generate, generate_share, place_in_world, read_shares
 from tests.model_tiny import CONFIGS, tiny_model
 from tests.test_sampler_engine import make_prompts
+from tooldev import one_line
 
 PROMPTS, IDS = make_prompts(24, seed=12), [f"q{i}" for i in range(24)]
 OPTIONS = {"num_samples": 3, "max_new_tokens": 12, "temperature": 1.0, "seed": 4, "eos_ids": (5,)}
@@ -80,6 +81,15 @@ def test_other_settings_are_refused_by_name_and_the_same_do_nothing_again(tmp_pa
         generate_share(model, PROMPTS[1:5], tmp_path, item_ids=IDS[:4], **place, **OPTIONS)
     with pytest.raises(ValueError, match="model"):
         generate_share(model, PROMPTS[:4], tmp_path, item_ids=IDS[:4], about={"model": "other"}, **place, **OPTIONS)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_told_with_the_file_and_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr("sampler.shards.append_to", lambda path: open("/dev/full", "a"))
+    with pytest.raises(OSError) as error:
+        generate_share(tiny(), PROMPTS[:2], tmp_path, item_ids=IDS[:2], dist_rank=0, world_size=1, **OPTIONS)
+    told = one_line(error.value)
+    assert told.startswith(f"{tmp_path / 'completions-0.jsonl'}: No space left on device; make room on the disk")
 
 
 def test_a_line_of_something_else_is_reported_with_its_place(tmp_path):

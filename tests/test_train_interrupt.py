@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -63,6 +65,17 @@ def test_a_signal_saves_the_finished_steps_and_the_run_goes_on_to_the_same_bytes
     assert any("resumed at step 3" in line for line in lines)
     assert adapter_bytes(tmp_path / "cut") == adapter_bytes(tmp_path / "whole")
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("script", ["train.py", "evolve.py", "tooldev.py"])
+def test_ctrl_c_while_torch_is_loaded_is_one_line(script, tmp_path):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise KeyboardInterrupt")
+    words = ["eval", "--help"] if script == "tooldev.py" else []
+    job = subprocess.run([sys.executable, str(ROOT / script), *words], env={**os.environ, "PYTHONPATH": str(tmp_path)},
+                         capture_output=True, text=True)
+    assert job.returncode in (-signal.SIGINT, 130) and job.stderr.startswith("\ninterrupted"), job.stderr
+    assert job.stderr.count("\n") == 2
 
 
 def test_before_the_first_step_there_is_nothing_to_keep_and_none_is_promised(tmp_path, monkeypatch):

@@ -34,6 +34,7 @@ _BESIDE = {"required", "required_parameters", "optional_parameters", "path_param
 _LISTS = ("required_parameters", "optional_parameters")
 _TELLING = ("additionalProperties", "unevaluatedProperties", "patternProperties", "propertyNames", "$schema")
 _SCHEMA_OF_TOOL = ("properties", "required", "additionalProperties", "$defs", "definitions")
+_WHOLE_SCHEMA = {*_SCHEMA_OF_TOOL, "type", "$schema", "title"}
 _ABOUT_ARGUMENTS = ("items", "contains", "not", "default", "const", "example", "examples", "if", "then", "else")
 
 
@@ -108,8 +109,7 @@ class _Reader:
             given = {**{word: raw[word] for word in _SCHEMA_OF_TOOL if word in raw}, "type": "object"}
         if not given:
             _refuse_unread(raw)
-        if key in ("inputSchema", "input_schema") and isinstance(given, dict) and list(given) == ["json"]:
-            given = given["json"]                           # Amazon Bedrock
+        given = _whole_schema(key, given)
         schema = as_schema(given)
         if schema is not None:
             return self.all_of_them(schema, raw)
@@ -198,6 +198,19 @@ def _parameters_of(raw: dict[str, Any]) -> str:
     """The key under which a tool's parameters stand: the first that holds something, else the first that is there."""
     there = [key for key in PARAMETERS if raw.get(key) is not None]
     return next((key for key in there if raw[key]), there[0] if there else "")
+
+
+def _whole_schema(key: str, given: Any) -> Any:
+    """The schema that stands alone under another key: Amazon Bedrock's `json`, or `schema` (OpenAPI's name for it).
+
+    A `schema` with a description, or without properties, is an argument of that name.
+    """
+    if not isinstance(given, dict) or len(given) != 1:
+        return given
+    (name, inner), = given.items()
+    whole = isinstance(inner, dict) and isinstance(inner.get("properties"), dict) and set(inner) <= _WHOLE_SCHEMA
+    bedrock = name == "json" and key in ("inputSchema", "input_schema")
+    return inner if bedrock or name in ("schema", "json_schema") and whole else given
 
 
 def _told(raw: dict[str, Any], key: str) -> Any:
