@@ -78,9 +78,12 @@ def test_every_remedy_is_named_and_where_nothing_helps_that_is_said():
     # no larger chunk than the one asked for
     with pytest.raises(ValueError, match="use --gradient-checkpointing 1 --micro-batch-tokens"):
         plan_for(LLAMA, torch.float16, 18.5, micro_batch_tokens=65536, loss_chunk=64).refuse_what_cannot_fit()
-    for dtype in (torch.float16, torch.float32):                # half of float32 is still too much: no false advice
+    for dtype in (torch.float16, torch.float32):
+        with pytest.raises(ValueError, match="use --shard job"):                        # over the eight processes
+            plan_for(LLAMA, dtype, 16 if dtype == torch.float32 else 12).refuse_what_cannot_fit()
+        # an eighth of it is still too much: no false advice
         with pytest.raises(ValueError, match="do not fit with any option; use a shorter --max-length, a smaller model"):
-            plan_for(LLAMA, dtype, 12).refuse_what_cannot_fit()
+            plan_for(LLAMA, dtype, 1).refuse_what_cannot_fit()
 
 
 @pytest.mark.parametrize("stage, told", [("invocation", True), ("adaption", True), ("pretrain", True), ("joint", False),
