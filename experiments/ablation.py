@@ -4,13 +4,15 @@ Every seed draws its own labelled examples, queries and test items, so test item
 seed is a run of its own under OUT/seed-K and resumes on its own; `--jobs` runs several at a time. The table goes to
 OUT/ablation.md and .json. Several bases (`--model A B`) are as many ablations, each under OUT/ and the name of its
 folder. `--fresh N` asks the joint model and the rounds N further items of the unlabelled domains a seed, for a narrower
-interval on what the rounds give; `--variants joint` trains only what the rounds need.
+interval on what the rounds give; `--variants joint` trains only what the rounds need. `--bench` asks every step of
+every seed the benchmarks, as `run --bench` does.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
@@ -20,9 +22,13 @@ from data import world
 from data.files import refuse_foreign, write_json, write_text
 from data.schema import Example, load_examples, read_json
 from eval.exact import test_set, verdicts_of
+from eval.lenient import READINGS
+from eval.report.benchmarks import BENCHMARKS, name_of
+from eval.report.measured import folders_of, read_cell
 from eval.stats import Comparison, describe, over_clusters, over_seeds, paired_bootstrap, proportion
 from experiments.funnel import by_votes, percent, totals, votes_table
 from experiments.jobs import Job, run_jobs
+from pipeline import run_bench
 from pipeline.demo import FULL, QUICK, WorldSizes, world_settings, write_world
 from pipeline.settings import RunSettings, versions, writable
 from pipeline.steps import Run, plan_steps, run_pipeline
@@ -49,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="N further test items of the unlabelled domains a seed")
     parser.add_argument("--variants", nargs="+", choices=TRAINED, default=TRAINED, metavar="NAME",
                         help=f"only these of {', '.join(TRAINED)}; the rounds follow joint")
+    run_bench.add_arguments(parser)
     parser.add_argument("--one-seed", action="store_true",
                         help="only run --first-seed, without the table (what --jobs starts)")
 
@@ -69,18 +76,20 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"--fresh {args.fresh} must be 0 or more")
     if args.fresh and "joint" not in args.variants:
         raise ValueError("--fresh asks joint and the rounds, which --variants leaves out; add joint to it")
+    asked = run_bench.benchmarks_of(args)
     refuse_foreign(out, "seed-*", "*/seed-*")
     writable(out)
     if args.one_seed:
-        run_seed(out, models[0], sizes, args.first_seed, args.variants, args.fresh)
+        run_seed(out, models[0], sizes, args.first_seed, args.variants, args.fresh, asked)
         return 0
     runs = [(place, model, seed) for place, model in zip(places, models) for seed in seeds]
     if args.jobs == 1:
         for place, model, seed in runs:
-            run_seed(place, model, sizes, seed, args.variants, args.fresh)
+            run_seed(place, model, sizes, seed, args.variants, args.fresh, asked)
     else:
         jobs = [(place, seed, ("ablate", "--one-seed", "--first-seed", str(seed), "--out", str(place), "--model", model,
-                               "--fresh", str(args.fresh), *["--quick"] * args.quick, "--variants", *args.variants))
+                               "--fresh", str(args.fresh), *["--quick"] * args.quick, "--variants", *args.variants,
+                               *run_bench.flags(args)))
                 for place, model, seed in runs]
         run_jobs([Job(f"{place.name}, seed {seed}", command, place / f"seed-{seed}.log")
                   for place, seed, command in jobs], args.jobs)
@@ -89,11 +98,14 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_seed(out: Path, model: str, sizes: WorldSizes, seed: int, variants: Sequence[str], fresh: int = 0) -> None:
-    """The run of one seed, then `fresh` further items for the joint model and the rounds, in SEED/fresh-N."""
+def run_seed(out: Path, model: str, sizes: WorldSizes, seed: int, variants: Sequence[str], fresh: int = 0,
+             asked: run_bench.Benchmarks | None = None) -> None:
+    """The run of one seed, its steps asked the benchmarks; then `fresh` further items for the joint model and the
+    rounds, in SEED/fresh-N."""
     folder = out / f"seed-{seed}"
     settings = world_settings(model, sizes, seed, variants=tuple(name for name in TRAINED if name in variants))
-    run_pipeline(settings, folder, lambda data: write_world(data, sizes, seed))
+    run_pipeline(settings, folder, lambda data: write_world(data, sizes, seed),
+                 after=asked and partial(run_bench.ask_step, asked))
     if fresh:
         ask_fresh(Run(settings, folder), seed, rounds_of(steps_of(folder)), fresh)
 
@@ -153,9 +165,31 @@ def collect(out: Path, seeds: Sequence[int], fresh: int = 0) -> str:
     if fresh:
         record["fresh"], lines = _fresh(out, tests, rounds_of(steps), fresh)
         text += "\n".join(["", *lines]) + "\n"
+    text += "".join(f"{line}\n" for line in benchmark_lines(out, seeds))
     write_json(out / "ablation.json", record)
     write_text(out / "ablation.md", text)
     return text
+
+
+def benchmark_lines(out: Path, seeds: Sequence[int]) -> list[str]:
+    """A table of what the steps scored on the benchmarks, by both readings, over the seeds; nothing without any."""
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for label, folder in [pair for seed in seeds for pair in folders_of(out / f"seed-{seed}").items()]:
+        for bench, cell in map(read_cell, folder):
+            for reading, scores in cell["scores"].items():
+                if "overall" in scores:
+                    found.setdefault((bench, label), {}).setdefault(reading, []).append(scores["overall"]["value"])
+    if not found:
+        return []
+    rows = [f"| {BENCHMARKS[bench]} | {name_of(label)} | {' | '.join(_mean(values[word]) for word in READINGS)} |"
+            for (bench, label), values in sorted(found.items(), key=lambda item: item[0][0])]
+    return ["", "Benchmarks, overall, in %: the mean over the seeds, ± half of its 95% t-interval.", "",
+            "| benchmark | step | strict | lenient |", "|---|---|---|---|", *rows]
+
+
+def _mean(values: Sequence[float]) -> str:
+    mean = over_seeds(values)
+    return f"{mean['mean']:.2f}" + (f" ± {mean['high'] - mean['mean']:.2f}" if mean["high"] is not None else "")
 
 
 def _pairs(steps: Sequence[str]) -> list[tuple[str, str]]:

@@ -71,6 +71,14 @@ def benchmarks_of(args: argparse.Namespace) -> Benchmarks | None:
     return Benchmarks(folders, args.bench_limit, args.bench_tokens)
 
 
+def flags(args: argparse.Namespace) -> list[str]:
+    """The flags that ask for the same benchmarks in another process."""
+    if not args.bench:
+        return []
+    limit = ["--bench-limit", str(args.bench_limit)] if args.bench_limit else []
+    return ["--bench", *args.bench, *limit, "--bench-tokens", str(args.bench_tokens)]
+
+
 def ask_step(asked: Benchmarks, run: Run, step: Step) -> None:
     """Every benchmark that this step has not answered yet."""
     for name, folder in asked.folders.items():

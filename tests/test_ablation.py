@@ -1,12 +1,17 @@
 """The ablation's table on verdicts made by hand: differences, signs, and the three intervals of a line."""
 
+import argparse
 import dataclasses
 import json
 
 import pytest
+from eval_fixtures import bfcl_folder
 
+import eval.score
 from data.schema import Example, Tool, ToolCall, write_json, write_jsonl
+from eval.score import run_module
 from experiments import ablation
+from pipeline import run_bench
 from pipeline.demo import QUICK, world_settings
 
 TOOLS = [Tool.from_dict({"name": f"t{i}", "description": "Does it.",
@@ -90,3 +95,26 @@ def test_further_items_are_compared_alone_and_with_the_test_s(table):
     assert record["fresh"]["further"]["comparisons"]["joint -> round-1"]["over_seeds"]["values"] == pytest.approx(
         [0.4, 0.2]
     )
+
+
+def test_benchmarks_are_a_table_over_seeds_in_both_readings(tmp_path):
+    data = bfcl_folder(tmp_path / "bfcl")
+    for seed in (1, 2):
+        answers = tmp_path / f"{seed}.jsonl"
+        answers.write_text("".join(json.dumps({"id": f"live_simple_{n}", "text": "```json\n" + json.dumps(
+            {"name": "lamp.set", "arguments": {"room": "hall", "level": 40}}) + "\n```"}) + "\n" for n in range(seed)))
+        out = tmp_path / f"seed-{seed}" / "joint" / "bench" / "bfcl"
+        assert run_module(eval.score, ["--bench", "bfcl", "--data", str(data), "--answers", str(answers), "--out",
+                                       str(out)]) == 0
+    lines = ablation.benchmark_lines(tmp_path, (1, 2))
+    assert lines[-1].startswith("| BFCL | joint training | 0.00 ± 0.00 | ") and len(lines) == 6
+    assert ablation.benchmark_lines(tmp_path, (3,)) == []
+
+
+def test_other_processes_are_asked_for_the_same_benchmarks():
+    parser = argparse.ArgumentParser()
+    ablation.add_arguments(parser)
+    given = parser.parse_args(["--bench", "bfcl=a", "teval=b", "--bench-limit", "20"])
+    again = parser.parse_args(run_bench.flags(given))
+    assert (again.bench, again.bench_limit, again.bench_tokens) == (["bfcl=a", "teval=b"], 20, 512)
+    assert run_bench.flags(parser.parse_args([])) == []
