@@ -9,12 +9,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from train_toys import run_processes, toy_model, toy_rows
 
+from benchmarks.shard_plan import NODES, training_memory, verdict
 from data.batching import deal, pack
 from data.tasks import IGNORE_INDEX
 from evolution.config import RoundConfig
-from model import save_model
+from model import ModelConfig, save_model
 from tests.evolve_run import FAST, make_run
 from training.config import TrainConfig, parse_config
+from training.plan import base_memory
 
 # --- training --------------------------------------------------------------------------------------------------------
 
@@ -294,3 +296,42 @@ def test_a_round_refuses_what_does_not_go_with_a_sharded_base():
     for name in ("compile_decode", "pack_weights"):
         with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} does not go with --shard"):
             RoundConfig(train={"shard": "node"}, **{name: True})
+
+
+# --- the plan --------------------------------------------------------------------------------------------------------
+
+
+def test_the_plan_says_what_fits_which_cards():
+    nodes = {node.name: node for node in NODES}
+
+    def said(name, node):
+        return verdict(sum(training_memory(name, nodes[node]).values()), nodes[node])
+
+    assert said("Qwen2.5-14B", "8 x V100-32GB, NVLink") == said("Qwen2.5-32B", "8 x V100-32GB, NVLink") == "fits"
+    assert said("Qwen2.5-32B", "4 x V100-32GB, NVLink") == "tight"
+    assert said("Qwen2.5-32B", "8 x V100-16GB, NVLink") == "refused"
+
+
+def test_a_share_of_the_base_is_counted_in_rows_rounded_up():
+    shape = ModelConfig.from_dict({"architectures": ["Qwen2ForCausalLM"], "vocab_size": 120, "hidden_size": 32,
+                                   "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4,
+                                   "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "tie_word_embeddings": True})
+    whole = base_memory(shape, 4, 0, on_cpu=True)["base"]
+    half, thirds = (base_memory(shape, 4, n, on_cpu=True)["base's share"] for n in (2, 3))
+    rest = 4 * (120 * 32 + 32)                              # embedding and last norm
+    assert half == (whole - rest) / 2 + rest and thirds > (whole - rest) / 3 + rest
+
+
+COUNTED = """
+from benchmarks.shard_memory import measure
+from benchmarks.train_memory import SHAPES
+for name, shape in SHAPES.items():
+    for sharing in (2, 4):
+        planned, counted = measure(shape, sharing)
+        assert abs(planned / counted - 1) < 0.1, (name, sharing, planned, counted)
+"""
+
+
+@pytest.mark.slow
+def test_planned_bytes_of_a_sharded_step_are_within_a_tenth_of_those_counted():
+    run_processes(COUNTED, world_size=1)
