@@ -15,9 +15,14 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.machine import describe
+from benchmarks.retrieval import interval, measures
 from benchmarks.retrieval_sets import POOLS, Asked, lines
-from data.retrieval import parts
+from data.retrieval import ToolIndex, parts
+from pipeline.find import written_text
 
 SETS = {"MetaTool single": "metatool", "Seal-Tools out of domain": "sealtools", "ToolBench G2": "toolbench",
         "ToolBench G1": "toolbench"}
@@ -69,6 +74,32 @@ def write(args: argparse.Namespace) -> None:
         print(f"{first + len(keys)} of {len(todo)} queries", file=sys.stderr, flush=True)
 
 
+def table(args: argparse.Namespace) -> None:
+    """Print R@10 and C@10 without and with what was written, and the paired differences, for each set."""
+    rows = lines(Path(args.written))
+    print(describe() + "\n| set | queries | sentences with a tool to read | R@10 without / with | difference | "
+          "C@10 without / with | difference |\n|---|---|---|---|---|---|---|")
+    for pool in dict.fromkeys(SETS.values()):
+        tools, sets = POOLS[pool]()
+        index = ToolIndex(tools)
+        for name in (name for name, owner in SETS.items() if owner == pool):
+            asked = [row for row in rows if row["set"] == name]
+            if not asked:
+                continue
+            made = [[written_text(text) for text in row["written"]] for row in asked]
+            values = {how: [measures([found.position for found in index.search(row["query"], 10, texts if how else ())],
+                                     sets[name][row["number"]][1]) for row, texts in zip(asked, made)]
+                      for how in (False, True)}
+            read = [bool(text) for texts in made for text in texts]
+            cells = []
+            for measure in ("R@10", "C@10"):
+                plain, helped = (np.array([100 * row[measure] for row in values[how]]) for how in (False, True))
+                low, high = interval(helped - plain)
+                cells += [f"{plain.mean():.1f} / {helped.mean():.1f}",
+                          f"{(helped - plain).mean():+.1f} [{low:+.1f}, {high:+.1f}]"]
+            print(f"| {name} | {len(asked)} | {100 * np.mean(read):.0f}% | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -79,7 +110,12 @@ def main() -> None:
     asks.add_argument("--queries", type=int, default=200, help="of each set")
     asks.add_argument("--tokens", type=int, default=64, help="most of them for a sentence: a name and a description")
     asks.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
-    write(parser.parse_args())
+    asks.set_defaults(run=write)
+    shows = commands.add_parser("table", help="what the written tools gain")
+    shows.add_argument("written", help="the file of `write`")
+    shows.set_defaults(run=table)
+    args = parser.parse_args()
+    args.run(args)
 
 
 if __name__ == "__main__":

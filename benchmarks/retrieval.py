@@ -1,10 +1,9 @@
 """How well and how fast tools are found in large pools: Seal-Tools, ToolBench, AnyToolBench and MetaTool.
 
     export TOOLDEV_DATA=/path/to/data
-    python benchmarks/retrieval.py tables [--out docs/retrieval-curves.json]       # one Markdown table a set
+    python benchmarks/retrieval.py tables [--out curves.json]       # one Markdown table a set
     python benchmarks/retrieval.py parity                       # beside bm25s (requirements-reference.txt)
     python benchmarks/retrieval.py scaling [--sizes 3872 44371 443710] [--out F]   # time and memory, to be run alone
-    python benchmarks/retrieval.py plot --curves F --scaling F --out docs/retrieval.svg
     python benchmarks/retrieval.py missed "ToolBench G2" [--count 50]              # queries to read, and what was found
 
 R@k: share of the tools that a query needs among the first k; C@k: all of them (COMP@k in COLT, arXiv:2405.16089);

@@ -25,7 +25,7 @@ WRITTEN = ("answers.jsonl", "eval.json", *SCORES)
 PACE = (*PATHS, "model", "adapter", "device", "max_rows", "cache_gb", "pack_weights", "shard", "threads")
 PROMPTS = ("paper", "native")
 # not written down at these values: older folders lack them
-LATER = {"prompt": PROMPTS[0], "bench_limit": None, "shard": "off"}
+LATER = {"prompt": PROMPTS[0], "bench_limit": None, "shard": "off", "retrieve": "gold"}
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 

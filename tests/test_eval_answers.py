@@ -256,10 +256,10 @@ def test_every_documented_line_is_an_answer(tmp_path):
 
 
 def test_a_benchmark_is_a_folder_and_no_dispatcher_names_one():
-    assert benches.names() == ["apibank", "bfcl", "teval"]
+    assert benches.names() == ["apibank", "bfcl", "sealtools", "teval"]
     for name in ("pipeline/evaluate.py", "eval/score.py", "eval/benches.py", "eval/answers.py"):
         code = (ROOT / name).read_text(encoding="utf-8")
-        assert "bench ==" not in code and not re.search(r"eval\.(apibank|bfcl|teval)\b", code), name
+        assert "bench ==" not in code and not re.search(r"eval\.(apibank|bfcl|sealtools|teval)\b", code), name
 
 
 TOY = """

@@ -8,8 +8,8 @@ from eval_fixtures import apibank_folder, real
 from eval.answers import Answer, read_answers
 from eval.apibank.benchmark import load
 from eval.apibank.reading import find_call, read_arguments
+from eval.apibank.searches import bm25_top, lexical_best
 from eval.apibank.verdicts import DRIFT, judge
-from eval.retrieval import bm25_top, lexical_best
 from eval.score import score_answers
 
 

@@ -9,10 +9,9 @@ import pytest
 from bfcl_gold import bfcl_calls
 from eval_fixtures import PLAN, apibank_folder, bfcl_folder, call_text, teval_folder
 
-from eval import retrieval
 from eval.answers import Answer, read_answer
 from eval.apibank import benchmark as apibank
-from eval.apibank import reading
+from eval.apibank import reading, searches
 from eval.apibank import services as apibank_services
 from eval.bfcl import benchmark as bfcl
 from eval.score import score_answers
@@ -226,7 +225,7 @@ def test_a_reply_of_ten_megabytes_is_undecodable(tmp_path):
 
 
 def _search_engine(reply: str) -> None:
-    retrieval.bm25_top(reply, [["best", "inn"], ["river", "boat"]], 1)
+    searches.bm25_top(reply, [["best", "inn"], ["river", "boat"]], 1)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 They weigh the index of data/retrieval.py as those evaluators do.
 """
 
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,25 +15,10 @@ _WORD = re.compile(r"[a-z0-9]+")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
-def words(text: str) -> Counter:
-    """Counts of lower-cased runs of ASCII letters and digits."""
-    return Counter(_WORD.findall(text.lower()))
-
-
-def cosine(a: Mapping[str, float], b: Mapping[str, float]) -> float:
-    """Cosine of two sparse vectors; 0 if one is empty."""
-    if not a or not b:
-        return 0.0
-    if len(b) < len(a):
-        a, b = b, a
-    dot = sum(value * b.get(key, 0) for key, value in a.items())
-    return dot / math.sqrt(sum(v * v for v in a.values()) * sum(v * v for v in b.values()))
-
-
 def lexical_best(query: str, texts: Mapping[str, str]) -> str:
     """Key of the text with the highest TF-IDF cosine to the query; the first one on a tie."""
     index = Postings.of([_WORD.findall(text.lower()) for text in texts.values()])
-    asked = words(query)
+    asked = Counter(_WORD.findall(query.lower()))
 
     def cosines(postings: Postings, present: np.ndarray) -> np.ndarray:
         idf = np.log((1 + len(postings.lengths)) / (0.5 + present))

@@ -1,0 +1,81 @@
+"""Seal-Tools: what is offered, and scores against cases counted by hand."""
+
+import json
+
+import pytest
+
+from data.schema import ToolCall
+from eval.answers import Answer
+from eval.score import score_answers
+from eval.sealtools.benchmark import COUNTS, Settings, count_calls, load, same_calls
+
+
+def tool(name: str, description: str) -> dict:
+    return {"api_name": name, "api_description": description, "field": "x", "required": ["a"],
+            "parameters": {"a": {"type": "str", "description": "a thing"}}, "responses": {}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tools = [tool("getTide", "The tide of a harbour"), tool("getRain", "How much rain falls"),
+             tool("bookFerry", "Book a ferry"), tool("sumUp", "Add numbers")]
+    rows = [{"id": "dev-1", "query": "When is the tide? Book a ferry.", "calling": [
+        {"api": "getTide", "parameters": {"a": "Bergen"}, "responses": ["API_call_0"]},
+        {"api": "bookFerry", "parameters": {"a": 2}, "responses": []}]},
+        {"id": "dev-2", "query": "Will it rain?", "calling": [{"api": "getRain", "parameters": {"a": "x"}}]}]
+    for name, lines in (("tool", tools), ("dev", rows)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("made", "counts", "valid"), [
+    ([], (0, 0, 2, 0, 0, 2), False),
+    ([("getTide", {"a": "Bergen"}), ("bookFerry", {"a": "2"})], (2, 2, 2, 2, 2, 2), True),      # 2 and "2": as text
+    ([("bookFerry", {"a": 2}), ("getTide", {"a": "Bergen"})], (2, 2, 2, 2, 2, 2), True),        # in any order
+    ([("getTide", {"a": "bergen", "b": "c"})], (1, 1, 2, 0, 2, 2), False),
+    ([("getTide", {"a": "Bergen"})] * 2, (2, 2, 2, 2, 2, 2), False),        # a repeated call counts again, as published
+    ([("sumUp", {"a": "Bergen"})], (0, 1, 2, 0, 1, 2), False),
+])
+def test_calls_counted_by_hand(made, counts, valid):
+    right = [ToolCall("getTide", {"a": "Bergen"}), ToolCall("bookFerry", {"a": 2})]
+    calls = [ToolCall(*one) for one in made]
+    assert tuple(count_calls(calls, right)[name] for name in COUNTS) == counts and same_calls(calls, right) == valid
+
+
+def test_what_is_offered(folder):
+    def names(how, key="dev-1"):
+        benchmark = load(folder, Settings(retrieve=how))
+        return [one.name for one in benchmark.offered(benchmark.entries[key])]
+
+    assert set(names("gold")) == {"getTide", "bookFerry"} and names("1", "dev-2") == ["getRain"]
+    assert set(names("2")) == {"getTide", "bookFerry"}
+    assert len(names("gold+3")) == 3 and set(names("gold+3")) > {"getTide", "bookFerry"}
+    assert names("gold+3") == names("gold+3") and len(names("gold+99")) == 4
+    for wrong in ("0", "-1", "silver", "gold+", "gold+x", "²"):
+        with pytest.raises(ValueError, match="expected a number of tools, gold, or gold"):
+            Settings(retrieve=wrong)
+
+
+def test_scores_of_two_answers(folder):
+    benchmark = load(folder, Settings(retrieve="2"))
+    text = '<tool_call>\n{"name": "getTide", "arguments": {"a": "Bergen"}}\n</tool_call>'
+    line = benchmark.answer_line(benchmark.entries["dev-1"], text)
+    verdicts, summary = score_answers(benchmark, [Answer(line), Answer({"id": "dev-2", "text": "It will."})])
+    assert [(row["valid"], row["decoded"]) for row in verdicts] == [(False, True), (False, False)]
+    assert verdicts[0]["all_offered"] and "all_offered" not in verdicts[1]
+    split = summary["splits"]["dev"]
+    assert split["tools_precision"]["value"] == 100 and split["tools_recall"]["value"] == 33.33
+    assert split["tools_f1"]["value"] == 50 and split["arguments_f1"]["value"] == 50
+    assert split["format"]["value"] == 50 and summary["scores"]["dev_calls_right"]["value"] == 0
+
+
+def test_a_query_whose_tool_is_lacking_is_named(folder):
+    (folder / "tool.jsonl").write_text(json.dumps(tool("getTide", "x")) + "\n")
+    with pytest.raises(ValueError, match=r"dev.jsonl, line 1: needs \['bookFerry'\], which tool.jsonl lacks"):
+        load(folder)
+    (folder / "dev.jsonl").write_text('{"id": "dev-1"}\n')
+    with pytest.raises(ValueError, match="dev.jsonl, line 1: no query of Seal-Tools"):
+        load(folder)
+    (folder / "dev.jsonl").unlink()
+    with pytest.raises(FileNotFoundError, match="expected the Seal-Tools dataset"):
+        load(folder)
