@@ -248,6 +248,7 @@ def make_writer(config: RoundConfig, train: TrainConfig, start: Path, model: "Tr
     from lora import load_adapter
     from model import load_tokenizer
     from model.sharding import in_step
+    from sampler.packing import packing_note
 
     if generate is None:
         from sampler import generate
@@ -255,6 +256,8 @@ def make_writer(config: RoundConfig, train: TrainConfig, start: Path, model: "Tr
     model = load_base(config.model, train.precision, processes, train.shard, say) if model is None else model
     load_adapter(model, start)
     model.eval()
+    if config.pack_weights and packing_note(model):
+        say(packing_note(model))
     together = partial(in_step, model, processes.any_at_work) if processes else nullcontext
     return Writer(model, tokenizer, generate, config.pace(train.max_length), say, say is not hush, together)
 

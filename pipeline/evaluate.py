@@ -179,6 +179,7 @@ def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[st
     from model import load_model
     from model.sharding import in_step, is_sharded
     from sampler import generate_share, place_in_world, read_shares
+    from sampler.packing import packing_note
     from training.base import compute_dtype
     from training.processes import hush, tell
     from training.sharing import base_mesh, sharing
@@ -194,6 +195,8 @@ def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[st
         if adapter:
             load_adapter(model, adapter)
         model.eval()
+        if args.pack_weights and dist_rank == 0 and packing_note(model):
+            tell(packing_note(model))
         for old in folder.glob("completions-*.jsonl") if forget else ():
             old.unlink()
         folder.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 ROWS = 64                       # the layout is chosen for about so many rows
+TYPES = (torch.bfloat16, torch.float32)         # that the operators take
 MOST_ROWS = 256                 # above, as in a prefill, the plain product is as fast or faster
+
+
+def packing_note(model: nn.Module) -> str:
+    """One line where packing is asked for and can do nothing for a model of this device and type; else nothing."""
+    weight = model.lm_head.weight
+    kind = str(weight.dtype).removeprefix("torch.")
+    if weight.device.type != "cpu":
+        return f"note: --pack-weights has no effect on {weight.device.type}; only a CPU's weights are packed"
+    if weight.dtype not in TYPES:
+        return f"note: --pack-weights has no effect on weights in {kind}; bfloat16 and float32 ones are packed"
+    return ""
 
 
 @contextmanager
@@ -27,7 +39,7 @@ def packed_linears(model: nn.Module) -> Iterator[int]:
         for layer in model.modules():
             if type(layer) is not nn.Linear or layer.weight.device.type != "cpu":
                 continue
-            if layer.weight.dtype not in (torch.bfloat16, torch.float32):
+            if layer.weight.dtype not in TYPES:
                 continue
             try:
                 weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)

@@ -23,7 +23,7 @@ from model.attention import Pack
 from model.monitor import OverflowMonitor
 from model.weights import set_parameter
 from sampler import generate
-from sampler.packing import packed_linears
+from sampler.packing import packed_linears, packing_note
 from train import TrainConfig, prepare, train_step
 from training.processes import Processes
 
@@ -174,5 +174,7 @@ def test_sampling_prefills_forks_decodes_and_adds_up_log_probabilities(card, dty
 
 
 def test_no_weight_of_a_gpu_is_packed(card):
-    with packed_linears(model_on(CUDA, torch.bfloat16)) as packed:
+    made = model_on(CUDA, torch.bfloat16)
+    with packed_linears(made) as packed:
         assert packed == 0
+    assert packing_note(made) == "note: --pack-weights has no effect on cuda; only a CPU's weights are packed"

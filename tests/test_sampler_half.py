@@ -7,7 +7,7 @@ import torch
 
 from model.transformer import Transformer
 from sampler import generate
-from sampler.packing import packed_linears
+from sampler.packing import packed_linears, packing_note
 from tests.model_tiny import CONFIGS, tiny_model
 from tests.test_sampler_engine import make_prompts
 
@@ -32,6 +32,12 @@ def test_packed_weights_give_the_same_logits_up_to_rounding_and_leave_no_trace(d
         generate(model, make_prompts(4), max_new_tokens=8, num_samples=2, pack_weights=pack) for pack in (False, True)
     )
     assert [len(c.ids) for c in plain[0]] == [len(c.ids) for c in packed[0]]
+
+
+def test_packing_that_does_nothing_is_noted():
+    assert packing_note(bf16_model()) == packing_note(bf16_model().float()) == ""
+    assert "no effect on weights in float16; bfloat16 and float32" in packing_note(bf16_model().half())
+    assert "no effect on meta; only a CPU's weights" in packing_note(bf16_model().to("meta"))
 
 
 def test_bf16_and_fp16_sample_without_nan_whatever_the_batch():
