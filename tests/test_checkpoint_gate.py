@@ -169,13 +169,13 @@ def test_an_export_over_another_checkpoint_leaves_nothing_of_it_to_be_read_as_it
     run, argv = commands(tmp_path)["merge"]
     assert run([*argv, "--overwrite"]) == 0
     assert sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()) == [
-        "additional_chat_templates/tool_use.jinja", "config.json", "generation_config.json", "model.safetensors",
-        "notes.txt", "tokenizer.json", "tokenizer_config.json"]
+        "README.md", "additional_chat_templates/tool_use.jinja", "config.json", "generation_config.json",
+        "model.safetensors", "notes.txt", "tokenizer.json", "tokenizer_config.json"]
     assert json.loads((out / "generation_config.json").read_text())["eos_token_id"][0] == 3067      # made, not kept
     assert check_model(out).default_system == load_tokenizer(folders[0]).default_system
     assert main(["export", *argv[1:5], "--out", str(out), "--overwrite"]) == 0
     assert sorted(file.name for file in out.iterdir() if file.is_file()) == [
-        "adapter_config.json", "adapter_model.safetensors", "notes.txt"]
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "notes.txt"]
 
 
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"temperature": 1.0}, {"temperature": 0.7, "top_k": 40}])

@@ -188,7 +188,7 @@ def test_an_ablation_takes_several_bases_each_in_a_folder_of_its_own(jobs, tmp_p
         for job in waiting:
             assert tooldev.main(list(job.arguments)) == 0
 
-    def seed_of(out, model, sizes, seed, variants, fresh):
+    def seed_of(out, model, sizes, seed, variants, fresh, asked):
         began.append((out.name, model, seed))
         (out / f"seed-{seed}").mkdir(parents=True, exist_ok=True)
 

@@ -6,7 +6,8 @@ import tracemalloc
 
 import pytest
 
-from data.formats.convert import Options, convert, main
+import tooldev
+from data.formats.convert import Options, convert
 from data.formats.source import Broken, Record, records, sniff
 from data.schema import read_jsonl
 
@@ -106,11 +107,8 @@ def test_a_truncated_gzip_keeps_what_stood_before_and_ends_with_1(tmp_path, caps
     data = gzip.compress("".join(json.dumps({"query": f"{n} {'x' * 50} {hash(str(n))}"}) + "\n"
                                  for n in range(5000)).encode())
     (tmp_path / "a.jsonl.gz").write_bytes(data[:len(data) // 2])
-    arguments = type("A", (), {"format": "queries", "inputs": [tmp_path / "a.jsonl.gz"], "out": tmp_path / "out",
-                               "turns": "first", "answers": None, "tools": None,
-                               "check": False, "source": None, "license": None, "max_record_mb": 64,
-                               "overwrite": False})
-    assert main(arguments) == 1
+    arguments = ["convert", "--from", "queries", "--in", str(tmp_path / "a.jsonl.gz"), "--out", str(tmp_path / "out")]
+    assert tooldev.main(arguments) == 1
     assert "could not be read to its end" in capsys.readouterr().err
     rejected = [row for _, row in read_jsonl(tmp_path / "out" / "rejected.jsonl")]
     assert rejected[-1]["reason"] == "file_ends_early"
