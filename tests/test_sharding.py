@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from model import ModelConfig, save_model
 from tests.evolve_run import FAST, make_run
 from training.config import TrainConfig, parse_config
 from training.plan import base_memory
+from training.sharing import shard_that_fits
 
 # --- training --------------------------------------------------------------------------------------------------------
 
@@ -132,6 +134,20 @@ def test_a_sharded_run_ends_with_the_bytes_of_a_whole_one_and_so_does_a_killed_o
     kept = {name: [{k: v for k, v in line.items() if k not in ("tok_per_s", "peak_mem_gb")} for line in lines]
             for name, lines in metrics.items()}
     assert kept["whole"] == kept["sharded"] == kept["killed"] and "validation_loss" in kept["whole"][1]
+
+
+# --- who shares -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("available", "world_size", "expected"), [
+    (100, 4, "off"), (70, 4, "node"), (55, 4, "job"), (10, 4, "job"), (10, 1, "off")])
+def test_auto_shares_no_wider_than_it_must(available, world_size, expected, monkeypatch):
+    """Of 100 bytes 60 are the base and 40 nobody shares: two of a machine need 70 each, the four of the run 55."""
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(min(world_size, 2)))
+    processes = SimpleNamespace(world_size=world_size, any_over=lambda needed, available: needed > available)
+    said = []
+    assert shard_that_fits(lambda sharing: 40 + 60 / max(sharing, 1), available, processes, said.append) == expected
+    assert len(said) == 1 and said[0].startswith(f"--shard auto: {expected} (")
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------

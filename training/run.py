@@ -56,8 +56,8 @@ def prepare(config: TrainConfig, processes: Processes, rows: Rows, validation: S
                       resident=weights_on(processes.device, model))
     shard = config.shard
     if shard == "auto":                 # a model that was handed in is there, so it fits
-        whole = planned()
-        shard = shard_that_fits(whole.total, whole.available, processes, say) if model is None else "off"
+        shard = "off" if model is not None else shard_that_fits(
+            lambda sharing: planned(sharing=sharing).total, planned().available, processes, say)
     plan = planned(sharing=sharing_of(model) if is_sharded(model) else sharers(shard, processes))
     for line in [*plan.lines(), *config.without_effect()]:
         say(line)

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from model import ModelConfig
-from training.plan import available_memory, base_weights
+from training.plan import available_memory, base_memory
 from training.processes import Processes
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ def mesh_over(shard: str, processes: Processes) -> "DeviceMesh":
     from torch.distributed.device_mesh import init_device_mesh
 
     kind, count, world_size = processes.device.type, sharers(shard, processes), processes.world_size
-    if world_size % count:
-        raise ValueError(f"--shard {shard}: {world_size} processes are not a multiple of the {count} of this machine; "
-                         "start equally many on each, or use --shard job")
+    if not processes.same(count, "the sizes of machines"):
+        raise ValueError(f"--shard {shard}: this machine runs {count} of the {world_size} processes, another one "
+                         "another number; start equally many on each, or use --shard job")
     if world_size == 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if kind == "cuda" else "gloo", store=dist.HashStore(), rank=0, world_size=1)
     mesh = init_device_mesh(kind, (world_size // count, count), mesh_dim_names=("copy", "shard"))["shard"]
@@ -55,17 +55,25 @@ def base_mesh(folder: str, dtype: torch.dtype, processes: Processes | None, shar
     if processes is None or shard == "off":
         return None
     if shard == "auto":
-        weights = base_weights(ModelConfig.load(folder)) * dtype.itemsize
-        shard = shard_that_fits(weights, MOST_OF_A_CARD * available_memory(processes.device), processes, say)
+        shape, on_cpu = ModelConfig.load(folder), processes.device.type == "cpu"
+        shard = shard_that_fits(lambda sharing: sum(base_memory(shape, dtype.itemsize, sharing, on_cpu).values()),
+                                MOST_OF_A_CARD * available_memory(processes.device), processes, say)
     return mesh_over(shard, processes) if shard != "off" else None
 
 
-def shard_that_fits(needed: float, available: float, processes: Processes, say: Callable[[str], None]) -> str:
-    """What --shard auto means for a base that, whole on each process, needs so many bytes of those available."""
-    words = f"{needed / 2**30:.2f} GiB with a whole base on each process, of {available / 2**30:.2f}"
-    if not processes.any_over(needed, available):
-        say(f"--shard auto: off ({words})")
-        return "off"
-    over = "job" if processes.any_over(needed / sharers("node", processes), available) else "node"
-    say(f"--shard auto: {over} ({words})")
-    return over
+def shard_that_fits(needed: Callable[[int], float], available: float, processes: Processes,
+                    say: Callable[[str], None]) -> str:
+    """What --shard auto means where a process has so many bytes.
+
+    Args:
+        needed: the bytes that it needs where so many processes share one base; 0: each has a whole one.
+    """
+    words = f"{needed(0) / 2**30:.2f} GiB with a whole base on each process, of {available / 2**30:.2f}"
+    if processes.world_size == 1:
+        shard, words = "off", "one process has nobody to share with"
+    elif not processes.any_over(needed(0), available):
+        shard = "off"
+    else:
+        shard = "job" if processes.any_over(needed(sharers("node", processes)), available) else "node"
+    say(f"--shard auto: {shard} ({words})")
+    return shard
