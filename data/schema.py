@@ -229,9 +229,13 @@ class Tool:
         return {"type": "function", "function": about}
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as it stands on disk and in prompts."""
+        """The record as it stands in prompts and in rows; the group is not shown."""
         record = {"name": self.name, "description": self.description, "arguments": self.parameters}
         return record if self.results is None else {**record, "results": self.results}
+
+    def to_document(self) -> dict[str, Any]:
+        """The record as it stands in a file of tools: with its group, where it has one."""
+        return self.to_dict() | ({"group": self.group} if self.group else {})
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ class Inputs:
     def files(self) -> dict[str, list[dict[str, Any]]]:
         """Name of each file of the run's data folder -> its records; parts without rows have no file."""
         parts = {name: getattr(self, name) for name in ("tools", "examples", "queries", "validation", "test")}
-        return {name: [row.to_dict() for row in rows] for name, rows in parts.items() if rows}
+        return {name: [row.to_document() if isinstance(row, Tool) else row.to_dict() for row in rows]
+                for name, rows in parts.items() if rows}
 
     def write(self, data: Path) -> None:
         """Write the files into the run's data folder."""

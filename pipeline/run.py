@@ -98,7 +98,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     quiet("guard", [], "benchmark files; what repeats them never enters training", nargs="+", metavar="F")
     quiet("stop-when", False, "stop after a round whose ledger says that another would harm", action="store_true")
     run_bench.add_arguments(parser)
-    for name, example in (("train", "gradient_checkpointing=1"), ("evolve", "min_votes=3")):
+    for name, example in (("train", "gradient_checkpointing=1"),
+                          ("evolve", "min_votes=3, or distractors=4 and distractor_choice=similar")):
         quiet(name, [], f"another setting of {name}.py, such as {example} (repeatable)", action="append",
               metavar="NAME=VALUE")
 
