@@ -30,7 +30,8 @@ class Pool(Sequence[Tool]):
     def __init__(self, path: str | Path, lines: np.ndarray | None = None) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; expected JSON Lines, one tool per line")
+            found = "not a plain file" if self.path.exists() else "no such file"
+            raise FileNotFoundError(f"{path}: {found}; expected JSON Lines, one tool per line")
         if (found := not_text(self.path)) is not None:
             raise ValueError(f"{path}: {found}")
         self.lines = self._lines() if lines is None else lines          # (N, 2) int64: first byte, line number
@@ -63,14 +64,19 @@ class Pool(Sequence[Tool]):
 
     def _tool(self, line: bytes, number: int) -> Tool:
         try:
-            return Tool.from_dict(strict_json_loads(line.decode("utf-8-sig" if number == 1 else "utf-8")))
+            record = strict_json_loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            tool = Tool.from_dict(record)
+            if not isinstance(record.get("group"), str | None):
+                raise ValueError(f"tool {tool.name!r}: `group` must be a string, found "
+                                 f"{type(record['group']).__name__}")
+            return tool
         except ValueError as error:
             raise ValueError(f"{self.path}, line {number}: {error}; expected one tool, mend or remove the line"
                              ) from None
 
 
 def open_pool(path: str | Path, folder: str | Path | None = None) -> tuple[ToolIndex, str]:
-    """The index of a pool, and how it came about: "made", "made and kept", "made anew" or "kept".
+    """The index of a pool, and how it came about: "made", "made and kept", "made anew", "damaged, made anew" or "kept".
 
     Args:
         folder: where the index is kept and looked for; None: it is made for this time only.
@@ -85,12 +91,24 @@ def open_pool(path: str | Path, folder: str | Path | None = None) -> tuple[ToolI
     there = folder.exists() and any(folder.iterdir())
     if there and not (folder / "index.json").is_file():
         raise ValueError(f"{folder}: a folder with other files; give --index a new one")
-    if there and read_json(folder / "index.json") == made:
-        return _load(path, folder), "kept"
+    how = "made anew" if there else "made and kept"
+    if there and _is(folder / "index.json", made):
+        try:
+            return _load(path, folder), "kept"
+        except (OSError, ValueError, EOFError):
+            how = "damaged, made anew"
     pool = Pool(path)
     index = ToolIndex(pool)
     _save(index, pool, folder, made)
-    return _load(path, folder), "made anew" if there else "made and kept"
+    return _load(path, folder), how
+
+
+def _is(path: Path, made: dict) -> bool:
+    """Whether this file tells of an index made of the same."""
+    try:
+        return read_json(path) == made
+    except ValueError:
+        return False
 
 
 def _save(index: ToolIndex, pool: Pool, folder: Path, made: dict) -> None:
@@ -105,6 +123,11 @@ def _save(index: ToolIndex, pool: Pool, folder: Path, made: dict) -> None:
 
 
 def _load(path: str | Path, folder: Path) -> ToolIndex:
+    """Map a kept index; OSError or ValueError where a file lacks or does not fit the others."""
     terms = (folder / "terms.txt").read_text(encoding="utf-8").split("\n")
     arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in (*ARRAYS, "lines")}
-    return ToolIndex(Pool(path, arrays.pop("lines")), Postings({term: i for i, term in enumerate(terms)}, **arrays))
+    lines, sizes = arrays.pop("lines"), {name: len(array) for name, array in arrays.items()}
+    postings = int(arrays["starts"][-1])
+    if sizes != {"starts": len(terms) + 1, "documents": postings, "counts": postings, "lengths": len(lines)}:
+        raise ValueError(f"{folder}: its files do not belong together")
+    return ToolIndex(Pool(path, lines), Postings({term: i for i, term in enumerate(terms)}, **arrays))

@@ -32,7 +32,7 @@ _MARKS = "".join(c for c in map(chr, range(0x300, 0x1800)) if unicodedata.catego
 _UNSPACED = "\u0e00-\u0eff\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"      # Thai, Lao, kana, Han, Hangul
 _RUN, _ASCII_RUN = re.compile(rf"[\w{_MARKS}]+"), re.compile(r"\w+", re.ASCII)
 _PIECE = re.compile(rf"[{_UNSPACED}]+|[A-Z]+(?![a-z])|[A-Z]?(?:[^\W\d_A-Z{_UNSPACED}]|[{_MARKS}])+|\d+")
-_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|(?<=[。！？；])|\n+")
+_SENTENCE_END = re.compile(r"(?<=[.!?;؟۔।])\s+|(?<=[。！？；])|\n+")
 
 
 # ------------------------------------------------------------------------------------------------------------ the words
@@ -81,7 +81,8 @@ def tool_text(tool: Tool) -> str:
     texts, schemas = [tool.name, tool.description], [tool.parameters]
     while schemas:
         schema = schemas.pop()
-        for name, spec in (schema.get("properties") or {}).items():
+        properties = schema.get("properties")
+        for name, spec in properties.items() if isinstance(properties, dict) else ():
             texts.append(name)
             if isinstance(spec, dict):
                 texts.append(str(spec.get("description") or ""))
