@@ -22,7 +22,7 @@ from data.retrieval import ToolIndex, parts
 from data.rules import check_calls, check_tools
 from data.schema import Tool, load_tools
 from lora import adapter_folder
-from pipeline.find import add_index, offered, opened, written_text
+from pipeline.find import add_index, distinct, offered, opened, written_text
 from pipeline.inputs import EMBEDDED, option, print_json
 from training.gate import check_model
 
@@ -150,7 +150,8 @@ def retrieved(args: argparse.Namespace, index: ToolIndex, model: Any, tokenizer:
             tell(f"written for {part!r:.60}: {' '.join(text.split())[:100] or 'nothing that could be read'}")
     limit = model.config.max_position_embeddings
     room = limit - min(args.max_new_tokens, limit // 4)
-    tools, left = offered(index.search(args.query, args.retrieve, made), lambda some: len(
+    found = distinct(index, args.query, args.retrieve, made, key=lambda tool: tool.name)
+    tools, left = offered(*found, lambda some: len(
         render(invocation_messages(args.query, some), tokenizer)[0]) <= room)
     if not tools:
         raise ValueError(f"{args.tools}: none of its {len(index.tools):,} tools can be offered; "

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from data.parse import Reason, parse_tools
 from data.pool import open_pool
 from data.retrieval import Found, ToolIndex, tool_text
-from data.schema import Tool
+from data.schema import Tool, dump_json
 from pipeline.inputs import option, print_json
 
 _WRITTEN = re.compile(r'"(?:name|description)"\s*:\s*"((?:[^"\\]|\\.)*)')
@@ -42,7 +42,9 @@ def main(args: argparse.Namespace) -> int:
     if args.k < 1:
         raise ValueError(f"-k {args.k}: expected 1 or more")
     index = opened(args.tools, args.index)
-    found = index.search(args.query, args.k)
+    found, again = distinct(index, args.query, args.k, key=lambda tool: dump_json(tool.to_document()))
+    if again:
+        print(f"left out, the same tool again: {len(again):,}", file=sys.stderr)
     if args.json:
         print_json([{"score": round(one.score, 4), "sentence": one.part, "tool": one.tool.to_dict(),
                      **({"group": one.tool.group} if one.tool.group else {})} for one in found])
@@ -73,15 +75,30 @@ def written_text(text: str) -> str:
         return "\n".join(_WRITTEN.findall(text))
 
 
-def offered(found: Sequence[Found], fits: Callable[[Sequence[Tool]], bool]) -> tuple[list[Tool], list[str]]:
+def distinct(index: ToolIndex, query: str, k: int, made: Sequence[str] = (), *, key: Callable[[Tool], str]
+             ) -> tuple[list[Found], list[Found]]:
+    """The k best tools that differ in `key`, and the worse ones passed over for it: copies crowd nothing out."""
+    depth = k
+    while True:
+        found, firsts, again = index.search(query, depth, made), {}, []
+        for one in found:
+            if len(firsts) == k:
+                break
+            if firsts.setdefault(key(one.tool), one) is not one:
+                again.append(one)
+        if len(firsts) == k or len(found) < depth:
+            return list(firsts.values()), again
+        depth *= 2
+
+
+def offered(found: Sequence[Found], again: Sequence[Found], fits: Callable[[Sequence[Tool]], bool]
+            ) -> tuple[list[Tool], list[str]]:
     """The tools to offer, best first, and a line for each that is left out: a name again, or no room in the prompt."""
-    tools: dict[str, Tool] = {}
-    left = []
+    tools: list[Tool] = []
+    left = [f"{name} (a better one has this name)" for name in dict.fromkeys(one.tool.name for one in again)]
     for one in found:
-        if one.tool.name in tools:
-            left.append(f"{one.tool.name} (a better one has this name)")
-        elif not fits([*tools.values(), one.tool]):
-            left.append(f"{one.tool.name} (no room in the model's context)")
+        if fits([*tools, one.tool]):
+            tools.append(one.tool)
         else:
-            tools[one.tool.name] = one.tool
-    return list(tools.values()), left
+            left.append(f"{one.tool.name} (no room in the model's context)")
+    return tools, left

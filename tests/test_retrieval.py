@@ -53,6 +53,7 @@ def test_a_query_is_cut_at_sentence_ends():
     assert parts("Get the weather. Then book a hotel! Why? ...\n- a car") == [
         "Get the weather.", "Then book a hotel!", "Why?", "- a car"]
     assert parts("天気は？予約して。") == ["天気は？", "予約して。"]
+    assert parts("ما الطقس؟ احجز فندقا. मौसम क्या है। होटल") == ["ما الطقس؟", "احجز فندقا.", "मौसम क्या है।", "होटल"]
     assert parts("version 2.5 of it") == ["version 2.5 of it"] and parts("?") == []
 
 
@@ -64,6 +65,8 @@ def test_all_fields_are_searched_nested_arguments_too():
         "a", "b", "c", "d", "Servers"]
     pool = [tool("list", "Lists things", "GitHub"), tool("list_all", "Lists things", "Jira")]
     assert names(ToolIndex(pool), "the issues on github", 1) == ["list"]
+    odd = Tool("odd", "", {"properties": {"a": {"properties": ["b"]}, "c": "string", "d": {"items": [1]}}})
+    assert tool_text(odd).split() == ["odd", "a", "c", "d"]
 
 
 def test_convert_writes_the_group_which_is_read_and_never_shown(tmp_path):

@@ -1,15 +1,17 @@
 """`find` and `call --retrieve`: from a pool of many tools to those that a prompt offers."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import tooldev
 from data.pool import open_pool
-from data.retrieval import Found
-from data.schema import Tool
-from pipeline.find import offered, written_text
+from data.retrieval import ToolIndex
+from data.schema import Tool, load_tools
+from pipeline.find import distinct, offered, written_text
+from pipeline.inputs import Inputs
 
 OSLO = {"name": "get_weather", "description": "The weather of a city", "arguments": {"properties": {}}}
 HOTEL = {"name": "book_hotel", "description": "Book a room", "arguments": {"properties": {}}, "group": "Travel"}
@@ -52,6 +54,8 @@ def test_a_kept_index_finds_the_same_and_is_made_anew_for_another_pool(tmp_path)
 @pytest.mark.parametrize(("line", "said"), [
     ("{", "line 4: "), ('{"name": 5, "description": "", "arguments": {}}', "line 4: the tool has no `name`"),
     ('{"name": "a", "arguments": {}}', "line 4: tool 'a' has no `description`"), ("[]", "line 4: a tool must be"),
+    ('{"name": "a", "description": "", "arguments": {}, "group": {"name": "x"}}',
+     "line 4: tool 'a': `group` must be a string, found dict"),
 ])
 def test_a_bad_line_is_named(tmp_path, capsys, line, said):
     pool = pool_of(tmp_path / "pool.jsonl", OSLO, line)
@@ -64,6 +68,7 @@ def test_empty_or_missing_pools_and_wrong_flags(tmp_path, capsys):
     pool = pool_of(tmp_path / "pool.jsonl", OSLO)
     for words, said in ((["find", "x", "--tools", str(tmp_path / "empty.jsonl")], "no tools in it"),
                         (["find", "x", "--tools", str(tmp_path / "none.jsonl")], "no such file"),
+                        (["find", "x", "--tools", str(tmp_path)], "not a plain file"),
                         (["find", " ", "--tools", pool], "query is empty"),
                         (["find", "x", "--tools", pool, "-k", "0"], "-k 0: expected 1 or more"),
                         (["call", "x", "--tools", pool, "--expand"], "--expand is for --retrieve"),
@@ -75,10 +80,46 @@ def test_empty_or_missing_pools_and_wrong_flags(tmp_path, capsys):
 
 def test_what_is_offered_fits_and_has_one_tool_a_name():
     tools = [Tool("a", "first", {}), Tool("a", "second", {}), Tool("b", "long", {}), Tool("c", "", {})]
-    found = [Found(i, tool, 1.0, "") for i, tool in enumerate(tools)]
-    kept, left = offered(found, lambda some: all(tool.description != "long" for tool in some))
+    found, again = distinct(ToolIndex([replace(tool, group="x") for tool in tools]), "x", 4, key=lambda tool: tool.name)
+    kept, left = offered(found, again, lambda some: all(tool.description != "long" for tool in some))
     assert [tool.name for tool in kept] == ["a", "c"] and kept[0].description == "first"
     assert left == ["a (a better one has this name)", "b (no room in the model's context)"]
+
+
+def test_copies_crowd_nothing_out(tmp_path, capsys):
+    """Five copies and two others: three that differ are found, not three times the same."""
+    pool = pool_of(tmp_path / "pool.jsonl", *[OSLO] * 5, HOTEL, HOTEL | {"name": "a_hotel", "group": "City hotels"})
+    assert tooldev.main(["find", "the weather in a city. a hotel", "--tools", pool, "-k", "3"]) == 0
+    shown = capsys.readouterr()
+    assert sorted(line.split()[1] for line in shown.out.splitlines()) == ["a_hotel", "book_hotel", "get_weather"]
+    assert "left out, the same tool again: 4" in shown.err
+    found, again = distinct(open_pool(pool)[0], "city weather", 9, key=lambda tool: tool.name)
+    assert [one.tool.name for one in found] == ["get_weather", "a_hotel"] and len(again) == 4
+
+
+@pytest.mark.parametrize("harm", [
+    lambda folder: (folder / "terms.txt").unlink(), lambda folder: (folder / "terms.txt").write_text("x"),
+    lambda folder: (folder / "counts.npy").write_bytes(b""), lambda folder: (folder / "counts.npy").write_bytes(b"x"),
+    lambda folder: np.save(folder / "lines.npy", np.zeros((9, 2), np.int64)),
+    lambda folder: (folder / "index.json").write_text("{"),
+])
+def test_a_damaged_index_is_made_anew(tmp_path, harm):
+    pool, folder = pool_of(tmp_path / "pool.jsonl", OSLO, HOTEL), tmp_path / "index"
+    open_pool(pool, folder)
+    harm(folder)
+    index, told = open_pool(pool, folder)
+    assert told in ("damaged, made anew", "made anew") and [one.tool.name for one in index.search("room", 2)] == [
+        "book_hotel"]
+    assert open_pool(pool, folder)[1] == "kept"
+
+
+def test_the_group_stays_in_the_tools_of_a_run(tmp_path):
+    """`run` copies its tools into its data folder; the group is searched there, too, and never in a prompt."""
+    (tool,) = load_tools(pool_of(tmp_path / "pool.jsonl", HOTEL))
+    plain = Tool.from_dict(OSLO)
+    Inputs([tool, plain], [], []).write(tmp_path / "data")
+    assert [one.group for one in load_tools(tmp_path / "data" / "tools.jsonl")] == ["Travel", None]
+    assert "group" not in tool.to_dict() and plain.to_document() == plain.to_dict()
 
 
 def test_written_tools_are_read_whole_or_by_their_names_and_descriptions():
