@@ -7,7 +7,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.files import refuse_replacing, write_text
@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the funnel; 1 if anything was rejected."""
     funnel, rejected = check_file(args.file, tools=args.tools)
-    print(json.dumps(asdict(funnel), ensure_ascii=False, indent=2) if args.json else funnel.markdown())
+    print(json.dumps(vars(funnel), ensure_ascii=False, indent=2) if args.json else funnel.markdown())
     if args.rejected:
         text = "".join(dump_json(row) + "\n" for row in rejected)
         refuse_replacing(args.rejected, text, inputs=[args.file], overwrite=args.overwrite)

@@ -88,6 +88,8 @@ def test_check_split_convert_show_and_trace_print_json(tmp_path, capsys):
     write_jsonl(tmp_path / "e.jsonl", [example.to_dict() for example in made["examples"]])
     assert tooldev.main(["check", str(tmp_path / "e.jsonl"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["passed"] == 4
+    assert tooldev.main(["check", str(tmp_path / "e.jsonl"), "--tools", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["reasons"]["missing_description"] == 4
     assert tooldev.main(["split", "--examples", str(tmp_path / "e.jsonl"), "--num-examples", "2", "--out",
                          str(tmp_path / "few"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == read_json(tmp_path / "few/manifest.json")
