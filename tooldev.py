@@ -216,7 +216,7 @@ def make_parser(command: str | None) -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; a user's mistake is one line on stderr and exit code 2."""
+    """Run one command; a user's mistake is one line on stderr and exit code 2, a lost process exit code 1."""
     argv = sys.argv[1:] if argv is None else argv
     command = next((word for word in argv if not word.startswith("-")), None)
     try:
@@ -230,6 +230,11 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if type(error).__name__ != "LostProcess":           # its module imports torch
+            raise
+        print(f"error: {one_line(error)}; the same command goes on from what is finished", file=sys.stderr)
+        return 1
 
 
 def interrupted(command: str | None) -> str:

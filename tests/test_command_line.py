@@ -152,3 +152,21 @@ def test_config_without_settings_or_with_bad_ones_is_refused(tmp_path):
         settings_of(tmp_path, "--config", saved(tmp_path, evolve={"min_vote": 3}))
     with pytest.raises(FileNotFoundError):
         settings_of(tmp_path, "--config", str(tmp_path / "none.json"))
+
+
+def test_a_lost_process_is_told_in_one_line_and_another_fault_is_not_hidden(capsys, monkeypatch):
+    from training.processes import LostProcess
+
+    argv = ["eval", "--bench", "bfcl", "--data", "D", "--model", "M", "--out", "O"]
+    for kind in (LostProcess, RuntimeError):
+        def main(args, kind=kind):
+            raise kind("process 0 lost the others at a pass")
+
+        monkeypatch.setattr("pipeline.evaluate.main", main)
+        if kind is RuntimeError:
+            with pytest.raises(RuntimeError):
+                tooldev.main(argv)
+        else:
+            assert tooldev.main(argv) == 1
+            assert capsys.readouterr().err == ("error: process 0 lost the others at a pass; the same command goes on "
+                                               "from what is finished\n")
