@@ -150,6 +150,25 @@ def test_auto_shares_no_wider_than_it_must(available, world_size, expected, monk
     assert len(said) == 1 and said[0].startswith(f"--shard auto: {expected} (")
 
 
+UNEVEN = """
+import os
+from training.processes import Processes
+from training.sharing import mesh_over
+
+os.environ["LOCAL_WORLD_SIZE"] = "1" if os.environ["RANK"] == "2" else "2"
+with Processes(60) as processes:
+    try:
+        mesh_over("node", processes)
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_machines_that_run_different_numbers_of_processes_are_refused_by_all():
+    for result in run_processes(UNEVEN, world_size=3):
+        assert "of the 3 processes, another one another number; start equally many on each" in result.stdout
+
+
 # --- loading ---------------------------------------------------------------------------------------------------------
 
 LOADING = """
