@@ -10,6 +10,7 @@ import pytest
 from data.schema import read_json, write_json, write_jsonl
 from eval.report import charts, write_report
 from eval.report.markup import to_html, to_markdown
+from eval.report.page import in_words, which_is_best
 from tests.report_run import make_run
 from tooldev import main
 
@@ -99,7 +100,25 @@ def test_last_best_by_validation_and_best_on_the_test_are_told_apart(tmp_path):
     report = write_report(run)
     scores = {step["name"]: step["test"]["all"]["value"] for step in report["steps"] if step["stage"] == "evolve"}
     assert report["best"] == {"last": "round-3", "by_validation": "round-1", "on_test": max(scores, key=scores.get)}
+    assert "best round by validation" in (run / "report.md").read_text()
     assert "chosen by looking at the test" in html_of(run)
+
+
+def test_a_step_that_no_round_reaches_on_validation_is_named():
+    cell = {"value": 0.45, "low": 0.3, "high": 0.6}
+    steps = [{"name": "joint", "stage": "joint", "validation": cell},
+             {"name": "round-1", "stage": "evolve", "validation": cell | {"value": 0.2}}]
+    best = {"last": "round-1", "by_validation": "round-1", "on_test": None}
+    said = which_is_best({"best": best, "steps": steps})[-1][1]
+    assert said.startswith("Higher on validation than every round: joint training.")
+    steps[1]["validation"] = cell
+    assert which_is_best({"best": best, "steps": steps})[-1][0] == "table"
+
+
+def test_a_difference_whose_interval_leaves_zero_out_says_the_p_that_calls_it_noise():
+    cell = {"difference": -0.077, "low": -0.154, "high": -0.019, "inside_noise": True, "p_value": 0.125}
+    assert in_words(cell) == "−7.7 points [−15.4, −1.9] (p = 0.125), inside the noise"
+    assert "p =" not in in_words(cell | {"high": 0.0})
 
 
 def test_the_funnel_is_checked_and_a_lost_query_is_said_aloud(tmp_path):

@@ -176,7 +176,10 @@ def categories(steps: Sequence[dict]) -> list[Block]:
 
 
 def which_is_best(report: dict[str, Any]) -> list[Block]:
-    best, words = report["best"], {"last": "last", "by_validation": "best by validation", "on_test": "best on the test"}
+    best = report["best"]
+    what = "round" if str(best["last"]).startswith("round-") else "step"
+    words = {"last": f"last {what}", "by_validation": f"best {what} by validation",
+             "on_test": f"best {what} on the test"}
     shown = [step for step in report["steps"] if "validation" in step or step["name"] in best.values()
              or step["stage"] == "evolve" and "test" in step]
     shown = [step for step in shown if "validation" in step or "test" in step]
@@ -191,7 +194,14 @@ def which_is_best(report: dict[str, Any]) -> list[Block]:
         blocks.append(("figure", "Exact match on the validation rows, in percent.", [panel]))
     rows = [[title_of(step["name"]), interval(step.get("validation")), interval(step.get("test", {}).get("all")),
              ", ".join(text for key, text in words.items() if best[key] == step["name"]) or "–"] for step in shown]
-    return [*blocks, ("table", "Exact match on validation and test, %", ["step", "validation", "test", "is"], rows)]
+    blocks.append(("table", "Exact match on validation and test, %", ["step", "validation", "test", "is"], rows))
+    chosen = next((step for step in scored if step["name"] == best["by_validation"]), None)
+    above = [title_of(step["name"]) for step in scored
+             if chosen and step["validation"]["value"] > chosen["validation"]["value"]]
+    if above:
+        blocks.append(("p", f"Higher on validation than every round: {', '.join(above)}. By validation no round is the "
+                       "step to use."))
+    return blocks
 
 
 # ------------------------------------------------------------------------------------------------------- self-evolution
@@ -384,7 +394,9 @@ def points(cell: dict) -> str:
 
 def in_words(cell: dict) -> str:
     text = charts.minus(f"{100 * cell['difference']:+.1f} points [{100 * cell['low']:+.1f}, {100 * cell['high']:+.1f}]")
-    return text + (", inside the noise" if cell["inside_noise"] else "")
+    apart = cell["low"] > 0 or cell["high"] < 0             # then it is p that says so: a reader of the interval asks
+    p = f" (p = {cell['p_value']:.3f})" if apart and cell["inside_noise"] and "p_value" in cell else ""
+    return text + p + (", inside the noise" if cell["inside_noise"] else "")
 
 
 def comparison(cell: dict) -> list[Cell]:
