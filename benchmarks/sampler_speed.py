@@ -40,6 +40,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks import neighbours
 from benchmarks.device import DTYPES, clock, copy_peak, matmul_peak, peak_memory, refuse_missing_device, release
 from benchmarks.machine import describe
 from benchmarks.sampler_work import GREEDY, TOP_K, make_work
@@ -77,17 +78,7 @@ LLAMA_8B = HALF_B | {
     "num_key_value_heads": 8,
     "tie_word_embeddings": False,
 }
-SMOLLM2 = HALF_B | {
-    "vocab_size": 49152,
-    "hidden_size": 576,
-    "intermediate_size": 1536,
-    "num_hidden_layers": 30,
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "max_position_embeddings": 8192,
-    "rope_theta": 100000.0,
-    "rms_norm_eps": 1e-5,
-}
+SMOLLM2 = HALF_B | neighbours.SMOLLM2 | {"rope_theta": 100000.0, "rms_norm_eps": 1e-5}
 SHAPES = {"0.5b": HALF_B, "8b": LLAMA_8B, "smollm2-135m": SMOLLM2, "toy": TOY}
 WORKLOADS = {"cpu": ("a", "b"), "cuda": ("decode", "many")}
 BANDWIDTH_BAR, SPEED_BARS, LLAMA_BAR = 0.7, {"c": 2.3, "d": 2.3, "many": 5.0}, 1.3

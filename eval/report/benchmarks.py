@@ -31,16 +31,17 @@ TWICE = ("Every answer is read twice. Strict: the paper's <tool_call> tags, or t
          "pythonic calls, words around them ignored; broken JSON is never mended. Where a call is wanted, the lenient "
          "score is never the lower one; where none fits, it sees calls that the strict reading does not.")
 PUBLISHED = ("Published rows are other models, asked and read by others' programs; they stand in the strict columns. "
-             "“Leaderboard” and a date: the table on its site then (gh-pages of ShishirPatil/gorilla: 2025-12-16 is "
-             "ea03bc8d, 2025-04-25 d439d555, 2024-12-06 0312a525), on data that changed between the tables. The same "
-             "model moves by 3 to 7 points from table to table; differences under 3 points say nothing.")
+             "“Leaderboard” and a date: the table on its site then (gh-pages of ShishirPatil/gorilla: 2025-12-16 "
+             "is ea03bc8d, 2025-04-25 d439d555, 2024-12-06 0312a525), on data that changed between the tables. The "
+             "same model moves by 3 to 7 points from table to table; differences under 3 points say nothing.")
 OTHERS = "ToolRL: arXiv 2504.13958. Tool-R0: arXiv 2602.21320. The paper: arXiv 2505.07512."
 STAND_IN = ("T-Eval's plans are judged by a stand-in for the released sentence encoder: that third of its overall is "
             "not comparable with published ones.")
 PAPERS_MODEL = "The paper's model is Llama-3.1-8B-Instruct: the directions can be compared, the numbers cannot."
 PAIRED = ("Paired on the same entries, those that want a call, each counting alike (the aggregates weigh categories): "
-          "points of 100 with a 95% bootstrap interval, and McNemar's exact p where scores are right or wrong; “inside "
-          "the noise” where the interval holds zero or p is 0.05 or more. {tests} comparisons stand here, uncorrected.")
+          "points of 100 with a 95% bootstrap interval, and McNemar's exact p where scores are right or wrong; "
+          "“inside the noise” where the interval holds zero or p is 0.05 or more. {tests} comparisons stand here, "
+          "uncorrected.")
 SECTION_4_5 = ("Section 4.5 of the paper: after tool documentation adaption alone, small models tend to write tools "
                "instead of calling them; it gives no count. “Tools instead” counts that here.")
 WRITTEN = {"calls": "calls", "no_call": "the no-call sentence", "wrote_tools_instead": "tools instead",
