@@ -12,6 +12,7 @@ import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 from subprocess import CompletedProcess
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVER = multiprocessing.get_context("forkserver")
@@ -74,6 +75,12 @@ class Job:
         return CompletedProcess([], self.returncode, stdout, stderr)
 
 
+def _ours(module: ModuleType) -> bool:
+    """Whether it is the project's own: under its folder, and not in a virtual environment that lies in it."""
+    file = str(getattr(module, "__file__", None))
+    return file.startswith(f"{ROOT}{os.sep}") and "site-packages" not in Path(file).parts
+
+
 def _run(code: str, argv: list[str], cwd: str, env: dict[str, str], fresh: bool, stdout: Connection,
          stderr: Connection) -> None:
     """In the fork: become what `python -c code` is."""
@@ -86,8 +93,7 @@ def _run(code: str, argv: list[str], cwd: str, env: dict[str, str], fresh: bool,
     os.environ.update(env)
     sys.argv = argv
     sys.path[:0] = [str(ROOT), *env.get("PYTHONPATH", "").split(os.pathsep)]
-    for name in [name for name, module in sys.modules.items() if fresh and name != "__mp_main__"
-                 and str(getattr(module, "__file__", None)).startswith(str(ROOT))]:
+    for name in [name for name, module in sys.modules.items() if fresh and name != "__mp_main__" and _ours(module)]:
         del sys.modules[name]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     exec(compile(code, "-c", "exec"), {"__name__": "__main__"})
