@@ -5,10 +5,13 @@
         --step joint=eval/apibank --title SmolLM2-135M-Instruct --out benchmarks/real_smollm2.md
 
 A step is raw, adaption, invocation, invocation-adapted, joint, round-1 ...; "-native" behind it says that it was asked
-by the model's own tool template. Other names are allowed. Steps that were not measured leave no row.
+by the model's own tool template. Other names are allowed, such as "joint, then calls". Steps that were not measured
+leave no row. Beside the page, the scores on BFCL go into a file of its name that ends in .json: what `python
+benchmarks/results_chart.py` then draws, and puts into the README's table.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import machine
-from data.files import write_text
-from eval.report.benchmarks import BENCHMARKS, contents, name_of
+from data.files import write_json, write_text
+from eval.lenient import STRICT
+from eval.report.benchmarks import AGGREGATES, BENCHMARKS, contents, name_of, of_bench
 from eval.report.markup import Block, to_markdown
 from eval.report.measured import folders_of, read_benchmarks
 from eval.report.page import number
@@ -39,6 +43,15 @@ def main() -> int:
         return 2
     write_text(args.out, page(args, found))
     print(args.out)
+    scores = args.out.with_suffix(".json")
+    asked = {json.dumps(cell["subset"]) for cell in of_bench(found, "bfcl").values()}
+    if len(asked) > 1:
+        print(f"error: {scores}: not written, since the steps were asked different entries of BFCL; ask all with one "
+              "--bench-limit", file=sys.stderr)
+        return 2
+    if asked:
+        write_json(scores, bfcl_record(args.title, found))
+        print(scores)
     return 0
 
 
@@ -60,6 +73,17 @@ def page(args: argparse.Namespace, found: dict[str, Any]) -> str:
     blocks: list[Block] = [*(("p", note) for note in args.note), *contents(found), *provenance(found)]
     title, _, rest = to_markdown(f"{args.title} on the benchmarks", blocks).partition("\n\n")
     return f"{title}\n\nThis page: {machine.describe()}\n{rest}"
+
+
+def bfcl_record(title: str, found: dict[str, Any]) -> dict[str, Any]:
+    """The strict scores on BFCL by step; the form is that of benchmarks/results_chart.py."""
+    cells = of_bench(found, "bfcl")
+    first = next(iter(cells.values()))
+    steps = [{"step": label, "scores": {name: cell["scores"][STRICT][name] for name in AGGREGATES}}
+             for label, cell in cells.items()]
+    part = {"of": first["subset"]["of"]} if first["subset"] else {}
+    return {"backbone": title, "benchmark": "BFCL, single-turn", "entries": sum(first["written"].values()), **part,
+            "steps": steps}
 
 
 def provenance(found: dict[str, Any]) -> list[Block]:

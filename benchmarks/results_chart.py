@@ -1,45 +1,40 @@
-"""The README's chart and results table, made from committed results.
+"""The charts of measured steps, and the README's results table, made from committed results.
 
     python benchmarks/results_chart.py
-    python benchmarks/results_chart.py --run runs/smollm2 --backbone SmolLM2-135M-Instruct --name smollm2
 
-The second first writes benchmarks/real_NAME.json of a run with `--bench bfcl=DIR`: the strict scores of each step, from
-RUN/STEP/bench/bfcl/summary.json.
+Writes docs/results-light.svg and docs/results-dark.svg, and the table between the README's `results` marks, from every
+benchmarks/real_*.json: the strict scores of a real backbone on BFCL by step, which benchmarks/real_table.py writes
+beside its page. Writes docs/world-light.svg and docs/world-dark.svg from the first table of benchmarks/ablation.md: the
+embedded model on the generated world. The form of a real_*.json (values in percent; "of" is left out where all were
+asked):
 
-Writes docs/results-light.svg and docs/results-dark.svg, and puts the table between the README's `results` marks. Takes
-every benchmarks/real_*.json, the results of a real backbone on BFCL by step. Where there is none, it takes the first
-table of benchmarks/ablation.md: the embedded model on the generated world. The form of a real_*.json:
-
-    {"backbone": "SmolLM2-135M-Instruct", "benchmark": "BFCL single-turn", "steps": [
+    {"backbone": "SmolLM2-135M-Instruct", "benchmark": "BFCL, single-turn", "entries": 80, "of": 3600, "steps": [
         {"step": "raw", "scores": {"non_live": {"value": 1.0, "low": 0.5, "high": 2.0}, "live": {...},
                                    "overall": {...}}}, ...]}
-
-Steps are "raw", "adaption", "invocation", "invocation-adapted", "joint", "round-1", ...; values are in percent.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from eval.report.benchmarks import name_of, small_models
 from eval.report.charts import ticks
-from tooldev import PAPER_EVOLVED, STEPS, VARIANTS, home
+from tooldev import PAPER_EVOLVED, VARIANTS, home
 
 SMALL_MODELS = ("Hammer2.1-0.5b", "FunctionGemma-270M")         # of eval/report/small_models.csv, which has the sources
-SHORT = {"raw": ("Raw", ""), "adaption": ("Adap-", "tion"), "invocation": ("Invo.", ""),
-         "invocation-adapted": ("Adap.,", "Invo."), "joint": ("Joint", "")}
+SHORT = {"adaption": "adap- tion", "invocation": "invo.", "invocation-adapted": "adap., invo.", "joint": "joint"}
 BACKBONE_SCORES = {"non_live": "BFCL, non-live", "live": "BFCL, live"}
 WORLD_COLUMNS = {"all": "All test items", "unlabelled": "Domains without labels"}
 HERE = home("benchmarks")
-WIDTH, HEIGHT, PANEL, LEFT, TOP, FLOOR = 880, 340, 440, 44, 66, 272
+WIDTH, HEIGHT, PANEL, LEFT, TOP, FLOOR = 880, 360, 440, 44, 88, 284
 FONT = "-apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 THEMES = {
     "light": {"paper": "#ffffff", "ink": "#1f2328", "muted": "#59636e", "rule": "#d8dee4",
@@ -66,6 +61,7 @@ class Results:
     """What is drawn: a series for each model, the names of the scores, and lines to compare with."""
 
     title: str
+    note: str                                   # how much was asked, and what the bars are
     scores: dict[str, str]                      # score's name -> title of its panel
     series: dict[str, Series]                   # model -> its results
     lines: dict[str, dict[str, float]]          # other model -> score's name -> value
@@ -73,38 +69,31 @@ class Results:
 
 # -------------------------------------------------------------------------------------------------------------- reading
 
-def read_results(folder: Path = HERE) -> Results:
-    """Real backbones where they are committed, else the embedded model."""
+def backbones(folder: Path = HERE) -> Results:
+    """The real backbones, that with most steps first; FileNotFoundError where none is committed."""
     files = sorted(folder.glob("real_*.json"))
     if not files:
-        return Results("The embedded model (4.8M weights) on the generated world", WORLD_COLUMNS,
-                       {"embedded model": world_series(folder / "ablation.md")}, {})
+        raise FileNotFoundError(f"{folder}: no real_*.json; benchmarks/real_table.py writes one")
     records = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     series = {record["backbone"]: backbone_series(record, path) for record, path in zip(records, files, strict=True)}
-    series = dict(sorted(series.items(), key=lambda item: -len(item[1])))       # the one with most steps leads
-    return Results(f"{' and '.join(series)} on {records[0]['benchmark']}", BACKBONE_SCORES, series, small_models())
+    series = dict(sorted(series.items(), key=lambda item: -len(item[1])))
+    asked = "; ".join(dict.fromkeys(map(asked_of, records)))
+    return Results(f"{' and '.join(series)} on {records[0]['benchmark']}",
+                   f"{asked}. Bars: 95% intervals. Dashed: other small models on the whole benchmark, as published.",
+                   BACKBONE_SCORES, series, {model: published(model) for model in SMALL_MODELS})
 
 
-def small_models() -> dict[str, dict[str, float]]:
-    """What other small models scored, by the facts that the report reads, too."""
-    with home("eval", "report", "small_models.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {model: {name: float(next(row for row in rows if row["model"].startswith(model))[name])
-                    for name in BACKBONE_SCORES} for model in SMALL_MODELS}
+def asked_of(record: dict) -> str:
+    """How many entries were asked, in words."""
+    if "of" in record:
+        return f"{record['entries']:,} of {record['of']:,} entries, chosen by hash"
+    return f"All {record['entries']:,} entries"
 
 
-def record_of(run: Path, backbone: str) -> dict:
-    """What a real_*.json holds, from a run whose steps were asked BFCL; FileNotFoundError where none was."""
-    rounds = sorted((path.name for path in run.glob("round-*")), key=lambda name: (len(name), name))
-    files = {step: run / step / "bench" / "bfcl" / "summary.json" for step in (*VARIANTS, *STEPS, *rounds)}
-    summaries = {step: json.loads(file.read_text(encoding="utf-8")) for step, file in files.items() if file.is_file()}
-    if not summaries:
-        raise FileNotFoundError(f"{run}: no STEP/bench/bfcl/summary.json; run it with --bench bfcl=DIR")
-    entries = {summary["limited_to"] for summary in summaries.values()}
-    part = f", {max(entries):,} entries" if entries != {None} else ""
-    return {"backbone": backbone, "benchmark": f"BFCL single-turn{part}", "steps": [
-        {"step": step, "scores": {name: {key: summary["scores"][name][key] for key in ("value", "low", "high")}
-                                  for name in ("non_live", "live", "overall")}} for step, summary in summaries.items()]}
+def published(model: str) -> dict[str, float]:
+    """What a small model scored elsewhere, by the facts that the report reads, too."""
+    row = next(row for row in small_models() if row["model"].startswith(model))
+    return {name: row[name] for name in BACKBONE_SCORES}
 
 
 def backbone_series(record: dict, path: Path) -> Series:
@@ -114,6 +103,12 @@ def backbone_series(record: dict, path: Path) -> Series:
                               for name, score in row["scores"].items()} for row in record["steps"]}
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: {error} is missing; see the form in benchmarks/results_chart.py") from None
+
+
+def world(path: Path = HERE / "ablation.md") -> Results:
+    """The embedded model."""
+    return Results("The embedded model (4.8M weights) on the generated world", "Six seeds. Bars: 95% intervals.",
+                   WORLD_COLUMNS, {"embedded model": world_series(path)}, {})
 
 
 def world_series(path: Path) -> Series:
@@ -135,12 +130,14 @@ def world_series(path: Path) -> Series:
 def chart(results: Results, theme: str) -> str:
     """One SVG: a panel for each score, a line for each model."""
     colour = THEMES[theme]
-    parts = [_text(16, 24, results.title, colour["ink"], 16, weight=600)]
+    marks, steps = _scale(results), _order(list(results.series.values()))
+    parts = [_text(16, 26, results.title, colour["ink"], 16, weight=600),
+             _text(16, 46, results.note, colour["muted"], 12)]
     for place, (name, title) in enumerate(results.scores.items()):
-        parts.append(_panel(results, name, title, PANEL * place, colour))
+        parts.append(_panel(results, (name, title), PANEL * place, marks, steps, colour))
     parts += _legend(list(results.series), colour) if len(results.series) > 1 else []
     panels = "; ".join(_said(results, name) for name in results.scores)
-    said = escape(f"{results.title}. {panels}. In percent, with 95% intervals.", quote=True)
+    said = escape(f"{results.title}. {results.note} In percent: {panels}.", quote=True)
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
             f'height="{HEIGHT}" role="img" aria-label="{said}" font-family="{FONT}">\n<title>{said}</title>\n'
             f'<rect width="{WIDTH}" height="{HEIGHT}" rx="6" fill="{colour["paper"]}"/>\n' + "\n".join(parts)
@@ -149,41 +146,43 @@ def chart(results: Results, theme: str) -> str:
 
 def _said(results: Results, name: str) -> str:
     """A panel in words, for those who do not see it."""
-    models = [f"{model}: " + ", ".join(f"{_label(step)} {score[name].value:.1f}" for step, score in series.items())
+    models = [f"{model}: " + ", ".join(f"{name_of(step)} {score[name].value:.1f}" for step, score in series.items())
               for model, series in results.series.items()]
     lines = [f"{model} {line[name]:.1f}" for model, line in results.lines.items()]
     return f"{results.scores[name]}: " + "; ".join(models + lines)
 
 
-def _label(step: str) -> str:
-    return VARIANTS[step].title if step in VARIANTS else step.replace("-", " ")
+def _order(series: Sequence[Series]) -> list[str]:
+    """All steps: variants as Table 3 has them, then the others as they were given."""
+    steps = dict.fromkeys(step for one in series for step in one)
+    return sorted(steps, key=lambda step: list(VARIANTS).index(step) if step in VARIANTS else len(VARIANTS))
 
 
-def _order(step: str) -> tuple[int, str]:
-    """Variants as Table 3 has them, then the rounds."""
-    return (list(VARIANTS).index(step), "") if step in VARIANTS else (len(VARIANTS), step)
+def _scale(results: Results) -> list[float]:
+    """The marks of the value axis, one for all panels: they stand side by side."""
+    points = [score[name] for series in results.series.values() for score in series.values() for name in results.scores]
+    lines = [line[name] for line in results.lines.values() for name in results.scores]
+    return ticks(min([point.low for point in points] + lines), max([point.high for point in points] + lines))
 
 
-def _panel(results: Results, name: str, title: str, left: float, colour: dict) -> str:
-    """One score: axis, reference lines, error bars, points joined by a line."""
-    steps = sorted({step for series in results.series.values() for step in series}, key=_order)
-    points = [score[name] for series in results.series.values() for score in series.values()]
-    lines = {model: line[name] for model, line in results.lines.items()}
-    marks = ticks(min([p.low for p in points] + list(lines.values())),
-                  max([p.high for p in points] + list(lines.values())))
+def _panel(results: Results, score: tuple[str, str], left: float, marks: Sequence[float], steps: Sequence[str],
+           colour: dict) -> str:
+    """One score (its name and title): axes, lines of other models, error bars, points joined by a line."""
+    name, title = score
     start, end = left + LEFT, left + PANEL - 16
     wide = (end - start) / len(steps)
     y = lambda value: FLOOR + (TOP - FLOOR) * (value - marks[0]) / (marks[-1] - marks[0])
-    parts = [_text(left + 16, TOP - 16, f"{title}, % right", colour["ink"], 14, weight=600)]
+    parts = [_text(left + 16, TOP - 16, f"{title}, % right", colour["ink"], 14, weight=600),
+             _text((start + end) / 2, FLOOR + 56, "after this step", colour["muted"], 12, "middle")]
     for mark in marks:
         parts += [f'<path d="M{start:.1f} {y(mark):.1f}H{end:.1f}" stroke="{colour["rule"]}"/>',
                   _text(start - 6, y(mark) + 4, f"{mark:g}", colour["muted"], 12, "end")]
-    for model, value in lines.items():
+    for model, value in ((model, line[name]) for model, line in results.lines.items()):
         parts += [f'<path d="M{start:.1f} {y(value):.1f}H{end:.1f}" stroke="{colour["muted"]}" '
                   'stroke-dasharray="5 4"/>',
-                  _text(start + 4, y(value) - 5, f"{model} {value:g}", colour["muted"], 12, halo=colour["paper"])]
+                  _text(start + 4, y(value) - 5, f"{model} {value:.1f}", colour["muted"], 12, halo=colour["paper"])]
     for place, step in enumerate(steps):
-        words = SHORT.get(step, ("Round", step.removeprefix("round-")))
+        words = textwrap.wrap(SHORT.get(step, name_of(step)) if wide < 90 else name_of(step), max(6, int(wide / 7)))
         parts += [_text(start + wide * (place + 0.5), FLOOR + 22 + 15 * line, word, colour["muted"], 12, "middle")
                   for line, word in enumerate(words)]
     for series, ink in zip(results.series.values(), colour["series"], strict=False):
@@ -201,7 +200,7 @@ def _line(points: Sequence[tuple[float, Point]], y, ink: str, colour: dict) -> l
                   f'M{x - 4:.1f} {y(point.low):.1f}h8" stroke="{ink}" stroke-width="1.25"/>',
                   f'<circle cx="{x:.1f}" cy="{y(point.value):.1f}" r="4.5" fill="{ink}" stroke="{colour["paper"]}" '
                   'stroke-width="1.5"/>',
-                  _text(x, y(point.high) - 6, f"{point.value:.1f}", colour["ink"], 12, "middle", halo=colour["paper"])]
+                  _text(x + 7, y(point.value) - 7, f"{point.value:.1f}", colour["ink"], 12, halo=colour["paper"])]
     return parts
 
 
@@ -221,21 +220,20 @@ def _text(x: float, y: float, text: str, ink: str, size: int, anchor: str = "sta
 # ------------------------------------------------------------------------------------------------------------ the table
 
 def table(results: Results) -> str:
-    """The README's table: a row for each step, the last score with its interval, and the paper's."""
-    real = bool(results.lines)
-    heads = ["BFCL non-live", "live", "overall"] if real else ["all items", "unlabelled domains", "held-out domains"]
-    names = ["non_live", "live", "overall"] if real else ["all", "unlabelled", "heldout"]
-    framed = "overall" if real else "all"
+    """The README's table: a row for each step, the overall score with its interval, and the paper's."""
     model, series = next(iter(results.series.items()))
-    lines = [f"| {model}, % right | {' | '.join(heads)} | the paper's 8B, BFCL overall |", "|---|---|---|---|---|"]
+    heads = ["BFCL non-live", "live", "overall", "the paper's 8B, overall"]
+    lines = [f"| {model}, % right | {' | '.join(heads)} |", "|---|---|---|---|---|"]
     for step, score in series.items():
-        cells = [f"{score[name].value:.1f}" + (f" [{score[name].low:.1f}, {score[name].high:.1f}]"
-                                               if name == framed else "") for name in names]
+        overall, last = score["overall"], step == list(series)[-1]
+        cells = [f"{score['non_live'].value:.1f}", f"{score['live'].value:.1f}",
+                 f"{overall.value:.1f} [{overall.low:.1f}, {overall.high:.1f}]"]
         paper = f"{VARIANTS[step].paper[2]:.2f}" if step in VARIANTS else ""
-        if step == "round-3":
+        if last and step.startswith("round-"):
             paper = f"{PAPER_EVOLVED[2]:.2f} (its best round)"
-        lines.append(f"| {_label(step)} | {' | '.join(cells)} | {paper} |")
-    return "\n".join(lines)
+        lines.append(f"| {name_of(step)} | {' | '.join(cells)} | {paper} |")
+    asked, _, _ = results.note.partition(".")
+    return "\n".join([*lines, "", f"{asked}; 95% intervals."])
 
 
 def with_table(readme: str, made: str) -> str:
@@ -244,22 +242,19 @@ def with_table(readme: str, made: str) -> str:
     return f"{before}<!-- results -->\n{made}\n<!-- /results -->{rest.split('<!-- /results -->', 1)[1]}"
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    for flag in ("run", "backbone", "name"):
-        parser.add_argument(f"--{flag}")
-    args = parser.parse_args(argv)
-    if args.run:
-        if not args.backbone or not args.name:
-            parser.error("--run wants --backbone (its name in words) and --name (that of the file)")
-        record = record_of(Path(args.run), args.backbone)
-        (HERE / f"real_{args.name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    results = read_results()
-    for theme in THEMES:
-        home("docs", f"results-{theme}.svg").write_text(chart(results, theme), encoding="utf-8")
+def charts() -> dict[str, Results]:
+    """What is drawn, by the beginning of its files' names in docs/."""
+    return {"results": backbones(), "world": world()}
+
+
+def main() -> None:
+    made = charts()
+    for name, results in made.items():
+        for theme in THEMES:
+            home("docs", f"{name}-{theme}.svg").write_text(chart(results, theme), encoding="utf-8")
     readme = home("README.md")
-    readme.write_text(with_table(readme.read_text(encoding="utf-8"), table(results)), encoding="utf-8")
-    print(table(results))
+    readme.write_text(with_table(readme.read_text(encoding="utf-8"), table(made["results"])), encoding="utf-8")
+    print(table(made["results"]))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import equations, recipes, results_chart
 from data.check import check_file
+from eval.report.benchmarks import AGGREGATES, name_of
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -140,17 +141,33 @@ def test_a_number_that_no_table_has_is_found():
     assert stands_in("1.3", "round-3 minus joint: +1.28 points") and not stands_in("1.4", "+1.28 points")
 
 
-def test_picture_and_table_are_what_the_committed_results_make():
-    results = results_chart.read_results()
-    assert results_chart.with_table(README, results_chart.table(results)) == README, (
+def test_pictures_and_table_are_what_the_committed_results_make():
+    made = results_chart.charts()
+    assert results_chart.with_table(README, results_chart.table(made["results"])) == README, (
         "README.md: run python benchmarks/results_chart.py")
-    for theme in results_chart.THEMES:
-        made = results_chart.chart(results, theme)
-        assert made == (ROOT / "docs" / f"results-{theme}.svg").read_text(encoding="utf-8"), (
-            f"docs/results-{theme}.svg: run python benchmarks/results_chart.py")
-        picture = xml.dom.minidom.parseString(made).documentElement
-        assert picture.getAttribute("role") == "img" and "round 3 40.8" in picture.getAttribute("aria-label") or (
-            results.lines)
+    for name, results in made.items():
+        for theme in results_chart.THEMES:
+            drawn = results_chart.chart(results, theme)
+            assert drawn == (ROOT / "docs" / f"{name}-{theme}.svg").read_text(encoding="utf-8"), (
+                f"docs/{name}-{theme}.svg: run python benchmarks/results_chart.py")
+            assert xml.dom.minidom.parseString(drawn).documentElement.getAttribute("role") == "img"
+    assert "round 3 40.8" in drawn and "95% intervals" in drawn
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks").glob("real_*.json")), ids=lambda path: path.name)
+def test_scores_of_a_real_model_stand_on_its_page(file):
+    """The file that the README's table and picture are made from says what the page beside it says."""
+    record = json.loads(file.read_text(encoding="utf-8"))
+    page = file.with_suffix(".md").relative_to(ROOT).as_posix()
+    for row in record["steps"]:
+        line = next(line for line in lines_of(page, f"{name_of(row['step'])} ") if line.rstrip(" |").endswith("here"))
+        cells = [cell.strip() for cell in line.strip("| ").split("|")]
+        for name, cell in zip(AGGREGATES, cells[1::2], strict=False):
+            score = row["scores"][name]
+            assert cell == f"{score['value']:.1f} [{score['low']:.1f}, {score['high']:.1f}]", (file.name, row["step"])
+    if "of" in record:
+        asked = results_chart.asked_of(record).partition(", chosen")[0]
+        assert asked in (ROOT / page).read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -168,33 +185,21 @@ def test_a_page_is_what_its_command_prints(page, made):
                       f"docs/{page}.md")
 
 
-def test_the_record_of_a_run_is_taken_from_its_benchmark_folders(tmp_path):
-    score = {"value": 20.0, "low": 18.0, "high": 22.5, "n": 3}
-    for step in ("raw", "joint", "round-1", "round-10", "round-2"):
-        folder = tmp_path / step / "bench" / "bfcl"
-        folder.mkdir(parents=True)
-        (folder / "summary.json").write_text(json.dumps(
-            {"scores": dict.fromkeys(("non_live", "live", "overall", "ast"), score), "limited_to": 1200}))
-    record = results_chart.record_of(tmp_path, "A model")
-    assert [row["step"] for row in record["steps"]] == ["raw", "joint", "round-1", "round-2", "round-10"]
-    assert record["benchmark"] == "BFCL single-turn, 1,200 entries"
-    assert record["steps"][0]["scores"]["live"] == {"value": 20.0, "low": 18.0, "high": 22.5}
-    with pytest.raises(FileNotFoundError, match="no STEP/bench/bfcl/summary.json"):
-        results_chart.record_of(tmp_path / "raw", "A model")
-
-
 def test_a_real_backbone_is_drawn_beside_small_models(tmp_path):
     score = {"value": 20.0, "low": 18.0, "high": 22.5}
     steps = [{"step": step, "scores": dict.fromkeys(("non_live", "live", "overall"), score)}
-             for step in ("round-1", "raw", "joint")]
-    record = {"backbone": "A <b>", "benchmark": "BFCL", "steps": steps}
+             for step in ("raw", "joint", "joint, then <i>", "round-10")]
+    record = {"backbone": "A <b>", "benchmark": "BFCL", "entries": 1200, "of": 3600, "steps": steps}
     (tmp_path / "real_a.json").write_text(json.dumps(record), encoding="utf-8")
-    results = results_chart.read_results(tmp_path)
+    results = results_chart.backbones(tmp_path)
     made = results_chart.chart(results, "dark")
     xml.dom.minidom.parseString(made)
-    assert "Hammer2.1-0.5b 65.98" in made and "FunctionGemma-270M 27.6" in made and "<b>" not in made
-    assert "| round 1 | 20.0 | 20.0 | 20.0 [18.0, 22.5] |" in results_chart.table(results)
+    assert "Hammer2.1-0.5b 66.0" in made and "FunctionGemma-270M 27.6" in made and "1,200 of 3,600 entries" in made
+    assert "<b>" not in made and "<i>" not in made
+    assert "| round 10 | 20.0 | 20.0 | 20.0 [18.0, 22.5] | 82.44 (its best round) |" in results_chart.table(results)
     del record["steps"][0]["scores"]
     (tmp_path / "real_a.json").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(ValueError, match="real_a.json: 'scores' is missing"):
-        results_chart.read_results(tmp_path)
+        results_chart.backbones(tmp_path)
+    with pytest.raises(FileNotFoundError, match="real_table.py writes one"):
+        results_chart.backbones(tmp_path / "none")

@@ -13,6 +13,7 @@ from eval_fixtures import apibank_folder, bfcl_folder, call_text, lines, teval_f
 from report_run import make_run
 
 import eval.score
+from benchmarks import real_table
 from eval.apibank import benchmark as apibank
 from eval.bfcl.benchmark import load
 from eval.report import write_report
@@ -119,8 +120,24 @@ def test_the_page_of_a_real_model_comes_from_folders_of_eval(benched, tmp_path):
     assert "mine" in table(text, "Table 2") and list(table(text, "Answers"))[2:] == ["raw", "joint training", "mine"]
     whole = subprocess.run([*command, "--run", str(benched)], capture_output=True, text=True)
     assert whole.returncode == 0 and "round 2" in table(out.read_text(), "Table 1: BFCL")
+    record = json.loads(out.with_suffix(".json").read_text())
+    assert record["backbone"] == "A Model" and record["entries"] == 16 and "of" not in record
+    assert [row["step"] for row in record["steps"]] == ["raw", "raw-native", "adaption", "joint", "round-1", "round-2"]
+    cell = read_benchmarks({"joint": [benched / "joint" / "bench" / "bfcl"]})["steps"]["joint"]["bfcl"]
+    assert record["steps"][3]["scores"]["live"] == cell["scores"]["strict"]["live"]
     none = subprocess.run([*command, "--step", f"raw={tmp_path}"], capture_output=True, text=True)
     assert none.returncode == 2 and "no summary.json" in none.stderr and none.stderr.count("\n") == 1
+
+
+def test_scores_of_different_entries_are_not_drawn_as_one_line(benched, tmp_path, monkeypatch, capsys):
+    part = shutil.copytree(benched / "joint" / "bench" / "bfcl", tmp_path / "part")
+    summary = json.loads((part / "summary.json").read_text())
+    (part / "summary.json").write_text(json.dumps(summary | {"subset": {"entries": 11, "of": 16}}))
+    out = tmp_path / "page.md"
+    pairs = [f"--step=raw={benched}/raw/bench/bfcl", f"--step=joint={part}"]
+    monkeypatch.setattr(sys, "argv", ["real_table.py", *pairs, "--title", "M", "--out", str(out)])
+    assert real_table.main() == 2 and "different entries" in capsys.readouterr().err
+    assert out.is_file() and not out.with_suffix(".json").exists()
 
 
 def test_what_cannot_stand_in_a_table_is_refused(benched, tmp_path):
