@@ -129,7 +129,8 @@ class Decoder(nn.Module):
 
     def __init__(self, cfg: ModelConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(cfg.vocab_size, cfg.hidden_size)
+        # zeros: PyTorch's own draw, on the meta device, imports its compiler first, for seconds
+        self.embed_tokens = nn.Embedding.from_pretrained(torch.zeros(cfg.vocab_size, cfg.hidden_size), freeze=False)
         self.layers = nn.ModuleList(Block(cfg, layer) for layer in range(cfg.num_hidden_layers))
         self.norm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
 

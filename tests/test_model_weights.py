@@ -255,6 +255,7 @@ for folder in folders:
         load_model(folder)
     except ValueError as error:
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error)
+assert "torch._dynamo" not in sys.modules, "to load a model, PyTorch's compiler is imported, for seconds"
 """
 
 
