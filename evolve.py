@@ -272,16 +272,22 @@ def plan(work: Round) -> list[str]:
 # --------------------------------------------------------------------------------------------------------- command line
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python evolve.py` and `torchrun evolve.py`; exit code 2 for what the user can mend."""
+    """Entry point of `python evolve.py` and `torchrun evolve.py`.
+
+    Exit code 2 for what the user can mend, 1 for a lost process, 130 after Ctrl-C, 143 after SIGTERM.
+    """
     args = make_parser(__doc__.splitlines()[0]).parse_args(argv)
     try:
         run_round(round_config(args), plan_only=args.plan)
     except KeyboardInterrupt as stop:
         tell(f"\n{stop if str(stop) else 'interrupted; the same command goes on with what was finished'}")
         return getattr(stop, "code", 130)
-    except (ValueError, OSError, LostProcess) as err:
-        tell(f"error: {one_line(err)}")
+    except (ValueError, OSError) as error:
+        tell(f"error: {one_line(error)}")
         return 2
+    except LostProcess as error:
+        tell(f"error: {error}; the same command resumes")
+        return 1
     return 0
 
 

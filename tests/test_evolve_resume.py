@@ -17,12 +17,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import evolve
 import sampler
+import train
 from data.schema import read_jsonl, write_jsonl
 from evolution.state import Place, Progress, held
 from evolve import run_round
 from model import load_tokenizer
 from tests.evolve_run import FAST, Dice, make_run
+from training.processes import LostProcess
 
 ROOT = Path(__file__).parent.parent
 QUERIES = [{"id": f"q{i:02d}", "query": f"Please do thing number {i} for me, in this very way."} for i in range(24)]
@@ -108,7 +111,6 @@ def test_twenty_kills_and_restarts_give_the_same_bytes(whole, tmp_path, monkeypa
 
 
 def test_a_signal_while_a_round_trains_keeps_its_finished_steps(whole, tmp_path, monkeypatch):
-    import train
     _, ledger, expected = whole
     config = make_run(tmp_path, QUERIES, train={**TRAIN, "checkpoint_steps": 0}, distractors=1)
     step = train.train_step
@@ -199,6 +201,18 @@ def test_early_decisions_work_with_the_real_sampler(tmp_path):
     assert voted["rejected"] == {"no_answer_parsed": voted["in"]}
     assert ledger["samples"]["drawn"] == 5 * voted["in"]
     assert sum(ledger["samples"]["unparsed"].values()) == 5 * voted["in"]
+
+
+@pytest.mark.parametrize(("program", "runs"), [(evolve, "run_round"), (train, "run_training")])
+def test_a_lost_process_ends_both_programs_with_exit_code_1(program, runs, monkeypatch, capsys):
+    def lost(*args, **settings):
+        raise LostProcess("process 0 lost the others at step 3, loss")
+
+    monkeypatch.setattr(program, runs, lost)
+    monkeypatch.setattr(evolve, "round_config", lambda args: None)
+    assert program.main(["--round", "1"] if program is evolve else []) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: process 0 lost the others at step 3, loss; the same command resumes")
 
 
 # ------------------------------------------------------------------------------------------------------------ slow ones
