@@ -16,7 +16,12 @@ from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["torch", "train", "evolve", "sampler", "pipeline.demo", "pipeline.evaluate"])
+# torch._dynamo: PyTorch imports its compiler at the first optimizer, which takes as long as torch itself.
+SERVER.set_forkserver_preload(["torch", "torch._dynamo", "train", "evolve", "sampler", "pipeline.demo",
+                               "pipeline.evaluate"])
+
+
+SCRIPT = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"     # as `python FILE ...` would
 
 
 class Job:

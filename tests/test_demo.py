@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import Job
+from processes import SCRIPT, Job
 
 import tooldev
 from eval.exact import verdicts_of
@@ -33,9 +33,11 @@ for name in ("connect", "connect_ex", "bind", "sendto"):
 socket.getaddrinfo = refuse
 """
 SMALL_DEMO = (NO_NETWORK
-              + "import pipeline.demo as demo, pipeline.settings as settings, tooldev, sys; "
+              + "import pipeline.demo as demo, pipeline.settings as settings, pipeline.steps as steps, tooldev, sys; "
               + f"demo.QUICK = demo.{SMALL!r}; settings.PRESETS['tiny'] = settings.{SHORT!r}; "
                 "sys.exit(tooldev.main(sys.argv[1:]))")
+# Timed passes of the model at every start, and nothing but lines to print: the uninterrupted demo makes its plan.
+UNPLANNED = SMALL_DEMO.replace("sys.exit", "steps.print_plan = lambda *_: None; sys.exit")
 pytestmark = pytest.mark.skipif(not (ROOT / "model/tiny/model.safetensors").is_file(),
                                 reason="model/tiny is not in this checkout")
 
@@ -70,7 +72,7 @@ def uninterrupted(tmp_path_factory) -> Path:
 def assert_ended_with_its_reports(out: Path, shown: str, errors: str) -> None:
     report = json.loads((out / "report.json").read_text())
     assert report and (out / "report.html").stat().st_size > 2000
-    assert "exact match" in shown.lower()
+    assert "exact match" in shown.lower() and "together " in errors[errors.index("\nplan\n"):]
     assert [errors.count(f"  {step}: exact match") for step in ("raw", "adaption", "joint", "round-1")] == [1, 1, 1, 1]
     ledger = json.loads((out / "round-1/ledger.json").read_text())
     assert ledger["queries"]["in"] == ledger["queries"]["accepted"] + ledger["queries"]["rejected"]
@@ -100,7 +102,7 @@ def test_the_quick_demo_in_its_full_size_opens_no_connection(tmp_path):
 def test_the_same_seed_gives_the_same_report_also_where_it_is_killed_on_the_way(uninterrupted, tmp_path):
     out = tmp_path / "c"
     for moment in (out / "data", out / "adaption", out / "joint" / "adapter", out / "round-1"):
-        job = small_demo(out)
+        job = small_demo(out, UNPLANNED)
         while job.poll() is None and not moment.exists():
             time.sleep(0.01)
         assert job.poll() is None, f"it ended before {moment} was there: {job.stderr.read()[-2000:]}"
@@ -108,7 +110,7 @@ def test_the_same_seed_gives_the_same_report_also_where_it_is_killed_on_the_way(
         job.wait()
         assert not (out / "report.json").exists()
     out = out.rename(tmp_path / "moved")
-    job = small_demo(out)
+    job = small_demo(out, UNPLANNED)
     errors = job.communicate()[1]
     assert job.returncode == 0, errors[-2000:]
     assert results(out) == results(uninterrupted)
@@ -145,8 +147,7 @@ def test_evolve_py_with_a_round_only_makes_it_in_the_newest_run(uninterrupted, t
     run = tmp_path / "runs" / "demo"
     shutil.copytree(uninterrupted, run)
     shutil.rmtree(run / "round-1")
-    job = subprocess.run([sys.executable, str(ROOT / "evolve.py"), "--round", "1"], cwd=tmp_path,
-                         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    job = Job(SCRIPT, str(ROOT / "evolve.py"), "--round", "1", cwd=tmp_path).completed()
     assert job.returncode == 0, job.stderr[-2000:]
     assert "run: runs/demo (the newest)" in job.stderr
     for name in ("accepted.jsonl", "rejected.jsonl", "adapter/adapter_model.safetensors"):
@@ -257,17 +258,20 @@ def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, 
     # said before any work
     assert tooldev.main(["controls", "--out", str(out)]) == 2 and not (out / "seed-0/controls").exists()
     assert "trained on nothing" in capsys.readouterr().err
-    # a model of no talent may accept nothing from six queries
-    record["training"]["steps"] = 2
+    # one step and two queries: a control takes what run.json and the ledger say
+    record["training"]["steps"] = 1
     ledger.write_text(json.dumps(record))
+    settings = json.loads((out / "seed-0" / "run.json").read_text())
+    settings["settings"]["queries_per_round"] = 2
+    (out / "seed-0" / "run.json").write_text(json.dumps(settings))
     some = ["labelled_only", "one_sample"]
     for control in some:
         controls.run_control(out / "seed-0", control, 1)
     labelled = json.loads((out / "seed-0/controls/labelled_only/round-1/ledger.json").read_text())
-    assert labelled["training"]["steps"] == 2 and labelled["examples"]["labelled"] == SMALL.examples
+    assert labelled["training"]["steps"] == 1 and labelled["examples"]["labelled"] == SMALL.examples
     one = [json.loads(line)
            for line in (out / "seed-0/controls/one_sample/round-1/calls.jsonl").read_text().splitlines()]
-    assert all(len(line["samples"]) == 1 for line in one)
+    assert one and all(len(line["samples"]) == 1 for line in one)
     assert tooldev.main(["controls", "--out", str(out), "--rounds", "2"]) == 2
     assert "round-2/DONE.json" in capsys.readouterr().err
     table = controls.collect(out, [out / "seed-0"], 1, some)

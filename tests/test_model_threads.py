@@ -90,13 +90,9 @@ def test_where_others_use_our_cores_sleepers_are_made_and_it_is_told_once():
 
 
 def test_a_users_own_setting_is_left_alone():
-    done = subprocess.run(
-        [sys.executable, "-c", "from model.threads import watch_neighbours; print(watch_neighbours())"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"},
-    )
+    code = ("import torch; torch.set_num_threads(2); from model.threads import watch_neighbours; "
+            "print(watch_neighbours())")
+    done = Job(code, OMP_WAIT_POLICY="PASSIVE").completed()
     assert done.stdout.strip() == "False", done.stderr
 
 

@@ -2,12 +2,11 @@
 
 import csv
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
+from processes import SCRIPT, Job
 from train_toys import ROOT, run_processes, toy_model, toy_rows
 
 import train
@@ -304,8 +303,8 @@ def test_flags_are_the_fields_and_nothing_given_means_the_tiny_model(capsys):
 
 
 def test_what_a_user_can_mend_is_one_line_and_exit_code_2(tmp_path):
-    result = subprocess.run([sys.executable, "train.py", "--model", str(tmp_path / "nothing"), "--data", "x.jsonl",
-                             "--out", str(tmp_path / "out")], cwd=ROOT, capture_output=True, text=True)
+    result = Job(SCRIPT, str(ROOT / "train.py"), "--model", str(tmp_path / "nothing"), "--data", "x.jsonl",
+                 "--out", str(tmp_path / "out")).completed()
     assert result.returncode == 2
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
