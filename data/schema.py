@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from data.binary import not_text
-from data.files import sha256_file, sha256_text, write_json, write_jsonl, write_text  # noqa: F401
 
 MAX_JSON_DEPTH = 64             # nested objects and arrays; hand-written and real tools stay under 15
 WRITTEN_DEPTH = MAX_JSON_DEPTH - 4      # of what a model writes: our files put objects and lists around it

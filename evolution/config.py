@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from data.decoding import check_temperature
 from tooldev import Evolution, Sizes
+from training.config import option
 
 INITS = ("previous", "joint", "base")
 # Each control leaves out one part of a round, to see what it gives.
@@ -50,11 +51,6 @@ class Voting:
     keep_no_call: bool = True
     rules: bool = True              # the rule checker judges tools and calls
     grounded: bool = False          # and the values of the calls must be those of the query
-
-
-def option(default: Any, help: str, **more: Any) -> Any:
-    """A dataclass field whose help text is also the flag's."""
-    return field(default=default, metadata={"help": help, **more})
 
 
 @dataclass(frozen=True)

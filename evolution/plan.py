@@ -35,7 +35,6 @@ class RoundPlan:
     trained: int
     rows: int
     steps: int
-    longest_answer: int     # decode steps of one full batch of rows
     assumed: str            # where the lengths of answers come from
 
     @property
@@ -71,7 +70,7 @@ def plan_round(config: RoundConfig, train: TrainConfig, queries: Sequence[Query]
     per_epoch = -(-rows // train.global_batch_size)
     batch = rows / per_epoch if rows else train.global_batch_size       # an epoch's last step may be short
     return RoundPlan(n, round(n * (make + call)), round(n * tools_tokens), round(n * config.samples * call_tokens),
-                     round(row * batch * steps), rows, steps, round(max(tools_tokens, call_tokens)),
+                     round(row * batch * steps), rows, steps,
                      f"of {len(known)} labelled examples" if known else "assumed a quarter of what is allowed")
 
 

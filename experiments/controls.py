@@ -17,7 +17,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from data.schema import load_examples, read_json, read_jsonl, write_json, write_text
+from data.files import write_json, write_text
+from data.schema import load_examples, read_json, read_jsonl
 from eval.exact import verdicts_of
 from eval.stats import Comparison, describe, over_clusters, paired_bootstrap
 from evolution.config import CONTROLS, leaves_out

@@ -23,7 +23,7 @@ from data.rules import check_calls, check_tools
 from data.schema import Tool, load_tools
 from lora import adapter_folder
 from pipeline.find import add_index, distinct, offered, opened, written_text
-from pipeline.inputs import EMBEDDED, option, print_json
+from pipeline.inputs import EMBEDDED, flag, print_json
 from training.gate import check_model
 
 SAMPLED = (0.7, 40)                     # temperature and top-k where several samples vote: those of a round's calls
@@ -33,18 +33,18 @@ EXPANSION = 128                         # most tokens for the tools of a sentenc
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("query", help="what the user asks for, in quotes")
     parser.add_argument("--model", default=str(EMBEDDED), metavar="DIR", help="the base: a Hugging Face folder")
-    option(parser, "adapter", "", "an adapter in PEFT's layout, or a step of a run, as runs/demo/joint", metavar="DIR")
+    flag(parser, "adapter", "", "an adapter in PEFT's layout, or a step of a run, as runs/demo/joint", metavar="DIR")
     if parser.prog.split()[-1] == "call":
         parser.add_argument("--tools", required=True, default=argparse.SUPPRESS, metavar="F",
                             help="JSON Lines of the tools to offer")
-        option(parser, "retrieve", None, "offer only the K tools of the file that fit the query best", type=int,
-               metavar="K")
+        flag(parser, "retrieve", None, "offer only the K tools of the file that fit the query best", type=int,
+             metavar="K")
         parser.add_argument("--expand", action="store_true", help="with --retrieve: let the model write the tools that "
                             "each sentence needs, and search with those, too")
         add_index(parser)
         parser.add_argument("--samples", type=int, default=1, help="answers to draw; more than one vote (paper: 5)")
-    option(parser, "temperature", None, "0 is greedy; without it 0, or 0.7 for a vote", type=float)
-    option(parser, "top-k", None, "choose among so many tokens, 0: all; without it 0, or 40 for a vote", type=int)
+    flag(parser, "temperature", None, "0 is greedy; without it 0, or 0.7 for a vote", type=float)
+    flag(parser, "top-k", None, "choose among so many tokens, 0: all; without it 0, or 40 for a vote", type=int)
     parser.add_argument("--max-new-tokens", type=int, default=1024, help="where an answer is cut off")
     parser.add_argument("--precision", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="compute type")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data import world
-from data.schema import write_jsonl
+from data.files import write_jsonl
 from eval.report.gather import settings_beside_paper
 from eval.report.page import number
 from evolution.config import RoundConfig

@@ -20,7 +20,7 @@ from data.files import add_overwrite, claim, naming, write_json, write_text
 from data.schema import read_json
 from lora import adapter_folder, companions
 from pipeline.card import model_card
-from pipeline.inputs import EMBEDDED, option
+from pipeline.inputs import EMBEDDED, flag
 from training.gate import check_model
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", required=True, default=argparse.SUPPRESS, metavar="DIR",
         help="folder to make; it must not hold anything yet")
     add_overwrite(parser)
-    option(parser, "merge", False, "a whole checkpoint, the adapter merged into its weights", action="store_true")
+    flag(parser, "merge", False, "a whole checkpoint, the adapter merged into its weights", action="store_true")
     add("--dtype", choices=("same", "fp32", "bf16", "fp16"), default="same", help="of merged weights; same: the base's")
     add("--shard-gb", type=float, default=5.0, help="most 1e9 bytes in one file of weights")
-    option(parser, "base-name", "", "what adapter_config.json calls the base; without it, --model", metavar="NAME")
+    flag(parser, "base-name", "", "what adapter_config.json calls the base; without it, --model", metavar="NAME")
 
 
 def main(args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from data.parse import Reason, parse_tools
 from data.pool import open_pool
 from data.retrieval import Found, ToolIndex, tool_text
 from data.schema import Tool, dump_json
-from pipeline.inputs import option, print_json
+from pipeline.inputs import flag, print_json
 
 _WRITTEN = re.compile(r'"(?:name|description)"\s*:\s*"((?:[^"\\]|\\.)*)')
 
@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_index(parser: argparse.ArgumentParser) -> None:
     """The flag of the folder that keeps an index."""
-    option(parser, "index", None, "keep the pool's index in this folder, and use it while the pool is the same",
-           metavar="DIR")
+    flag(parser, "index", None, "keep the pool's index in this folder, and use it while the pool is the same",
+         metavar="DIR")
 
 
 def main(args: argparse.Namespace) -> int:

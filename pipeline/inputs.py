@@ -149,7 +149,7 @@ def refuse_other_run(out: Path, inputs: Inputs) -> None:
 
 # --------------------------------------------------------------------------------------------------- options and output
 
-def option(parser: argparse.ArgumentParser, name: str, default: Any, help: str, **more: Any) -> None:
+def flag(parser: argparse.ArgumentParser, name: str, default: Any, help: str, **more: Any) -> None:
     """An option whose help says what happens without it, so that its default value is not printed."""
     parser.set_defaults(**{name.replace("-", "_"): default})
     parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=help, **more)

@@ -18,7 +18,7 @@ from eval import benches
 from eval.report.measured import NATIVE
 from eval.score import subset_text
 from pipeline import evaluate
-from pipeline.inputs import option
+from pipeline.inputs import flag
 from pipeline.settings import RunSettings
 from pipeline.steps import Run, Step, say
 
@@ -36,7 +36,7 @@ class Benchmarks:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `run` and of `ablate`."""
-    quiet = partial(option, parser)
+    quiet = partial(flag, parser)
     quiet("bench", [], f"ask every step these benchmarks ({', '.join(benches.names())}), each with its data folder",
           nargs="+", metavar="NAME=DIR")
     quiet("bench-limit", None, "entries of each benchmark: a fixed subset, the categories in proportion, chosen by the "
@@ -93,9 +93,9 @@ def ask(asked: Benchmarks, settings: RunSettings, name: str, data: str, step: Pa
                str(asked.new_tokens), "--precision", settings.precision]
     command += [] if step.name == "raw" else ["--adapter", str(step)]
     command += ["--prompt", "native"] if out.name.endswith(NATIVE) else []
-    for flag in ("max_rows", "cache_gb"):
-        if flag in settings.evolve:
-            command += [f"--{flag.replace('_', '-')}", str(settings.evolve[flag])]
+    for pace in ("max_rows", "cache_gb"):
+        if pace in settings.evolve:
+            command += [f"--{pace.replace('_', '-')}", str(settings.evolve[pace])]
     args = _parsed(command, asked.limit)
     finished = (out / "summary.json").is_file()
     if finished:

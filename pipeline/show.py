@@ -15,7 +15,7 @@ from typing import Any
 
 from data.schema import Example, Tool, read_jsonl
 from data.tasks import IGNORE_INDEX, Row, RowError, adaption_row, generation_row, invocation_row
-from pipeline.inputs import EMBEDDED, option, print_json
+from pipeline.inputs import EMBEDDED, flag, print_json
 from training.gate import check_model
 
 STAGES = ("adaption", "invocation", "generation")
@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=str(EMBEDDED), metavar="DIR", help="whose tokenizer and chat format to use")
     parser.add_argument("--row", type=int, default=1, help="which record of the file, from 1")
     parser.add_argument("--json", action="store_true", help="print the row as JSON: ids, labels, tokens")
-    option(parser, "stage", None, "task of the record; without it, adaption for a tool and invocation for an example",
-           choices=STAGES)
+    flag(parser, "stage", None, "task of the record; without it, adaption for a tool and invocation for an example",
+         choices=STAGES)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -6,9 +6,9 @@ import sys
 import time
 from pathlib import Path
 
-from data.files import mark_done
+from data.files import mark_done, write_jsonl
 from data.prompts import NO_CALL_TEXT, calls_answer, pieces_text, tools_answer
-from data.schema import Example, Tool, ToolCall, write_jsonl
+from data.schema import Example, Tool, ToolCall
 from evolution.config import RoundConfig, stage_seed
 from evolve import run_round
 from lora import apply_lora, save_adapter

@@ -4,7 +4,7 @@ import json
 import random
 from pathlib import Path
 
-from data.schema import write_json, write_jsonl
+from data.files import write_json, write_jsonl
 from eval.exact import summarise
 
 PARTS = {"labelled": 60, "unlabelled": 120, "heldout": 30}

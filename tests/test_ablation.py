@@ -8,7 +8,8 @@ import pytest
 from eval_fixtures import bfcl_folder
 
 import eval.score
-from data.schema import Example, Tool, ToolCall, write_json, write_jsonl
+from data.files import write_json, write_jsonl
+from data.schema import Example, Tool, ToolCall
 from eval.score import run_module
 from experiments import ablation
 from pipeline import run_bench

@@ -9,7 +9,8 @@ import pytest
 import tooldev
 import train
 from data import world
-from data.schema import read_json, write_jsonl
+from data.files import write_jsonl
+from data.schema import read_json
 from evolution import flags
 from pipeline.inputs import Inputs
 from pipeline.run import run_settings

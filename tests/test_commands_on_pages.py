@@ -14,7 +14,7 @@ import pytest
 import tooldev
 import train
 from data import world
-from data.schema import write_jsonl
+from data.files import write_jsonl
 from evolution.flags import make_parser
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -4,7 +4,8 @@
 import pytest
 
 from data.contamination import Guard, load_guard, ngrams, tool_signature, words
-from data.schema import Example, Tool, write_jsonl
+from data.files import write_jsonl
+from data.schema import Example, Tool
 from tests.timing import cpu_seconds
 
 WEATHER = Tool.from_dict({"name": "get_weather", "description": "Get the weather forecast of a city for a given day.",

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from data.check import main as check_main
+from data.files import write_jsonl
 from data.prompts import (
     NO_CALL_TEXT,
     adaption_messages,
@@ -14,7 +15,7 @@ from data.prompts import (
     pieces_text,
     tools_answer,
 )
-from data.schema import Example, Tool, ToolCall, write_jsonl
+from data.schema import Example, Tool, ToolCall
 from data.tasks import IGNORE_INDEX, RowError, adaption_row, generation_row, invocation_row, rows_for_stage
 from tooldev import main
 

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from data.files import sha256_file, write_json, write_jsonl, write_text
 from data.schema import (
     Example,
     JsonError,
@@ -17,11 +18,7 @@ from data.schema import (
     normalise_schema,
     read_json,
     read_jsonl,
-    sha256_file,
     strict_json_loads,
-    write_json,
-    write_jsonl,
-    write_text,
 )
 
 TOOL = {"name": "add", "description": "Add two numbers.", "arguments": {

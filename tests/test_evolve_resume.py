@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 import evolve
 import sampler
 import train
-from data.schema import read_jsonl, write_jsonl
+from data.files import write_jsonl
+from data.schema import read_jsonl
 from evolution.state import Place, Progress, held
 from evolve import run_round
 from model import load_tokenizer

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from data.files import write_json, write_jsonl
 from data.prompts import NO_CALL_TEXT
-from data.schema import load_examples, read_json, read_jsonl, write_json, write_jsonl
+from data.schema import load_examples, read_json, read_jsonl
 from evolution.config import RoundConfig
 from evolution.flags import make_parser, round_config
 from evolution.losses import began_with

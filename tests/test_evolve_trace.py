@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import tooldev
-from data.schema import read_jsonl, write_jsonl
+from data.files import write_jsonl
+from data.schema import read_jsonl
 from tests.test_evolve_round import QUERIES, config, run
 
 __all__ = ["config"]

@@ -5,8 +5,9 @@ import json
 import pytest
 
 import tooldev
+from data.files import write_jsonl
 from data.formats.layouts import LAYOUTS, changed
-from data.schema import Example, Tool, ToolCall, read_json, read_jsonl, write_jsonl
+from data.schema import Example, Tool, ToolCall, read_json, read_jsonl
 
 TEXTS = ("plain", 'quotes " and \\ and \n lines', "</tool_call>", "東京 🧶", "[f(x=1)]", "<|im_end|>")
 

@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from data.schema import read_json, write_json, write_jsonl
+from data.files import write_json, write_jsonl
+from data.schema import read_json
 from eval.report import charts, write_report
 from eval.report.markup import to_html, to_markdown
 from eval.report.page import in_words, which_is_best

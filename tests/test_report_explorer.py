@@ -7,7 +7,8 @@ import zlib
 
 import pytest
 
-from data.schema import ToolCall, read_jsonl, write_jsonl
+from data.files import write_jsonl
+from data.schema import ToolCall, read_jsonl
 from eval.report import explorer, write_report
 from eval.report.records import LONG, difference, query_entries
 from tests.report_run import make_run, wrote

@@ -13,8 +13,9 @@ from eval_fixtures import bfcl_folder
 import tooldev
 import train
 from data import world
+from data.files import write_json, write_jsonl
 from data.prompts import NO_CALL_TEXT, calls_answer, pieces_text, tools_answer
-from data.schema import Example, ToolCall, load_examples, read_json, write_json, write_jsonl
+from data.schema import Example, ToolCall, load_examples, read_json
 from data.world_text import train_tokenizer
 from evolution.flags import named_values
 from lora import apply_lora, load_adapter, lora_parameters, save_adapter
