@@ -4,7 +4,7 @@ import ast
 import re
 
 import pytest
-from test_imports import ROOT, modules
+from test_imports import ROOT, modules, tree_of
 
 LONGEST_FUNCTION, LONGEST_CLASS = 60, 150
 MAP = ROOT / "docs" / "map.md"
@@ -32,7 +32,7 @@ def defined(tree: ast.Module) -> set[str]:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_functions_and_classes_are_short(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             most = LONGEST_CLASS if isinstance(node, ast.ClassDef) else LONGEST_FUNCTION
             lines = node.end_lineno - node.lineno + 1
@@ -48,7 +48,7 @@ def test_map_names_what_is_there_in_two_files_at_most(row):
     places = [re.findall(r"`([^`]+)`", part) for part in row[2].split(";")]
     assert 1 <= len(places) <= 2
     for path, *names in places:
-        missing = set(names) - defined(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+        missing = set(names) - defined(tree_of(ROOT / path))
         assert names and not missing, f"{path} has no {sorted(missing)}"
     for path in re.findall(r"[\w/]+\.py", row[1]):
         assert any((ROOT / folder / path).is_file() for folder in ("", "eval/apibank")), path

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,11 @@ def modules() -> list[Path]:
             if p.relative_to(ROOT).parts[0].removesuffix(".py") in ALLOWED and "venv" not in p.parts]
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imported(tree: ast.Module, *, top_only: bool) -> set[str]:
     nodes = tree.body if top_only else ast.walk(tree)
     names = set()
@@ -60,7 +66,7 @@ def imported(tree: ast.Module, *, top_only: bool) -> set[str]:
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_module_imports_only_what_its_folder_may(path):
     owner = path.relative_to(ROOT).parts[0].removesuffix(".py")
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     ours = imported(tree, top_only=True) & set(ALLOWED)
     assert ours <= ALLOWED[owner], f"{owner} imports {sorted(ours - ALLOWED[owner])} at its top"
     optional = OPTIONAL.get(str(path.relative_to(ROOT)), set())
@@ -71,7 +77,7 @@ def test_module_imports_only_what_its_folder_may(path):
 def test_requirements_are_the_six_packages_and_each_is_imported():
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     asked = {re.match(r"[\w-]+", line)[0] for line in lines if line and not line.startswith("#")}
-    used = set().union(*(imported(ast.parse(path.read_text(encoding="utf-8")), top_only=False) for path in modules()))
+    used = set().union(*(imported(tree_of(path), top_only=False) for path in modules()))
     assert asked == RUN_TIME
     assert asked <= used, f"no module imports {sorted(asked - used)}"
 
@@ -81,8 +87,8 @@ def test_lazy_imports_are_those_decided():
     found = {}
     for path in modules():
         owner = path.relative_to(ROOT).parts[0].removesuffix(".py")
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        inner = ast.Module([node for node in ast.walk(tree) if node not in tree.body], [])
+        at_top = {*tree_of(path).body}
+        inner = ast.Module([node for node in ast.walk(tree_of(path)) if node not in at_top], [])
         found.setdefault(owner, set()).update((imported(inner, top_only=True) & set(ALLOWED)) - {owner})
     assert {owner: names for owner, names in found.items() if names} == LAZY
 
