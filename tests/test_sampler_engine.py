@@ -2,6 +2,7 @@
 
 import random
 import weakref
+from functools import partial
 
 import pytest
 import torch
@@ -126,16 +127,18 @@ def model():
     return tiny_model(CONFIGS["qwen2.5-tied"])
 
 
-def sample(model, prompts, item_ids, **options):
+def draw(model, prompts, item_ids, **options):
     settings = {"num_samples": 5, "max_new_tokens": 24, "temperature": 1.0, "seed": 11, "eos_ids": EOS} | options
     return dict(zip(item_ids, generate(model, prompts, item_ids=item_ids, **settings)))
 
 
+@pytest.mark.parametrize("tokens", [6, pytest.param(24, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["qwen2.5-tied", "mistral-window"])
-def test_sampled_tokens_do_not_depend_on_order_batch_size_ranks_or_pace(name):
+def test_sampled_tokens_do_not_depend_on_order_batch_size_ranks_or_pace(name, tokens):
     model = tiny_model(CONFIGS[name])
     prompts, ids = make_prompts(14, seed=3), [f"q{i}" for i in range(14)]
     shuffled = random.Random(0).sample(range(14), 14)
+    sample = partial(draw, max_new_tokens=tokens)
     whole = sample(model, prompts, ids)
     others = {
         "permuted": sample(model, [prompts[i] for i in shuffled], [ids[i] for i in shuffled]),
@@ -154,7 +157,7 @@ def test_sampled_tokens_do_not_depend_on_order_batch_size_ranks_or_pace(name):
 
 def test_fewer_samples_are_a_prefix_of_more(model):
     prompts = make_prompts(6)
-    five, two = sample(model, prompts, range(6)), sample(model, prompts, range(6), num_samples=2)
+    five, two = draw(model, prompts, range(6)), draw(model, prompts, range(6), num_samples=2)
     for i, prompt in enumerate(prompts):
         assert len(two[i]) == 2
         for j in range(2):
@@ -163,7 +166,7 @@ def test_fewer_samples_are_a_prefix_of_more(model):
 
 def test_a_kill_loses_only_the_rows_in_flight_and_a_resume_gives_the_same(model):
     prompts, ids, kept = make_prompts(12, seed=4), [f"q{i}" for i in range(12)], {}
-    whole = sample(model, prompts, ids)
+    whole = draw(model, prompts, ids)
 
     def keep(index, completions):
         kept[ids[index]] = list(completions)
@@ -171,10 +174,10 @@ def test_a_kill_loses_only_the_rows_in_flight_and_a_resume_gives_the_same(model)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sample(model, prompts, ids, on_item=keep, max_rows=10)
+        draw(model, prompts, ids, on_item=keep, max_rows=10)
     assert len(kept) == 5
     rest = [i for i in range(12) if ids[i] not in kept]
-    resumed = kept | sample(model, [prompts[i] for i in rest], [ids[i] for i in rest])
+    resumed = kept | draw(model, [prompts[i] for i in rest], [ids[i] for i in rest])
     for i, item in enumerate(ids):
         for j in range(5):
             assert_sampled(model, prompts[i], whole[item][j], resumed[item][j], item, j, seed=11, temperature=1.0)

@@ -12,15 +12,17 @@ from data.rules import check_calls, check_tools
 FROZEN = "66467da85ebd3ab47bdfde964683aad6274831088030db033ad9908e5caf40f6"
 
 
-@pytest.fixture(scope="module")
-def training_text() -> str:
-    """All kinds of text that training ever sees, as one string."""
+@pytest.fixture(scope="module", params=[5, pytest.param(1, marks=pytest.mark.slow)])
+def training_text(request) -> str:
+    """All kinds of text that training ever sees, as one string; every day a fifth of it."""
+    part = request.param
     # nothing made up; mostly made up
-    texts = [world_text.curriculum(0, list(range(4000)), plain_rows) for plain_rows in (4000, 0)]
+    texts = [world_text.curriculum(0, list(range(4000 // part)), plain_rows) for plain_rows in (4000 // part, 0)]
     parts = [prompts.pieces_text(m["content"]) for messages in chain(*texts) for m in messages]
-    parts += [json.dumps(tool.to_dict()) for tool in world.tool_documents(10_000, seed=0)]
-    parts += [json.dumps(e.to_dict()) for e in world.examples(3000, group="labelled", split="train", seed=0)]
-    parts += [query.query for query in world.queries(2000, seed=0)[0]]
+    parts += [json.dumps(tool.to_dict()) for tool in world.tool_documents(10_000 // part, seed=0)]
+    examples = world.examples(3000 // part, group="labelled", split="train", seed=0)
+    parts += [json.dumps(example.to_dict()) for example in examples]
+    parts += [query.query for query in world.queries(2000 // part, seed=0)[0]]
     return "\n".join(parts)
 
 
