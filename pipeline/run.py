@@ -25,7 +25,7 @@ from pipeline.inputs import (
     EMBEDDED,
     MOST_HELD_OUT,
     Inputs,
-    option,
+    flag,
     read_inputs,
     refuse_other_run,
     table,
@@ -60,7 +60,7 @@ OF_TRAINING = ("stage", "model", "adapter", "data", "validation", "out", "learni
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add, quiet = parser.add_argument, partial(option, parser)
+    add, quiet = parser.add_argument, partial(flag, parser)
     add("--model", default=str(EMBEDDED), metavar="DIR", help="the base: a folder of Llama 3, Qwen2.5 or Mistral v0.3")
     for name, text in (("tools", "tool documents, for adaption"), ("examples", "labelled examples, for joint training"),
                        ("queries", "new queries, for self-evolution")):
