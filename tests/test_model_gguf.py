@@ -4,14 +4,13 @@ line.
 
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from model_tiny import data_folder
+from processes import Job
 from tokenizers import Tokenizer as FastTokenizer
 
 import tooldev
@@ -19,7 +18,6 @@ from model import ModelConfig, Transformer, load_model, load_tokenizer
 from model.gguf import CUTS, config_of, hugging_face_name, import_gguf, tokenizer_of, unpermuted
 
 CHATML = json.loads(tooldev.home("model", "tiny", "tokenizer_config.json").read_text(encoding="utf-8"))["chat_template"]
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def byte_level_alphabet() -> list[str]:
@@ -188,12 +186,7 @@ def test_qwens_tokenizer_rebuilt_from_lists_gives_its_ids():
 def test_without_the_package_one_line_says_what_to_install(tmp_path):
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
     code = "import sys; sys.modules['gguf'] = None; import tooldev; sys.exit(tooldev.main(sys.argv[1:]))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "import-gguf", str(tmp_path / "x.gguf"), "--out", str(tmp_path / "out")],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    done = Job(code, "import-gguf", str(tmp_path / "x.gguf"), "--out", str(tmp_path / "out")).completed()
     assert (
         done.returncode == 2
         and "pip install -r requirements-gguf.txt" in done.stderr
