@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
@@ -104,8 +103,7 @@ def run_seed(out: Path, model: str, sizes: WorldSizes, seed: int, variants: Sequ
     rounds, in SEED/fresh-N."""
     folder = out / f"seed-{seed}"
     settings = world_settings(model, sizes, seed, variants=tuple(name for name in TRAINED if name in variants))
-    run_pipeline(settings, folder, lambda data: write_world(data, sizes, seed),
-                 after=asked and partial(run_bench.ask_step, asked))
+    run_pipeline(settings, folder, lambda data: write_world(data, sizes, seed), benchmarks=asked)
     if fresh:
         ask_fresh(Run(settings, folder), seed, rounds_of(steps_of(folder)), fresh)
 

@@ -25,18 +25,22 @@ SAMPLE = 64                 # rows of each kind that are tokenised to learn thei
 MINUTE = 60.0
 
 
-def estimate(run: Run, steps: Sequence[Step], counts: dict[str, int]) -> list[str]:
-    """Lines to print: one per step and the total."""
+def estimate(run: Run, steps: Sequence[Step], counts: dict[str, int],
+             benched: tuple[int, float] = (0, 0.0)) -> list[str]:
+    """Lines to print: one per step and the total; `benched`: entries of benchmarks and the tokens of their prompts."""
     lengths = _lengths(run)
     rates = _rates(run, int(lengths["invocation"]))
+    entries, prompts = benched
     tested = _asked(counts.get("test", 0), lengths)
+    tested = {"read": tested["read"] + prompts, "written": tested["written"] + entries * lengths["answer"]}
     lines, total = [], 0.0
     for step in steps:
         facts, tokens = _step(run.settings, step, counts, lengths)
         seconds = rates.seconds(**tokens) + rates.seconds(**tested)
         total += seconds
         lines.append(f"{step.name:20} {facts:72} about {seconds / MINUTE:6.1f} min")
-    lines.append(f"{'together':20} {counts.get('test', 0)} test items after every step; {rates.trained:,.0f} tokens/s "
+    after = f"{counts.get('test', 0)} test items{f' and {entries:,} entries of benchmarks' * bool(entries)}"
+    lines.append(f"{'together':20} {after} after every step; {rates.trained:,.0f} tokens/s "
                  f"in training, {rates.read:,.0f} forward, measured now: about {total / MINUTE:.1f} "
                  f"min{', less where rounds reject queries' * any(step.round for step in steps)}")
     return lines

@@ -124,7 +124,7 @@ def main(args: argparse.Namespace) -> int:
     if asked and not args.guard:
         say("note: --bench without --guard: nothing keeps the benchmarks' own questions out of training")
     with sharing(args.shard, settings.train.get("timeout_minutes", TrainConfig.timeout_minutes)) as processes:
-        report = run_pipeline(settings, out, inputs.write, processes, asked and partial(run_bench.ask_step, asked))
+        report = run_pipeline(settings, out, inputs.write, processes, asked)
     if report:                          # the first process's
         print((out / f"report.{'json' if args.json else 'md'}").read_text(encoding="utf-8"))
     return 0

@@ -13,11 +13,15 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from eval import benches
+from eval.benches import Benchmark
 from eval.report.measured import NATIVE
 from eval.score import subset_text
 from pipeline import evaluate
+from pipeline.estimate import SAMPLE
 from pipeline.inputs import flag
 from pipeline.settings import RunSettings
 from pipeline.steps import Run, Step, say
@@ -27,11 +31,29 @@ NEW_TOKENS = 512                        # longest answer, as eval's
 
 @dataclass(frozen=True)
 class Benchmarks:
-    """What every step is asked: the data folder by benchmark, entries of each at most (None: all), new tokens."""
+    """What every step is asked: data folder, and what was chosen of it, by benchmark; entries of each at most (None:
+    all); new tokens.
+    """
 
     folders: dict[str, str]
+    chosen: dict[str, tuple[Benchmark, list[Any]]]
     limit: int | None = None
     new_tokens: int = NEW_TOKENS
+
+    def size(self, run: Run) -> tuple[int, float]:
+        """(entries, tokens of their prompts), from the first entries of each benchmark."""
+        tokens = 0.0
+        for benchmark, entries in self.chosen.values():
+            prompts = [evaluate.prompt_ids(benchmark, entry, run.tokenizer, "paper") for entry in entries[:SAMPLE]]
+            tokens += fmean(map(len, prompts)) * len(entries)
+        return sum(len(entries) for _, entries in self.chosen.values()), tokens
+
+    def ask(self, run: Run, step: Step) -> None:
+        """Every benchmark that this step has not answered yet."""
+        for name, folder in self.folders.items():
+            ask(self, run.settings, name, folder, run.out / step.name, run.out / step.name / "bench" / name)
+            if step.name == "raw" and run.tokenizer.native_tools and name != "teval":  # whose prompts are its own
+                ask(self, run.settings, name, folder, run.out / "raw", run.out / "raw" / "bench" / (name + NATIVE))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,11 +86,13 @@ def benchmarks_of(args: argparse.Namespace) -> Benchmarks | None:
     if (args.bench_limit is not None and args.bench_limit < 1) or args.bench_tokens < 1:
         raise ValueError(f"--bench-limit {args.bench_limit} and --bench-tokens {args.bench_tokens}: both must be 1 or "
                          "more")
+    chosen = {}
     for name, folder in folders.items():
         benchmark, entries, about = evaluate.choose_entries(_parsed(["--bench", name, "--data", folder, "--model", "",
                                                                      "--out", ""], args.bench_limit))
         say(f"{name}: {subset_text(about) if about else f'{len(entries):,} entries'}, in {benchmark.folder}")
-    return Benchmarks(folders, args.bench_limit, args.bench_tokens)
+        chosen[name] = benchmark, entries
+    return Benchmarks(folders, chosen, args.bench_limit, args.bench_tokens)
 
 
 def flags(args: argparse.Namespace) -> list[str]:
@@ -77,14 +101,6 @@ def flags(args: argparse.Namespace) -> list[str]:
         return []
     limit = ["--bench-limit", str(args.bench_limit)] if args.bench_limit else []
     return ["--bench", *args.bench, *limit, "--bench-tokens", str(args.bench_tokens)]
-
-
-def ask_step(asked: Benchmarks, run: Run, step: Step) -> None:
-    """Every benchmark that this step has not answered yet."""
-    for name, folder in asked.folders.items():
-        ask(asked, run.settings, name, folder, run.out / step.name, run.out / step.name / "bench" / name)
-        if step.name == "raw" and run.tokenizer.native_tools and name != "teval":      # whose prompts are its own
-            ask(asked, run.settings, name, folder, run.out / "raw", run.out / "raw" / "bench" / (name + NATIVE))
 
 
 def ask(asked: Benchmarks, settings: RunSettings, name: str, data: str, step: Path, out: Path) -> None:

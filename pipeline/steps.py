@@ -39,6 +39,7 @@ from pipeline.settings import (
 from tooldev import STEPS, VARIANTS
 
 if TYPE_CHECKING:
+    from pipeline.run_bench import Benchmarks
     from training.processes import Processes
 
 
@@ -191,23 +192,23 @@ def check_data(data: Path, settings: RunSettings) -> dict[str, int]:
     return counts
 
 
-def print_plan(run: Run, steps: list[Step], counts: dict[str, int]) -> None:
+def print_plan(run: Run, steps: list[Step], counts: dict[str, int], benched: tuple[int, float]) -> None:
     """Stages, rows, tokens, steps and minutes, before anything is done. Minutes come from one timed pass here."""
-    lines = estimate(run, steps, counts)
+    lines = estimate(run, steps, counts, benched)
     say("\n".join(["plan", *("  " + line for line in lines)]))
 
 
 def run_pipeline(settings: RunSettings, out: str | Path,
                  prepare: Callable[[Path], dict[str, list[dict]] | None],
                  processes: Processes | None = None,
-                 after: Callable[[Run, Step], None] | None = None) -> dict[str, Any]:
+                 benchmarks: Benchmarks | None = None) -> dict[str, Any]:
     """Run (or finish) the method in the folder `out`; returns the report, which is also in report.{html,md,json}.
 
     Args:
         prepare: writes tools, examples, queries and, where there are any, validation and test rows as JSONL into the
             folder it is given, the same every time; returns what the queries really ask for, by id, where known.
         processes: those that share a sharded base out; all call this, and the first one writes.
-        after: what else is to be done with every step once it is complete; it does nothing twice.
+        benchmarks: what every step is asked once it is complete, and not twice.
 
     Raises:
         ValueError: an input row is bad (file and line are named), or `out` holds a run with other settings.
@@ -221,12 +222,12 @@ def run_pipeline(settings: RunSettings, out: str | Path,
     if run.all_measured(steps):
         say(f"{out}: every step is complete; writing the report")
     else:
-        print_plan(run, steps, check_data(run.data, settings))
+        print_plan(run, steps, check_data(run.data, settings), benchmarks.size(run) if benchmarks else (0, 0.0))
     for number, step in enumerate(steps, start=1):
         say(f"[{number}/{len(steps)}] {step.name}")
         run.do(step)
-        if after:
-            after(run, step)
+        if benchmarks:
+            benchmarks.ask(run, step)
         if step.round and _stopped(run, step):
             say(f"  stopping after round {step.round}: {_stopped(run, step)}")
             break

@@ -148,6 +148,7 @@ def test_run_asks_every_step_the_benchmarks_and_goes_on_where_it_stopped(base, d
         ask(asked, settings, name, folder, step, place)
     monkeypatch.setattr(run_bench, "ask", killed)
     assert run(base, data, out, *options) == 130
+    assert re.search(r"together +\d+ test items and 11 entries of benchmarks after every step", capsys.readouterr().err)
     monkeypatch.undo()
     assert (out / "adaption/bench/bfcl/summary.json").is_file() and not (out / "joint/bench").exists()
     capsys.readouterr()
