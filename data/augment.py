@@ -20,6 +20,7 @@ from data.schema import Example, Tool, ToolCall
 
 TOOL_LETTERS = (5, 15)              # shortest and longest masked name of a tool (Hammer)
 ARGUMENT_LETTERS = (4, 10)          # and of an argument
+RECIPE = ("irrelevance", "mask_names", "candidates", "shuffle_tools")       # the fields of a Recipe, its seed apart
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """What a round did to the loss of the rows that it trained on: before and after, row by row.
 
 `losses.jsonl` of a round's folder holds them for some of its accepted examples, for the report: {"id", "objective",
-"before", "after", "supervised"}, losses a supervised token in nats. Training does not read it.
+"before", "after", "supervised"}, losses a supervised token in nats. Training does not read it. The rows are those of
+the example as it was accepted: what a recipe (data/augment.py) made of it depends on all that the round trained on.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.files import write_jsonl
-from data.schema import load_examples, read_json
-from data.tasks import Row, rows_for_stage
+from data.schema import Example, load_examples, read_json
+from data.tasks import Refused, Row, rows_for_stage
 from evolution.decide import by_hash
 from evolution.state import require_start, round_is_done
 
 if TYPE_CHECKING:
-    from model import Transformer
+    from model import Tokenizer, Transformer
 
 FILE = "losses.jsonl"
 SOME = 40                   # examples of a round, where nobody asks for another number
@@ -30,7 +31,6 @@ def measure_losses(folder: Path, most: int = SOME, *, say: Callable[[str], None]
         ValueError: the round is not complete, or the base or an adapter cannot be read.
     """
     from model import load_tokenizer
-    from model.chat import encode_chat
     from training.base import load_base
 
     if not round_is_done(folder):
@@ -41,8 +41,7 @@ def measure_losses(folder: Path, most: int = SOME, *, say: Callable[[str], None]
         write_jsonl(folder / FILE, [])
         return 0
     tokenizer = load_tokenizer(settings["model"])
-    rows = {example.id: rows_for_stage("evolve", [example], tokenizer, encode_chat, settings["max_length"],
-                                       settings.get("only_called", False))[0] for example in chosen}
+    rows = {example.id: own_rows(example, settings, tokenizer)[0] for example in chosen}
     say(f"  {folder.name}: loss before and after of the rows of {len(chosen):,} accepted examples")
     model = load_base(settings["model"], settings.get("precision", "auto"))
     told = row_losses(model, began_with(folder, settings), folder / "adapter",
@@ -52,6 +51,14 @@ def measure_losses(folder: Path, most: int = SOME, *, say: Callable[[str], None]
          "after": round(told[row.id][1], 6), "supervised": sum(label >= 0 for label in row.labels)}
         for name, found in rows.items() for row in found])
     return len(told)
+
+
+def own_rows(example: Example, settings: dict[str, Any], tokenizer: Tokenizer) -> tuple[list[Row], list[Refused]]:
+    """The rows of one accepted example without a recipe, and those refused; `settings`: of the round's training."""
+    from model.chat import encode_chat
+
+    return rows_for_stage("evolve", [example], tokenizer, encode_chat, settings["max_length"],
+                          settings.get("only_called", False))
 
 
 def began_with(folder: Path, settings: dict[str, Any]) -> Path:

@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from data.augment import RECIPE
 from data.canonical import canonical_answer
 from data.parse import Reason
 from data.prompts import Message, generation_messages, invocation_messages, pieces_text
 from data.schema import Example, Tool, ToolCall, dump_json, read_json, read_jsonl
-from data.tasks import rows_for_stage
 from evolution.decide import read_answer
-from evolution.losses import SOME, began_with, measure_losses, row_losses
+from evolution.losses import SOME, began_with, measure_losses, own_rows, row_losses
 
 PROMPT_CHARS = 600        # of a prompt shown without --full
 CELL_CHARS = 200          # of an answer that did not parse
@@ -178,17 +178,22 @@ def _verdict(accepted: dict | None, rejected: dict | None) -> list[str]:
     return [f"**Rejected** at the stage `{rejected['stage']}`, {rejected['reason']}: {rejected['detail']}", ""]
 
 
+def _recipe_note(settings: dict[str, Any]) -> list[str]:
+    """That the round trained on other invocation rows than those shown, where a recipe changed them."""
+    changes = [f"{name} {settings[name]}" for name in RECIPE if settings.get(name)]
+    note = f"The round changed what invocation rows offer ({', '.join(changes)}); shown is the example as accepted."
+    return [note, ""] if changes else []
+
+
 def _training_story(folder: Path, example: Example, loss: bool) -> list[str]:
     """The rows that came of the example, and what the round did to their loss."""
     from model import load_model, load_tokenizer
-    from model.chat import encode_chat
 
     settings = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     if not settings:
         return ["The round has not begun to train."]
     tokenizer = load_tokenizer(settings["model"])
-    rows, refused = rows_for_stage("evolve", [example], tokenizer, encode_chat, settings["max_length"],
-                                   settings.get("only_called", False))
+    rows, refused = own_rows(example, settings, tokenizer)
     losses: dict[str, list[float]] = {}
     if loss and rows and (folder / "adapter" / "adapter_config.json").is_file():
         print("measuring the loss before and after the round", file=sys.stderr)
@@ -196,7 +201,8 @@ def _training_story(folder: Path, example: Example, loss: bool) -> list[str]:
     weight = settings.get("generation_weight", 1.0)
     factor = "" if weight == 1.0 else f"{weight:g} "
     lines = [f"## Training rows: min l(f(q, T~; Theta), A~) + {factor}l(f(x_q; Theta), T~) (Eq. 6)", "",
-             "| objective | tokens | supervised | loss before | loss after |", "|---|---|---|---|---|"]
+             *_recipe_note(settings), "| objective | tokens | supervised | loss before | loss after |",
+             "|---|---|---|---|---|"]
     for row in rows:
         before, after = losses.get(row.id, (None, None))
         cells = [row.objective, len(row.ids), sum(label >= 0 for label in row.labels),

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data.augment import RECIPE
 from data.check import check_file
 from data.files import refuse_inputs_inside
 from evolution.config import RoundConfig
@@ -31,7 +32,7 @@ from pipeline.inputs import (
     table,
 )
 from pipeline.saved import saved_settings, sizes
-from pipeline.settings import PAPER_PRESET, PRESETS, RECIPE, RunSettings, round_settings, writable
+from pipeline.settings import PAPER_PRESET, PRESETS, RunSettings, round_settings, writable
 from pipeline.steps import run_pipeline, say
 from tooldev import VARIANTS, Evolution, Lora, Sizes
 from training.config import TrainConfig

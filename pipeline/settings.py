@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from data.augment import RECIPE
 from data.files import refuse_changes, sha256_file, some, write_json
 from data.schema import read_json
 from evolution.config import FREE, RoundConfig
@@ -54,7 +55,6 @@ TINY_PRESET = Preset(1e-3, 16, 1.0, 1.0, 2.0, 1024, 320, 192, micro_batch_tokens
 # For backbones of 0.1 to 0.6 billion weights: higher rates and small batches for few rows, and Hammer's recipe.
 SMALL_PRESET = Preset(5e-4, 16, 1.0, 2.0, 1.0, 2048, 512, 256, irrelevance=0.1, mask_names=0.25, shuffle_tools=True)
 PRESETS = {"paper": PAPER_PRESET, "small": SMALL_PRESET, "tiny": TINY_PRESET}
-RECIPE = ("irrelevance", "mask_names", "candidates", "shuffle_tools")        # of data.augment.Recipe
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import tooldev
-from data.files import write_jsonl
-from data.schema import read_jsonl
+from data.files import write_json, write_jsonl
+from data.schema import read_json, read_jsonl
 from tests.test_evolve_round import QUERIES, config, run
 
 __all__ = ["config"]
@@ -48,6 +48,15 @@ def test_a_query_whose_id_another_one_has_keeps_its_own_verdict(config, capsys):
     story = told(config, "--id", "q14", capsys=capsys)
     assert "**Rejected** at the stage `calls`, wrong_type" in story
     assert 'duplicate_id: another query has this id: "The wrong type of value."' in story
+
+
+def test_a_recipe_is_told_beside_the_rows_that_are_shown_without_it(config, capsys):
+    run(config)
+    assert "changed what" not in told(config, "--id", "q13", "--no-loss", capsys=capsys)
+    settings = Path(config.run, "round-1", "config.json")
+    write_json(settings, read_json(settings) | {"mask_names": 0.25, "shuffle_tools": True})
+    story = told(config, "--id", "q13", "--no-loss", capsys=capsys)
+    assert "invocation rows offer (mask_names 0.25, shuffle_tools True); shown is the example as accepted." in story
 
 
 def test_losses_of_the_accepted_examples_are_kept_for_the_report(config, capsys):
