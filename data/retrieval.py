@@ -24,6 +24,7 @@ K1, B = 2.0, 0.9                    # how soon a term's count saturates, how muc
                                     # for development: docs/retrieval.md)
 MIN_STEM = 4                        # letters that stay where an ending is cut
 CHUNK = 8192                        # documents counted at once while an index is built
+NAMED = 32                          # of so many best tools, one whose name is the query goes first
 
 STOP_WORDS = frozenset("a an and are as at be but by for if in into is it no not of on or such that the their then "
                        "there these they this to was will with".split())
@@ -142,7 +143,10 @@ class Postings:
         return total
 
 
-class _Numbers(dict):  # type: ignore[type-arg]
+Counted = tuple[np.ndarray, np.ndarray, np.ndarray]       # term, document and count of postings, each (P,)
+
+
+class _Numbers(dict[str, tuple[int, ...]]):
     """String -> the numbers of its terms, which are numbered in the order of their first use."""
 
     def __init__(self, split: Callable[[str], Sequence[str]]) -> None:
@@ -155,7 +159,7 @@ class _Numbers(dict):  # type: ignore[type-arg]
         return found
 
 
-def _counted(ids: array, lengths: array, first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _counted(ids: array, lengths: array, first: int) -> Counted:
     """Of some documents, the first numbered `first`: term, document and count, by term and then document."""
     terms = np.array(ids, np.int64)
     documents = np.repeat(np.arange(first, first + len(lengths)), lengths)
@@ -163,7 +167,7 @@ def _counted(ids: array, lengths: array, first: int) -> tuple[np.ndarray, np.nda
     return (keys >> 32).astype(np.int32), keys.astype(np.uint32).astype(np.int32), counts.astype(np.float32)
 
 
-def _gathered(chunks: list, num_terms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _gathered(chunks: list[Counted], num_terms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Chunks of postings as one: starts, documents, counts. Each chunk's runs of a term go behind those before it."""
     sizes = sum((np.bincount(terms, minlength=num_terms) for terms, _, _ in chunks), np.zeros(num_terms, np.int64))
     starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -248,7 +252,7 @@ class ToolIndex:
                 which[scaled > best] = number
                 np.maximum(best, scaled, out=best)
         joined = (whole / max(whole.max(initial=0), 1e-9) + best) / 2
-        found = [Found(i, self.tools[i], float(joined[i]), sentences[which[i]]) for i in top(joined, max(k, 32))]
+        found = [Found(i, self.tools[i], float(joined[i]), sentences[which[i]]) for i in top(joined, max(k, NAMED))]
         named = query.strip().casefold()
         return sorted(found, key=lambda one: one.tool.name.casefold() != named)[:k]
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from math import isfinite
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,8 +27,11 @@ from .progress import Work
 from .sampling import stream_key
 from .slots import Slots
 
+if TYPE_CHECKING:
+    from model import Transformer
 
-def generate(model, prompts: Sequence[Sequence[int]], **options) -> list[list[Completion]]:
+
+def generate(model: "Transformer", prompts: Sequence[Sequence[int]], **options: Any) -> list[list[Completion]]:
     """Let the model continue every prompt `num_samples` times.
 
     A token depends on (seed, item id, sample index, step), the model and the prompt; on the other prompts, their order
@@ -49,7 +53,7 @@ def generate(model, prompts: Sequence[Sequence[int]], **options) -> list[list[Co
 class Engine:
     """The state of one call of `generate`. `run` is the whole story; the methods behind it are its verbs, in order."""
 
-    def __init__(self, model, prompts: Sequence[Sequence[int]], options: Options) -> None:
+    def __init__(self, model: "Transformer", prompts: Sequence[Sequence[int]], options: Options) -> None:
         self.model, self.options, self.eos = model, options, frozenset(options.eos_ids)
         self.items = make_items(prompts, options)
         self.outcomes = Outcomes(options, len(prompts))

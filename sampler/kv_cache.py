@@ -26,9 +26,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from model import ModelConfig
 
 CALL = 2048                     # what another block costs, in tokens read for nothing
 ENTRIES = 1 << 26               # most key entries of a block: on a GPU half-precision keys are widened, in a copy
@@ -83,7 +87,7 @@ class KVCache:
     Before each forward pass say what its tokens are: `begin_prefill(pieces)` or `begin_decode(...)`.
     """
 
-    def __init__(self, config, *, slots: int, width: int, prefix_length: int, suffix_length: int,
+    def __init__(self, config: ModelConfig, *, slots: int, width: int, prefix_length: int, suffix_length: int,
                  dtype: torch.dtype, device: torch.device) -> None:
         self.slots, self.width, self.device = slots, width, device
         self.prefix_length, self.suffix_length = prefix_length, suffix_length
@@ -98,7 +102,7 @@ class KVCache:
         self.masks: dict = {}                                           # of this pass, made once for all layers
 
     @staticmethod
-    def bytes_per_token(config, dtype: torch.dtype) -> int:
+    def bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:
         """Keys and values of one token in all layers."""
         return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * dtype.itemsize
 
@@ -220,7 +224,7 @@ class KVCache:
 
 
 class LayerCache:
-    """One layer's share of the cache. In memory a prefix lies (D, Tp) where ops.py wants it so."""
+    """One layer's part of the cache. In memory a prefix lies (D, Tp) where ops.py wants it so."""
 
     def __init__(self, cache: KVCache, K: int, D: int, dtype: torch.dtype) -> None:
         self.cache, self.K, self.D, self.dtype = cache, K, D, dtype
@@ -294,5 +298,5 @@ class LayerCache:
         suffix, suffix_sum = attend_part(queries.flatten(0, 1), keys, values, hide_suffix, scale)
         by_prefix = prefix_sum.unflatten(2, (W, G)).transpose(1, 2)                                  # (P, W, K, G)
         prefix = prefix.unflatten(2, (W, G)).transpose(1, 2)
-        share = torch.sigmoid(suffix_sum.view(by_prefix.shape) - by_prefix)[..., None]               # of the suffix
-        return torch.lerp(prefix.to(share.dtype), suffix.view(prefix.shape).to(share.dtype), share).to(queries.dtype)
+        weight = torch.sigmoid(suffix_sum.view(by_prefix.shape) - by_prefix)[..., None]              # of the suffix
+        return torch.lerp(prefix.to(weight.dtype), suffix.view(prefix.shape).to(weight.dtype), weight).to(queries.dtype)

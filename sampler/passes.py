@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,6 +12,9 @@ from .items import Item, Row
 from .kv_cache import KVCache, Piece
 from .options import Options, Stats
 from .sampling import choose, uniforms
+
+if TYPE_CHECKING:
+    from model import Transformer
 
 
 @dataclass
@@ -26,7 +30,7 @@ class Batch:
 class Passes:
     """Forward passes, and the choice of tokens from their logits. The counts go into `stats`."""
 
-    def __init__(self, model, options: Options, stats: Stats) -> None:
+    def __init__(self, model: "Transformer", options: Options, stats: Stats) -> None:
         weight = model.model.embed_tokens.weight
         self.model, self.options, self.stats = model, options, stats
         self.device, self.dtype = weight.device, weight.dtype
