@@ -139,15 +139,24 @@ def accumulate_gradients(trainer: Trainer, batches: Sequence[MicroBatch]) -> tup
         if config.dropout > 0.0:                            # a seed per pass: no random state to carry over a restart
             torch.manual_seed(((config.seed * 1_000_003 + trainer.step) * 1_000_003 + index) % 2**63)
         with trainer.meeting("a pass"):
-            loss_sum = batch_loss(trainer.model, batch, weights, trainer.loss_chunk)
-            (loss_sum * (trainer.loss_scale.scale / sum(counts))).backward()
+            sums[0] += add_gradients(trainer, batch, weights, sum(counts))
         flat.collect()
-        sums[0] += loss_sum.detach() / sum(counts)
     sums[1] = bool(trainer.interrupt.asked)
     loss, stopping = processes.all_reduce(sums, f"step {trainer.step + 1}, loss").tolist()
     if stopping:
         raise Interrupted(f"step {trainer.step + 1} was given up", trainer.interrupt.code)
     return loss, counts
+
+
+def add_gradients(trainer: Trainer, batch: MicroBatch, weights: Sequence[float], supervised: int) -> Tensor:
+    """One pass forward and backward; its part of the loss.
+
+    A function of its own, so that nothing of its graph outlives it: what lies between the next pass's tensors keeps
+    memory in pieces.
+    """
+    loss_sum = batch_loss(trainer.model, batch, weights, trainer.loss_chunk)
+    (loss_sum * (trainer.loss_scale.scale / supervised)).backward()
+    return loss_sum.detach() / supervised
 
 
 def supervised_counts(batches: Sequence[MicroBatch]) -> list[int]:

@@ -31,6 +31,10 @@ class FlatWeights:
         views = zip(self.params, self.compute.split(self.sizes), self.compute_grad.split(self.sizes), strict=True)
         for p, data, grad in views:
             p.data, p.grad = data.view(p.shape), grad.view(p.shape)
+        # Autograd makes such a node for each weight anew in every pass, and glibc keeps it until the next one is made:
+        # hundreds of small blocks that stay between the activations and cut what those leave into pieces. Kept, they
+        # lie together.
+        self.accumulators = [p.expand_as(p).grad_fn.next_functions[0][0] for p in self.params]
 
     def zero_grad(self) -> None:
         """Before the first micro-batch of a step."""
