@@ -30,6 +30,12 @@ def defined(tree: ast.Module) -> set[str]:
     return names
 
 
+def first_lines() -> list[str]:
+    """A row for every module that is no package's own: its path, and the first line of its docstring."""
+    return [f"| `{path.relative_to(ROOT).as_posix()}` | {ast.get_docstring(tree_of(path)).splitlines()[0]} |"
+            for path in modules() if path.name != "__init__.py"]
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_functions_and_classes_are_short(path):
     for node in ast.walk(tree_of(path)):
@@ -52,6 +58,12 @@ def test_map_names_what_is_there_in_two_files_at_most(row):
         assert names and not missing, f"{path} has no {sorted(missing)}"
     for path in re.findall(r"[\w/]+\.py", row[1]):
         assert any((ROOT / folder / path).is_file() for folder in ("", "eval/apibank")), path
+
+
+def test_every_file_is_named_once_with_its_own_first_line():
+    page = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert rows == first_lines(), "docs/files.md: its rows should be\n" + "\n".join(first_lines())
 
 
 def test_every_chat_format_has_its_tokens():
