@@ -258,7 +258,7 @@ def make_writer(config: RoundConfig, train: TrainConfig, start: Path, model: "Tr
     model.eval()
     if config.pack_weights and packing_note(model):
         say(packing_note(model))
-    together = partial(in_step, model, processes.any_at_work) if processes else nullcontext
+    together = partial(in_step, model, processes.joint_pass) if processes else nullcontext
     return Writer(model, tokenizer, generate, config.pace(train.max_length), say, say is not hush, together)
 
 

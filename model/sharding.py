@@ -10,7 +10,7 @@ sampling, `data.batching.deal` while training. Leaves out: weights that train; t
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -59,7 +59,8 @@ def sharing_of(model: nn.Module) -> int:
 def warm(model: nn.Module) -> nn.Module:
     """Make the buffers that blocks are gathered into, once the slices are there; a meeting of all processes.
 
-    Made in a first pass under inference_mode, they would be inference tensors, which no backward pass can save.
+    Made in a first pass under inference_mode, they would be inference tensors, which no backward pass can save. Only
+    the blocks are touched: embedding, norm and head may come later.
     """
     for block in model.model.layers:
         block.unshard()
@@ -108,11 +109,12 @@ def of_all(values: dict[str, float], mesh: "DeviceMesh") -> dict[str, float]:
 
 
 @contextmanager
-def in_step(model: nn.Module, any_at_work: Callable[[bool], bool]) -> Iterator[None]:
+def in_step(model: nn.Module, joint_pass: Callable[[bool], AbstractContextManager[bool]]) -> Iterator[None]:
     """Inside, each process may run any number of passes of a sharded model; one that is through joins the others'.
 
-    Before every pass all processes say whether they have one to run (`any_at_work`, a meeting of its own). At the end
-    a process runs passes over one token until none has work left. Nothing happens where the model is not sharded.
+    Around every pass stands `joint_pass`: all processes tell it whether they have one to run, and it says whether any
+    has. At the end a process runs passes over one token until none has work left. Nothing happens where the model is
+    not sharded.
     """
     if not is_sharded(model):
         yield
@@ -120,15 +122,17 @@ def in_step(model: nn.Module, any_at_work: Callable[[bool], bool]) -> Iterator[N
     alone = model.hidden_states
 
     def together(*args: object, **kwargs: object) -> Tensor:
-        any_at_work(True)
-        return alone(*args, **kwargs)
+        with joint_pass(True):
+            return alone(*args, **kwargs)
 
     model.hidden_states = together
     try:
         yield
         token = torch.zeros((1, 1), dtype=torch.int64, device=model.lm_head.weight.device)
-        with torch.no_grad():
-            while any_at_work(False):
-                alone(token)
+        at_work = True
+        while at_work:
+            with joint_pass(False) as at_work, torch.no_grad():
+                if at_work:
+                    alone(token)
     finally:
         model.hidden_states = alone

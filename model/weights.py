@@ -3,7 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from math import inf, isfinite, prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,8 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\.safetensors")
 
 
 def load_model(path: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu",
-               mesh: "DeviceMesh | None" = None) -> Transformer:
+               mesh: "DeviceMesh | None" = None,
+               meeting: Callable[[], AbstractContextManager[None]] = nullcontext) -> Transformer:
     """Load a checkpoint folder, tensor by tensor from a memory map to `dtype` and `device`; returns it in eval mode.
 
     Args:
@@ -35,6 +37,7 @@ def load_model(path: str | Path, dtype: torch.dtype = torch.float32, device: str
         dtype: torch.float32, torch.bfloat16 or torch.float16.
         mesh: processes that share the blocks' weights out: each reads its rows of them alone (see sharding.py). All of
             them have to call this.
+        meeting: around all that waits for those processes.
 
     Raises:
         FileNotFoundError: the folder, its config or its weights are not there.
@@ -55,23 +58,32 @@ def load_model(path: str | Path, dtype: torch.dtype = torch.float32, device: str
     try:
         if config.tie_word_embeddings:
             _drop_tied_copy(path, headers)
-        largest = _fill(model, headers, dtype, torch.device(device))
+        largest = _fill(model, headers, dtype, torch.device(device), sharded=True)
+        if mesh is not None:                                    # now: two blocks are gathered, and there is room
+            with meeting():
+                warm(model)
+        largest |= _fill(model, headers, dtype, torch.device(device), sharded=False)
     except SafetensorError as error:
         raise ValueError(f"{path}: {error}; a file of weights is damaged, copy it again") from error
     if mesh is not None:
-        largest = of_all(largest, mesh)
+        with meeting():
+            largest = of_all(largest, mesh)
     _refuse_values(path, largest, dtype)
     model.tie_weights()
-    return warm(model.eval()) if mesh is not None else model.eval()
+    return model.eval()
 
 
-def _fill(model: Transformer, headers: dict[Path, dict], dtype: torch.dtype, device: torch.device) -> dict[str, float]:
-    """Put every stored weight, or this process's rows of it, in its place; the largest magnitude of each, by name."""
+def _fill(model: Transformer, headers: dict[Path, dict], dtype: torch.dtype, device: torch.device,
+          sharded: bool) -> dict[str, float]:
+    """Put this process's rows of every `sharded` weight, or all others whole, in their places.
+
+    Returns the largest magnitude of each, by name.
+    """
     places, largest = dict(model.named_parameters()), {}
     for file, names in headers.items():
+        wanted = [name for name in names if is_slice(places[name]) == sharded]
         with safe_open(file, framework="pt") as shard:          # one shard mapped at a time
-            for name in sorted(names, key=lambda n: names[n]["data_offsets"]):
-                sharded = is_slice(places[name])
+            for name in sorted(wanted, key=lambda n: names[n]["data_offsets"]):
                 stored = read_rows(shard.get_slice(name), places[name]) if sharded else shard.get_tensor(name)
                 largest[name] = _largest(stored) if device.type != "meta" else 0.0
                 weight = stored.to(device=device, dtype=dtype, copy=True)

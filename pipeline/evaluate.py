@@ -176,11 +176,10 @@ def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[st
     import torch
 
     from lora import adapter_folder, load_adapter
-    from model import load_model
     from model.sharding import in_step, is_sharded
     from sampler import generate_share, place_in_world, read_shares
     from sampler.packing import packing_note
-    from training.base import compute_dtype
+    from training.base import compute_dtype, load_shared
     from training.processes import hush, tell
     from training.sharing import base_mesh, sharing
 
@@ -191,7 +190,7 @@ def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[st
     dtype, adapter = compute_dtype(args.precision, device), args.adapter and adapter_folder(args.adapter)
     with sharing(args.shard) as processes:
         mesh = base_mesh(args.model, dtype, processes, args.shard, tell if dist_rank == 0 else hush)
-        model = load_model(args.model, dtype=dtype, device=device, mesh=mesh)
+        model = load_shared(args.model, dtype, device, processes, mesh)
         if adapter:
             load_adapter(model, adapter)
         model.eval()
@@ -200,7 +199,7 @@ def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[st
         for old in folder.glob("completions-*.jsonl") if forget else ():
             old.unlink()
         folder.mkdir(parents=True, exist_ok=True)
-        with in_step(model, processes.any_at_work) if processes else nullcontext():
+        with in_step(model, processes.joint_pass) if processes else nullcontext():
             generate_share(model, ids, folder, item_ids=item_ids, dist_rank=dist_rank, world_size=world_size,
                            about={"model": fingerprint(args.model, adapter), "precision": names[dtype]},
                            max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=args.seed,

@@ -26,6 +26,7 @@ from eval.report import write_report
 from evolution.config import RoundConfig
 from evolution.losses import FILE as LOSSES
 from evolution.losses import measure_losses
+from evolution.state import wait_until
 from pipeline.estimate import estimate
 from pipeline.settings import (
     RunSettings,
@@ -133,17 +134,21 @@ class Run:
     def measure(self, name: str, model: Any, home: Path | None = None) -> dict[str, Any]:
         """Answer the test items with the model of a step; kept in its eval folder under `home` (default: the run's).
 
-        With a model given this is the first process's, while the others are in step; else all of them come here.
+        With a model given this is the first process's, while the others are in step; else all of them come here. Where
+        each has a base of its own they wait for its file, however long: what comes next is a meeting with a timeout.
         """
-        from model.sharding import in_step
+        from model.sharding import in_step, is_sharded
 
         if not self.test:
             return {}
         if model is not None:
             return self.answer(name, model, home)
         model = self.model("" if name == "raw" else name)
-        with in_step(model, self.processes.any_at_work) if self.processes else nullcontext():
-            return self.answer(name, model, home) if self.first else {}
+        with in_step(model, self.processes.joint_pass) if self.processes else nullcontext():
+            summary = self.answer(name, model, home) if self.first else {}
+        if not (self.first or is_sharded(model)):
+            wait_until((self.out / name / "eval" / "summary.json").is_file)
+        return summary
 
     def answer(self, name: str, model: Any, home: Path | None) -> dict[str, Any]:
         """The same on one process, in step with the others or alone."""

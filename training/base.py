@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +36,19 @@ def native_bf16() -> bool:
 def load_base(folder: str, precision: str = "auto", processes: Processes | None = None, shard: str = "off",
               say: Callable[[str], None] = hush) -> nn.Module:
     """The base in the dtype and on the device that training will use, shared out over the processes by `shard`."""
-    from model import load_model
-
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     dtype = compute_dtype(precision, device)
-    return load_model(folder, dtype=dtype, device=device, mesh=base_mesh(folder, dtype, processes, shard, say))
+    return load_shared(folder, dtype, device, processes, base_mesh(folder, dtype, processes, shard, say))
+
+
+def load_shared(folder: str | Path, dtype: torch.dtype, device: torch.device, processes: Processes | None,
+                mesh: "DeviceMesh | None") -> nn.Module:
+    """The base of a folder; with a mesh of the processes its weights are shared out, and a lost one is named."""
+    from model import load_model
+
+    meeting = partial(processes.meeting, "loading the base") if mesh is not None else nullcontext
+    return load_model(folder, dtype, device, mesh, meeting)
 
 
 def place(model: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
@@ -91,17 +100,18 @@ def weights_on(device: torch.device, model: nn.Module | None) -> int:
     return 0 if model is None else sum(local(p).nbytes for p in model.parameters() if p.device == device)
 
 
-def load_model_for(config: TrainConfig, dtype: torch.dtype, device: torch.device,
+def load_model_for(config: TrainConfig, dtype: torch.dtype, processes: Processes,
                    mesh: "DeviceMesh | None" = None) -> nn.Module:
     """The base of `config.model`, read straight to the device; for pretrain a fresh one where there are no weights.
 
     With a mesh each of its processes reads its slices of the blocks' weights alone.
     """
-    from model import Transformer, load_model
+    from model import Transformer
     folder = Path(config.model)
     if config.stage == "pretrain" and folder.is_dir() and not any(folder.glob("*.safetensors")):
         return Transformer(model_config(config.model)).init_weights(config.seed)
-    return load_model(folder, dtype=torch.float32 if dtype == torch.float64 else dtype, device=device, mesh=mesh)
+    dtype = torch.float32 if dtype == torch.float64 else dtype
+    return load_shared(folder, dtype, processes.device, processes, mesh)
 
 
 def model_config(folder: str) -> Any:

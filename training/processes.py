@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Self
 
 import torch
@@ -17,8 +17,9 @@ from torch import Tensor
 class Processes:
     """This process among the others. Without torchrun: one process, and every collective is free.
 
-    Before each collective a process notes where it is in torchrun's store; one that waits longer than `timeout_seconds`
-    reads the notes of all, says which processes are missing and where they were last, and ends this run.
+    Before each collective a process notes where it is in torchrun's store, and every second that it lives. One that
+    waits longer than `timeout_seconds` reads the notes of all, says which processes are missing and where they were
+    last, and ends this run.
     """
 
     _count = 0                      # meetings so far, of all objects of this class: the store outlives them
@@ -32,6 +33,7 @@ class Processes:
             torch.cuda.set_device(self.device)
             check_kernels(torch.cuda.get_device_capability(self.device), torch.cuda.get_arch_list())
         self.timeout_seconds, self._waiting_since, self._closed = timeout_seconds, None, False
+        self._beat = min(1.0, timeout_seconds / 4)          # seconds between two signs of life
         self._ours = not dist.is_initialized()              # a caller's group is the caller's to end
         self.voters: dist.ProcessGroup | None = None        # those that share a base with this one; None: all
         if self.world_size > 1:
@@ -76,14 +78,14 @@ class Processes:
             self._collective(f"comparing {what}", lambda: dist.all_reduce(value, dist.ReduceOp.MAX))
         return bool(value[0] == -value[1])
 
-    def any_at_work(self, here: bool) -> bool:
-        """Whether any process that shares the base with this one has a pass to run."""
-        if self.world_size == 1:
-            return here
-        vote = torch.tensor([int(here)])
-        with self.meeting("a pass while sampling", lambda error: True):
-            dist.all_reduce(vote, dist.ReduceOp.MAX, group=self.voters)
-        return bool(vote)
+    @contextmanager
+    def joint_pass(self, here: bool) -> Iterator[bool]:
+        """Around a pass: whether this process or any other that shares the base with it has one to run."""
+        with self.meeting("a pass while sampling"):
+            vote = torch.tensor([int(here)])
+            if self.world_size > 1:
+                dist.all_reduce(vote, dist.ReduceOp.MAX, group=self.voters)
+            yield bool(vote)
 
     def any_over(self, bytes_needed: float, available: int) -> bool:
         """Whether any process needs more than it has."""
@@ -130,22 +132,29 @@ class Processes:
             self._waiting_since = None
 
     def missing(self) -> str:
-        """Which processes are behind this one, by their last note."""
-        notes = []
-        for other in range(self.world_size):
-            key = f"at/{other}"
-            try:
-                note = self._store.get(key).decode() if self._store.check([key]) else "0 start"
-            except RuntimeError:                            # the store went with the process that held it
-                return "the store of the run is gone, so the process that held it (0) is"
-            count, last = note.split(" ", 1)
-            if int(count) < self._count:
-                notes.append(f"process {other} was last seen at {last}")
-        return "; ".join(notes) or "all processes had arrived"
+        """Which processes are behind this one, by their last note; else those that give no sign of life any more."""
+        others = [number for number in range(self.world_size) if number != self.dist_rank]
+        try:
+            notes = [self._noted(f"at/{other}", "0 start").split(" ", 1) for other in others]
+            gone = [int(count) < self._count for count, _ in notes]
+            if not any(gone):                               # all have come; one may have died in here
+                before = [self._noted(f"alive/{other}", "") for other in others]
+                time.sleep(3 * self._beat)
+                gone = [self._noted(f"alive/{other}", "") == beat for other, beat in zip(others, before, strict=True)]
+        except RuntimeError:                                # the store went with the process that held it
+            return "the store of the run is gone, so the process that held it (0) is"
+        told = [f"process {other} was last seen at {where}"
+                for other, (_, where), away in zip(others, notes, gone, strict=True) if away]
+        return "; ".join(told) or "all processes had arrived"
+
+    def _noted(self, key: str, otherwise: str) -> str:
+        return self._store.get(key).decode() if self._store.check([key]) else otherwise
 
     def _watch(self) -> None:
         while not self._closed:
-            time.sleep(min(1.0, self.timeout_seconds / 4))
+            time.sleep(self._beat)
+            with suppress(RuntimeError):                    # a store that is gone is told of by who needs it
+                self._store.set(f"alive/{self.dist_rank}", str(time.time()))
             since = self._waiting_since
             if since is not None and time.monotonic() - since > self.timeout_seconds:
                 print(f"error: process {self.dist_rank} waited {self.timeout_seconds:.0f} s at {self._where}: "

@@ -68,10 +68,11 @@ def prepare(config: TrainConfig, processes: Processes, rows: Rows, validation: S
     refuse_unequal_processes(config, processes, rows_sha256, dtype)
     mesh = mesh_over(shard, processes) if shard != "off" and not is_sharded(model) else None
     if model is None:
-        model = load_model_for(config, dtype, processes.device, mesh)
+        model = load_model_for(config, dtype, processes, mesh)
     model = place(model, dtype, processes.device)
     if mesh is not None and not is_sharded(model):
-        warm(shard_blocks(model, mesh))
+        with processes.meeting("sharing the base out"):
+            warm(shard_blocks(model, mesh))
     named = trained_parameters(config, model)
     model.checkpoint_every = config.gradient_checkpointing
     flat = FlatWeights(named)
