@@ -1,17 +1,19 @@
-"""The planner's memory of a sharded base beside the peak of a process: one Markdown table, in one process.
+"""The planner's memory of a sharded base beside the peak of a process: one Markdown table.
 
     python benchmarks/shard_memory.py                       # training steps of small shapes, bytes of live tensors
     python benchmarks/shard_memory.py --load 8b --sharing 4 # anonymous memory while an 8B-shaped folder is loaded
+    python benchmarks/shard_memory.py --load 8b --sharing 4 --layers 2 --together       # the same by all four at once
 
-The other processes are not there: PyTorch's "fake" backend lets every collective return at once, with memory as it is
-and values as they are. So the first process of any number can be measured on one machine; what gloo or NCCL take for
-themselves is not in it. Files of weights are sparse: they take no disk and read as zeros.
+But for --together the other processes are not there: PyTorch's "fake" backend lets every collective return at once,
+with memory as it is and values as they are. So the first process of any number can be measured on one machine; what
+gloo or NCCL take for themselves is not in it. Files of weights are sparse: they take no disk and read as zeros.
 """
 
 import argparse
 import gc
 import json
 import os
+import socket
 import struct
 import sys
 import tempfile
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.multiprocessing
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -107,46 +110,78 @@ def anonymous() -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("Anonymous"))
 
 
-def measure_loading(shape: tuple[int, ...], sharing: int) -> tuple[int, int, int]:
-    """(this process's weights, largest whole tensor of them, most anonymous memory more than before), in bytes."""
+def load(folder: str, processes: Processes) -> tuple[int, int, int]:
+    """(this process's weights, largest tensor of them, most anonymous memory more than before), in bytes."""
+    stop, peak, mesh = threading.Event(), 0, mesh_over("job", processes)
+    gc.collect()
+    before = anonymous()
+
+    def watch() -> None:
+        nonlocal peak
+        while not stop.is_set():
+            peak = max(peak, anonymous() - before)
+            time.sleep(0.02)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    model = load_model(folder, torch.bfloat16, mesh=mesh)
+    stop.set()
+    watcher.join()
+    held = [local(weight).nbytes for weight in model.parameters()]
+    return sum(held), max(held), peak
+
+
+def load_alone(folder: str, sharing: int) -> tuple[int, int, int]:
+    """`load` by the first of so many processes, the others left out."""
+    processes = first_of(sharing)
+    try:
+        return load(folder, processes)
+    finally:
+        processes.close()
+        dist.destroy_process_group()
+
+
+def load_together(folder: str, sharing: int) -> tuple[int, int, int]:
+    """The most that `load` takes of any of so many processes, all at work and over gloo."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with torch.multiprocessing.get_context("spawn").Pool(sharing) as pool:
+        found = pool.starmap(load_as, [(folder, number, sharing, port) for number in range(sharing)], chunksize=1)
+    return tuple(map(max, zip(*found, strict=True)))
+
+
+def load_as(folder: str, dist_rank: int, sharing: int, port: int) -> tuple[int, int, int]:
+    """`load` by one process of several."""
+    os.environ.update(RANK=str(dist_rank), WORLD_SIZE=str(sharing), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    with Processes() as processes:
+        return load(folder, processes)
+
+
+def print_loading(name: str, sharing: int, layers: int | None, together: bool) -> None:
+    """The table of one folder."""
+    shape = FOLDERS[name][:2] + (layers or FOLDERS[name][2],) + FOLDERS[name][3:]
     config = shape_config(shape, tied=False)
-    processes, stop, peak = first_of(sharing), threading.Event(), 0
     with tempfile.TemporaryDirectory() as folder:
         sparse_folder(Path(folder), config)
-        mesh = mesh_over("job", processes)
-        gc.collect()
-        before = anonymous()
-
-        def watch() -> None:
-            nonlocal peak
-            while not stop.is_set():
-                peak = max(peak, anonymous() - before)
-                time.sleep(0.02)
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        model = load_model(folder, torch.bfloat16, mesh=mesh)
-        stop.set()
-        watcher.join()
-    processes.close()
-    dist.destroy_process_group()
-    held = sum(local(weight).nbytes for weight in model.parameters())
-    return held, max(local(weight).nbytes for weight in model.parameters()), peak
+        held, largest, peak = (load_together if together else load_alone)(folder, sharing)
+    planned = base_memory(config, 2, sharing, on_cpu=True)["base's share"]
+    print("| folder | layers | processes | measured | held GB | planned | largest tensor | peak while loading |")
+    print("|---|---|---|---|---|---|---|---|")
+    print(f"| {name} | {shape[2]} | {sharing} | {'the most of all, over gloo' if together else 'the first, alone'} | "
+          + " | ".join(f"{size / 1e9:.3f}" for size in (held, planned, largest, peak)) + " |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--load", choices=tuple(FOLDERS), help="measure loading of a folder of this shape")
     parser.add_argument("--sharing", type=int, default=4, help="processes that share the base, for --load")
+    parser.add_argument("--layers", type=int, help="of the folder, for --load; default: all of its shape")
+    parser.add_argument("--together", action="store_true", help="load by all processes at once, over gloo")
     arguments = parser.parse_args()
     print(describe())
     if arguments.load:
-        held, largest, peak = measure_loading(FOLDERS[arguments.load], arguments.sharing)
-        blocks = base_memory(shape_config(FOLDERS[arguments.load], tied=False), 2, arguments.sharing, on_cpu=True)
-        print("| folder | processes | held GiB | planned | largest tensor | peak while loading |")
-        print("|---|---|---|---|---|---|")
-        print(f"| {arguments.load} | {arguments.sharing} | " + " | ".join(
-            f"{size / 2**30:.3f}" for size in (held, blocks["base's share"], largest, peak)) + " |")
+        print_loading(arguments.load, arguments.sharing, arguments.layers, arguments.together)
         return
     print("| shape | processes | checkpointing | planned MiB | measured MiB | error |\n|---|---|---|---|---|---|")
     for name, shape in SHAPES.items():
