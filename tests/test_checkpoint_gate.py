@@ -121,6 +121,16 @@ def test_a_sound_model_says_nothing_and_one_of_another_family_a_note(folders, ca
     assert tokenizer.default_system == "You are Ada."
 
 
+def test_an_adapter_with_another_chat_template_earns_one_loud_line(folders, capsys):
+    shutil.copy(folders[0] / "tokenizer_config.json", folders[1])
+    check_model(*folders)
+    assert capsys.readouterr().err == ""
+    change(folders[1] / "tokenizer_config.json", chat_template="{% for m in messages %}### {{ m.content }}{% endfor %}")
+    check_model(*folders)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "WARNING" in line and "another chat template (tokenizer_config.json) than the model's" in line
+
+
 @pytest.mark.parametrize("path", ["hub/models--a--b", "hub", "hub/models--a--b/snapshots"])
 def test_a_folder_of_the_hubs_cache_names_its_snapshots(path, folders, tmp_path):
     old, new = (tmp_path / "hub" / "models--a--b" / "snapshots" / name for name in ("0aaa", "1bbb"))

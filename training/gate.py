@@ -51,7 +51,7 @@ def check_model(folder: str | Path, adapter: str | Path = "", *, fresh: bool = F
     if tokenizer.vocab_size > config.vocab_size:
         raise ValueError(f"{folder}: the tokenizer has {tokenizer.vocab_size} ids, the model {config.vocab_size} "
                          "embeddings; take both from one checkpoint")
-    for line in notes(config, tokenizer):
+    for line in (*notes(config, tokenizer), *adapter_notes(folder, adapter)):
         (say or tell)(f"{folder}: {line}")
     return tokenizer
 
@@ -65,6 +65,21 @@ def notes(config: "ModelConfig", tokenizer: "Tokenizer") -> list[str]:
         said.append(f"note: a {config.model_type} model whose turns are written in another family's format, "
                     f"{tokenizer.family}{system}")
     return said
+
+
+def adapter_notes(folder: Path, adapter: str | Path) -> list[str]:
+    """What a user should know of an adapter whose folder has a chat template of its own, as trainers save it."""
+    from lora import adapter_folder
+    from model.templates import read_template, says
+
+    if not adapter:
+        return []
+    base, own = read_template(folder), read_template(adapter_folder(adapter))
+    if own is None or (base is not None and says(own.text) == says(base.text)):
+        return []
+    return [f"WARNING: {adapter_folder(adapter)}: the adapter was saved with another chat template ({own.source}) than "
+            "the model's. Prompts are written by the model's, so they may differ from those that the adapter was "
+            "trained on; where its tokenizer files belong to it, put them into a copy of the model's folder"]
 
 
 def tell(line: str) -> None:
