@@ -214,6 +214,18 @@ REFUSED = {
     f"<tool_response>noon</tool_response>\n<tool_call>{J}</tool_call>",
     "the opening mark lost": f"look\n{J}\n</tool_call>",
     "LM Studio": "[TOOL_REQUEST]tide_table[END_TOOL_REQUEST]",
+    "arguments without a name": ARGS,
+    "name and value": "tide_table harbour=Leith",
+    "a sentence, name and value": "Calling tide_table: harbour=Leith",
+    "YAML": "- tide_table:\n    harbour: Leith",
+    "YAML, the tool named": "tool: tide_table\nharbour: Leith",
+    "an arrow": f"tide_table -> {ARGS}",
+    "a verb and JSON": f"call tide_table {ARGS}",
+    "a slash command": "/tide_table Leith",
+    "a mention": "@tide_table Leith",
+    "tool and input": "Tool: tide_table, Input: Leith",
+    "numbered steps": 'Thought 1: look\nAction 1: tide_table["Leith"]',
+    "a call that calls": f'tool_call(name="tide_table", arguments={ARGS})',
 }
 
 
@@ -247,7 +259,21 @@ WORDS = [
     "Use a function call.",
     '{"action": "Final Answer", "action_input": "at noon"}',
     "<think>maybe <tool_call>{}</tool_call></think>At which harbour?",
+    "Your tide_table query: it lacks a harbour.",
+    "tide_table, the tool, needs a harbour: which one?",
+    "Which harbour = which tide.",
+    "I can look at tide_table and sundial. Harbour: which one?",
 ]
+
+
+@pytest.mark.parametrize("text", [
+    "<think>I should call tide_table", f"<think>maybe <tool_call>{J}</tool_call>", f"<thinking>\n[TOOL_CALLS] [{J}]",
+    f"<think>a</think> <think>b {J}", f"[THINK]look: {J}", "<|channel|>analysis<|message|>the tide is wanted<|end|>",
+    "None", "null", " NaN "])
+def test_a_thought_that_never_ends_and_an_empty_field_are_no_answers(tmp_path, text):
+    _, examples, queries, rejected = run(tmp_path, [row_of(text)])
+    assert not examples and [q.query for q in queries] == ["Leith?"]
+    assert [r["reason"] for r in rejected] == ["empty_answer"]
 
 
 @pytest.mark.parametrize("text", WORDS)
@@ -264,6 +290,7 @@ def test_where_no_tool_is_offered_a_reply_that_is_a_call_leaves_a_query(tmp_path
 
 def test_the_shape_of_calls():
     assert calls_in([CALL, {"name": "x", "args": None}]) == [CALL, {"name": "x", "arguments": {}}]
+    assert calls_in({**CALL, "arguments": "", "parameters": CALL["arguments"]}) == [CALL]
     for other in (
         None,
         3,

@@ -11,12 +11,15 @@ cannot be read costs its own sample and no other; one that is marked as not to b
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from data.formats.items import Ask, Context, Item, LeftOut, Refused, RowError, Sample, need_list
-from data.formats.spelled import Offered, holds_calls, offered, spelled_calls
-from data.formats.tagged import after_thinking
+from data.formats.spelled import Offered, calls_in, holds_calls, offered, spelled_calls
+from data.formats.strict import strict_loads
+from data.formats.tagged import after_thinking, unfinished_thought
+from data.schema import JsonError
 
 ROLES = {name: role for role, names in {
     "system": "system developer",
@@ -30,6 +33,11 @@ _CALLS = ("tool_calls", "function_call", "toolCalls", "function_calls", "functio
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")
 _LEARNT = ("weight", "loss_weight", "train", "training", "trainable", "loss", "loss_mask", "train_on_turn", "learn")
 _MASKED = ("masked", "mask")
+_RESULT = re.compile(r"\s*(?:<(?:tool_response|tool_result|function_response|function_results?|tool_output)\b|"
+                     r"\[TOOL_RESULTS\])", re.IGNORECASE)
+_OBSERVED = re.compile(r"[\s*]*(?:Observation|Tool (?:response|result|output)|Function (?:response|result))[\s*]*:",
+                       re.IGNORECASE)
+_NOTHING = ("", "none", "null", "nan")      # what a table's empty field is written as
 
 
 class Turn(NamedTuple):
@@ -97,6 +105,8 @@ def _turn_of(message: Any, names: Offered) -> Turn:
         if role == "assistant" and not turn.calling:
             turn = turn._replace(fault=_stray_calls(message, names))
     said = after_thinking(turn.text) if turn.role == "assistant" else turn.text
+    if turn.role == "assistant" and unfinished_thought(said):
+        said = ""
     thoughts = (said != turn.text) + any(not _void(message.get(key)) for key in _THOUGHTS)
     return turn._replace(text=said, learnt=learnt(message), thoughts=thoughts)
 
@@ -116,6 +126,7 @@ def _call_turn(message: Mapping[str, Any], names: Offered) -> Turn:
     texts = [part.get("text") for part in content if isinstance(part, dict)] if isinstance(content, list) else []
     if texts and len(texts) == len(content) and all(isinstance(text, str) for text in texts):
         content = "\n".join(texts)
+    content = _named_by_turn(message, content)
     if isinstance(content, (dict, list)):
         return calling("call", json.dumps(content, ensure_ascii=False), lambda: _structured(content))
     text = content if isinstance(content, str) else ""
@@ -130,6 +141,19 @@ def _call_turn(message: Mapping[str, Any], names: Offered) -> Turn:
         empty = RowError("bad_calls", f"a turn of calls that holds none: {text[:120]!r}", stage="calls")
         return turn._replace(text=text, fault=turn.fault or empty)
     return turn
+
+
+def _named_by_turn(message: Mapping[str, Any], content: Any) -> Any:
+    """The call whose tool the turn names and whose arguments its content is; any other content as it is."""
+    inside = content
+    if isinstance(content, str) and content.lstrip().startswith("{"):
+        try:
+            inside = strict_loads(content)
+        except JsonError:
+            return content
+    if not isinstance(message.get("name"), str) or not isinstance(inside, dict) or calls_in(inside):
+        return content
+    return {"name": message["name"], "arguments": inside}
 
 
 def _structured(calls: Any) -> list[Any]:
@@ -198,7 +222,7 @@ def samples(turns: list[Turn], tools: list[Any], context: Context, *, bracketed:
     Raises:
         RowError: `no_user_message` where nobody asks anything.
     """
-    turns = _with_spelled(_joined(turns), tools, bracketed)
+    turns = _with_results(_with_spelled(_joined(_with_results(turns)), tools, bracketed))
     first = next((at for at, turn in enumerate(turns) if turn.role == "user" and turn.text.strip()), None)
     if first is None:
         raise RowError("no_user_message", f"the roles are {[turn.role for turn in turns][:8]}", stage="query")
@@ -219,6 +243,16 @@ def samples(turns: list[Turn], tools: list[Any], context: Context, *, bracketed:
         yield LeftOut("call_after_result", dependent)
     if later and context.turns != "all":
         yield LeftOut("call_in_later_turn", later)
+
+
+def _with_results(turns: list[Turn]) -> list[Turn]:
+    """The turns, those of a user that are a tool's result under the tool's own role."""
+    out = list(turns)
+    for at, turn in enumerate(turns):
+        called = at and turns[at - 1].calling
+        if turn.role == "user" and (_RESULT.match(turn.text) or called and _OBSERVED.match(turn.text)):
+            out[at] = turn._replace(role="tool")
+    return out
 
 
 def _with_spelled(turns: list[Turn], tools: list[Any], bracketed: bool) -> list[Turn]:
@@ -253,7 +287,7 @@ def _first_sample(query: str, tools: list[Any], reply: list[Turn], after: str) -
     elif after == "tool":
         fault = RowError("result_without_call", "a tool's result follows a reply without calls", stage="calls")
         yield from _refused(fault, query, tools)
-    elif after != "user" and not any(turn.text.strip() for turn in reply):
+    elif after != "user" and all(turn.text.strip().lower() in _NOTHING for turn in reply):
         fault = RowError("empty_answer", "the assistant's reply has neither text nor calls", stage="calls")
         yield from _refused(fault, query, tools)
     else:

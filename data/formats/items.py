@@ -117,6 +117,15 @@ def need_list(value: Any, what: str, stage: str = "tools") -> list[Any]:
     return value
 
 
+def tools_in(value: Any, what: str = "`tools`") -> list[Any]:
+    """The tools under a key, those that Gemini declares in one object one by one. Raises RowError."""
+    out: list[Any] = []
+    for tool in need_list(value, what):
+        keys = [key for key in _DECLARATIONS if isinstance(tool, dict) and isinstance(tool.get(key), list)]
+        out += tool[keys[0]] if keys else [tool]
+    return out
+
+
 def group_of(row: Any, *keys: str) -> str | None:
     """The texts under these keys, a line each, None where there is none: what a `Document` says of its group."""
     texts = [row.get(key) for key in keys]
@@ -132,6 +141,7 @@ def json_inside(text: str, what: str, stage: str) -> Any:
         raise RowError(reason, f"{what} is a string that is not JSON: {error.detail}", stage=stage) from None
 
 
+_DECLARATIONS = ("functionDeclarations", "function_declarations")
 _CALL_NAMES = ("name", "api", "api_name", "Action", "tool", "function", "tool_name", "function_name")
 _CALL_ARGUMENTS = ("arguments", "parameters", "Action_Input", "args", "input")
 _CALL_BESIDE = {*_CALL_NAMES, *_CALL_ARGUMENTS, "id", "type", "index", "call_id", "tool_call_id", "label", "responses"}
@@ -140,22 +150,46 @@ _CALL_BESIDE = {*_CALL_NAMES, *_CALL_ARGUMENTS, "id", "type", "index", "call_id"
 def read_call(raw: Any) -> dict[str, Any]:
     """One call, however it is spelled -> {"name", "arguments"}; JSON strings are parsed. Raises RowError."""
     if isinstance(raw, dict) and isinstance(raw.get("function"), dict):
-        raw = raw["function"]
+        beside = {key: raw[key] for key in _CALL_ARGUMENTS if filled(raw.get(key))}
+        raw = beside | {key: value for key, value in raw["function"].items() if filled(value) or key not in beside}
     if not isinstance(raw, dict):
         raise RowError("bad_call", f"a call must be an object, found {type(raw).__name__}", stage="calls")
     name = next((raw[key] for key in _CALL_NAMES if raw.get(key) is not None), None)
     if not isinstance(name, str) or not name.strip():
         raise RowError("call_without_name", f"the call has the keys {sorted(raw)[:8]}", stage="calls")
-    arguments = next((raw[key] for key in _CALL_ARGUMENTS if raw.get(key) is not None), None)
+    arguments = _arguments_of(raw, name)
     if arguments is None:
         arguments = {}
         unread = sorted(key for key in raw.keys() - _CALL_BESIDE if raw[key] not in (None, "", {}, []))
         if unread:
             raise RowError("bad_call", f"the call of {name!r} has no `arguments`, but {unread[:8]}; whether they hold "
                                        "its arguments cannot be told", stage="calls")
-    if isinstance(arguments, str):
-        arguments = json_inside(arguments, f"the arguments of {name!r}", "calls") if arguments.strip() else {}
     if not isinstance(arguments, dict):
         raise RowError("arguments_not_object", f"the arguments of {name!r} are {type(arguments).__name__}",
                        stage="calls")
     return {"name": name, "arguments": arguments}
+
+
+def filled(value: Any) -> bool:
+    """Does a field hold more than what stands for nothing?"""
+    return value is not None and value != {} and value != [] and not (isinstance(value, str) and not value.strip())
+
+
+def _arguments_of(raw: dict[str, Any], name: str) -> Any:
+    """The arguments of a call, out of a text that holds JSON: under the first key that holds any, else under the first
+    that is there. Raises RowError `bad_call` where two keys hold different ones."""
+    told = [key for key in _CALL_ARGUMENTS if filled(raw.get(key))]
+    if not told:
+        there = next((raw[key] for key in _CALL_ARGUMENTS if raw.get(key) is not None), None)
+        return {} if isinstance(there, str) else there
+    found = [_parsed(raw[key], name, strictly=key == told[0]) for key in told]
+    if isinstance(found[0], dict) and any(isinstance(other, dict) and other != found[0] for other in found[1:]):
+        raise RowError("bad_call", f"the call of {name!r} has different arguments under {told}; which ones are meant "
+                                   "cannot be told", stage="calls")
+    return found[0]
+
+
+def _parsed(value: Any, name: str, *, strictly: bool) -> Any:
+    if not isinstance(value, str) or not strictly and value.lstrip()[:1] != "{":
+        return value
+    return json_inside(value, f"the arguments of {name!r}", "calls")

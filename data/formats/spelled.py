@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from data.formats.items import RowError, json_inside
+from data.formats.items import RowError, filled, json_inside
 from data.formats.literals import LiteralError, call_at, looks_like_calls, parse_calls, parse_literal
 from data.formats.strict import strict_loads
 from data.formats.tagged import value_at, values_between, words_around
@@ -126,7 +126,8 @@ def calls_in(value: Any) -> list[dict[str, Any]] | None:
     if isinstance(inner, (dict, list)):
         return calls_in(inner)
     name = next((value[key] for key in _NAMES if isinstance(value.get(key), str)), "")
-    given = next((key for key in _ARGUMENTS if key in value), None)
+    there = [key for key in _ARGUMENTS if key in value]
+    given = next((key for key in there if filled(value[key])), there[0] if there else None)
     if not name.strip() or given is None or value.keys() - _BESIDE:
         return None
     arguments = {} if value[given] is None else value[given]
@@ -260,6 +261,9 @@ def _of_values(values: list[Any], body: str, names: Offered) -> Spelled | None:
         return Spelled(_named(calls, names, body), "")
     if any(text in names or text.removeprefix("functions.") in names for text in _texts(values)):
         raise _in_text(body)
+    if any(isinstance(value, dict) and value and value.keys() <= set(parameters)
+           for value in values for parameters in names.values()):
+        raise _in_text(body, ", without a name")
     return None
 
 
@@ -395,7 +399,7 @@ def _action_json(body: str, names: Offered) -> Spelled | None:
 
 def _refuse_among_words(body: str, names: Offered) -> None:
     """Raise RowError where words surround, or a broken text spells, what can only be a call of an offered tool."""
-    fields, name_before_bracket = _patterns(tuple(names))
+    fields, name_before_bracket = _patterns(tuple((name, tuple(names[name])) for name in names))
     if fields.search(body):
         raise _in_text(body)
     for start in name_before_bracket.finditer(body):
@@ -408,9 +412,10 @@ def _refuse_among_words(body: str, names: Offered) -> None:
 
 
 @lru_cache(maxsize=256)
-def _patterns(names: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
+def _patterns(tools: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """(the ways to name a tool that only calls have, a name before a bracket)."""
-    one = "(?:functions\\.)?(?:" + "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) + ")"
+    names = sorted((name for name, _ in tools), key=len, reverse=True)
+    one = "(?:functions\\.)?(?:" + "|".join(re.escape(name) for name in names) + ")"
     keys = "(?:name|function|tool|action|api|tool_name|function_name|api_name|recipient_name)"
     inputs = "(?:arguments|parameters|args|params|(?:(?:tool|action)[ _])?input)"
     quote = r"\\*[\"']"
@@ -418,7 +423,17 @@ def _patterns(names: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]
             rf"<{one}(?:\s[^<>]*)?/?>", rf"<{keys}>\s*{one}\s*</", rf"\bcall:\s*{one}\s*[({{]",
             rf"\b{one}\(\s*\{{", rf"\b{one}\W{{0,3}}(?:with|using)\b[^\n{{}}]{{0,30}}\{{\s*[\"']",
             rf"<[^<>\n]*\bname\s*=\s*[\"']?{one}[\"'\s/>]", rf"\[\s*{one}\s*\(", rf"^\W*{one}[\s:(`]*(?:```\w*\s*)?\{{",
-            rf"^\W*{keys}\W*:\W*{one}\W*\n\W*{inputs}\W*:", rf"^\W*Action\W*:\W*{one}(?:\s*\[[^\n]*\])?\W*$",
-            rf"\bto\s*=\s*[\"']?{one}\b")
+            rf"^\W*{keys}\W*:\W*{one}\W*\n\W*{inputs}\W*:",
+            rf"^\W*Action\W*\d*\W*:\W*{one}(?:\s*\[[^\n]*\])?\W*$",
+            rf"\bto\s*=\s*[\"']?{one}\b", rf"\b{one}\W{{0,6}}\{{\s*[\"']", rf"\A[/@!#]{one}(?!\w)",
+            rf"\A\W*{keys}\W{{0,3}}\d*\W*:\W*{one}(?!\w)", rf"\b{keys}\s*=\s*[\"']{one}[\"']",
+            *(_with_its_parameters(name, parameters) for name, parameters in tools if parameters))
     any_way = re.compile("|".join(f"(?:{way})" for way in ways), re.IGNORECASE | re.MULTILINE)
     return any_way, re.compile(rf"(?<![\w.]){one}\(")
+
+
+def _with_its_parameters(name: str, parameters: tuple[str, ...]) -> str:
+    """The pattern of a tool's name just before one of its own parameters and a value: `name p=1`, `name: {p: 1`."""
+    own = "(?:" + "|".join(re.escape(parameter) for parameter in parameters) + ")"
+    between = r"(?=\s*[^\w\s])\W{1,12}"
+    return rf"(?<!\w){re.escape(name)}(?:\W{{1,12}}{own}[\"']?\s*=(?!=)|{between}{own}[\"']?\s*:)"

@@ -18,6 +18,8 @@ _CODE = re.compile(r"\s*```(?:json)?\s*")
 
 
 _THOUGHT_END = re.compile(r"</(?:think|thinking|thought|reasoning)>|\[/THINK\]")
+_THOUGHT_START = re.compile(r"\s*(?:<(?:think|thinking|thought|reasoning)>|\[THINK\]"
+                            r"|<\|channel\|>analysis<\|message\|>(?!.*<\|channel\|>))", re.DOTALL)
 _MOST_VALUES = 32    # JSON values looked at before the end of a thought, to see whether they hold it
 
 
@@ -29,6 +31,11 @@ def after_thinking(text: str) -> str:
             start = end.end()
         at = end.end()
     return text[start:]
+
+
+def unfinished_thought(text: str) -> bool:
+    """Is a text, closed thoughts removed, a thought that never ends? Whatever it spells was only thought of."""
+    return _THOUGHT_START.match(text) is not None
 
 
 def _inside_value(text: str, start: int, place: int) -> bool:
