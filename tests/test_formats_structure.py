@@ -145,6 +145,32 @@ STRUCTURED = {
     "query and response": {"query": "Leith?", "response": J, "tools": TOOLS},
     "question and answer": {"question": "Leith?", "answer": J, "tools": TOOLS},
     "response as calls": {"prompt": "Leith?", "response": [CALL], "tools": TOOLS},
+    "a turn that names its tool": {
+        "messages": [USER, {"role": "tool_call", "name": "tide_table", "content": ARGS}],
+        "tools": TOOLS,
+    },
+    "a turn that names its tool, an object": {
+        "conversations": [HUMAN, {"from": "function_call", "name": "tide_table", "value": CALL["arguments"]}],
+        "tools": TOOLS,
+    },
+    "a named turn with a whole call": {
+        "messages": [USER, {"role": "tool_call", "name": "assistant", "content": J}],
+        "tools": TOOLS,
+    },
+    "tools in the system message": {"messages": [{"role": "system", "content": "", "tools": TOOLS}, USER, CALLING]},
+    "tools in the user's message": {"messages": [{**USER, "functions": json.dumps(TOOLS)}, CALLING]},
+    **{
+        f"arguments, {case}": {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [call]}],
+                               "tools": TOOLS}
+        for case, call in {
+            "an empty text beside": {"name": "tide_table", "arguments": "", "parameters": CALL["arguments"]},
+            "an empty object beside": {"name": "tide_table", "arguments": {}, "input": ARGS},
+            "outside of function": {"type": "function", "function": {"name": "tide_table"}, "arguments": ARGS},
+            "outside of function, null in it": {"function": {"name": "tide_table", "arguments": None},
+                                                "parameters": CALL["arguments"]},
+            "the same twice": {"name": "tide_table", "arguments": ARGS, "args": CALL["arguments"]},
+        }.items()
+    },
 }
 
 
@@ -271,6 +297,10 @@ REFUSED = {
         {"messages": [USER, {"role": "tool_call", "content": ""}], "tools": TOOLS},
         "bad_calls",
     ),
+    "two different arguments": (
+        {"query": "Leith?", "tools": TOOLS, "answers": [{**CALL, "args": {"harbour": "Oban"}}]},
+        "bad_call",
+    ),
     "arguments under another key": (
         {
             "messages": [
@@ -328,6 +358,9 @@ def test_an_empty_turn_that_a_user_answers_was_no_call(tmp_path):
 UNREAD = [
     {"text": "Leith?", "tools": TOOLS},
     {"tools": TOOLS, "user": "Leith?"},
+    {"tools": TOOLS, "contents": "Leith?"},
+    {"tools": TOOLS, "user_input": "Leith?"},
+    {"tools": TOOLS, "task": "Leith?", "ground_truth": [{"tide_table": {"harbour": ["Leith"]}}]},
     {"tools": TOOLS, "request": "Leith?", "reply": J},
     {"tools": TOOLS, "prompt": "Leith?"},
     {"tools": TOOLS, "session": [USER, CALLING]},
@@ -502,3 +535,26 @@ def test_odd_rows_are_recognised_by_nothing_and_crash_nothing():
     ]
     for row in odd:
         guess(row)
+
+
+@pytest.mark.parametrize("result", ["<tool_response>noon</tool_response>", "Observation: noon", "[TOOL_RESULTS] noon"])
+def test_a_result_in_the_name_of_the_user_is_no_request(tmp_path, result):
+    turns = [USER, CALLING, {"role": "user", "content": result}, CALLING]
+    report, examples, _, _ = run(tmp_path, [{"messages": turns, "tools": TOOLS}], turns="all")
+    assert given(examples) == [[CALL]] and report["left_out"] == {"call_after_result": 1}
+    if not result.startswith("Observation"):            # which a person may say, too
+        _, examples, queries, rejected = run(tmp_path, [{"messages": turns[2:], "tools": TOOLS}], "cut.jsonl")
+        assert not examples and not queries and [r["reason"] for r in rejected] == ["no_user_message"]
+
+
+def test_an_answer_of_typed_items_is_not_taken_for_nestful(tmp_path):
+    output = [{"type": "function_call", "call_id": "c", **CALL, "arguments": ARGS}]
+    _, (example,), _, _ = run(tmp_path, [{"input": "Leith?", "output": output, "tools": TOOLS}])
+    assert given([example]) == [[CALL]]
+
+
+def test_tools_that_one_object_declares_are_read_one_by_one(tmp_path):
+    declared = [{"functionDeclarations": [json_schema(TIDES), json_schema(CLOCK)]}]
+    _, (example,), _, _ = run(tmp_path, [{"messages": [USER, CALLING], "tools": declared}])
+    assert given([example]) == [[CALL]] and [tool.name for tool in example.tools] == ["tide_table", "sundial"]
+    assert run(tmp_path, [{"tools": declared}], "alone.jsonl")[0]["tools"] == 2

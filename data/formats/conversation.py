@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data.formats.dialogue import is_off, learnt, samples, turns_of
-from data.formats.items import Ask, Context, Item, Refused, RowError, Sample, need_list
+from data.formats.items import Ask, Context, Item, Refused, RowError, Sample, need_list, tools_in
 from data.formats.spelled import Offered, holds_calls, offered
 from data.formats.strict import strict_loads
 from data.formats.tagged import tool_list, values_between
 from data.schema import JsonError
 
 COLUMNS = ("messages", "conversations", "conversation", "dialog", "dialogue", "dialogs", "chat", "turns", "history",
-           "chat_history", "trajectory")
+           "chat_history", "trajectory", "contents")
 CALL_ROLES = ("function_call", "tool_call", "function_calls", "tool_calls")
 _TOOLS = ("tools", "functions")
 _VERDICTS = ("label", "kto_tag")    # false: the answer is an example of what not to say
@@ -39,7 +39,7 @@ def as_messages(value: Any) -> list[Any] | None:
 def is_message(part: Any) -> bool:
     """An object with a role and something said, or called, by it."""
     return isinstance(part, dict) and ("role" in part or "from" in part) and (
-        not part.keys().isdisjoint(("content", "value", "tool_calls", "function_call")))
+        not part.keys().isdisjoint(("content", "value", "parts", "tool_calls", "function_call")))
 
 
 def column_of(row: Any) -> str | None:
@@ -91,9 +91,9 @@ def answered(row: Any, messages: list[Any], answer: list[Any], context: Context,
     """The samples of messages, and of the answer to them in a column of its own, which alone is learnt."""
     tools: list[Any] = []
     for key in _TOOLS:
-        tools = tools or need_list(row.get(key), f"`{key}`")
+        tools = tools or tools_in(row.get(key), f"`{key}`")
     plain, found = _without_tools(messages, not tools, listed, is_structured([*messages, *answer]))
-    tools = tools or found
+    tools = tools or found or _in_messages(messages)
     names = offered(tools)
     turns = turns_of(plain, names)
     if answer:
@@ -135,6 +135,14 @@ def _without_tools(messages: list[Any], wanted: bool, listed: bool, structured: 
         tools = tools or found or []
         out.append(message if found is None else {**message, "content": "", "value": ""})
     return out, tools
+
+
+def _in_messages(messages: list[Any]) -> list[Any]:
+    """The tools under a key of the first message that has any and is not the assistant's (GLM's system message)."""
+    asking = [message for message in messages if isinstance(message, dict)
+              and not role_names([message]).isdisjoint(("system", "developer", "user", "human"))]
+    given = (message.get(key) for message in asking for key in _TOOLS)
+    return next((tools for value in given if (tools := tools_in(value, "the `tools` of a message"))), [])
 
 
 def _tagged_tools(text: str, structured: bool) -> list[Any] | None:

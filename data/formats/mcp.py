@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from data.formats.conversation import COLUMNS, as_messages, column_of
-from data.formats.items import Context, Document, Format, Item, RowError, group_of, need_list
+from data.formats.items import Context, Document, Format, Item, RowError, group_of, tools_in
 from data.formats.spelled import calls_in
 from data.formats.tooldocs import PARAMETERS
 
 _SAID = {"query", "user_request", "instruction", "input", "output", "prompt", "response", "question", "answer",
          "answers", "text", "completion", "chosen", "rejected", "user", "assistant", "utterance", "request", "reply",
-         "calls", "tool_calls"}
+         "calls", "tool_calls", "contents", "message", "user_input", "user_query", "user_message", "task", "events",
+         "spans", "ground_truth", "gold", "expected_calls", "target"}
 _OF_TOOLS = ("tools", "tool", "function", "result")
 _PARAMETERS = ("parameters", "arguments", "inputSchema", "input_schema", "query_parameters", "path_parameters")
 _ENVELOPE = ("jsonrpc", "nextCursor", "_meta")
@@ -39,7 +40,7 @@ def _refuse_said(row: Any) -> None:
 def read(row: Any, context: Context) -> Iterator[Item]:
     result = row.get("result") if isinstance(row.get("result"), dict) else row
     _refuse_said(row)
-    tools = need_list(result.get("tools"), "`tools`")
+    tools = tools_in(result.get("tools"))
     if not tools:
         raise RowError("no_tools", "the record lists no tool", stage="tools")
     for key in _ENVELOPE:

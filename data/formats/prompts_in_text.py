@@ -144,5 +144,6 @@ def read_nestful(row: Any, context: Context) -> Iterator[Item]:
 
 NESTFUL = Format("nestful", "NESTFUL sequences; the tools come from the *-spec.json beside the file or --tools",
                  read_nestful,
-                 lambda row: isinstance(row, dict) and "input" in row and isinstance(row.get("output"), list)
-                 and as_messages(row["output"]) is None)
+                 lambda row: isinstance(row, dict) and isinstance(row.get("input"), str)
+                 and isinstance(row.get("output"), list) and as_messages(row["output"]) is None
+                 and not any(isinstance(entry, dict) and "type" in entry for entry in row["output"]))
