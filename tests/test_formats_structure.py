@@ -547,6 +547,18 @@ def test_a_result_in_the_name_of_the_user_is_no_request(tmp_path, result):
         assert not examples and not queries and [r["reason"] for r in rejected] == ["no_user_message"]
 
 
+@pytest.mark.parametrize("keyword", ["enum", "items", "properties"])
+def test_null_under_a_keyword_tells_a_table_too(tmp_path, keyword):
+    about = {"type": "object", "required": ["harbour"], "properties": {
+        "harbour": {"type": "string", "description": "Which."},
+        "days": {"type": "integer", "description": "How many.", keyword: None}}}
+    tool = {"name": "tide_table", "description": "Tides.", "parameters": about}
+    call = {"name": "tide_table", "arguments": {"harbour": "Leith", "days": None}}
+    rows = [{"messages": [USER, {"role": "assistant", "tool_calls": [call]}], "tools": [tool]}]
+    _, (example,), _, _ = run(tmp_path, rows, check=True)
+    assert given([example]) == [[CALL]] and example.provenance["notes"] == ["nulls_of_a_table"]
+
+
 def test_an_answer_of_typed_items_is_not_taken_for_nestful(tmp_path):
     output = [{"type": "function_call", "call_id": "c", **CALL, "arguments": ARGS}]
     _, (example,), _, _ = run(tmp_path, [{"input": "Leith?", "output": output, "tools": TOOLS}])

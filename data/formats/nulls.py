@@ -18,8 +18,8 @@ def without_nulls(calls: Sequence[Record], tools: Sequence[tuple[Record, Sequenc
     """The calls without the nulls that a table left in them.
 
     A null goes where its tool has no such argument and takes no others, and where the tool's own definition of it is
-    null. Where a row shows such a null, it came out of a table, and the null of an argument that may be left out and is
-    not nullable goes, too. Every other null is the label's own, right or wrong.
+    null. Where a row shows such a null, or one under a keyword, it came out of a table, and the null of an argument
+    that may be left out and is not nullable goes, too. Every other null is the label's own, right or wrong.
 
     Args:
         calls: {"name", "arguments"} each.

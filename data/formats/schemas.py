@@ -46,6 +46,7 @@ MAX_REFERENCE_DEPTH = 4     # below this many levels of fields a reference becom
 MAX_HOPS = 8                # references and unions one inside the other at one place
 _READ = {*KEPT, *VALUES, *DEFAULTS, "name", "type", "description", "desc", "const", "required", "items",
          "additionalItems", "properties", "optional", "nullable"}
+_NULLED = ("enum", "items", "properties", "required", "additionalProperties", "anyOf")   # nobody writes null there
 _ROOT = {"type", "properties", "required", "description", "components", "$defs", "definitions"}
 _FLAGS = {"true": True, "yes": True, "required": True, "false": False, "no": False, "optional": False, "": False}
 
@@ -256,6 +257,7 @@ class SchemaReader:
         """One argument, item or field."""
         if depth > MAX_JSON_DEPTH // 2:
             raise TypeError("nested too deeply")
+        self.changes.nulls += [f"{path}.{key}" for key in _NULLED if key in spec and spec[key] is None]
         spec = self.flattener.flat(spec, path)
         info = self.kind(spec, path)
         kind = info.schema["type"]

@@ -8,7 +8,8 @@ and nested schemas are carried over (schemas.py). Every change is kept:
     types     path -> the type word (or union) as it stood, where it differs; null where there was none
     values    path and keyword -> the value as it stood, where it was re-typed or left out
     dropped   names of schema keys that the record has no room for (`pattern`, `$schema`, `title`, ...)
-    nulls     paths of properties that are null, which tables (Arrow, Parquet) write where another row has one; left out
+    nulls     paths of properties and keywords that are null, which tables (Arrow, Parquet) write where another row has
+              one; left out
 """
 
 from __future__ import annotations
