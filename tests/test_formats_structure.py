@@ -570,3 +570,43 @@ def test_tools_that_one_object_declares_are_read_one_by_one(tmp_path):
     _, (example,), _, _ = run(tmp_path, [{"messages": [USER, CALLING], "tools": declared}])
     assert given([example]) == [[CALL]] and [tool.name for tool in example.tools] == ["tide_table", "sundial"]
     assert run(tmp_path, [{"tools": declared}], "alone.jsonl")[0]["tools"] == 2
+
+
+GOT = {"type": "tool_use", "id": "t", "name": "tide_table", "input": CALL["arguments"]}
+ASKED = {"role": "user", "parts": [{"text": "Leith?"}]}
+PARTS = {
+    "Anthropic": {"messages": [USER, {"role": "assistant", "content": [{"type": "text", "text": "I look."}, GOT]},
+                               {"role": "user", "content": [{"type": "tool_result", "content": "noon"}]},
+                               {"role": "assistant", "content": [GOT]}]},
+    "Anthropic, a thought": {"messages": [USER, {"role": "assistant", "content": [
+        {"type": "thinking", "thinking": "Leith", "signature": "x"}, GOT]}]},
+    "Gemini": {"contents": [ASKED, {"role": "model", "parts": [
+        {"functionCall": {"name": "tide_table", "args": CALL["arguments"]}}]},
+        {"role": "user", "parts": [{"functionResponse": {"name": "tide_table", "response": {"at": "noon"}}}]},
+        {"role": "model", "parts": [{"text": "At noon."}]}]},
+    "Vertex": {"contents": [ASKED, {"role": "model", "parts": [
+        {"text": "hm", "thought": True}, {"function_call": {"name": "tide_table", "args": CALL["arguments"]}}]}]},
+    "LangChain": {"messages": [USER, {"role": "ai", "content": [GOT], "tool_calls": [CALL]}]},
+    "LangChain's types": {"messages": [{"type": "human", "content": "Leith?"}, {
+        "type": "ai", "content": "", "tool_calls": [
+            {"name": "tide_table", "args": CALL["arguments"], "id": "c", "type": "tool_call"}]}]},
+    "OpenAI's items": {"messages": [USER, {"type": "function_call", "call_id": "c", **CALL, "arguments": ARGS},
+                                    {"type": "function_call_output", "call_id": "c", "output": "noon"}]},
+}
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_calls_among_the_parts_of_a_message_are_read(tmp_path, case):
+    report, examples, _, rejected = run(tmp_path, [PARTS[case] | {"tools": TOOLS}], turns="all")
+    assert [example.query for example in examples] == ["Leith?"] and given(examples) == [[CALL]] and not rejected
+    counts = {"Anthropic": {"words_beside_calls": 1, "call_after_result": 1}, "Vertex": {"reasoning": 1},
+              "Anthropic, a thought": {"reasoning": 1}}
+    assert report["left_out"] == counts.get(case, {})
+
+
+def test_parts_that_cannot_be_told_are_refused_as_before(tmp_path):
+    both = [GOT, {"type": "tool_result", "content": "noon"}]
+    nameless = {"role": "assistant", "content": [{"type": "tool_use", "input": {}}]}
+    for number, reply in enumerate((nameless, {"role": "assistant", "content": both})):
+        _, examples, _, rejected = run(tmp_path, [{"messages": [USER, reply], "tools": TOOLS}], f"{number}.jsonl")
+        assert not examples and [r["reason"] for r in rejected] == ["unread_part"]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from data.formats.items import Ask, Context, Item, LeftOut, Refused, RowError, Sample, need_list
+from data.formats.parts import spread
 from data.formats.spelled import Offered, calls_in, holds_calls, offered, spelled_calls
 from data.formats.strict import strict_loads
 from data.formats.tagged import after_thinking, unfinished_thought
@@ -26,7 +27,8 @@ ROLES = {name: role for role, names in {
     "user": "user human",
     "assistant": "assistant gpt agent bot ai model chatbot",
     "call": "function_call tool_call function_calls tool_calls",
-    "tool": "tool observation tool_response obs function ipython function_response api tool_result function_result",
+    "tool": "tool observation tool_response obs function ipython function_response api tool_result function_result "
+            "function_call_output",
 }.items() for name in names.split()}
 
 _CALLS = ("tool_calls", "function_call", "toolCalls", "function_calls", "functionCall")
@@ -92,7 +94,7 @@ def turns_of(messages: Any, names: Offered | None = None) -> list[Turn]:
     Raises:
         RowError: not a list of objects, an unknown role, or a part of a message that is no text.
     """
-    return [_turn_of(message, names or {}) for message in need_list(messages, "the messages", "query")]
+    return [_turn_of(spread(message), names or {}) for message in need_list(messages, "the messages", "query")]
 
 
 def _turn_of(message: Any, names: Offered) -> Turn:
@@ -112,7 +114,7 @@ def _turn_of(message: Any, names: Offered) -> Turn:
 
 
 def _role(message: Mapping[str, Any]) -> str:
-    return role_of(_first(message, "from", "role"))
+    return role_of(_first(message, "from", "role", "type"))      # LangChain and OpenAI's Responses have a type alone
 
 
 def _first(message: Mapping[str, Any], *keys: str) -> Any:
@@ -126,6 +128,8 @@ def _call_turn(message: Mapping[str, Any], names: Offered) -> Turn:
     texts = [part.get("text") for part in content if isinstance(part, dict)] if isinstance(content, list) else []
     if texts and len(texts) == len(content) and all(isinstance(text, str) for text in texts):
         content = "\n".join(texts)
+    if content is None and "arguments" in message:              # an item of OpenAI's Responses: the call itself
+        content = {key: message[key] for key in ("name", "arguments") if key in message}
     content = _named_by_turn(message, content)
     if isinstance(content, (dict, list)):
         return calling("call", json.dumps(content, ensure_ascii=False), lambda: _structured(content))
