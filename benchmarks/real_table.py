@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import machine
 from data.files import write_json, write_text
 from eval.lenient import STRICT
-from eval.report.benchmarks import AGGREGATES, BENCHMARKS, contents, name_of, of_bench
+from eval.report.benchmarks import AGGREGATES, contents, name_of, of_bench
 from eval.report.markup import Block, to_markdown
-from eval.report.measured import folders_of, read_benchmarks
+from eval.report.measured import BENCHMARKS, folders_of, read_benchmarks
 from eval.report.page import number
 
 

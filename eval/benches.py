@@ -52,6 +52,9 @@ class Benchmark(Protocol):
     def native(self, entry: Any) -> tuple[list[Message], list[Tool]]:
         """The conversation and the tools, for the model's own tool template. ValueError if there is no such thing."""
 
+    def expected(self, entry: Any) -> str:
+        """The right answer, as text for a reader; "" where no call is wanted."""
+
     def answer_line(self, entry: Any, text: str) -> dict[str, Any]:
         """The line of answers.jsonl that keeps a model's text."""
 

@@ -3,10 +3,13 @@
 import json
 
 import pytest
+from report_run import make_run
 
 from data.schema import ToolCall
+from eval import score
 from eval.answers import Answer
-from eval.score import score_answers
+from eval.report import write_report
+from eval.score import run_module, score_answers
 from eval.sealtools.benchmark import COUNTS, Settings, count_calls, load, same_calls
 
 
@@ -79,3 +82,18 @@ def test_a_query_whose_tool_is_lacking_is_named(folder):
     (folder / "dev.jsonl").unlink()
     with pytest.raises(FileNotFoundError, match="expected the Seal-Tools dataset"):
         load(folder)
+
+
+def test_a_report_shows_seal_tools_beside_the_other_benchmarks(folder, tmp_path):
+    run = make_run(tmp_path / "run", steps=("raw", "joint"))
+    right = '<tool_call>{"name": "getRain", "arguments": {"a": "x"}}</tool_call>'
+    for step, text in (("raw", "Rain."), ("joint", right)):
+        file = tmp_path / "answers.jsonl"
+        file.write_text(json.dumps({"id": "dev-2", "text": text}) + "\n")
+        out = run / step / "bench" / "sealtools"
+        assert run_module(score, ["--bench", "sealtools", "--data", str(folder), "--answers", str(file), "--out",
+                                  str(out)]) == 0
+    write_report(run)
+    text = (run / "report.md").read_text()
+    assert "Seal-Tools, % [95% interval]" in text and "Seal-Tools: joint training against raw" in text
+    assert "dev-calls-right strict" in text and "50.0 [9.4, 90.5]" in text

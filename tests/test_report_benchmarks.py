@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from eval.report import write_report
 from eval.report.benchmarks import small_models
 from eval.report.measured import read_benchmarks
 from eval.score import run_module
+from tests.test_report_explorer import data_of, unpacked
 
 ROOT = Path(__file__).resolve().parent.parent
 RIGHT = {"raw": 4, "raw-native": 6, "adaption": 2, "joint": 10, "round-1": 11, "round-2": 12}
@@ -31,7 +33,8 @@ def scored(bench: str, data: Path, answers: list[dict], out: Path) -> Path:
     file.write_text(lines(answers))
     command = ["--bench", bench, "--data", str(data), "--answers", str(file), "--out", str(out)]
     assert run_module(eval.score, command) == 0
-    file.unlink()
+    file.rename(out / "answers.jsonl")
+    (out / "eval.json").write_text(json.dumps({"settings": {"data": str(data)}}))
     return out
 
 
@@ -90,6 +93,49 @@ def test_the_report_has_the_papers_tables_in_both_readings(benched):
     assert report["benchmarks"]["steps"]["joint"]["bfcl"]["scores"]["strict"]["overall"]
     html = (benched / "report.html").read_text()
     assert html.count("paper&#x27;s Fig. 2 shows") + html.count("paper's Fig. 2 shows") >= 1 and "Fig. 3" in html
+
+
+def entries_of(run: Path) -> tuple[dict, list[list], list[dict]]:
+    """(the explorer's data, rows of the benchmarks, their details)."""
+    data, _ = data_of(run)
+    rows, blocks = unpacked(data["index"])["benchmarks"], [unpacked(block) for block in data["blocks"]]
+    return data, rows, [blocks[row[-2]][row[-1]] for row in rows]
+
+
+def test_the_explorer_has_every_entry_with_its_question_and_the_answer_after_each_step(benched):
+    write_report(benched)
+    data, rows, details = entries_of(benched)
+    assert data["asked"][:2] == ["raw", "raw, by its own tool prompt"] and len(data["notes"]) == 1
+    assert Counter(row[2] for row in rows) == {"BFCL": 16, "API-Bank": 5, "T-Eval": 1}
+    simple, at = next(i for i, row in enumerate(rows) if row[0] == "simple_0"), data["asked"].index("joint training")
+    assert rows[simple][1] == "Question 0 of simple." and rows[simple][3] == "simple"
+    learned = [i for i, row in enumerate(rows) if row[4][at] == row[5][at] == "right" != row[5][0]
+               and row[2] == "BFCL"]
+    assert learned and "<tool_call>" in details[learned[-1]]["answers"][at]
+    fenced = [i for i, row in enumerate(rows) if row[5][0] == "right" != row[4][0]]
+    assert fenced and "```json" in details[fenced[0]]["answers"][0]             # read leniently alone
+    detail = details[simple]
+    assert [role for role, _ in detail["asked"]] == ["system", "user"] and "lamp.set" in detail["asked"][0][1]
+    assert json.loads(detail["expected"]) == {"lamp.set": {"room": ["hall", "the hall"], "level": [40],
+                                                           "warm": ["", True]}}
+    bank = next(row for row in rows if row[2] == "API-Bank")
+    assert "not_asked" in bank[4] and bank[4][at] == "right" and bank[1]
+    assert next(d for row, d in zip(rows, details, strict=True) if row[2] == "T-Eval")["answers"][at] == "Map.find"
+
+
+def test_where_the_questions_are_gone_or_others_the_explorer_says_so(benched, tmp_path):
+    run = shutil.copytree(benched, tmp_path / "run")
+    for folder in run.glob("*/bench/bfcl"):
+        (folder / "eval.json").write_text(json.dumps({"settings": {"data": str(tmp_path / "<gone>")}}))
+    for folder in run.glob("*/bench/apibank"):
+        (folder / "eval.json").write_text(json.dumps({"settings": {"data": str(tmp_path)}}))
+    write_report(run)
+    data, rows, details = entries_of(run)
+    assert "<gone> is not there" in data["notes"][2] and "holds other files by now" in data["notes"][1]
+    assert "&lt;gone&gt; is not there" in data_of(run)[1]
+    bare = [row for row in rows if row[2] == "BFCL"][0]
+    assert bare[1] == "" and bare[3] and bare[4][0] and not any(
+        detail["asked"] for row, detail in zip(rows, details, strict=True) if row[2] != "T-Eval")
 
 
 def test_steps_are_compared_on_the_same_entries(benched):

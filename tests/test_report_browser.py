@@ -7,9 +7,10 @@ import pytest
 from eval.report import write_report
 from tests.browser import CHROMIUM, DRIVER, MISSING, browser
 from tests.report_run import make_run, wrote
+from tests.test_report_benchmarks import benched
 from tests.test_report_explorer import HOSTILE, run
 
-__all__ = ["run"]
+__all__ = ["benched", "run"]
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=MISSING)]
 SHOWN = "return document.querySelector('#explorer .count').textContent"
 FOCUS = "return document.activeElement.textContent"
@@ -97,6 +98,27 @@ def test_filters_count_what_the_others_leave_and_pages_turn_by_click(run, window
     window.until("return !!document.querySelector('.detail h3')")
     assert "The answer after each step" in window.run("return document.querySelector('.detail').textContent")
     assert window.errors() == []
+
+
+def test_an_entry_of_a_benchmark_is_found_by_its_error_and_opened(benched, window):
+    write_report(benched)
+    window.open(benched / "report.html", 375)
+    choose = ("const [id, value] = arguments, s = document.getElementById(id); s.value = value; "
+              "s.dispatchEvent(new Event('change'))")
+    tabs = window.run("return [...document.querySelectorAll('.tabs button')].map((b) => b.textContent)")
+    window.click(f".tabs button:nth-child({len(tabs)})")
+    assert tabs[-1] == "Benchmark entries (22)" and window.run(SHOWN).startswith("22 of 22 entries")
+    window.run(choose, "explore-benchmark", "BFCL")
+    window.run(choose, "explore-change", "newly right")
+    strict = int(window.run(SHOWN).split()[0])
+    window.run(choose, "explore-reading", "lenient")
+    assert 0 < int(window.run(SHOWN).split()[0]) < strict <= 16     # fenced answers of the raw model were right before
+    window.click("ol.entries button.entry")
+    window.until("return !!document.querySelector('.detail h3')")
+    text = window.run("return document.querySelector('.detail').textContent")
+    for part in ("Question", "The right answer", "You can call various user-defined tools", "by its own tool prompt"):
+        assert part in text, part
+    assert fits(window) and window.errors() == []
 
 
 def test_a_hostile_run_of_ten_thousand_executes_nothing_opens_and_filters_quickly(tmp_path, window):

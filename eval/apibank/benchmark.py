@@ -73,6 +73,9 @@ class Benchmark:
         query, tools = prompts.request(row, self.data.documents)
         return [{"role": "user", "content": query}], tools
 
+    def expected(self, row: Row) -> str:
+        return row.expected
+
     def answer_line(self, row: Row, text: str) -> dict[str, Any]:
         reply, rewritten = converted(text, prompts.reply)
         line = {"id": row.id, "level": row.level, "file": row.file, "sample_id": row.sample_id, "reply": reply}

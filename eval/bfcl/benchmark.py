@@ -8,7 +8,7 @@ from typing import Any
 
 from data.formats.spelled import offered
 from data.prompts import Message
-from data.schema import Tool
+from data.schema import Tool, dump_json
 from eval.answers import Answer, NotCalls, printable, saved_answer, wrote_tools
 from eval.bfcl.aggregates import summarise
 from eval.bfcl.checker import Verdict, ast_check
@@ -80,6 +80,9 @@ class Benchmark:
 
     def native(self, entry: Entry) -> tuple[list[Message], list[Tool]]:
         return [dict(message) for message in entry.messages], self._shown(entry)
+
+    def expected(self, entry: Entry) -> str:
+        return "\n".join(map(dump_json, entry.expected))
 
     def _shown(self, entry: Entry) -> list[Tool]:
         shown = self.settings

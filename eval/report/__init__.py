@@ -2,9 +2,9 @@
 
 What is not there yet is simply not shown. Two runs of one seed give the same report.json apart from its key "seconds",
 which alone holds times, speeds and memory. gather.py reads the run, page.py has the words and tables, markup.py prints
-them, charts.py draws. records.py reads every query and test item for the explorer of report.html; explorer.py packs
-them into it, explorer.js and explorer.css show them. measured.py reads what the steps scored on benchmarks, and
-benchmarks.py has their tables. Beside it: tables.py, the paper's tables with rows of ours.
+them, charts.py draws. records.py and bench_items.py read every query, test item and benchmark entry for the explorer of
+report.html; explorer.py packs them into it, explorer.js and explorer.css show them. measured.py reads what the steps
+scored on benchmarks, and benchmarks.py has their tables. Beside it: tables.py, the paper's tables with rows of ours.
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ def write_report(run: str | Path) -> dict[str, Any]:
     run = Path(run)
     report = gather(run)
     measured = [(step["name"], title_of(step["name"])) for step in report["steps"] if "test" in step]
-    explored = explorer_data(run, [ledger["round"] for ledger in report["rounds"]], measured)
-    asked = read_benchmarks(folders_of(run))
+    folders = folders_of(run)
+    titled = {benchmarks.name_of(label): found for label, found in folders.items()}
+    explored = explorer_data(run, [ledger["round"] for ledger in report["rounds"]], measured, titled)
+    asked = read_benchmarks(folders)
     report |= {"benchmarks": asked} if asked["steps"] else {}
     name, blocks = run.resolve().name, benchmarks.contents(asked)
     title, blocks = headline(report, name), contents(report, f"run {name} · {when(run)}", explored, blocks)

@@ -65,10 +65,23 @@
   const roundOf = (row) => `round ${row[0]}`;
   const before = () => Number(state.before), after = () => Number(state.after);
 
+  const kinds = (row) => (state.view === "benchmarks" && state.reading === "lenient" ? row[5] : row[4]);
+
   function change(row) {
-    const [was, is] = [row[4][before()] === "right", row[4][after()] === "right"];
+    const both = [kinds(row)[before()], kinds(row)[after()]], [was, is] = both.map((kind) => kind === "right");
+    if (both.includes("not_asked")) return "not asked both times";
     return was === is ? (is ? "right both times" : "wrong both times") : is ? "newly right" : "newly wrong";
   }
+
+  const changes = [
+    ["change", change], ["before", null], ["after", null],
+    ["error before", (row) => words(kinds(row)[before()])], ["error after", (row) => words(kinds(row)[after()])],
+  ];
+  const changed = (row) => [
+    el("span", { class: kinds(row)[after()] === "right" ? "chip good" : "chip" }, change(row)),
+    el("span", { class: "text" }, said(row[1])),
+    el("span", { class: "side" }, `${words(kinds(row)[before()])} → ${words(kinds(row)[after()])} · `, said(row[0], 60)),
+  ];
 
   const VIEWS = {
     queries: {
@@ -89,18 +102,13 @@
     },
     tests: {
       title: "Test items", noun: ["item", "items"], rows: [],
-      filters: [
-        ["change", change], ["before", null], ["after", null],
-        ["error before", (row) => words(row[4][before()])], ["error after", (row) => words(row[4][after()])],
-        ["part", (row) => row[2]], ["category", (row) => words(row[3])],
-      ],
-      texts: (row) => `${row[0]}\n${row[1]}`,
-      cells: (row) => [
-        el("span", { class: row[4][after()] === "right" ? "chip good" : "chip" }, change(row)),
-        el("span", { class: "text" }, said(row[1])),
-        el("span", { class: "side" }, `${words(row[4][before()])} → ${words(row[4][after()])} · `, said(row[0], 60)),
-      ],
-      detail: testDetail,
+      filters: [...changes, ["part", (row) => row[2]], ["category", (row) => words(row[3])]],
+      texts: (row) => `${row[0]}\n${row[1]}`, cells: changed, detail: testDetail,
+    },
+    benchmarks: {
+      title: "Benchmark entries", noun: ["entry", "entries"], rows: [],
+      filters: [["benchmark", (row) => row[2]], ...changes, ["reading", null], ["category", (row) => words(row[3])]],
+      texts: (row) => `${row[0]}\n${row[1]}`, cells: changed, detail: benchDetail,
     },
   };
 
@@ -182,9 +190,22 @@
     ];
   }
 
+  function benchDetail(row, detail) {
+    const kept = (text) => (text === null ? "–" : block(text, "answers.jsonl of the step"));
+    const rows = detail.answers.map((text, i) => [data.asked[i], words(row[4][i]), words(row[5][i]), kept(text)]);
+    const last = detail.asked.findLastIndex(([role]) => role === "user");
+    const messages = detail.asked.map(([role, text]) => [el("p", { class: "role" }, role), block(text)]);
+    return [
+      ...(last < 0 ? [] : [el("h3", {}, "Question"), block(detail.asked[last][1]),
+        el("details", {}, el("summary", {}, "The prompt with the tools, before the chat format wraps it"), messages),
+        el("h3", {}, "The right answer"), detail.expected === "" ? el("p", {}, "No call.") : block(detail.expected)]),
+      tableOf(["after", "strict", "lenient", "answer"], rows, "The answer after each step, as each reading judges it"),
+    ];
+  }
+
   // --------------------------------------------------------------------------------------------------- list and filter
 
-  const state = { view: "queries", page: 0, found: [], chosen: {}, before: "0", after: "0" };
+  const state = { view: "queries", page: 0, found: [], chosen: {}, before: "0", after: "0", reading: "strict" };
   const search = el("input", { type: "search", placeholder: "words of a query, an id", oninput: later });
   const status = el("p", { role: "status", class: "count" }), list = el("ol", { class: "entries" });
   const tabs = el("div", { class: "tabs", role: "group", "aria-label": "What to look into" });
@@ -256,9 +277,8 @@
     body.hidden = !open;
     if (!open || body.firstChild) return;
     const [at, place] = row.slice(-2);
-    const name = row[state.view === "queries" ? 1 : 0];
-    const where = state.view === "queries" ? ["`tooldev.py trace RUN --id ", said(name), "`"]
-      : "data/test.jsonl and eval/ of the steps";
+    const where = { queries: ["`tooldev.py trace RUN --id ", said(String(row[1])), "`"],
+      tests: "data/test.jsonl and eval/ of the steps", benchmarks: "bench/ of the steps" }[state.view];
     const none = [el("p", {}, "This page has no room for the details of this one. See ", where, ".")];
     try {
       body.replaceChildren(...(at < 0 ? none : view.detail(row, await detailAt(at, place))).flat(9));
@@ -283,21 +303,25 @@
 
   function field(name) {
     const id = `explore-${name.replace(" ", "-")}`, step = name === "before" || name === "after";
+    const own = step || name === "reading";                     // chooses what is shown, not which rows
     const select = el("select", { id, onchange: () => {
-      if (step) state[name] = select.value;
+      if (own) state[name] = select.value;
       else state.chosen[name] = select.value;
       state.page = 0;
       refresh();
     } });
-    if (step) {
-      select.append(...data.steps.map((title, i) => el("option", { value: String(i) }, title)));
+    if (own) {
+      const steps = (state.view === "tests" ? data.steps : data.asked).map((title, i) => [String(i), title]);
+      const options = step ? steps : [["strict", "strict"], ["lenient", "lenient"]];
+      select.append(...options.map(([value, title]) => el("option", { value }, title)));
       select.value = state[name];
     }
     return el("label", { class: "field" }, el("span", {}, name), select);
   }
 
   function show(name) {
-    Object.assign(state, { view: name, page: 0, chosen: {} });
+    const steps = { tests: data.steps, benchmarks: data.asked }[name] || [];
+    Object.assign(state, { view: name, page: 0, chosen: {}, before: "0", after: String(steps.length - 1) });
     fields.replaceChildren(el("label", { class: "field wanted" }, el("span", {}, "search"), search),
       ...VIEWS[name].filters.map(([filter]) => field(filter)));
     for (const tab of tabs.children) tab.setAttribute("aria-pressed", String(tab.dataset.view === name));
@@ -314,7 +338,6 @@
       const title = `${VIEWS[name].title} (${index[name].length.toLocaleString("en")})`;
       tabs.append(el("button", { type: "button", "data-view": name, onclick: () => show(name) }, title));
     }
-    state.after = String(data.steps.length - 1);
     list.addEventListener("keydown", keys);
     home.append(tabs, fields, status, list, pager);
     show(names[0]);

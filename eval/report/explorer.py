@@ -12,12 +12,14 @@ import base64
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from data.prompts import generation_messages, invocation_messages, pieces_text, tools_text
 from data.schema import Tool
+from eval.report.bench_items import bench_entries
 from eval.report.records import ROUND_FILES, Entry, query_entries, test_entries
 
 PAGE = 17_000_000               # bytes of packed data at most; where it is more, the last details are left out
@@ -26,42 +28,45 @@ QUERY, TOOLS = "\ue000", "\ue001"                   # where the page's script pu
 HERE = Path(__file__).parent
 SECTION = """<section id="explorer" aria-label="Explorer">
 <p>Each entry opens: its prompts, tools, answers and votes, and why it was rejected or what was trained on. Arrow keys
-move between entries, Enter opens one, Escape closes it.{missing}</p>
+move between entries, Enter opens one, Escape closes it.{notes}</p>
 <noscript><p>The explorer needs JavaScript; every other part of this page does without.</p></noscript>
 <script type="application/json" id="explorer-data">{data}</script>
 <script>{script}</script>
 </section>"""
 
 
-def explorer_data(run: Path, rounds: Sequence[int], steps: Sequence[tuple[str, str]]) -> dict[str, Any] | None:
+def explorer_data(run: Path, rounds: Sequence[int], steps: Sequence[tuple[str, str]],
+                  benchmarks: Mapping[str, Sequence[Path]]) -> dict[str, Any] | None:
     """What the page holds; None where there is nothing to explore.
 
     Args:
         rounds: numbers of the complete rounds.
         steps: measured steps in order, each with its title.
+        benchmarks: folders of `eval` by the step's title.
     """
     gone = [f"round-{n}/{name}" for n in rounds for name in ROUND_FILES if not (run / f"round-{n}" / name).is_file()]
     rounds = [n for n in rounds if not any(name.startswith(f"round-{n}/") for name in gone)]
     steps = [step for step in steps if (run / step[0] / "eval" / "answers.jsonl").is_file()]
-    blocks = Blocks()
+    blocks, notes = Blocks(), [f"Not here, for want of the run's files: {', '.join(gone)}."] if gone else []
     tests = blocks.add(test_entries(run, [name for name, _ in steps]))
+    asked = blocks.add(bench_entries(benchmarks, notes))
     queries = blocks.add(entry for n in rounds for entry in query_entries(run / f"round-{n}", n))
-    if not (tests or queries):
+    if not (tests or asked or queries):
         return None
-    index = blocks.closed({"queries": queries, "tests": tests})
+    index = blocks.closed({"queries": queries, "tests": tests, "benchmarks": asked})
     tool = Tool("n", "d", {})
     texts = {"generation": generation_messages(QUERY), "invocation": invocation_messages(QUERY, [tool])}
     prompts = {name: [[one["role"], pieces_text(one["content"]).replace(tools_text([tool]), TOOLS)] for one in messages]
                for name, messages in texts.items()}
     return {"index": index, "blocks": blocks.packed, "prompts": prompts, "steps": [title for _, title in steps],
-            "missing": gone}
+            "asked": list(benchmarks), "notes": notes}
 
 
 def section(data: dict[str, Any]) -> str:
     """The explorer's html. JSON in a page: "<" is spelled out, so that no text of it can end the element."""
-    missing = f" Not here, for want of the run's files: {', '.join(data['missing'])}." if data["missing"] else ""
+    notes = "".join(f" {escape(note)}" for note in data["notes"])
     text = json.dumps(data, ensure_ascii=True).replace("<", "\\u003c")
-    return SECTION.format(missing=missing, data=text, script=script())
+    return SECTION.format(notes=notes, data=text, script=script())
 
 
 def script() -> str:

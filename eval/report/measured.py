@@ -18,6 +18,7 @@ from eval.report.gather import start_of
 from eval.score import VERDICTS, compare, scores_of
 from tooldev import STEPS
 
+BENCHMARKS = {"bfcl": "BFCL", "apibank": "API-Bank", "sealtools": "Seal-Tools", "teval": "T-Eval"}
 NATIVE = "-native"                      # ends the label of a model that was asked by its own tool template
 SETTINGS = ("max_new_tokens", "temperature", "precision", "categories")
 

@@ -22,7 +22,7 @@ from data.formats.tooldocs import read_tool
 from data.parse import Reason, parse_calls
 from data.prompts import Message, invocation_messages
 from data.retrieval import ToolIndex
-from data.schema import Tool, ToolCall, read_jsonl
+from data.schema import Tool, ToolCall, dump_json, read_jsonl
 from eval.answers import Answer, NotCalls, printable, saved_answer, wrote_tools
 from eval.lenient import STRICT, lenient_calls
 from eval.stats import percent, proportion
@@ -107,6 +107,9 @@ class Benchmark:
     def native(self, entry: Entry) -> tuple[list[Message], list[Tool]]:
         return [{"role": "user", "content": entry.query}], self.offered(entry)
 
+    def expected(self, entry: Entry) -> str:
+        return "\n".join(dump_json(call.to_dict()) for call in entry.calls)
+
     def answer_line(self, entry: Entry, text: str) -> dict[str, Any]:
         return {"id": entry.key, "text": text, "offered": [tool.name for tool in self.offered(entry)]}
 
@@ -115,11 +118,13 @@ class Benchmark:
         return self.entries.get(key) if isinstance(key, str) else None
 
     def judge(self, entry: Entry, answer: Answer) -> dict[str, Any]:
-        """Verdict line: valid (just the right calls), decoded (format), the counts, and whether all were offered."""
+        """Verdict line: valid (just the right calls), decoded (format), outcome (right, wrong, undecodable), the
+        counts, and whether all were offered."""
         calls, reason = self._calls(answer)
         counts = count_calls(calls or [], entry.calls)
-        line = {"id": entry.key, "group": entry.group, "valid": calls is not None and same_calls(calls, entry.calls),
-                "decoded": calls is not None, **counts}
+        valid = calls is not None and same_calls(calls, entry.calls)
+        line = {"id": entry.key, "group": entry.group, "valid": valid, "decoded": calls is not None,
+                "outcome": "right" if valid else "undecodable" if calls is None else "wrong", **counts}
         offered_names = answer.record.get("offered")
         if isinstance(offered_names, list):
             line["all_offered"] = {call.name for call in entry.calls} <= {str(name) for name in offered_names}
@@ -148,7 +153,8 @@ class Benchmark:
         return [tool.to_dict() for tool in self.tools if isinstance(names, list) and tool.name in names]
 
     def unknown(self, answer: Answer) -> dict[str, Any]:
-        return {"id": printable(answer.record.get("id")), "valid": False, "reason": "unknown_entry"}
+        return {"id": printable(answer.record.get("id")), "valid": False, "outcome": "unknown",
+                "reason": "unknown_entry"}
 
     def summarise(self, first: Mapping[str, tuple[Answer, dict]]) -> dict[str, Any]:
         """Each split's scores in percent with 95% intervals; an entry without an answer called nothing."""

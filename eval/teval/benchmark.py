@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data.prompts import Message
-from data.schema import Tool
+from data.schema import Tool, dump_json
 from eval.answers import Answer, converted, printable, reply_of, wrote_tools
 from eval.lenient import STRICT, lenient_calls
 from eval.stats import mean_interval, percent, weighted_means
@@ -63,6 +63,9 @@ class Benchmark:
 
     def native(self, item: Item) -> tuple[list[Message], list[Tool]]:
         raise ValueError("T-Eval's items bring prompts of their own and no tools apart; leave --prompt native out")
+
+    def expected(self, item: Item) -> str:
+        return item.truth if isinstance(item.truth, str) else "" if item.truth is None else dump_json(item.truth)
 
     def answer_line(self, item: Item, text: str) -> dict[str, Any]:
         reply, rewritten = converted(text, partial(prompts.reply, item.task))
