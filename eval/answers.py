@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.binary import not_text
 from data.formats.source import open_binary
 from data.parse import Reason, parse_calls
 from data.schema import JsonError, ToolCall, strict_json_loads
@@ -52,16 +53,20 @@ def read_answers(path: str | Path) -> Iterator[Answer]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: gzip data or an array break off: what follows is lost, so nothing is taken.
+        ValueError: gzip data or an array break off: what follows is lost, so nothing is taken; or it is no text.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected saved answers, one JSON object per line")
+    if (found := not_text(path)) is not None:
+        raise ValueError(f"{path}: {found}")
     try:
         with open_binary(path) as file:
             lines = [line for line in file if line.strip(_BLANK)]
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path}: the gzip data break off ({error}); get the whole file again") from None
+    if lines and lines[0][:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise ValueError(f"{path}: UTF-16 text, expected UTF-8; convert it first, e.g. iconv -f UTF-16 -t UTF-8")
     first = lines[0].strip(_BLANK) if lines else b""
     if first.startswith(b"[") or first == b"{":
         yield from _documents(path, b"".join(lines).decode("utf-8", "surrogateescape").lstrip("\ufeff"))

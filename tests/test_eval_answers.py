@@ -334,3 +334,21 @@ def test_a_fourth_benchmark_is_one_folder(tmp_path, monkeypatch, capsys):
     parser = argparse.ArgumentParser()
     evaluate.add_arguments(parser)
     assert "--shout" in parser.format_help() and 'toy: {"id": "a"' in eval.score.answers_help()
+
+
+@pytest.mark.parametrize("content, words", [
+    (json.dumps(RIGHT["bfcl"]).encode("utf-16"), "UTF-16 text"), (b"PAR1" + b"x" * 40, "a Parquet file"),
+    (b"PK\x03\x04" + b"\0" * 40, "a zip archive")])
+def test_a_file_of_answers_that_is_no_text_is_named(content, words, tmp_path):
+    (tmp_path / "answers").write_bytes(content)
+    with pytest.raises(ValueError, match=words):
+        list(read_answers(tmp_path / "answers"))
+
+
+def test_an_empty_text_hides_no_result_and_a_list_of_one_text_is_that_text(tmp_path):
+    text = RIGHT["bfcl"]["text"]
+    for number, fields in enumerate(({"text": None, "result": text}, {"text": [text]})):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        code, (verdict,) = score(folder, "bfcl", json.dumps({"id": "simple_0", **fields}))
+        assert code == 0 and verdict["valid"]

@@ -134,8 +134,10 @@ class Benchmark:
         found = record.get("output")
         if found is not None:
             return found
-        if "text" in record:
-            return decode_text(record["text"], entry.language, decoder=self.settings.decoder, rules=self.rules)
+        text = record.get("text")
+        if text is not None or ("text" in record and record.get("result") is None):
+            text = text[0] if isinstance(text, list) and len(text) == 1 else text
+            return decode_text(text, entry.language, decoder=self.settings.decoder, rules=self.rules)
         try:
             found = saved_answer(record.get("result"))
         except NotCalls as error:
