@@ -159,8 +159,9 @@ def test_auto_shares_no_wider_than_it_must(available, world_size, expected, monk
 
 
 AUTO = """
-import os, sys
+import sys
 import torch
+import torch.distributed as dist
 import training.plan, training.sharing
 from model import load_model
 from model.sharding import is_sharded
@@ -171,6 +172,7 @@ from training.processes import Processes
 from training.rows import supervised_in
 
 folder, rows, cpu = sys.argv[1], toy_rows(), torch.device("cpu")
+dist.init_process_group("gloo")                     # kept over the runs: a second one could meet the first one's store
 
 def run(name, shard, available):
     training.plan.available_memory = lambda device: available - training.plan.LIBRARIES
@@ -192,6 +194,7 @@ with Processes(600) as processes:
     for available in (0.9, 1.3):
         training.sharing.available_memory = lambda device: available * weights
         print(is_sharded(load_base(config.model, "fp32", processes, "auto", print)))
+dist.destroy_process_group()
 """
 
 
