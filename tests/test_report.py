@@ -11,7 +11,7 @@ from data.files import write_json, write_jsonl
 from data.schema import read_json
 from eval.report import charts, write_report
 from eval.report.markup import to_html, to_markdown
-from eval.report.page import in_words, which_is_best
+from eval.report.page import UNSHOWN, headline, in_short, in_words, which_is_best
 from tests.report_run import make_run
 from tooldev import main
 
@@ -91,6 +91,17 @@ def test_a_difference_inside_the_noise_is_called_that(tmp_path):
         line for line in (run / "report.md").read_text().splitlines() if line.startswith("| adaption against raw")
     )
     assert "inside the noise" in line and "<small>inside the noise</small>" in html_of(run)
+
+
+def test_the_head_of_a_page_says_when_a_change_shows_nothing(tmp_path):
+    run = make_run(tmp_path / "run", parts={"labelled": 12}, steps=("raw", "joint", "round-1"))
+    report = write_report(run)
+    noise = [report["gains"]["round-1"]["all"]["inside_noise"], report["in_all"]["inside_noise"]]
+    title, lead = headline(report, "run"), in_short(report)
+    assert noise[0] and UNSHOWN in lead and ("inside the noise" in title) is noise[1]
+    for cell in (report["gains"]["round-1"]["all"], report["in_all"]):
+        cell["inside_noise"] = not cell["inside_noise"]
+    assert UNSHOWN not in in_short(report) and ("inside the noise" in headline(report, "run")) is not noise[1]
 
 
 def test_last_best_by_validation_and_best_on_the_test_are_told_apart(tmp_path):

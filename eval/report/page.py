@@ -24,6 +24,8 @@ CHOICE = ("The paper reports the best of its rounds and not how it was chosen. V
 JUDGED = ("The generated world knows what each query asked for. Precision: the share of values in accepted calls "
           "that the query named. Recall: the share of the values it named that are in the calls. In percent; the "
           "number of answers in brackets.")
+NOISE = ", inside the noise"
+UNSHOWN = "So this run does not show whether self-evolution helps: a change inside the noise may be chance."
 PROBE = ("The probe asks the same {examples} labelled examples before and after every round, with full samples. "
          "Section 4.3 of the paper expects rounds to raise the model's confidence: agreement and log-probability "
          "rise. Where the share of right votes does not rise with them, the confidence is empty.")
@@ -70,7 +72,7 @@ def headline(report: dict[str, Any], name: str) -> str:
     done, number = whole["step"], whole["step"].removeprefix("round-")
     how = title_of(done) if number == done else f"joint training and {count(int(number), 'round').lower()}"
     return (f"{model}: {share(tested['raw']['all'])} → {share(tested[done]['all'])} of {tested[done]['items']:,} test "
-            f"items right ({points(whole)}) by {how}")
+            f"items right ({points(whole)}{NOISE * whole['inside_noise']}) by {how}")
 
 
 def head(report: dict[str, Any], dates: str) -> list[Block]:
@@ -104,6 +106,8 @@ def in_short(report: dict[str, Any]) -> str:
                     f"changed that by {in_words(change['all'])}.")
         if "unlabelled" in change:
             said.append(f"On the domains that had no labels the change is {in_words(change['unlabelled'])}.")
+        if change["all"]["inside_noise"]:
+            said.append(UNSHOWN)
     if report["in_all"] and report["in_all"]["step"] == last:
         said.append(f"In all, from the raw model on, that is {in_words(report['in_all'])}.")
     return " ".join(said) or "Nothing has been measured yet."
@@ -396,7 +400,7 @@ def in_words(cell: dict) -> str:
     text = charts.minus(f"{100 * cell['difference']:+.1f} points [{100 * cell['low']:+.1f}, {100 * cell['high']:+.1f}]")
     apart = cell["low"] > 0 or cell["high"] < 0             # then it is p that says so: a reader of the interval asks
     p = f" (p = {cell['p_value']:.3f})" if apart and cell["inside_noise"] and "p_value" in cell else ""
-    return text + p + (", inside the noise" if cell["inside_noise"] else "")
+    return text + p + NOISE * cell["inside_noise"]
 
 
 def comparison(cell: dict) -> list[Cell]:
