@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -117,18 +118,32 @@ def test_the_same_seed_gives_the_same_report_also_where_it_is_killed_on_the_way(
     assert report_without_times(out) == report_without_times(uninterrupted)
 
 
-def test_train_py_with_nothing_else_trains_the_embedded_model(tmp_path):
+def torchrun(folder: Path) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1",
+                             str(ROOT / "train.py")],
+                            cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+
+
+def torchruns_process(folder: Path) -> Job:
+    """What torchrun starts, in the environment that it makes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return Job(SCRIPT, str(ROOT / "train.py"), cwd=folder, RANK="0", LOCAL_RANK="0", WORLD_SIZE="1",
+               MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+
+
+@pytest.mark.parametrize("start", [torchruns_process, pytest.param(torchrun, marks=pytest.mark.slow)])
+def test_train_py_with_nothing_else_trains_the_embedded_model(start, tmp_path):
     """From another folder, as `torchrun train.py`: it says what it takes, plans, trains, and is stopped here after
     two steps.
     """
-    job = subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1",
-                            str(ROOT / "train.py")],
-                           cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+    job = start(tmp_path)
     said = []
     for line in job.stderr:
         said.append(line)
         if line.startswith("step 00002/"):
-            job.terminate()                                             # torchrun ends its processes, too
+            job.send_signal(signal.SIGTERM)                             # torchrun ends its processes, too
     job.wait()
     text = "".join(said)
     assert (
