@@ -263,7 +263,7 @@ def table_rows(case: str, runs: dict[str, list[dict]], rows: list[tuple[int, int
     return lines
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=DTYPES, help="of the base (default: bf16; long: fp16)")
@@ -287,6 +287,11 @@ def main() -> None:
     refuse_missing_device(parser, arguments.device)
     if arguments.cap_gb and arguments.device != "cuda":
         parser.error("--cap-gb is for --device cuda")
+    return arguments
+
+
+def main() -> None:
+    arguments = parse_arguments()
     if arguments.child:
         return run_child(arguments)
 

@@ -36,7 +36,8 @@ def first_lines() -> list[str]:
             for path in modules() if path.name != "__init__.py"]
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*modules(), *sorted((ROOT / "benchmarks").glob("*.py"))],
+                         ids=lambda p: str(p.relative_to(ROOT)))
 def test_functions_and_classes_are_short(path):
     for node in ast.walk(tree_of(path)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
