@@ -72,15 +72,15 @@ def test_the_papers_run_fits_into_32_gib_only_with_checkpointing_and_says_so():
 
 def test_every_remedy_is_named_and_where_nothing_helps_that_is_said():
     with pytest.raises(ValueError, match="use --gradient-checkpointing 1 .*--micro-batch-tokens"):
-        plan_for(LLAMA, torch.float16, 18.5, micro_batch_tokens=65536).refuse_what_cannot_fit()
+        plan_for(LLAMA, torch.float16, 22, micro_batch_tokens=65536).refuse_what_cannot_fit()
     with pytest.raises(ValueError, match="use --precision bf16"):
         plan_for(LLAMA, torch.float32, 24).refuse_what_cannot_fit()
     # no larger chunk than the one asked for
     with pytest.raises(ValueError, match="use --gradient-checkpointing 1 --micro-batch-tokens"):
-        plan_for(LLAMA, torch.float16, 18.5, micro_batch_tokens=65536, loss_chunk=64).refuse_what_cannot_fit()
+        plan_for(LLAMA, torch.float16, 22, micro_batch_tokens=65536, loss_chunk=64).refuse_what_cannot_fit()
     for dtype in (torch.float16, torch.float32):
         with pytest.raises(ValueError, match="use --shard job"):                        # over the eight processes
-            plan_for(LLAMA, dtype, 16 if dtype == torch.float32 else 12).refuse_what_cannot_fit()
+            plan_for(LLAMA, dtype, 20 if dtype == torch.float32 else 12).refuse_what_cannot_fit()
         # an eighth of it is still too much: no false advice
         with pytest.raises(ValueError, match="do not fit with any option; use a shorter --max-length, a smaller model"):
             plan_for(LLAMA, dtype, 1).refuse_what_cannot_fit()
@@ -176,3 +176,10 @@ def test_the_plan_is_printed_before_any_work_and_nothing_is_written_when_refused
         "global batch 64 rows" in lines[0] and "64 rows, " in lines[1] and "base 0.00 + LoRA and gradients" in lines[2]
     )
     assert "time, estimated" in lines[3] and not (tmp_path / "run").exists()
+
+
+def test_the_gaps_that_checkpointing_leaves_in_a_cpus_heap_are_planned_and_are_no_tensors():
+    kept, checkpointed = (plan_for(QWEN, torch.float32, 32, gradient_checkpointing=n) for n in (0, 1))
+    assert "gaps between tensors" not in kept.memory
+    assert checkpointed.memory["gaps between tensors"] == 24 * 2 * 4096 * 4864 * 4    # blocks, of each two MLP buffers
+    assert checkpointed.total - checkpointed.tensors > checkpointed.memory["gaps between tensors"]

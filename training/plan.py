@@ -23,7 +23,7 @@ TIGHT = 0.85                    # of a card: the driver, NCCL and gaps between t
 LIBRARIES = int(0.4 * GIB)      # Python, torch and the others, with what they set up, before the first step
 KERNEL = int(1.1 * 2**20)       # a kernel that oneDNN compiled for one shape of a half-precision product, and keeps
 MOST_KERNELS = 1024             # that it keeps at one time (ONEDNN_PRIMITIVE_CACHE_CAPACITY)
-BESIDE_TENSORS = ("libraries", "compiled kernels")
+BESIDE_TENSORS = ("libraries", "compiled kernels", "gaps between tensors")
 
 
 @dataclass(frozen=True)
@@ -188,11 +188,18 @@ def memory_parts(config: TrainConfig, shape: ModelConfig, longest: int, fraction
     parts["optimizer"] = trained * 2 * wide
     parts["activations kept"] = tokens * kept
     parts["block's work" if tokens * work >= loss else "loss chunk"] = max(tokens * work, loss)
+    if on_cpu and checkpointed:
+        parts["gaps between tensors"] = checkpointed * 2 * tokens * F * size
     return parts | beside_tensors(tokens, longest, dtype, device)
 
 
 def beside_tensors(tokens: int, longest: int, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
     """Bytes by part that a process on a CPU holds beside its tensors; a GPU's plan counts the GPU's memory alone.
+
+    Not here but in `memory_parts`, where the blocks are counted: the gaps that glibc's heap gets from checkpointing. A
+    checkpointed block keeps little, and lets go of three matrices of the MLP's width; what it keeps lies between them,
+    and the next block's three fit into one of the holes. That two of three are lost is what was seen, not a law
+    (benchmarks/train_resident.py).
 
     bfloat16 products come in few shapes (model/ops.py): so many of packs, by their sizes, and of the blocks of
     attention, by the longest row. Counted on a toy model over 20 steps: 736, where this says 720. float16 has a shape
