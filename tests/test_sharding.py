@@ -311,7 +311,7 @@ def test_each_process_reads_its_rows_and_all_refuse_what_one_of_them_found(world
 # --- sampling --------------------------------------------------------------------------------------------------------
 
 SAMPLING = """
-import os, random, signal, sys
+import os, random, signal, sys, time
 import torch
 from train_toys import toy_model, toy_rows
 from model.sharding import in_step
@@ -364,7 +364,8 @@ if len(sys.argv) > 1:
                 sharded.model.model.layers[1].register_forward_pre_hook(die)
             sampled(sharded.model, mine)
     except LostProcess as error:
-        print(error)
+        print(error, flush=True)
+        time.sleep(10 if rank == 0 else 0)                                  # it holds the store that the other one asks
 processes.close()
 """
 

@@ -126,7 +126,8 @@ class Processes:
         except RuntimeError as error:
             if not (lost or of_a_collective)(error):
                 raise
-            told = f"process {self.dist_rank} lost the others at {where}: {self.missing()} ({error})"
+            why = str(error).partition("\n")[0]             # a store's error goes on with the frames of its C++
+            told = f"process {self.dist_rank} lost the others at {where}: {self.missing()} ({why})"
             raise LostProcess(told) from error
         finally:
             self._waiting_since = None
