@@ -13,6 +13,7 @@ import torch
 from pipeline.settings import git_commit
 from training.base import native_bf16
 
+ROOT = Path(__file__).resolve().parents[1]
 NO_BF16 = ("**This processor has no native bf16**: it emulates bf16 products, on both sides. Nothing that is in bf16 "
            "below says how a machine with AVX512-BF16 or AMX compares; do not hold it against a bar.")
 
@@ -25,8 +26,14 @@ def describe(*packages: str, device: str = "cpu", threads: int | None = None) ->
     lines = [f"{name}, {os.cpu_count()} CPU cores, {threads or torch.get_num_threads()} threads, {memory / 2**30:.0f} "
              f"GiB; Python {platform.python_version()}, {', '.join(map(with_version, ('torch', *packages)))}; commit "
              f"{git_commit()}; {time.strftime('%Y-%m-%d')}",
-             f"`python {shlex.join(sys.argv)}`"]
+             f"`python {shlex.join([script_name(sys.argv[0]), *sys.argv[1:]])}`"]
     return "\n\n".join(lines + ([] if device == "cuda" or native_bf16() else [NO_BF16])) + "\n"
+
+
+def script_name(path: str) -> str:
+    """A script as it is called from the repository's folder, wherever it was called from."""
+    script = Path(path).resolve()
+    return str(script.relative_to(ROOT)) if script.is_relative_to(ROOT) else script.name
 
 
 def processor() -> str:
