@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import equations, recipes, results_chart
+from benchmarks.machine import script_name
 from data.check import check_file
 from eval.report.benchmarks import AGGREGATES, name_of
 
@@ -203,3 +204,10 @@ def test_a_real_backbone_is_drawn_beside_small_models(tmp_path):
         results_chart.backbones(tmp_path)
     with pytest.raises(FileNotFoundError, match="real_table.py writes one"):
         results_chart.backbones(tmp_path / "none")
+
+
+def test_commands_above_the_tables_are_those_of_the_repositorys_folder():
+    """`python /home/me/...` says where somebody worked and runs nowhere else."""
+    for page in sorted((ROOT / "benchmarks").glob("*.md")):
+        assert "`python /" not in page.read_text(encoding="utf-8"), page.name
+    assert script_name(str(ROOT / "benchmarks" / "real_table.py")) == "benchmarks/real_table.py"
