@@ -26,7 +26,7 @@ from pipeline.find import written_text
 
 SETS = {"MetaTool single": "metatool", "Seal-Tools out of domain": "sealtools", "ToolBench G2": "toolbench",
         "ToolBench G1": "toolbench"}
-TURN = 10                       # queries of a set that are asked before the next set has its turn
+TURN = 40                       # queries of a set that are asked before the next set has its turn
 
 
 @cache
