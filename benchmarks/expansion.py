@@ -64,7 +64,7 @@ def write(args: argparse.Namespace) -> None:
         prompts = [render(generation_messages(part), tokenizer)[0] for _, part in asked]
         answers = generate(model, prompts, num_samples=1, temperature=0.0, max_new_tokens=args.tokens,
                            eos_ids=tokenizer.eos_ids, vocab_size=tokenizer.vocab_size,
-                           banned_ids=never_sampled(tokenizer))
+                           banned_ids=never_sampled(tokenizer), pack_weights=True, progress=True)
         with out.open("a", encoding="utf-8") as file:
             for key in keys:
                 texts = [tokenizer.decode(one.ids) for (owner, _), (one,) in zip(asked, answers, strict=True)

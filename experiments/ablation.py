@@ -11,6 +11,7 @@ every seed the benchmarks, as `run --bench` does.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variants", nargs="+", choices=TRAINED, default=TRAINED, metavar="NAME",
                         help=f"only these of {', '.join(TRAINED)}; the rounds follow joint")
     run_bench.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print ablation.json at the end instead of the table")
     parser.add_argument("--one-seed", action="store_true",
                         help="only run --first-seed, without the table (what --jobs starts)")
 
@@ -92,8 +94,12 @@ def main(args: argparse.Namespace) -> int:
                 for place, model, seed in runs]
         run_jobs([Job(f"{place.name}, seed {seed}", command, place / f"seed-{seed}.log")
                   for place, seed, command in jobs], args.jobs)
-    for place, model in zip(places, models):
-        print(f"{model}:", collect(place, seeds, args.fresh), sep="\n\n")
+    tables = {model: collect(place, seeds, args.fresh) for place, model in zip(places, models)}
+    if args.json:
+        print(json.dumps({model: read_json(place / "ablation.json") for place, model in zip(places, models)}, indent=2))
+    else:
+        for model, table in tables.items():
+            print(f"{model}:", table, sep="\n\n")
     return 0
 
 

@@ -12,6 +12,7 @@ and .json; the same command resumes.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from itertools import chain
 from pathlib import Path
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=1, help="rounds of each control")
     parser.add_argument("--controls", nargs="+", choices=LEFT_OUT, default=LEFT_OUT, help="only these")
     parser.add_argument("--jobs", type=int, default=1, help="controls at a time, each with its share of the cores")
+    parser.add_argument("--json", action="store_true", help="print controls.json at the end instead of the table")
     parser.add_argument("--one", nargs=2, metavar=("SEED_FOLDER", "CONTROL"), default=None,
                         help="only this one, without the table (what --jobs starts)")
 
@@ -61,7 +63,8 @@ def main(args: argparse.Namespace) -> int:
     run_jobs([Job(f"{seed.name} {control}", ("controls", "--rounds", str(args.rounds), "--one", str(seed), control),
                   seed / "controls" / f"{control}.log")
               for seed in seeds for control in args.controls], args.jobs)
-    print(collect(out, seeds, args.rounds, args.controls))
+    table = collect(out, seeds, args.rounds, args.controls)
+    print(json.dumps(read_json(out / "controls.json"), indent=2) if args.json else table)
     return 0
 
 

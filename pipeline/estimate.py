@@ -16,13 +16,12 @@ from data.schema import load_examples, load_tools
 from data.tasks import IGNORE_INDEX, RowError, adaption_row, generation_row, invocation_row
 from evolution.config import RoundConfig
 from pipeline.settings import RunSettings
-from training.costs import Rates
+from training.costs import Rates, duration
 
 if TYPE_CHECKING:
     from pipeline.steps import Run, Step
 
 SAMPLE = 64                 # rows of each kind that are tokenised to learn their length
-MINUTE = 60.0
 
 
 def estimate(run: Run, steps: Sequence[Step], counts: dict[str, int],
@@ -38,11 +37,11 @@ def estimate(run: Run, steps: Sequence[Step], counts: dict[str, int],
         facts, tokens = _step(run.settings, step, counts, lengths)
         seconds = rates.seconds(**tokens) + rates.seconds(**tested)
         total += seconds
-        lines.append(f"{step.name:20} {facts:72} about {seconds / MINUTE:6.1f} min")
+        lines.append(f"{step.name:20} {facts:72} about {duration(seconds):>9}")
     after = f"{counts.get('test', 0)} test items{f' and {entries:,} entries of benchmarks' * bool(entries)}"
     lines.append(f"{'together':20} {after} after every step; {rates.trained:,.0f} tokens/s "
-                 f"in training, {rates.read:,.0f} forward, measured now: about {total / MINUTE:.1f} "
-                 f"min{', less where rounds reject queries' * any(step.round for step in steps)}")
+                 f"in training, {rates.read:,.0f} forward, measured now: about {duration(total)}"
+                 f"{', less where rounds reject queries' * any(step.round for step in steps)}")
     return lines
 
 

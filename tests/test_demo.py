@@ -216,6 +216,10 @@ def test_an_ablation_takes_several_bases_each_in_a_folder_of_its_own(jobs, tmp_p
     assert tooldev.main([*command, "ckpt/a", "ckpt/b"]) == 0
     assert began == [("a", "ckpt/a", 0), ("a", "ckpt/a", 1), ("b", "ckpt/b", 0), ("b", "ckpt/b", 1)]
     assert "ckpt/b:\n\ntable of b" in capsys.readouterr().out
+    for name in "ab":
+        (tmp_path / "three" / name / "ablation.json").write_text(json.dumps({"of": name}))
+    assert tooldev.main([*command, "ckpt/a", "ckpt/b", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"ckpt/a": {"of": "a"}, "ckpt/b": {"of": "b"}}
     assert tooldev.main([*command, "ckpt/a"]) == 0 and began[-1] == ("three", "ckpt/a", 1)
     assert tooldev.main([*command, "x/a", "y/a"]) == 2 and "one name" in capsys.readouterr().err
     assert tooldev.main(["ablate", "--variants", "invocation", "--fresh", "5", "--out",
@@ -264,7 +268,7 @@ def test_an_ablation_says_what_became_of_the_queries(uninterrupted, tmp_path):
     )
 
 
-def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, tmp_path, capsys):
+def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, tmp_path, capsys, monkeypatch):
     out = tmp_path / "ablation"
     shutil.copytree(uninterrupted, out / "seed-0")
     ledger = out / "seed-0" / "round-1" / "ledger.json"
@@ -292,4 +296,8 @@ def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, 
     table = controls.collect(out, [out / "seed-0"], 1, some)
     assert table == (out / "controls.md").read_text()
     assert all(f"| {name} |" in table for name in ("joint", "the method", "labelled_only", "one_sample"))
-    assert json.loads((out / "controls.json").read_text())["scores"]["joint"]["all"]["items"] == sum(SMALL.test)
+    record = json.loads((out / "controls.json").read_text())
+    assert record["scores"]["joint"]["all"]["items"] == sum(SMALL.test)
+    monkeypatch.setattr(controls, "run_jobs", lambda jobs, count: None)                 # they have run
+    assert tooldev.main(["controls", "--out", str(out), "--controls", *some, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == record

@@ -10,7 +10,7 @@ from model import ModelConfig
 from model.device import free_in_container, free_memory, free_on_host
 from train import TrainConfig
 from training.base import weights_on
-from training.costs import base_weights, body_weights, trained_weights
+from training.costs import base_weights, body_weights, duration, trained_weights
 from training.plan import BESIDE_TENSORS, KERNEL, LIBRARIES, make_plan
 
 CPU = torch.device("cpu")
@@ -183,3 +183,11 @@ def test_the_gaps_that_checkpointing_leaves_in_a_cpus_heap_are_planned_and_are_n
     assert "gaps between tensors" not in kept.memory
     assert checkpointed.memory["gaps between tensors"] == 24 * 2 * 4096 * 4864 * 4    # blocks, of each two MLP buffers
     assert checkpointed.total - checkpointed.tensors > checkpointed.memory["gaps between tensors"]
+
+
+@pytest.mark.parametrize(("seconds", "words"), [
+    (0.4, "0 s"), (59.0, "59 s"), (60.0, "1.0 min"), (7199.0, "120.0 min"), (7200.0, "2.0 h"), (172800.0, "2.0 days"),
+    (597468.0, "6.9 days"),         # was said as 9957.8 min
+])
+def test_a_length_of_time_is_said_in_the_unit_that_reads_best(seconds, words):
+    assert duration(seconds) == words

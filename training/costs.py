@@ -28,6 +28,14 @@ SLOW = 0.02                 # seconds of a product that tells enough: without bf
 SUPERVISED = 0.3            # of the tokens that a round trains on, whose logits are computed
 
 
+def duration(seconds: float) -> str:
+    """A length of time as a plan says it: seconds, minutes, hours or days, whichever reads best."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size or (unit == "min" and seconds >= size):
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 @dataclass(frozen=True)
 class Rates:
     """Tokens a second of one process."""

@@ -15,7 +15,7 @@ import torch
 from data.batching import packing_efficiency
 from model import ModelConfig
 from training.config import TrainConfig
-from training.costs import REACHED, base_weights, flops, linears, matmul_rate, trained_weights
+from training.costs import REACHED, base_weights, duration, flops, linears, matmul_rate, trained_weights
 
 GIB = 2**30
 TIGHT = 0.85                    # of a card: the driver, NCCL and gaps between tensors take some of the rest
@@ -64,8 +64,7 @@ class Plan:
     def lines(self) -> list[str]:
         """The plan as it is printed."""
         rate = matmul_rate(self.device, self.dtype)
-        hours = self.hours(REACHED * rate)
-        time_words = f"{hours:.2f} h" if hours >= 0.1 else f"{60 * hours:.1f} min"
+        time_words = duration(3600 * self.hours(REACHED * rate))
         return [*self.what_and_memory(),
                 f"time, estimated: {time_words} ({self.flops:.2e} flops at half of the matmul rate just timed, "
                 f"{self.world_size} x {rate / 1e9:,.0f} GFLOP/s)"]
