@@ -11,6 +11,13 @@ from pathlib import Path
 ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "MistralForCausalLM": "mistral"}
 ACTIVATIONS = ("silu",)
 ROPE_TYPES = ("default", "llama3")
+# what sibling architectures multiply, cap or norm, and the value with which that does nothing; none of it is done here
+NEUTRAL = {
+    "quantization_config": None, "attention_dropout": 0, "partial_rotary_factor": 1,
+    "attn_logit_softcapping": 0, "final_logit_softcapping": 0, "logit_scale": 1, "logits_scaling": 1,
+    "embedding_multiplier": 1, "residual_multiplier": 1, "attention_multiplier": None, "scale_emb": 1,
+    "query_pre_attn_scalar": None, "use_qk_norm": False, "qk_norm": False, "num_local_experts": 0, "num_experts": 0,
+}
 MAX_LAYERS, MAX_SIZE = 1024, 2**24                  # a config is outside data: bounds before anything is built from it
 MAX_JSON_BYTES = 4_000_000                         # config, index, headers: several times what MAX_LAYERS layers need
 
@@ -196,8 +203,8 @@ def _refuse_unsupported(raw: dict) -> None:
     activation = raw.get("hidden_act", "silu")
     if activation not in ACTIVATIONS:
         raise ValueError(f"hidden_act {activation!r} is not supported; supported: {', '.join(ACTIVATIONS)}")
-    for key, harmless in (("quantization_config", None), ("attention_dropout", 0), ("partial_rotary_factor", 1)):
-        if raw.get(key) not in (None, harmless):
+    for key, neutral in NEUTRAL.items():
+        if raw.get(key) not in (None, neutral):
             raise ValueError(f"{key} {raw[key]!r} is not supported; use a checkpoint without it")
 
 

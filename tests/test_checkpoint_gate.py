@@ -121,6 +121,15 @@ def test_a_sound_model_says_nothing_and_one_of_another_family_a_note(folders, ca
     assert tokenizer.default_system == "You are Ada."
 
 
+@pytest.mark.parametrize(("named", "lines"), [
+    ({"AutoModelForCausalLM": "modeling_mine.MyLlama"}, 1), ({"AutoTokenizer": ["tok.Mine", None]}, 0), (None, 0)])
+def test_a_config_that_names_code_of_its_own_earns_one_loud_line(named, lines, folders, capsys):
+    change(folders[0] / "config.json", auto_map=named)
+    check_model(*folders)
+    said = capsys.readouterr().err
+    assert said.count("modeling_mine.MyLlama") == said.count("WARNING") == lines
+
+
 def test_an_adapter_with_another_chat_template_earns_one_loud_line(folders, capsys):
     shutil.copy(folders[0] / "tokenizer_config.json", folders[1])
     check_model(*folders)

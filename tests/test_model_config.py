@@ -106,11 +106,20 @@ def test_a_window_that_is_not_given_is_the_references_default(raw):
     (LLAMA | {"tie_word_embeddings": "false"}, "tie_word_embeddings must be true or false"),
     (LLAMA | {"attention_bias": 1}, "attention_bias must be true or false"),
     (QWEN | {"use_sliding_window": "false"}, "use_sliding_window must be true or false"),
+    (LLAMA | {"final_logit_softcapping": 30.0}, "final_logit_softcapping 30.0"),
+    (LLAMA | {"embedding_multiplier": 12}, "embedding_multiplier 12"),
+    (QWEN | {"use_qk_norm": True}, "use_qk_norm True"),
+    (MISTRAL | {"num_local_experts": 8}, "num_local_experts 8"),
     ({}, "not supported"),
 ])
 def test_what_is_not_supported_is_refused_by_name(raw, words):
     with pytest.raises(ValueError, match=words):
         ModelConfig.from_dict(raw)
+
+
+def test_keys_of_sibling_architectures_that_do_nothing_change_nothing():
+    idle = {"embedding_multiplier": 1.0, "final_logit_softcapping": None, "use_qk_norm": False, "logits_scaling": 1}
+    assert ModelConfig.from_dict(LLAMA | idle) == ModelConfig.from_dict(LLAMA)
 
 
 def test_a_config_that_is_absent_or_no_json_says_where(tmp_path):

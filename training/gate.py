@@ -51,7 +51,7 @@ def check_model(folder: str | Path, adapter: str | Path = "", *, fresh: bool = F
     if tokenizer.vocab_size > config.vocab_size:
         raise ValueError(f"{folder}: the tokenizer has {tokenizer.vocab_size} ids, the model {config.vocab_size} "
                          "embeddings; take both from one checkpoint")
-    for line in (*notes(config, tokenizer), *adapter_notes(folder, adapter)):
+    for line in (*notes(config, tokenizer), *code_notes(folder), *adapter_notes(folder, adapter)):
         (say or tell)(f"{folder}: {line}")
     return tokenizer
 
@@ -65,6 +65,18 @@ def notes(config: "ModelConfig", tokenizer: "Tokenizer") -> list[str]:
         said.append(f"note: a {config.model_type} model whose turns are written in another family's format, "
                     f"{tokenizer.family}{system}")
     return said
+
+
+def code_notes(folder: Path) -> list[str]:
+    """A warning where config.json names Python code of its own for the model, which nothing here runs."""
+    from data.schema import read_json
+
+    named = read_json(folder / "config.json").get("auto_map")
+    own = named.get("AutoModelForCausalLM") if isinstance(named, dict) else None
+    if own is None:
+        return []
+    return [f"WARNING: config.json names code of its own for this model (auto_map: {own!r}). It is never run: the "
+            "weights are computed as the architecture that config.json names, as without trust_remote_code"]
 
 
 def adapter_notes(folder: Path, adapter: str | Path) -> list[str]:
