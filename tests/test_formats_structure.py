@@ -610,3 +610,20 @@ def test_parts_that_cannot_be_told_are_refused_as_before(tmp_path):
     for number, reply in enumerate((nameless, {"role": "assistant", "content": both})):
         _, examples, _, rejected = run(tmp_path, [{"messages": [USER, reply], "tools": TOOLS}], f"{number}.jsonl")
         assert not examples and [r["reason"] for r in rejected] == ["unread_part"]
+
+
+@pytest.mark.parametrize(("row", "words"), [
+    ({"custom_id": "r1", "method": "POST", "url": "/v1/chat/completions",
+      "body": {"messages": [{"role": "user", "content": "Leith?"}], "tools": TOOLS}}, "the object under 'body'"),
+    ({"id": "b", "custom_id": "r1", "response": {"status_code": 200, "body": {"choices": []}}, "error": None},
+     "without their questions"),
+    ({"input": {"messages": [{"role": "user", "content": "Leith?"}], "tools": TOOLS},
+      "preferred_output": [{"role": "assistant", "content": "Noon."}], "non_preferred_output": []}, "preference rows"),
+    ({"message": "Leith?", "tools": TOOLS, "tool_calls": [CALL]}, "Cohere's first chat service"),
+    ({"uuid": "u", "question": "Leith?", "correct_answer": "direct", "answers": {"direct": "Noon."},
+      "target_tool": "null", "tools": []}, "a benchmark, for evaluation alone"),
+    ({"a": 1, "data": [{"tools": TOOLS}]}, r"has the keys a, data; its rows may lie in 'data' \(1 objects\)"),
+], ids=["batch", "batch-answers", "preference", "cohere", "when2call-test", "list-in-an-object"])
+def test_known_rows_without_a_reader_are_refused_by_name_with_what_to_do(tmp_path, row, words):
+    with pytest.raises(ValueError, match=words):
+        run(tmp_path, [row, row])

@@ -14,7 +14,7 @@ from data.binary import not_text
 from data.formats.items import Context, Document, Format, Item, RowError
 from data.formats.lines import IDS, Lines
 from data.formats.output import Outputs, Seen
-from data.formats.registry import FORMATS, guess, not_served
+from data.formats.registry import FORMATS, guess, not_served, seen_in
 from data.formats.source import MAX_RECORD_BYTES, Broken, Record, records
 
 NOT_SERVED_ROWS = 20  # so many rows at the start of a file that no reader serves mean: no reader serves the file
@@ -93,7 +93,7 @@ class FileJob:
         self.format: Format | None = None
         self.context = Context()
         self.contexts: dict[str, Context] = {}
-        self.first_fault = ""
+        self.first_fault = self.first_unknown = ""
         self._use(None if options.format == "auto" else FORMATS[options.format])
 
     def run(self) -> dict[str, Any]:
@@ -121,7 +121,8 @@ class FileJob:
         if tally.unreadable == tally.rows and self.explicit and self.options.format == "auto":
             raise ValueError(f"{self.path}: not one row could be read; the first: {self.first_fault}")
         if self.format is None and self.explicit and not tally.converted:
-            raise ValueError(f"{self.path}: no format recognises its rows; name one with --from ({', '.join(FORMATS)})")
+            raise ValueError(f"{self.path}: no format recognises its rows; {self.first_unknown}; name a format with "
+                             f"--from ({', '.join(FORMATS)})")
         formats = [name for name, _ in tally.formats.most_common()] or [self.format.name if self.format else None]
         several = {"formats": dict(tally.formats)} if len(formats) > 1 else {}
         return {**report, "format": formats[0], **several, **tally.report()}
@@ -184,6 +185,7 @@ class FileJob:
         row, whole = _Row(value) if isinstance(value, dict) else value, False
         try:
             if self.format is None:
+                self.first_unknown = self.first_unknown or seen_in(value)
                 raise RowError("unknown_format", "no format recognises the row; name one with --from")
             self.lines.tally.formats[self.format.name] += 1
             for item in self._items(row):

@@ -30,11 +30,21 @@ FORMATS: dict[str, Format] = {fmt.name: fmt for fmt in (
     openai.FUNCTIONCHAT, openai.FORMAT,
     bfcl.FORMAT, prompts_in_text.MTU, toolbench.FORMAT, mcp.FORMAT, mcp.TOOLS, queries.FORMAT)}
 
-# Files of public corpora that hold no tools, examples or queries in a form that a reader could take.
-NOT_SERVED = (
-    ("name_for_human", "a plugin manifest: marketing lines, no parameters"),
-    ("Cors", "a public API list: one-line descriptions, no parameters"),
+# Rows that no reader takes, by keys that tell them, and why.
+NOT_SERVED: tuple[tuple[set[str], str], ...] = (
+    ({"name_for_human"}, "a plugin manifest: marketing lines, no parameters"),
+    ({"Cors"}, "a public API list: one-line descriptions, no parameters"),
+    ({"custom_id", "method", "body"}, "requests of OpenAI's batch service: questions without answers; the object under "
+                                      "'body' of each line, with its messages and tools, is a row that can be read"),
+    ({"custom_id", "response"}, "answers of OpenAI's batch service without their questions; join each with its "
+                                "request: messages, the answer's message last, and tools"),
+    ({"input", "preferred_output"}, "OpenAI's preference rows; the messages of 'input' and 'preferred_output' in one "
+                                    "list, with the tools of 'input', are a row that can be read"),
+    ({"correct_answer", "answers", "target_tool"}, "When2Call's test: a benchmark, for evaluation alone"),
+    ({"message", "tools", "tool_calls"}, "rows of Cohere's first chat service; as 'messages' (User, Chatbot) with the "
+                                         "same tools they can be read"),
 )
+KEYS_SHOWN = 8          # of a row that no format recognises
 
 
 # Columns of text that somebody says: a row of them is no dictionary of descriptions, though no reader may take it.
@@ -47,14 +57,25 @@ def guess(row: Any) -> Format | None:
     return next((fmt for fmt in FORMATS.values() if fmt.looks_like(row)), None)
 
 
+def seen_in(row: Any) -> str:
+    """What a row that no format recognises looks like, and where rows may lie in it, for an error."""
+    if not isinstance(row, dict):
+        return f"the first is {type(row).__name__}, not an object"
+    keys = ", ".join(list(row)[:KEYS_SHOWN]) + ", ..." * (len(row) > KEYS_SHOWN)
+    inside = [f"{key!r} ({len(value):,} objects)" for key, value in row.items()
+              if isinstance(value, list) and value and all(isinstance(one, dict) for one in value)]
+    place = f"; its rows may lie in {' or '.join(inside[:KEYS_SHOWN])}: write such a list to a file of its own"
+    return f"the first has the keys {keys}{place * bool(inside)}"
+
+
 def not_served(row: Any) -> str | None:
     """Why a row of a known corpus has no reader; None where it may have one."""
     if not isinstance(row, dict) or not row:
         return None
     if isinstance(row.get("entries"), list) and row["entries"] and isinstance(row["entries"][0], dict):
         row = row["entries"][0]
-    for key, why in NOT_SERVED:
-        if key in row:
+    for keys, why in NOT_SERVED:
+        if keys <= row.keys():
             return why
     values = list(row.values())
     if len(row) > 1 and all(isinstance(value, str) for value in values) and not _SAID & set(row):
