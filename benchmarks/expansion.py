@@ -12,6 +12,7 @@ import argparse
 import json
 import random
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -36,11 +37,11 @@ def asked_sets() -> dict[str, Asked]:
             if name in SETS}
 
 
-def drawn(count: int, seed: int = 0) -> list[tuple[str, int]]:
-    """(set, number of the query in it) in the order of asking."""
-    sizes = {name: len(asked) for name, asked in asked_sets().items()}
+def drawn(count: int, names: Sequence[str] = tuple(SETS), seed: int = 0) -> list[tuple[str, int]]:
+    """(set, number of the query in it) in the order of asking, `count` of each named set."""
+    sizes = {name: len(asked) for name, asked in asked_sets().items() if name in names}
     chosen = {name: random.Random(seed).sample(range(size), min(count, size)) for name, size in sizes.items()}
-    return [(name, number) for turn in range(0, count, TURN) for name in SETS
+    return [(name, number) for turn in range(0, count, TURN) for name in SETS if name in names
             for number in chosen[name][turn:turn + TURN]]
 
 
@@ -56,7 +57,7 @@ def write(args: argparse.Namespace) -> None:
     sets = asked_sets()
     out = Path(args.out)
     done = {(row["set"], row["number"]) for row in (lines(out) if out.is_file() else [])}
-    todo = [key for key in drawn(args.queries) if key not in done]
+    todo = [key for key in drawn(args.queries, args.sets) if key not in done]
     tokenizer, model = check_model(args.model, ""), load_base(args.model, args.precision).eval()
     for first in range(0, len(todo), TURN):
         keys = todo[first:first + TURN]
@@ -108,6 +109,8 @@ def main() -> None:
     asks.add_argument("--model", required=True, help="a Hugging Face folder")
     asks.add_argument("--out", required=True, help="JSON Lines; what it holds is not asked again")
     asks.add_argument("--queries", type=int, default=200, help="of each set")
+    asks.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), metavar="SET",
+                      help=f"only these of {', '.join(SETS)}")
     asks.add_argument("--tokens", type=int, default=64, help="most of them for a sentence: a name and a description")
     asks.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
     asks.set_defaults(run=write)
