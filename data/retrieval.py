@@ -229,7 +229,7 @@ class ToolIndex:
 
         Args:
             made: texts of tools that a model wrote, one for each of `parts(query)`; each sentence is then searched
-                alone and together with its text.
+                alone and together with its text, and scores the mean of both.
 
         Raises:
             ValueError: k is below 1, or `made` has another length.
@@ -247,14 +247,20 @@ class ToolIndex:
             alone = fresh + self.postings.scores([term for term in terms if term in seen])
             whole, seen = whole + fresh, seen | terms.keys()
             written = [term for term in dict.fromkeys(words(made[number])) if term not in terms] if made else []
-            for scores in (alone, alone + self.postings.scores(written)) if written else (alone,):
-                scaled = scores / max(scores.max(initial=0), 1e-9)
-                which[scaled > best] = number
-                np.maximum(best, scaled, out=best)
-        joined = (whole / max(whole.max(initial=0), 1e-9) + best) / 2
+            score = to_one(alone)
+            if written:
+                score = (score + to_one(alone + self.postings.scores(written))) / 2
+            which[score > best] = number
+            np.maximum(best, score, out=best)
+        joined = (to_one(whole) + best) / 2
         found = [Found(i, self.tools[i], float(joined[i]), sentences[which[i]]) for i in top(joined, max(k, NAMED))]
         named = query.strip().casefold()
         return sorted(found, key=lambda one: one.tool.name.casefold() != named)[:k]
+
+
+def to_one(scores: np.ndarray) -> np.ndarray:
+    """Scores on a scale on which the best is 1; all 0 stay 0."""
+    return scores / max(scores.max(initial=0), 1e-9)
 
 
 def top(scores: np.ndarray, k: int) -> list[int]:
