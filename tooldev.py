@@ -127,7 +127,7 @@ ADVICE = {errno.ENOENT: "check the path, or choose another", errno.EACCES: "chan
           errno.ENOSPC: "make room on the disk, then type the same command again"}
 
 
-EXAMPLES = {                            # of each command, for --help; what stands in capitals is yours
+EXAMPLES = {                            # of each command, for --help
     "demo": "demo --quick",
     "run": "run --tools tools.jsonl --examples examples.jsonl --queries queries.jsonl --out runs/mine",
     "ablate": "ablate --seeds 2 --jobs 2",
@@ -164,6 +164,9 @@ class Parser(argparse.ArgumentParser):
 
     read_config: Callable[[str], dict] | None = None
 
+    def __init__(self, *args, **options) -> None:
+        super().__init__(*args, **{"allow_abbrev": False} | options)    # a shortened --config would not be seen as one
+
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
         words = list(sys.argv[1:] if args is None else args)
         if self.read_config:
@@ -189,7 +192,7 @@ class Parser(argparse.ArgumentParser):
             known |= set(subparsers.choices[command]._option_string_actions) if command else set()
         for word in words:
             name = word.split("=")[0]
-            if name.startswith("--") and not any(option.startswith(name) for option in known):
+            if name.startswith("--") and name not in known:
                 parser = subparsers.choices[command] if subparsers is not None and command else self
                 parser.error(f"no option {name}{nearest(name, known)}")
 

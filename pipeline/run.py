@@ -97,7 +97,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
           choices=tuple(VARIANTS))
     add("--json", action="store_true", help="print report.json at the end instead of report.md")
     quiet("guard", [], "benchmark files; what repeats them never enters training", nargs="+", metavar="F")
-    quiet("stop-when", False, "stop after a round whose ledger says that another would harm", action="store_true")
+    quiet("stop-when", False, "stop after a round whose ledger says that another would harm",
+          action=argparse.BooleanOptionalAction)
     run_bench.add_arguments(parser)
     for name, example in (("train", "gradient_checkpointing=1"),
                           ("evolve", "min_votes=3, or distractors=4 and distractor_choice=similar")):

@@ -40,6 +40,12 @@ def test_the_nearest_option_is_named_before_what_is_missing(argv, meant, capsys)
     assert re.search(rf"no option --\S+; did you mean {meant}\?$", error), error
 
 
+@pytest.mark.parametrize("word", ["--conf", "--confi", "--conf=run.json"])
+def test_a_shortened_option_is_refused_and_named_whole(word, tmp_path, capsys):
+    """argparse took --conf for --config, whose file was then not read."""
+    assert refused(capsys, ["run", *FILES, word, saved(tmp_path)]).endswith("did you mean --config?")
+
+
 def test_an_option_that_is_like_no_other_is_named_too(capsys):
     assert refused(capsys, ["stats", "F", "--qqq"]).endswith("no option --qqq; --help lists them")
     assert "no command 'zzzzzzzz'; --help lists them" in refused(capsys, ["zzzzzzzz"])
@@ -138,6 +144,12 @@ def test_config_gives_the_settings_of_a_run_and_flags_override_them(tmp_path):
     assert first.guard == ("h.json",) and first.max_length == 1024
     paper = settings_of(tmp_path, f"--config={config}", "--preset", "paper")
     assert paper.max_length == 4096 and paper.labelled_epochs == 1.0 and paper.seed == 7
+
+
+def test_a_saved_switch_can_be_turned_off(tmp_path):
+    config = saved(tmp_path, evolve={"stop_when": True})
+    assert settings_of(tmp_path, "--config", config).evolve == {"stop_when": True}
+    assert settings_of(tmp_path, "--config", config, "--no-stop-when").evolve == {}
 
 
 def test_config_without_settings_or_with_bad_ones_is_refused(tmp_path):
