@@ -116,8 +116,9 @@ def test_the_first_command_takes_no_cuda_on_linux():
 
 
 def test_the_tools_of_the_examples_pass_the_rule_checker():
-    funnel, _ = check_file(ROOT / "docs" / "few.jsonl", tools=True)
-    assert funnel.rows == funnel.passed == 2
+    for name in ("few.jsonl", "world.jsonl"):
+        funnel, _ = check_file(ROOT / "docs" / name, tools=True)
+        assert funnel.rows == funnel.passed == 2
 
 
 def test_functions_of_the_equations_are_where_the_readme_says():
