@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import machine
 from data.files import write_json, write_text
-from eval.lenient import STRICT
+from eval.lenient import LENIENT, STRICT
 from eval.report.benchmarks import AGGREGATES, contents, name_of, of_bench
 from eval.report.markup import Block, to_markdown
 from eval.report.measured import BENCHMARKS, folders_of, read_benchmarks
@@ -76,14 +76,15 @@ def page(args: argparse.Namespace, found: dict[str, Any]) -> str:
 
 
 def bfcl_record(title: str, found: dict[str, Any]) -> dict[str, Any]:
-    """The strict scores on BFCL by step; the form is that of benchmarks/results_chart.py."""
+    """The scores on BFCL by step; the form is that of benchmarks/results_chart.py."""
     cells = of_bench(found, "bfcl")
     first = next(iter(cells.values()))
-    steps = [{"step": label, "scores": {name: cell["scores"][STRICT][name] for name in AGGREGATES}}
+    steps = [{"step": label, "scores": {name: cell["scores"][STRICT][name] for name in AGGREGATES},
+              "lenient": cell["scores"][LENIENT]["overall"], "no_tool_fits": cell["no_tool_fits"]}
              for label, cell in cells.items()]
     part = {"of": first["subset"]["of"]} if first["subset"] else {}
     return {"backbone": title, "benchmark": "BFCL, single-turn", "entries": sum(first["written"].values()), **part,
-            "steps": steps}
+            "want_a_call": sum(first["outcomes"][STRICT].values()), "steps": steps}
 
 
 def provenance(found: dict[str, Any]) -> list[Block]:

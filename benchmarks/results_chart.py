@@ -3,14 +3,15 @@
     python benchmarks/results_chart.py
 
 Writes docs/results-light.svg and docs/results-dark.svg, and the table between the README's `results` marks, from every
-benchmarks/real_*.json: the strict scores of a real backbone on BFCL by step, which benchmarks/real_table.py writes
-beside its page. Writes docs/world-light.svg and docs/world-dark.svg from the first table of benchmarks/ablation.md: the
-embedded model on the generated world. The form of a real_*.json (values in percent; "of" is left out where all were
-asked):
+benchmarks/real_*.json: the scores of a real backbone on BFCL by step, which benchmarks/real_table.py writes beside its
+page; drawn are those of the strict reading. Writes docs/world-light.svg and docs/world-dark.svg from the first table of
+benchmarks/ablation.md: the embedded model on the generated world. The form of a real_*.json (values in percent; "of" is
+left out where all were asked):
 
-    {"backbone": "SmolLM2-135M-Instruct", "benchmark": "BFCL, single-turn", "entries": 80, "of": 3600, "steps": [
+    {"backbone": "SmolLM2-135M-Instruct", "benchmark": "BFCL, single-turn", "entries": 80, "of": 3600,
+     "want_a_call": 55, "steps": [
         {"step": "raw", "scores": {"non_live": {"value": 1.0, "low": 0.5, "high": 2.0}, "live": {...},
-                                   "overall": {...}}}, ...]}
+                                   "overall": {...}}, "lenient": {...}, "no_tool_fits": {"n": 25, "called": 3}}, ...]}
 """
 
 from __future__ import annotations
@@ -69,15 +70,21 @@ class Results:
 
 # -------------------------------------------------------------------------------------------------------------- reading
 
-def backbones(folder: Path = HERE) -> Results:
-    """The real backbones, that with most steps first; FileNotFoundError where none is committed."""
+def read_records(folder: Path = HERE) -> dict[Path, dict]:
+    """The real_*.json by file, that with most steps first; FileNotFoundError where none is committed."""
     files = sorted(folder.glob("real_*.json"))
     if not files:
         raise FileNotFoundError(f"{folder}: no real_*.json; benchmarks/real_table.py writes one")
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    series = {record["backbone"]: backbone_series(record, path) for record, path in zip(records, files, strict=True)}
-    series = dict(sorted(series.items(), key=lambda item: -len(item[1])))
-    asked = "; ".join(dict.fromkeys(map(asked_of, records)))
+    found = {path: json.loads(path.read_text(encoding="utf-8")) for path in files}
+    return dict(sorted(found.items(), key=lambda item: -len(item[1]["steps"])))
+
+
+def backbones(folder: Path = HERE) -> Results:
+    """The real backbones, that with most steps first."""
+    records = read_records(folder)
+    series = {record["backbone"]: backbone_series(record, path) for path, record in records.items()}
+    asked = "; ".join(dict.fromkeys(map(asked_of, records.values())))
+    records = list(records.values())
     return Results(f"{' and '.join(series)} on {records[0]['benchmark']}",
                    f"{asked}. Bars: 95% intervals. Dashed: other small models on the whole benchmark, as published.",
                    BACKBONE_SCORES, series, {model: published(model) for model in SMALL_MODELS})
@@ -85,9 +92,8 @@ def backbones(folder: Path = HERE) -> Results:
 
 def asked_of(record: dict) -> str:
     """How many entries were asked, in words."""
-    if "of" in record:
-        return f"{record['entries']:,} of {record['of']:,} entries, chosen by hash"
-    return f"All {record['entries']:,} entries"
+    part = f" of {record['of']:,} entries, chosen by hash" if "of" in record else " entries"
+    return f"{record['entries']:,}{part}; {record['want_a_call']:,} of them want a call"
 
 
 def published(model: str) -> dict[str, float]:
@@ -219,21 +225,31 @@ def _text(x: float, y: float, text: str, ink: str, size: int, anchor: str = "sta
 
 # ------------------------------------------------------------------------------------------------------------ the table
 
-def table(results: Results) -> str:
-    """The README's table: a row for each step, the overall score with its interval, and the paper's."""
-    model, series = next(iter(results.series.items()))
-    heads = ["BFCL non-live", "live", "overall", "the paper's 8B, overall"]
-    lines = [f"| {model}, % right | {' | '.join(heads)} |", "|---|---|---|---|---|"]
-    for step, score in series.items():
-        overall, last = score["overall"], step == list(series)[-1]
-        cells = [f"{score['non_live'].value:.1f}", f"{score['live'].value:.1f}",
-                 f"{overall.value:.1f} [{overall.low:.1f}, {overall.high:.1f}]"]
-        paper = f"{VARIANTS[step].paper[2]:.2f}" if step in VARIANTS else ""
-        if last and step.startswith("round-"):
-            paper = f"{PAPER_EVOLVED[2]:.2f} (its best round)"
-        lines.append(f"| {name_of(step)} | {' | '.join(cells)} | {paper} |")
-    asked, _, _ = results.note.partition(".")
-    return "\n".join([*lines, "", f"{asked}; 95% intervals."])
+HEADS = ("model", "step", "non-live", "live", "overall", "read leniently", "calls where no tool fits",
+         "the paper's 8B, overall")
+
+
+def table(records: Sequence[dict]) -> str:
+    """The README's table: a row for each model and step, and the paper's."""
+    lines = [f"| {' | '.join(HEADS)} |", "|" + "---|" * len(HEADS)]
+    for record in records:
+        last = record["steps"][-1]["step"]
+        lines += [f"| {record['backbone']} | {' | '.join(cells(row, last=row['step'] == last))} |"
+                  for row in record["steps"]]
+    asked = "; ".join(dict.fromkeys(map(asked_of, records)))
+    return "\n".join([*lines, "", f"BFCL, % right. {asked}. 95% intervals."])
+
+
+def cells(row: dict, *, last: bool) -> list[str]:
+    """A step's cells behind the model's name."""
+    step, scores, idle = row["step"], row["scores"], row["no_tool_fits"]
+    overall = scores["overall"]
+    paper = f"{VARIANTS[step].paper[2]:.2f}" if step in VARIANTS else ""
+    if last and step.startswith("round-"):
+        paper = f"{PAPER_EVOLVED[2]:.2f} (its best round)"
+    return [name_of(step), f"{scores['non_live']['value']:.1f}", f"{scores['live']['value']:.1f}",
+            f"{overall['value']:.1f} [{overall['low']:.1f}, {overall['high']:.1f}]", f"{row['lenient']['value']:.1f}",
+            f"{idle['called']} of {idle['n']}" if idle else "", paper]
 
 
 def with_table(readme: str, made: str) -> str:
@@ -253,8 +269,9 @@ def main() -> None:
         for theme in THEMES:
             home("docs", f"{name}-{theme}.svg").write_text(chart(results, theme), encoding="utf-8")
     readme = home("README.md")
-    readme.write_text(with_table(readme.read_text(encoding="utf-8"), table(made["results"])), encoding="utf-8")
-    print(table(made["results"]))
+    results = table(list(read_records().values()))
+    readme.write_text(with_table(readme.read_text(encoding="utf-8"), results), encoding="utf-8")
+    print(results)
 
 
 if __name__ == "__main__":

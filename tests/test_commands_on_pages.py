@@ -1,12 +1,13 @@
 """Every command of the README and of docs/: its flags are known, and it runs unless a mark says what it needs.
 
 A block of commands stands between ``` fences. `<!-- needs: gpu, weights -->` before it says why it is not run here.
+Of a command that a sentence names, only the program and its flags are looked up.
 """
 
 import json
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import train
 from data import world
 from data.files import write_jsonl
 from evolution.flags import make_parser
+from training.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,7 +53,18 @@ def commands() -> list[Command]:
     return found
 
 
+def named() -> list[tuple[str, str]]:
+    """(page, command) of those that stand in sentences."""
+    found = []
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+        found += [(page.name, " ".join(command.split()))
+                  for command in re.findall(r"`((?:python|torchrun) [^`]*)`", text)]
+    return found
+
+
 COMMANDS = commands()
+NAMED = sorted(set(named()))
 
 
 @pytest.fixture
@@ -103,6 +116,28 @@ def test_flags_are_known(command, capsys):
         assert "--config" in words and words[words.index("--config") + 1] in str(error)
     except SystemExit as stop:
         assert stop.code == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("page", "command"), NAMED, ids=str)
+def test_a_command_in_a_sentence_exists_and_its_flags_are_known(page, command):
+    words = command.replace("[", "").replace("]", "").split()
+    script, *rest = words[next(i for i, word in enumerate(words) if word.endswith(".py") or word == "-m"):]
+    flags = {word.split("=")[0] for word in rest if word.startswith("--")}
+    if script == "-m":
+        assert rest[0] == "pytest" or (ROOT / f"{rest[0].replace('.', '/')}.py").is_file(), command
+        return
+    text = (ROOT / script).read_text(encoding="utf-8")
+    if script == "tooldev.py":
+        assert rest[0] in tooldev.COMMANDS, command
+        parsers = tooldev.make_parser(rest[0])._subparsers._group_actions[0].choices
+        known = set(parsers[rest[0]]._option_string_actions)
+    elif script == "train.py":
+        known = {"--help"} | {"--" + field.name.replace("_", "-") for field in fields(TrainConfig)}
+    elif script == "evolve.py":
+        known = set(make_parser()._option_string_actions)
+    else:
+        known = {flag for flag in flags if flag in text}
+    assert flags <= known, f"{command}: {sorted(flags - known)}"
 
 
 def parse(words: list[str]) -> None:

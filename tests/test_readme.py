@@ -145,7 +145,8 @@ def test_a_number_that_no_table_has_is_found():
 
 def test_pictures_and_table_are_what_the_committed_results_make():
     made = results_chart.charts()
-    assert results_chart.with_table(README, results_chart.table(made["results"])) == README, (
+    table = results_chart.table(list(results_chart.read_records().values()))
+    assert results_chart.with_table(README, table) == README, (
         "README.md: run python benchmarks/results_chart.py")
     for name, results in made.items():
         for theme in results_chart.THEMES:
@@ -189,16 +190,18 @@ def test_a_page_is_what_its_command_prints(page, made):
 
 def test_a_real_backbone_is_drawn_beside_small_models(tmp_path):
     score = {"value": 20.0, "low": 18.0, "high": 22.5}
-    steps = [{"step": step, "scores": dict.fromkeys(("non_live", "live", "overall"), score)}
-             for step in ("raw", "joint", "joint, then <i>", "round-10")]
-    record = {"backbone": "A <b>", "benchmark": "BFCL", "entries": 1200, "of": 3600, "steps": steps}
+    steps = [{"step": step, "scores": dict.fromkeys(("non_live", "live", "overall"), score), "lenient": score,
+              "no_tool_fits": {"n": 40, "called": 7}} for step in ("raw", "joint", "joint, then <i>", "round-10")]
+    record = {"backbone": "A <b>", "benchmark": "BFCL", "entries": 1200, "of": 3600, "want_a_call": 900,
+              "steps": steps}
     (tmp_path / "real_a.json").write_text(json.dumps(record), encoding="utf-8")
     results = results_chart.backbones(tmp_path)
     made = results_chart.chart(results, "dark")
     xml.dom.minidom.parseString(made)
     assert "Hammer2.1-0.5b 66.0" in made and "FunctionGemma-270M 27.6" in made and "1,200 of 3,600 entries" in made
     assert "<b>" not in made and "<i>" not in made
-    assert "| round 10 | 20.0 | 20.0 | 20.0 [18.0, 22.5] | 82.44 (its best round) |" in results_chart.table(results)
+    assert ("| A <b> | round 10 | 20.0 | 20.0 | 20.0 [18.0, 22.5] | 20.0 | 7 of 40 | 82.44 (its best round) |"
+            in results_chart.table([record]))
     del record["steps"][0]["scores"]
     (tmp_path / "real_a.json").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(ValueError, match="real_a.json: 'scores' is missing"):

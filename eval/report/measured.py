@@ -67,6 +67,7 @@ def read_cell(folder: Path) -> tuple[str, dict[str, Any]]:
         "scores": {reading: part["scores"] for reading, part in by_reading.items()},
         "irrelevance": {reading: {name: part["categories"][name]["accuracy"] for name in IRRELEVANCE
                                   if name in part.get("categories", {})} for reading, part in by_reading.items()},
+        "no_tool_fits": called_of(summary.get("irrelevance")),
         "outcomes": {reading: outcomes(folder / file) for reading, file in VERDICTS.items()},
         "written": summary["written"], "cut_off": cut_off(folder / "answers.jsonl"),
         "answers_sha256": summary["answers"]["sha256"],
@@ -74,6 +75,11 @@ def read_cell(folder: Path) -> tuple[str, dict[str, Any]]:
         "settings": {key: given.get(key) for key in SETTINGS}
         | {key: Path(given[key]).name if given.get(key) else None for key in ("model", "adapter")},
     }
+
+
+def called_of(irrelevance: Mapping[str, Any] | None) -> dict[str, int] | None:
+    """Entries whose tools do not serve the request, and how many were answered by a call, read strictly."""
+    return {key: irrelevance[key] for key in ("n", "called")} if irrelevance and irrelevance["n"] else None
 
 
 def outcomes(path: Path) -> dict[str, int]:
