@@ -121,8 +121,8 @@ def accuracy(steps: Sequence[dict]) -> list[Block]:
     top = max(point["high"] for cells in points.values() for point in cells if point)
     labels = [short(step["name"]) for step in steps]
     joined = [i > 0 and step["start"] == steps[i - 1]["name"] for i, step in enumerate(steps)]
-    panels = [charts.interval_panel(part_title(part), labels, points[part], low=0, high=top, joined=joined)
-              for part in parts]
+    panels = [charts.interval_panel(f"Exact match: {part_title(part)}", labels, points[part],
+                                    y_label="exact match, percent", low=0, high=top, joined=joined) for part in parts]
     sizes = {part: max(cell["items"] for step in steps for cell in [cell_of(step, part)] if cell) for part in parts}
     return [
         ("h", "Exact match after each step"),
@@ -161,7 +161,8 @@ def round_gains(gains: dict[str, dict[str, dict]]) -> list[Block]:
     low, high = min(0, *(100 * cell["low"] for cell in cells)), max(0, *(100 * cell["high"] for cell in cells))
     labels = list(map(title_of, gains))
     points = {part: [percent(gain[part], "difference") for gain in gains.values()] for part in parts}
-    panels = [charts.interval_panel(part_title(part), labels, points[part], low=low, high=high, signed=True,
+    panels = [charts.interval_panel(f"Gain over joint training: {part_title(part)}", labels, points[part],
+                                    y_label="gain in exact match, points", low=low, high=high, signed=True,
                                     x_label="round") for part in parts]
     return [("figure", "Gain of every round over joint training, in points (the paper's Fig. 2 shows this for BFCL); "
              "the bars are 95% intervals.", panels),
@@ -193,8 +194,8 @@ def which_is_best(report: dict[str, Any]) -> list[Block]:
     scored = [step for step in shown if "validation" in step]
     if scored:
         cells = [percent(step["validation"]) for step in scored]
-        panel = charts.interval_panel("Validation", [short(step["name"]) for step in scored], cells, low=0,
-                                      high=max(cell["high"] for cell in cells))
+        panel = charts.interval_panel("Exact match: validation rows", [short(step["name"]) for step in scored], cells,
+                                      y_label="exact match, percent", low=0, high=max(cell["high"] for cell in cells))
         blocks.append(("figure", "Exact match on the validation rows, in percent.", [panel]))
     rows = [[title_of(step["name"]), interval(step.get("validation")), interval(step.get("test", {}).get("all")),
              ", ".join(text for key, text in words.items() if best[key] == step["name"]) or "–"] for step in shown]
@@ -213,8 +214,9 @@ def which_is_best(report: dict[str, Any]) -> list[Block]:
 def funnel(rounds: Sequence[dict]) -> list[Block]:
     sums = [f"round {r['round']}: {q['in']:,} queries = {q['accepted']:,} accepted + {q['rejected']:,} rejected"
             + ("" if r["adds_up"] else " (these counts DO NOT add up)") for r in rounds for q in [r["queries"]]]
-    panels = [charts.funnel_panel(f"Round {r['round']}", [(stage, cell["in"], cell["passed"])
-                                                          for stage, cell in r["stages"].items()]) for r in rounds]
+    panels = [charts.funnel_panel(f"Queries that passed each stage: round {r['round']}",
+                                  [(stage, cell["in"], cell["passed"]) for stage, cell in r["stages"].items()])
+              for r in rounds]
     rows = [["queries in", *(number(r["queries"]["in"]) for r in rounds)]]
     for stage in rounds[0]["stages"]:
         cells = [r["stages"][stage] for r in rounds]
@@ -232,9 +234,9 @@ def funnel(rounds: Sequence[dict]) -> list[Block]:
 
 def votes(rounds: Sequence[dict]) -> list[Block]:
     blocks: list[Block] = []
-    panels = [charts.histogram_panel(f"Round {r['round']}", [(n, cell["voted"], cell["accepted"])
-                                                             for n, cell in by_number(r["votes"])],
-                                     x_label="votes for the winning answer", whole="queries", part="accepted")
+    panels = [charts.histogram_panel(f"Queries by votes: round {r['round']}",
+                                     [(n, cell["voted"], cell["accepted"]) for n, cell in by_number(r["votes"])],
+                                     x_label="votes for the winning answer", y_label="queries", part="accepted")
               for r in rounds if r["votes"]]
     if panels:
         rows = [["decided early" if n == "early" else f"{word} {n}", *(accepted_of(r[key].get(n)) for r in rounds)]
@@ -286,7 +288,8 @@ def training(report: dict[str, Any]) -> list[Block]:
         facts = [cell[key] for key in ("steps", "tokens", "supervised_tokens", "skipped", "first_loss", "last_loss")]
         rows.append([title_of(name), *map(number, facts), time, number(pace.get("tok_per_s")),
                      number(pace.get("peak_mem_gb"))])
-    panels = [charts.curve_panel(title_of(name), cell["curve"]) for name, cell in trained if cell["curve"]]
+    panels = [charts.curve_panel(f"Training loss: {title_of(name)}", cell["curve"])
+              for name, cell in trained if cell["curve"]]
     return [("h", "Training"), ("figure", "Loss a token, in nats, over optimizer steps; dark: running mean.", panels),
             ("table", "Training; minutes are those of the whole step with its sampling and evaluation",
              ["step", "steps", "tokens", "supervised", "skipped", "first loss", "last loss", "minutes", "tokens/s",
@@ -356,8 +359,7 @@ def part_name(part: str) -> str:
 
 
 def part_title(part: str) -> str:
-    name = part_name(part)
-    return "All test items" if part == "all" else f"{name[:1].upper()}{name[1:]}"
+    return "all test items" if part == "all" else part_name(part)
 
 
 def cell_of(step: dict, part: str) -> dict | None:
