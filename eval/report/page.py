@@ -7,6 +7,7 @@ from typing import Any
 
 from eval.report import charts
 from eval.report.markup import Block, Cell
+from eval.report.measured import changes
 
 TITLES = {"invocation-adapted": "adaption + invocation", "joint": "joint training"}
 SHORT = {"adaption": "adapt.", "invocation": "invo.", "invocation-adapted": "a. + i."}
@@ -43,10 +44,9 @@ def contents(report: dict[str, Any], dates: str = "", explored: dict[str, Any] |
         benchmarked: the blocks of the benchmarks.
     """
     steps = [step for step in report["steps"] if "test" in step]
-    blocks = head(report, dates)
+    blocks = [*head(report, dates), *benchmarked]           # what others measured, too, before this run's own items
     if steps:
         blocks += accuracy(steps) + differences(steps) + round_gains(report["gains"])
-    blocks += benchmarked
     if explored:
         blocks.append(("explorer", "Explore", explored))
     if steps:
@@ -63,16 +63,52 @@ def contents(report: dict[str, Any], dates: str = "", explored: dict[str, Any] |
 # ------------------------------------------------------------------------------------------------------------- in short
 
 def headline(report: dict[str, Any], name: str) -> str:
-    """What was done on which model, and by how much, in one line; the run's name where nothing is measured yet."""
-    whole, model = report["in_all"], report["run"]["model"]
-    tested = {step["name"]: step["test"] for step in report["steps"] if "test" in step}
+    """What was done on which model, and by how much, in one line; the run's name where nothing is measured yet.
+
+    The first benchmark that was asked, then the run's own test items.
+    """
+    said = [on_benchmark(cell) for cell in benchmark_changes(report)[:1]] + on_test_items(report)
+    if not said:
+        return f"Run {name}"
+    if len(said) == 2 and said[0][1] == said[1][1]:
+        said[0] = said[0][0], ""
+    return f"{report['run']['model']}: " + "; ".join(map("".join, said))
+
+
+def benchmark_changes(report: dict[str, Any]) -> list[dict[str, Any]]:
+    return changes(report["benchmarks"]) if "benchmarks" in report else []
+
+
+def on_benchmark(cell: dict[str, Any]) -> tuple[str, str]:
+    """("BFCL overall 10.0% → 20.0% (...)", by what) of one cell of `measured.changes`."""
+    part = cell["subset"]["entries"] if cell["subset"] else cell["limited_to"]
+    name = f"{cell['benchmark']} overall" + (f" on a subset of {part:,} entries" if part else "")
+    if "paired" not in cell:
+        return f"{name} {cell['after']['value']:.1f}% (strict reading)", f", {title_of(cell['step'])} alone"
+    before, after = cell["before"]["value"], cell["after"]["value"]
+    change = charts.minus(f"{after - before:+.1f} points") + NOISE * cell["paired"]["inside_noise"]
+    return f"{name} {before:.1f}% → {after:.1f}% (strict reading, {change})", by(cell["step"])
+
+
+def on_test_items(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """("10.0% → 20.0% of 30 test items right (...)", by what), where test items were asked."""
+    tested, whole = tests_of(report), report["in_all"]
     if whole is None:
-        last = list(tested)[-1] if tested else None
-        return f"{model}: {share(tested[last]['all'])} right, {title_of(last)} alone" if tested else f"Run {name}"
-    done, number = whole["step"], whole["step"].removeprefix("round-")
-    how = title_of(done) if number == done else f"joint training and {count(int(number), 'round').lower()}"
-    return (f"{model}: {share(tested['raw']['all'])} → {share(tested[done]['all'])} of {tested[done]['items']:,} test "
-            f"items right ({points(whole)}{NOISE * whole['inside_noise']}) by {how}")
+        return [(f"{share(cell['all'])} of {cell['items']:,} test items right", f", {title_of(last)} alone")
+                for last, cell in list(tested.items())[-1:]]
+    done = whole["step"]
+    return [(f"{share(tested['raw']['all'])} → {share(tested[done]['all'])} of {tested[done]['items']:,} test items "
+             f"right ({points(whole)}{NOISE * whole['inside_noise']})", by(done))]
+
+
+def by(step: str) -> str:
+    number = step.removeprefix("round-")
+    return " by " + (title_of(step) if number == step else f"joint training and {count(int(number), 'round').lower()}")
+
+
+def tests_of(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Step -> what it scored on the test items."""
+    return {step["name"]: step["test"] for step in report["steps"] if "test" in step}
 
 
 def head(report: dict[str, Any], dates: str) -> list[Block]:
@@ -88,10 +124,10 @@ def head(report: dict[str, Any], dates: str) -> list[Block]:
 
 
 def in_short(report: dict[str, Any]) -> str:
-    """The result in two or three sentences."""
-    tested = {step["name"]: step["test"] for step in report["steps"] if "test" in step}
+    """The result in a few sentences: the benchmarks, then the run's own items."""
+    tested = tests_of(report)
     validated = {step["name"]: step["validation"] for step in report["steps"] if "validation" in step}
-    said, last = [], report["best"]["last"]
+    said, last = [in_a_sentence(cell) for cell in benchmark_changes(report)], report["best"]["last"]
     if tested:
         name = "joint" if "joint" in tested else list(tested)[-1]
         who = "The raw model" if name == "raw" else f"After {title_of(name)} the model"
@@ -111,6 +147,17 @@ def in_short(report: dict[str, Any]) -> str:
     if report["in_all"] and report["in_all"]["step"] == last:
         said.append(f"In all, from the raw model on, that is {in_words(report['in_all'])}.")
     return " ".join(said) or "Nothing has been measured yet."
+
+
+def in_a_sentence(cell: dict[str, Any]) -> str:
+    """One cell of `measured.changes`: scores with their intervals, and the paired test where there is one."""
+    before, after = (f"{score['value']:.1f}% [{score['low']:.1f}, {score['high']:.1f}]" if score else ""
+                     for score in (cell.get("before"), cell["after"]))
+    who = "The raw model" if cell["step"] == "raw" else f"After {title_of(cell['step'])} the model"
+    text = f"{who} scores {after} on {cell['benchmark']}, overall, by the strict reading"
+    if not before:
+        return text + "."
+    return f"{text}; the raw model scores {before}. Paired over the same entries: {in_words(cell['paired'])}."
 
 
 # ------------------------------------------------------------------------------------------------------------- accuracy
