@@ -279,8 +279,9 @@ def test_a_histogram_counts_in_whole_numbers_and_says_what_its_bars_are():
     assert label == ("Queries by votes: round 1: queries by votes for the winning answer: early, 1, of which 0 "
                      "accepted; 5, 74, of which 60 accepted")
     assert re.findall(r'text-anchor="end">([^<]+)<', svg) == ["0", "25", "50", "75"]
-    one = charts.histogram_panel("t", [("1", 1, 1)], x_label="x", y_label="y", part="p")
-    assert re.findall(r'text-anchor="end">([^<]+)<', one) == ["0", "1"]
+    for high, marks in ((1, ["0", "1"]), (100, ["0", "50", "100"])):
+        one = charts.histogram_panel("t", [("1", 1, 1)], x_label="x", y_label="y", part="p", high=high)
+        assert re.findall(r'text-anchor="end">([^<]+)<', one) == marks
 
 
 def test_a_curve_has_its_axis_named_between_its_ends():

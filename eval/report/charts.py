@@ -99,7 +99,7 @@ def funnel_panel(title: str, stages: Sequence[tuple[str, int, int]], *, x_label:
                  y_label: str = "stage") -> str:
     """Horizontal bars, one per stage (name, came in, passed): dark what passed, pale what was rejected there."""
     most = max((coming for _, coming, _ in stages), default=0) or 1
-    parts, top = [], TOP
+    parts, top = [], TOP + 8
     for name, coming, passed in stages:
         full, kept = ((WIDTH - RIGHT) * n / most for n in (coming, passed))
         share = f", {100 * passed / coming:.1f}%" if coming else ""
@@ -115,14 +115,16 @@ def funnel_panel(title: str, stages: Sequence[tuple[str, int, int]], *, x_label:
     return _svg(title, f"{x_label} by {y_label}: {said}", parts, top + 10)
 
 
-def histogram_panel(title: str, bars: Sequence[tuple[str, int, int]], *, x_label: str, y_label: str, part: str) -> str:
+def histogram_panel(title: str, bars: Sequence[tuple[str, int, int]], *, x_label: str, y_label: str, part: str,
+                    high: int = 1) -> str:
     """Upright bars (label, whole, part): pale the whole, dark the part of it; counts are printed above.
 
     Args:
         y_label: what is counted.
         part: what is true of those in the part.
+        high: what the count's axis must hold at least; give panels that stand side by side the same.
     """
-    most, floor = max((bar[1] for bar in bars), default=0) or 1, 110 + TOP
+    most, floor = max([high, *(bar[1] for bar in bars)]), 110 + TOP
     marks = [mark for mark in ticks(0, most, 3) if mark == int(mark)]
     y, wide = _scale(0, marks[-1], floor, TOP + 10), (WIDTH - LEFT - RIGHT) / max(len(bars), 1)
     parts = [_grid(marks, y)]

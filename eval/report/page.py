@@ -281,9 +281,11 @@ def funnel(rounds: Sequence[dict]) -> list[Block]:
 
 def votes(rounds: Sequence[dict]) -> list[Block]:
     blocks: list[Block] = []
+    high = max((cell["voted"] for r in rounds for cell in r["votes"].values()), default=1)
     panels = [charts.histogram_panel(f"Queries by votes: round {r['round']}",
                                      [(n, cell["voted"], cell["accepted"]) for n, cell in by_number(r["votes"])],
-                                     x_label="votes for the winning answer", y_label="queries", part="accepted")
+                                     x_label="votes for the winning answer", y_label="queries", part="accepted",
+                                     high=max(high, 1))
               for r in rounds if r["votes"]]
     if panels:
         rows = [["decided early" if n == "early" else f"{word} {n}", *(accepted_of(r[key].get(n)) for r in rounds)]
