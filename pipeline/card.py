@@ -1,7 +1,8 @@
 """The model card that `export` writes beside the weights: what was trained on what, what was measured, how to load it.
 
-Everything in it is read from the run that the adapter is a step of, and from the base's folder; what neither says is
-called not recorded. The names in the first lines are Hugging Face's for model cards.
+Everything in it is read from the run that the adapter is a step of, or the settings that train.py left beside it, from
+folders of `eval` and from the base's folder; what none of them says is called not recorded. The names in the first
+lines are Hugging Face's for model cards.
 """
 
 from __future__ import annotations
@@ -9,16 +10,23 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from data.prompts import invocation_messages, pieces_text, tools_text
 from data.schema import Tool, read_json, read_jsonl
 from eval.report.gather import first_round, row_counts, settings_beside_paper
+from eval.report.measured import NATIVE
 from eval.report.page import interval, number, title_of
+from pipeline.evaluate import fingerprint
+from pipeline.licence import licence_of
+from training.config import PATHS, TrainConfig
 
 UNKNOWN = "not recorded"
 PLACE = "TOOLS"                             # in the system text below: a JSON object a line for each tool
+REPLACE = ("`{base}` below is the name of the base's folder: put in its place where the base can be had, or export "
+           "with `--base-name`.\n\n")
 EXAMPLE = Tool("get_weather", "The weather of a city.", {"type": "dict", "required": ["city"], "properties": {
     "city": {"type": "string", "description": "Name of the city."}}})
 LOAD = {
@@ -46,25 +54,32 @@ print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1]:], skip_special_to
 """
 
 
-def model_card(base: Path, adapter: Path, *, name: str, base_name: str, merged: bool, drift: str = "") -> str:
+def model_card(base: Path, adapter: Path, *, name: str, base_name: str, merged: bool, drift: str = "",
+               scored: Sequence[Path] = ()) -> str:
     """The text of README.md.
 
     Args:
         adapter: its folder; in a run's step, the run is read.
         name: of the exported folder.
-        base_name: what users know the base as; "": by its folder, as the adapter's config says.
+        base_name: what users know the base as; "": by the name of its folder.
         drift: what merging lost, in words.
+        scored: folders of `eval`, of this adapter or of the base alone.
+
+    Raises:
+        FileNotFoundError, ValueError: a folder in `scored` is none of `eval`, or of other weights.
     """
-    loaded, base_name = base_name or str(base), base_name or base.resolve().name
+    named = base_name or base.resolve().name
     run, step = adapter.parent.parent, adapter.parent.name
-    known = (run / "run.json").is_file()
+    known, trained = (run / "run.json").is_file(), trained_with(adapter.parent / "config.json")
     title = f"{title_of(step).capitalize()} of {run.resolve().name}" if known else name
-    parts = [front_matter(base, base_name, merged), f"# {plain(title)}\n\n{purpose(base_name, merged, step, known)}"]
-    parts.append("## Scores\n\n" + (scores(run, step) if known else f"Scores: {UNKNOWN}. The adapter is no step of a "
-                                    "run, or was moved out of it.\n"))
-    parts.append("## Data and settings\n\n" + (settings(run) if known else f"Data and settings: {UNKNOWN}.\n"))
-    parts.append("## Licences\n\n" + licences(base, base_name, run if known else None))
-    parts.append("## How to load it\n\n" + loading(loaded, name, merged, (base, drift)))
+    rows = [*(run_scores(run, step) if known else []), *given_scores(scored, base, adapter, step if known else name)]
+    parts = [front_matter(base, named, merged), f"# {plain(title)}\n\n{purpose(named, merged, step, known)}",
+             "## Scores\n\n" + scores(rows, known)]
+    parts.append("## Data and settings\n\n" + (settings(run) if known else train_settings(trained, adapter.parent)
+                                              if trained else f"Data and settings: {UNKNOWN}.\n"))
+    parts.append("## Licences\n\n" + licences(base, named, run if known else None))
+    parts.append("## How to load it\n\n" + ("" if base_name or merged else REPLACE.format(base=plain(named)))
+                 + loading(named, name, merged, (base, drift)))
     return "\n".join(parts)
 
 
@@ -72,7 +87,7 @@ def front_matter(base: Path, base_name: str, merged: bool) -> str:
     """The lines that model hubs read: YAML, its values spelled as JSON, which YAML takes as they are."""
     facts = {"base_model": base_name, "library_name": "transformers" if merged else "peft",
              "pipeline_tag": "text-generation", "tags": ["tool-calling", "function-calling", "tooldev"]}
-    if licence := base_licence(base):
+    if licence := licence_of(base).hub_id:
         facts["license"] = licence
     return "---\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in facts.items()) + "---\n"
 
@@ -85,30 +100,60 @@ def purpose(base_name: str, merged: bool, step: str, known: bool) -> str:
             "says that none fits.\n")
 
 
-def scores(run: Path, step: str) -> str:
-    """Exact match and benchmarks of this step and of the raw model, with their intervals."""
-    lines = []
+def scores(rows: Sequence[tuple[str, str, str, str]], known: bool) -> str:
+    """The table of scores, with their intervals."""
+    if not rows:
+        why = "This step of the run was not measured." if known else "The adapter is no step of a run, or was moved " \
+            "out of it."
+        return f"Scores: {UNKNOWN}. {why}\n"
+    lines = [" | ".join((title_of(step), plain(bench), plain(part), score)) for step, bench, part, score in rows]
+    return ("In percent, with 95% intervals over the items. Exact match is on the run's own test items. Benchmarks are "
+            "read strictly.\n\n| step | measured on | part | score |\n|---|---|---|---|\n"
+            + "\n".join(f"| {line} |" for line in dict.fromkeys(lines)) + "\n")
+
+
+def run_scores(run: Path, step: str) -> Iterator[tuple[str, str, str, str]]:
+    """(step, what on, which part, score) of the raw model and of this step, where the run keeps them."""
     for name in dict.fromkeys(("raw", step)):
-        for bench, part, score in measured(run / name):
-            lines.append(f"| {title_of(name)} | {plain(bench)} | {plain(part)} | {score} |")
-    if not lines:
-        return f"Scores: {UNKNOWN}. This step of the run was not measured.\n"
-    return ("In percent, with 95% intervals over the items. Exact match is on the run's own test items.\n\n"
-            "| step | measured on | part | score |\n|---|---|---|---|\n" + "\n".join(lines) + "\n")
+        for path in sorted([*(run / name).glob("*/summary.json"), *(run / name).glob("bench/*/summary.json")]):
+            native = ", by its own tool prompt" * path.parent.name.endswith(NATIVE)
+            yield from ((name, on + native, part, score) for on, part, score in measured(read_json(path)))
 
 
-def measured(folder: Path) -> Iterator[tuple[str, str, str]]:
-    """(what on, which part, score with its interval) of a step's summaries."""
-    for path in sorted(folder.glob("*/summary.json")):
-        summary = read_json(path)
-        if "sets" in summary:
-            yield f"exact match, {summary['items']:,} items", "all", interval(summary["all"])
-            if len(summary["sets"]) > 1:
-                yield from ((f"exact match, {cell['items']:,} items", part, interval(cell))
-                            for part, cell in summary["sets"].items())
-        for part, cell in summary.get("scores", {}).items():
-            if isinstance(cell, dict) and {"value", "low", "high"} <= set(cell):
-                yield summary["benchmark"], part, f"{cell['value']:.2f} [{cell['low']:.2f}, {cell['high']:.2f}]"
+def given_scores(folders: Sequence[Path], base: Path, adapter: Path, step: str) -> Iterator[tuple[str, str, str, str]]:
+    """The same of folders of `eval`; the hashes of the weights that answered tell which are of the raw model."""
+    if not folders:
+        return
+    labels = {frozenset(fingerprint(str(base), used).values()): label
+              for used, label in ((None, "raw"), (adapter, step))}
+    for folder in folders:
+        shares = sorted(folder.glob("generation/completions-*.jsonl"))
+        if not (folder / "summary.json").is_file() or not shares:
+            raise FileNotFoundError(f"--scores {folder}: no summary.json and generation/ in it; expected a folder that "
+                                    "`tooldev.py eval` has finished")
+        asked = next(record for _, record in read_jsonl(shares[0]))["settings"].get("model", {})
+        label = labels.get(frozenset(asked.values()))
+        if label is None:
+            raise ValueError(f"--scores {folder}: the answers there are of other weights ({', '.join(asked)}); give "
+                             f"folders of the base {base}, alone or with {adapter}")
+        summary = read_json(folder / "summary.json")
+        native = ", by its own tool prompt" * (summary.get("prompt") == "native")
+        yield from ((label, on + native, part, score) for on, part, score in measured(summary))
+
+
+def measured(summary: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(what on, which part, score with its interval) of one summary."""
+    if "sets" in summary:
+        yield f"exact match, {summary['items']:,} items", "all", interval(summary["all"])
+        if len(summary["sets"]) > 1:
+            yield from ((f"exact match, {cell['items']:,} items", part, interval(cell))
+                        for part, cell in summary["sets"].items())
+    asked = (summary.get("subset") or {}).get("entries") or summary.get("limited_to")
+    only = f", a subset of {asked:,} entries" if asked else ""
+    for part, cell in summary.get("scores", {}).items():
+        if isinstance(cell, dict) and {"value", "low", "high"} <= set(cell):
+            score = f"{cell['value']:.2f} [{cell['low']:.2f}, {cell['high']:.2f}]"
+            yield summary["benchmark"] + only, part, score
 
 
 def settings(run: Path) -> str:
@@ -124,10 +169,34 @@ def settings(run: Path) -> str:
             + "\n".join(hashes) + "\n")
 
 
+def trained_with(file: Path) -> dict[str, Any] | None:
+    """The settings that train.py writes beside the adapter's folder; None where the file is none or another's."""
+    found = read_json(file) if file.is_file() else None
+    return found if isinstance(found, dict) and {"stage", "seed", "rows_sha256"} <= found.keys() else None
+
+
+def train_settings(config: dict[str, Any], folder: Path) -> str:
+    """What a run of train.py was given, less what changes no result; of paths the names alone."""
+    lasting = [name for name, field in TrainConfig.__dataclass_fields__.items()
+               if name in config and not field.metadata.get("free")]
+    here = {name: Path(config[name]).name if name in PATHS else config[name] for name in lasting}
+    lines = [f"| {name.replace('_', ' ')} | {plain(str(value))} |" for name, value in here.items() if value != ""]
+    hashes = [f"- sha256 of {what}: `{config[key]}`"
+              for what, key in (("the rows", "rows_sha256"), ("the data file", "data_sha256")) if config.get(key)]
+    done = read_json(folder / "DONE.json") if (folder / "DONE.json").is_file() else {}
+    hashes += [f"- {name}: {number(done[name])}" for name in ("steps", "tokens") if name in done]
+    return "One run of train.py.\n\n| setting | here |\n|---|---|\n" + "\n".join(lines) + "\n\n" \
+        + "\n".join(hashes) + "\n"
+
+
 def licences(base: Path, base_name: str, run: Path | None) -> str:
     """What the base's folder and the labelled examples say; nothing is guessed."""
-    of_base = base_licence(base) or "not stated in its folder: see where it was published"
-    lines = [f"- The base, {plain(base_name)}: {plain(of_base)}. Its terms hold for these weights, too."]
+    found = licence_of(base)
+    said = found.text or "not stated in its folder: see where it was published"
+    lines = [f"- The base, {plain(base_name)}: {plain(said)}. Its terms hold for these weights, too."]
+    if not found.hub_id:
+        lines.append("- The first lines of this card have no `license`: what model hubs call the base's is not known "
+                     "here. Add it before publishing.")
     path = run / "data" / "examples.jsonl" if run else None
     if path and path.is_file():
         counts = Counter(str(row.get("license") or "not stated") for _, row in read_jsonl(path))
@@ -135,21 +204,6 @@ def licences(base: Path, base_name: str, run: Path | None) -> str:
     lines.append("- What the rounds added was written by the model itself for the run's queries; their owner's terms "
                  "hold for those.")
     return "\n".join(lines) + "\n"
-
-
-def base_licence(base: Path) -> str:
-    """The licence that the card in the base's folder names, else the first line of its licence file, else ""."""
-    card = base / "README.md"
-    if card.is_file():
-        head = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), flags=re.S)
-        found = head and re.search(r"^license: *[\"']?([^\"'\n]+)", head[1], flags=re.M)
-        if found:
-            return found[1].strip()
-    for path in (base / "LICENSE", base / "LICENSE.txt", base / "LICENSE.md"):
-        if path.is_file():
-            text = path.read_text(encoding="utf-8", errors="replace")
-            return next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return ""
 
 
 def loading(loaded: str, name: str, merged: bool, notes: tuple[Path, str]) -> str:

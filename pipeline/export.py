@@ -38,7 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag(parser, "merge", False, "a whole checkpoint, the adapter merged into its weights", action="store_true")
     add("--dtype", choices=("same", "fp32", "bf16", "fp16"), default="same", help="of merged weights; same: the base's")
     add("--shard-gb", type=float, default=5.0, help="most 1e9 bytes in one file of weights")
-    flag(parser, "base-name", "", "what adapter_config.json calls the base; without it, --model", metavar="NAME")
+    flag(parser, "base-name", "", "what adapter_config.json and the card call the base, such as org/name; without it, "
+         "--model, and in the card the name of its folder", metavar="NAME")
+    flag(parser, "scores", [], "folders of `eval`, of this adapter or of the base alone, for the card; those in the "
+         "steps of a run (run --bench) are found without it", nargs="+", metavar="DIR")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -60,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
         with naming(out):
             line = write(args, adapter, aside, tokenizer)
             card = model_card(Path(args.model), adapter, name=out.resolve().name, merged=args.merge,
-                              base_name=args.base_name,
+                              base_name=args.base_name, scored=list(map(Path, args.scores)),
                               drift=line.partition(";")[0].capitalize() + "." if args.merge else "")
             write_text(aside / "README.md", card)
         place(aside, out)

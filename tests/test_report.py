@@ -174,7 +174,7 @@ def test_a_users_own_test_has_one_part(tmp_path):
     report = write_report(make_run(tmp_path / "run", steps=("raw", "joint"), parts={"test": 40}))
     assert set(report["steps"][1]["test"]["sets"]) == {"test"}
     text = html_of(tmp_path / "run")
-    assert text.count(">All test items</text>") == 1 and "Held out" not in text
+    assert text.count(">Exact match: all test items</text>") == 1 and "held out" not in text.lower()
 
 
 def test_the_page_is_well_formed_and_fetches_nothing(tmp_path):
@@ -194,8 +194,9 @@ def test_the_page_is_well_formed_and_fetches_nothing(tmp_path):
     for svg in re.findall(r"<svg.*?</svg>", text, flags=re.S):
         title, = re.findall(r'class="title"[^>]*>([^<]+)<', svg)
         label, = re.findall(r'aria-label="([^"]+)"', svg)
-        texts = re.findall(r'class="small"[^>]*>([^<]+)<', svg)
-        assert label.startswith(f"{title}: ") and {"percent", "points", "nats a token", "queries"} & set(texts), title
+        (x_name,), (y_name,) = (re.findall(rf'class="small {axis}-name"[^>]*>([^<]+)<', svg) for axis in "xy")
+        assert label.startswith(f"{title}: ") and x_name in label and y_name in label, title
+        assert re.search("percent|points|nats a token|queries", x_name + y_name), title
         ElementTree.fromstring(svg)
         assert "nan" not in svg and "inf" not in svg
 
@@ -271,13 +272,31 @@ def test_ticks_span_what_they_are_given(low, high):
     assert marks[0] <= low + 1e-9 and marks[-1] >= high - 1e-9 and len(marks) <= 9
 
 
+def test_a_histogram_counts_in_whole_numbers_and_says_what_its_bars_are():
+    svg = charts.histogram_panel("Queries by votes: round 1", [("early", 1, 0), ("5", 74, 60)], y_label="queries",
+                                 x_label="votes for the winning answer", part="accepted")
+    label, = re.findall(r'aria-label="([^"]+)"', svg)
+    assert label == ("Queries by votes: round 1: queries by votes for the winning answer: early, 1, of which 0 "
+                     "accepted; 5, 74, of which 60 accepted")
+    assert re.findall(r'text-anchor="end">([^<]+)<', svg) == ["0", "25", "50", "75"]
+    for high, marks in ((1, ["0", "1"]), (100, ["0", "50", "100"])):
+        one = charts.histogram_panel("t", [("1", 1, 1)], x_label="x", y_label="y", part="p", high=high)
+        assert re.findall(r'text-anchor="end">([^<]+)<', one) == marks
+
+
+def test_a_curve_has_its_axis_named_between_its_ends():
+    svg = charts.curve_panel("Training loss: joint", [(1, 2.0), (150, 0.5)])
+    assert re.findall(r'class="small[^>]*>([^<]+)<', svg)[-4:] == ["150", "1", "optimizer step", "loss, nats a token"]
+    assert "150" in re.findall(r'aria-label="([^"]+)"', svg)[0]
+
+
 def test_empty_and_partial_charts_are_still_charts():
     point = {"value": 5.0, "low": 1.0, "high": 9.0}
     svgs = [
-        charts.interval_panel("t", ["a", "b", "c"], [point, None, point], low=0, high=9),
+        charts.interval_panel("t", ["a", "b", "c"], [point, None, point], y_label="y", low=0, high=9),
         charts.curve_panel("t", [(1, 0.5)]),
         charts.funnel_panel("t", [("query", 0, 0)]),
-        charts.histogram_panel("<t>", [("1", 0, 0)], x_label="x", whole="w", part="p"),
+        charts.histogram_panel("<t>", [("1", 0, 0)], x_label="x", y_label="w", part="p"),
     ]
     for svg in svgs:
         ElementTree.fromstring(svg)

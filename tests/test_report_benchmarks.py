@@ -15,11 +15,13 @@ from report_run import make_run
 
 import eval.score
 from benchmarks import real_table
+from data.files import write_json
 from eval.apibank import benchmark as apibank
 from eval.bfcl.benchmark import load
 from eval.report import write_report
 from eval.report.benchmarks import small_models
-from eval.report.measured import read_benchmarks
+from eval.report.measured import changes, read_benchmarks
+from eval.report.page import headline
 from eval.score import run_module
 from tests.test_report_explorer import data_of, unpacked
 
@@ -93,6 +95,54 @@ def test_the_report_has_the_papers_tables_in_both_readings(benched):
     assert report["benchmarks"]["steps"]["joint"]["bfcl"]["scores"]["strict"]["overall"]
     html = (benched / "report.html").read_text()
     assert html.count("paper&#x27;s Fig. 2 shows") + html.count("paper's Fig. 2 shows") >= 1 and "Fig. 3" in html
+
+
+def test_benchmarks_come_first_on_the_page_and_in_its_headline(benched, tmp_path):
+    report = write_report(benched)
+    text = (benched / "report.md").read_text()
+    found = re.findall(r"^## (.*)$", text, flags=re.M)
+    assert found[:3] == ["Benchmarks", "Exact match after each step", "What each step changed"]
+    cell, = (cell for cell in changes(report["benchmarks"]) if cell["benchmark"] == "BFCL")
+    title = text.splitlines()[0]
+    gain = cell["after"]["value"] - cell["before"]["value"]
+    assert title.startswith(f"# tiny: BFCL overall {cell['before']['value']:.1f}% → {cell['after']['value']:.1f}% "
+                            f"(strict reading, +{gain:.1f} points) by joint training and two rounds; ")
+    assert re.search(r" of 210 test items right \(\+?\+.* points\) by joint training and three rounds$", title), title
+    assert cell["step"] == "round-2" and not cell["paired"]["inside_noise"]
+    assert text.index("on BFCL, overall, by the strict reading") < text.index("test items exactly right")
+    report["benchmarks"]["comparisons"] = [
+        pair | {"strict": pair["strict"] | {"inside_noise": True}} for pair in report["benchmarks"]["comparisons"]]
+    assert " points, inside the noise) by joint training and two rounds; " in headline(report, "run")
+    for step in report["steps"]:                            # both end with the same step: it is said once, at the end
+        step |= {"name": "round-2"} if step["name"] == "round-3" else {}
+    report["in_all"]["step"] = "round-2"
+    assert headline(report, "run").count(" by ") == 1
+
+
+def test_a_run_with_benchmarks_alone_says_what_they_show(benched, tmp_path):
+    run = shutil.copytree(benched, tmp_path / "run")
+    for folder in run.glob("*/eval"):
+        shutil.rmtree(folder)
+    title = headline(write_report(run), "run")
+    assert title.startswith("tiny: BFCL overall ") and title.endswith(" points) by joint training and two rounds")
+    assert "Nothing has been measured" not in (run / "report.md").read_text()
+    for folder in run.glob("*/bench"):
+        if folder.parent.name != "raw":
+            shutil.rmtree(folder)
+    title = headline(write_report(run), "run")
+    assert re.fullmatch(r"tiny: BFCL overall \d+\.\d% \(strict reading\), raw alone", title)
+    summary = json.loads((run / "raw/bench/bfcl/summary.json").read_text())
+    write_json(run / "raw/bench/bfcl/summary.json", summary | {"subset": {"entries": 11, "of": 16}})
+    assert "BFCL overall on a subset of 11 entries " in headline(write_report(run), "run")
+
+
+def test_every_chart_of_a_page_has_a_title_of_its_own(benched):
+    write_report(benched)
+    titles = re.findall(r'class="title"[^>]*>([^<]+)<', (benched / "report.html").read_text())
+    assert len(titles) == len(set(titles)) > 15
+    kinds = {title.split(":")[0] for title in titles}
+    assert kinds == {"BFCL accuracy", "BFCL gain over joint training", "Exact match", "Gain over joint training",
+                     "Queries that passed each stage", "Queries by votes", "Training loss"}
 
 
 def entries_of(run: Path) -> tuple[dict, list[list], list[dict]]:

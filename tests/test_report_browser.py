@@ -1,12 +1,19 @@
-"""The report in a real browser: no error, by keyboard and click, light and dark, narrow and wide, and hostile text."""
+"""The report in a real browser: no error, by keyboard and click, light and dark, narrow and wide, and hostile text.
 
+One test opens a run that the program itself made: the smallest demo, or a copy of the run folder in TOOLDEV_RUN.
+"""
+
+import os
+import shutil
 import time
+from pathlib import Path
 
 import pytest
 
 from eval.report import write_report
 from tests.browser import CHROMIUM, DRIVER, MISSING, browser
 from tests.report_run import make_run, wrote
+from tests.test_demo import UNPLANNED, small_demo
 from tests.test_report_benchmarks import benched
 from tests.test_report_explorer import HOSTILE, run
 
@@ -20,6 +27,20 @@ FOCUS = "return document.activeElement.textContent"
 def window():
     with browser() as window:
         yield window
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory) -> Path:
+    """A run that was trained and asked, with a report of now."""
+    out = tmp_path_factory.mktemp("real") / "run"
+    if given := os.environ.get("TOOLDEV_RUN"):
+        shutil.copytree(given, out, ignore=shutil.ignore_patterns("*.safetensors", "checkpoint", "generation"))
+    else:
+        job = small_demo(out, UNPLANNED)
+        errors = job.communicate()[1]
+        assert job.returncode == 0, errors[-2000:]
+    write_report(out)
+    return out
 
 
 def fits(window) -> bool:
@@ -119,6 +140,39 @@ def test_an_entry_of_a_benchmark_is_found_by_its_error_and_opened(benched, windo
     for part in ("Question", "The right answer", "You can call various user-defined tools", "by its own tool prompt"):
         assert part in text, part
     assert fits(window) and window.errors() == []
+
+
+CHARTS = """return [...document.querySelectorAll('svg.chart')].map((svg) => [
+    svg.querySelector('.title').textContent, svg.querySelectorAll('.x-name').length,
+    svg.querySelectorAll('.y-name').length, svg.getBoundingClientRect().width > 250,
+    [...svg.querySelectorAll('text')].every((text) => text.getBBox().x + text.getBBox().width <= 341)])"""
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_real_run_is_drawn_filtered_and_opened_without_an_error(real, dark):
+    with browser(dark=dark) as window:
+        for width in (375, 1400):
+            window.open(real / "report.html", width)
+            charts = window.run(CHARTS)
+            assert charts and len({title for title, *_ in charts}) == len(charts)
+            assert all(chart[1:] == [1, 1, True, True] for chart in charts), charts
+            whole = int(window.run(SHOWN).split()[2].replace(",", ""))
+            window.run("const s = document.getElementById('explore-round'); s.value = s.options[1].value; "
+                       "s.dispatchEvent(new Event('change'))")
+            assert 0 < int(window.run(SHOWN).split()[0].replace(",", "")) <= whole
+            window.click("ol.entries > li:nth-child(1) button.entry")
+            window.until("return document.querySelectorAll('.detail h3').length > 1")
+            window.press("Down", "Enter")
+            window.until("return document.querySelectorAll('.detail:not([hidden])').length === 2")
+            assert window.run("return document.activeElement.getAttribute('aria-expanded')") == "true"
+            assert window.run("return document.querySelector('.detail').textContent.includes('user-defined tools')")
+            window.press("Escape")
+            assert window.run("return document.querySelectorAll('.detail:not([hidden])').length") == 1
+            window.click(".tabs button:nth-child(2)")
+            window.click("ol.entries button.entry")
+            window.until("return document.querySelector('.detail').textContent.includes('The answer after each step')")
+            assert fits(window)
+        assert window.errors() == []
 
 
 def test_a_hostile_run_of_ten_thousand_executes_nothing_opens_and_filters_quickly(tmp_path, window):

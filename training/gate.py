@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data.schema import read_json
+
 if TYPE_CHECKING:
     from model import ModelConfig, Tokenizer
 
@@ -69,8 +71,6 @@ def notes(config: "ModelConfig", tokenizer: "Tokenizer") -> list[str]:
 
 def code_notes(folder: Path) -> list[str]:
     """A warning where config.json names Python code of its own for the model, which nothing here runs."""
-    from data.schema import read_json
-
     named = read_json(folder / "config.json").get("auto_map")
     own = named.get("AutoModelForCausalLM") if isinstance(named, dict) else None
     if own is None:

@@ -228,7 +228,8 @@ def variants_figure(found: Mapping[str, Any]) -> list[Block]:
     known = [point["high"] for column in points.values() for point in column if point]
     if len(ours) < 2 or not known:
         return []
-    panels = [charts.interval_panel(f"{name.replace('_', '-')}, {reading}", list(map(short, ours)), column, low=0,
+    panels = [charts.interval_panel(f"BFCL accuracy: {name.replace('_', '-')}, {reading} reading",
+                                    list(map(short, ours)), column, y_label="accuracy, percent", low=0,
                                     high=max(known), joined=[False] * len(ours))
               for (name, reading), column in points.items()]
     return [("figure", "The variants and rounds on BFCL, in percent (the paper's Fig. 3 shows the variants); the bars "
@@ -244,8 +245,10 @@ def rounds_figure(found: Mapping[str, Any]) -> list[Block]:
         return []
     ends = [end for pair in gains.values() for gain in pair.values() for end in (gain["low"], gain["high"])]
     labels = list(map(title_of, gains))
-    panels = [charts.interval_panel(reading, labels, [pair[reading] for pair in gains.values()],
-                                    low=min(0, *ends), high=max(0, *ends), signed=True) for reading in READINGS]
+    panels = [charts.interval_panel(f"BFCL gain over joint training: {reading} reading", labels,
+                                    [pair[reading] for pair in gains.values()], y_label="gain, points of the entries",
+                                    low=min(0, *ends), high=max(0, *ends), signed=True, x_label="round")
+              for reading in READINGS]
     return [("figure", "Gain of every round over joint training on BFCL, in points of its entries (the paper's Fig. 2 "
              "shows such gains); the bars are 95% intervals.", panels)]
 

@@ -1,9 +1,9 @@
 """Small charts as inline SVG: points with error bars, curves, funnels, histograms. No script, no font, no network.
 
 Every chart is one panel of the same width, so that a row of them folds into a column on a phone and its text stays
-readable. Colours come from CSS variables of the page, so light, dark and print need no second drawing. What a chart
-shows is also said in its `aria-label`, and stands in a table beside it. Text is escaped here; values are in the units
-that are printed.
+readable. Colours come from CSS variables of the page, so light, dark and print need no second drawing. A title says
+what is measured and of what; both axes have names, with units. What a chart shows is also said in its `aria-label`, and
+stands in a table beside it. Text is escaped here; values are in the units that are printed.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     return [round(n * step, 10) for n in range(first, max(last, first + 1) + 1)]
 
 
-def interval_panel(title: str, labels: Sequence[str], points: Sequence[dict | None], *, low: float, high: float,
-                   signed: bool = False, joined: Sequence[bool] | None = None, x_label: str = "step") -> str:
+def interval_panel(title: str, labels: Sequence[str], points: Sequence[dict | None], *, y_label: str, low: float,
+                   high: float, signed: bool = False, joined: Sequence[bool] | None = None,
+                   x_label: str = "step of the run") -> str:
     """Points {"value", "low", "high"} with 95% error bars, one per label; None leaves a gap.
 
     Args:
+        y_label: what the values are, with their unit.
         low, high: what the value axis must hold; give panels that stand side by side the same.
         joined: which points a line joins to the one before; None: all.
         signed: print values with their sign and draw the zero line strongly, for differences.
@@ -66,14 +68,13 @@ def interval_panel(title: str, labels: Sequence[str], points: Sequence[dict | No
         dots += [f'<circle class="dot" cx="{x[i]:.1f}" cy="{middle:.1f}" r="4"/>',
                  _text(x[i], top - 6, minus(format(point["value"], form)), "value", "middle")]
         said.append(f"{labels[i]} {point['value']:{form}} ({point['low']:{form}} to {point['high']:{form}})")
-    unit = "points" if signed else "percent"
-    axes = [_unit(unit), _text((LEFT + WIDTH - RIGHT) / 2, floor + 32, x_label, "small", "middle")]
-    told = f"{unit} by {x_label}: {'; '.join(said)}; with 95% intervals"
+    axes = [_y_name(y_label), _x_name((LEFT + WIDTH - RIGHT) / 2, floor + 32, x_label)]
+    told = f"{y_label}, by {x_label}: {'; '.join(said)}; with 95% intervals"
     return _svg(title, told, parts + bars + dots + axes, floor + BOTTOM + 14)
 
 
-def curve_panel(title: str, points: Sequence[tuple[float, float]], *, x_label: str = "step",
-                unit: str = "nats a token") -> str:
+def curve_panel(title: str, points: Sequence[tuple[float, float]], *, x_label: str = "optimizer step",
+                y_label: str = "loss, nats a token") -> str:
     """A curve (x, y): pale as it is, and dark its running mean over a tenth of it."""
     if not points:
         return ""
@@ -86,20 +87,19 @@ def curve_panel(title: str, points: Sequence[tuple[float, float]], *, x_label: s
     parts = [_grid(marks, y)]
     for values, name in ((ys, "faint"), (smooth, "line")):
         parts.append(_polyline(name, [(x(a), y(b)) for a, b in zip(xs, values, strict=True)]))
-    parts += [_text(x(max(xs)), 120 + TOP + 16, f"{x_label} {max(xs):,.0f}", "small", "end"),
-              _text(x(min(xs)), 120 + TOP + 16, f"{min(xs):,.0f}", "small", "start")]
-    parts.append(_unit(unit))
-    said = f"from {smooth[0]:.3g} to {smooth[-1]:.3g} {unit} over {max(xs):,.0f} {x_label}s"
+    parts += [_text(x(max(xs)), 120 + TOP + 16, f"{max(xs):,.0f}", "small", "end"),
+              _text(x(min(xs)), 120 + TOP + 16, f"{min(xs):,.0f}", "small", "start"),
+              _x_name((LEFT + WIDTH - RIGHT) / 2, 120 + TOP + 16, x_label), _y_name(y_label)]
+    said = (f"{y_label}, from {smooth[0]:.3g} at {x_label} {min(xs):,.0f} to {smooth[-1]:.3g} at {x_label} "
+            f"{max(xs):,.0f}")
     return _svg(title, said, parts, 120 + TOP + BOTTOM - 4)
 
 
-def funnel_panel(title: str, stages: Sequence[tuple[str, int, int]]) -> str:
-    """Horizontal bars, one per stage (name, came in, passed): dark what passed, pale what was rejected there.
-
-    The axis below counts queries.
-    """
+def funnel_panel(title: str, stages: Sequence[tuple[str, int, int]], *, x_label: str = "queries",
+                 y_label: str = "stage") -> str:
+    """Horizontal bars, one per stage (name, came in, passed): dark what passed, pale what was rejected there."""
     most = max((coming for _, coming, _ in stages), default=0) or 1
-    parts, top = [], TOP
+    parts, top = [], TOP + 8
     for name, coming, passed in stages:
         full, kept = ((WIDTH - RIGHT) * n / most for n in (coming, passed))
         share = f", {100 * passed / coming:.1f}%" if coming else ""
@@ -109,28 +109,34 @@ def funnel_panel(title: str, stages: Sequence[tuple[str, int, int]]) -> str:
                   f'<rect class="part" x="0" y="{top + 10}" width="{kept:.1f}" height="12"/>']
         top += 42
     parts += [f'<path class="zero" d="M0 {top - 12}H{WIDTH - RIGHT}"/>', _text(0, top + 4, "0", "small", "start"),
-              _text((WIDTH - RIGHT) / 2, top + 4, "queries", "small", "middle"),
+              _x_name((WIDTH - RIGHT) / 2, top + 4, x_label), _y_name(y_label),
               _text(WIDTH - RIGHT, top + 4, f"{most:,}", "small", "end")]
-    said = "; ".join(f"{name}: {passed} of {coming} queries passed" for name, coming, passed in stages)
-    return _svg(title, said, parts, top + 10)
+    said = "; ".join(f"{name}, {passed:,} of {coming:,} passed" for name, coming, passed in stages)
+    return _svg(title, f"{x_label} by {y_label}: {said}", parts, top + 10)
 
 
-def histogram_panel(title: str, bars: Sequence[tuple[str, int, int]], *, x_label: str, whole: str, part: str) -> str:
-    """Upright bars (label, whole, part): pale the whole, dark the part of it; counts are printed above."""
-    most, floor = max((bar[1] for bar in bars), default=0) or 1, 110 + TOP
-    wide = (WIDTH - 2 * RIGHT) / max(len(bars), 1)
-    parts = [f'<path class="zero" d="M{RIGHT} {floor}H{WIDTH - RIGHT}"/>']
+def histogram_panel(title: str, bars: Sequence[tuple[str, int, int]], *, x_label: str, y_label: str, part: str,
+                    high: int = 1) -> str:
+    """Upright bars (label, whole, part): pale the whole, dark the part of it; counts are printed above.
+
+    Args:
+        y_label: what is counted.
+        part: what is true of those in the part.
+        high: what the count's axis must hold at least; give panels that stand side by side the same.
+    """
+    most, floor = max([high, *(bar[1] for bar in bars)]), 110 + TOP
+    marks = [mark for mark in ticks(0, most, 3) if mark == int(mark)]
+    y, wide = _scale(0, marks[-1], floor, TOP + 10), (WIDTH - LEFT - RIGHT) / max(len(bars), 1)
+    parts = [_grid(marks, y)]
     for i, (label, count, inside) in enumerate(bars):
-        left, middle = RIGHT + wide * (i + 0.12), RIGHT + wide * (i + 0.5)
-        for name, number in (("whole", count), ("part", inside)):
-            tall = 96 * number / most
-            parts.append(f'<rect class="{name}" x="{left:.1f}" y="{floor - tall:.1f}" width="{wide * 0.76:.1f}" '
-                         f'height="{tall:.1f}"/>')
-        parts += [_text(middle, floor - 96 * count / most - 4, f"{count:,}", "small", "middle"),
+        left, middle = LEFT + wide * (i + 0.12), LEFT + wide * (i + 0.5)
+        parts += [f'<rect class="{name}" x="{left:.1f}" y="{y(number):.1f}" width="{wide * 0.76:.1f}" '
+                  f'height="{floor - y(number):.1f}"/>' for name, number in (("whole", count), ("part", inside))]
+        parts += [_text(middle, y(count) - 4, f"{count:,}", "small value", "middle"),
                   _text(middle, floor + 15, label, "small", "middle")]
-    parts += [_unit(whole), _text(WIDTH / 2, floor + 31, x_label, "small", "middle")]
-    said = "; ".join(f"{label}: {count} {whole}, {inside} {part}" for label, count, inside in bars)
-    return _svg(title, said, parts, floor + 38)
+    parts += [_y_name(y_label), _x_name((LEFT + WIDTH - RIGHT) / 2, floor + 31, x_label)]
+    said = "; ".join(f"{label}, {count:,}, of which {inside:,} {part}" for label, count, inside in bars)
+    return _svg(title, f"{y_label} by {x_label}: {said}", parts, floor + 38)
 
 
 def minus(text: str) -> str:
@@ -148,8 +154,13 @@ def _grid(marks: Sequence[float], y: Callable[[float], float]) -> str:
         at = y(mark)
         strong = "zero" if mark == 0 else "grid"
         lines.append(f'<path class="{strong}" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>'
-                     + _text(LEFT - 6, at + 4, minus(f"{mark:g}"), "small", "end"))
+                     + _text(LEFT - 6, at + 4, _mark(mark), "small", "end"))
     return "".join(lines)
+
+
+def _mark(value: float) -> str:
+    """A number beside an axis, short enough for the margin."""
+    return minus(f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}")
 
 
 def _polyline(name: str, points: Sequence[tuple[float, float]]) -> str:
@@ -157,9 +168,14 @@ def _polyline(name: str, points: Sequence[tuple[float, float]]) -> str:
     return f'<polyline class="{name}" points="{places}"/>'
 
 
-def _unit(text: str) -> str:
-    """What the upright axis counts, above its top."""
-    return _text(0, TOP - 7, text, "small", "start")
+def _y_name(text: str) -> str:
+    """What the upright axis shows, above its top."""
+    return _text(0, TOP - 7, text, "small y-name", "start")
+
+
+def _x_name(x: float, y: float, text: str) -> str:
+    """What the level axis shows, below its middle."""
+    return _text(x, y, text, "small x-name", "middle")
 
 
 def _text(x: float, y: float, text: str, name: str, anchor: str) -> str:

@@ -120,6 +120,29 @@ def started(label: str, labels: Sequence[str]) -> str:
     return start if start in labels else labels[0]
 
 
+def changes(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of every benchmark with an overall score by the strict reading: what the last step changed of the raw model's.
+
+    A cell holds "benchmark", "step", "after" (its score) and what part of the benchmark was asked ("subset"). With the
+    raw model's score, that stands in "before", and the paired difference over the same entries in "paired".
+    """
+    cells = []
+    for bench in BENCHMARKS:
+        asked = {label: of[bench] for label, of in found["steps"].items()
+                 if bench in of and not label.endswith(NATIVE) and of[bench]["scores"][STRICT].get("overall")}
+        if not asked:
+            continue
+        last = list(asked)[-1]
+        cell = {"benchmark": BENCHMARKS[bench], "step": last, "after": asked[last]["scores"][STRICT]["overall"],
+                **{key: asked[last][key] for key in ("subset", "limited_to")}}
+        pair = next((pair for pair in found["comparisons"]
+                     if (pair["before"], pair["after"], pair["benchmark"]) == ("raw", last, bench)), None)
+        if pair:
+            cell |= {"before": asked["raw"]["scores"][STRICT]["overall"], "paired": pair[STRICT]}
+        cells.append(cell)
+    return cells
+
+
 def paired(before: Path, after: Path) -> dict[str, Any]:
     """The comparison of two files of verdicts, after minus before, entries where no function fits left out."""
     theirs, ours = (scores_of(line for _, line in read_jsonl(path) if line.get("category") not in IRRELEVANCE)

@@ -7,6 +7,7 @@ from typing import Any
 
 from eval.report import charts
 from eval.report.markup import Block, Cell
+from eval.report.measured import changes
 
 TITLES = {"invocation-adapted": "adaption + invocation", "joint": "joint training"}
 SHORT = {"adaption": "adapt.", "invocation": "invo.", "invocation-adapted": "a. + i."}
@@ -43,10 +44,9 @@ def contents(report: dict[str, Any], dates: str = "", explored: dict[str, Any] |
         benchmarked: the blocks of the benchmarks.
     """
     steps = [step for step in report["steps"] if "test" in step]
-    blocks = head(report, dates)
+    blocks = [*head(report, dates), *benchmarked]           # what others measured, too, before this run's own items
     if steps:
         blocks += accuracy(steps) + differences(steps) + round_gains(report["gains"])
-    blocks += benchmarked
     if explored:
         blocks.append(("explorer", "Explore", explored))
     if steps:
@@ -63,16 +63,52 @@ def contents(report: dict[str, Any], dates: str = "", explored: dict[str, Any] |
 # ------------------------------------------------------------------------------------------------------------- in short
 
 def headline(report: dict[str, Any], name: str) -> str:
-    """What was done on which model, and by how much, in one line; the run's name where nothing is measured yet."""
-    whole, model = report["in_all"], report["run"]["model"]
-    tested = {step["name"]: step["test"] for step in report["steps"] if "test" in step}
+    """What was done on which model, and by how much, in one line; the run's name where nothing is measured yet.
+
+    The first benchmark that was asked, then the run's own test items.
+    """
+    said = [on_benchmark(cell) for cell in benchmark_changes(report)[:1]] + on_test_items(report)
+    if not said:
+        return f"Run {name}"
+    if len(said) == 2 and said[0][1] == said[1][1]:
+        said[0] = said[0][0], ""
+    return f"{report['run']['model']}: " + "; ".join(map("".join, said))
+
+
+def benchmark_changes(report: dict[str, Any]) -> list[dict[str, Any]]:
+    return changes(report["benchmarks"]) if "benchmarks" in report else []
+
+
+def on_benchmark(cell: dict[str, Any]) -> tuple[str, str]:
+    """("BFCL overall 10.0% → 20.0% (...)", by what) of one cell of `measured.changes`."""
+    part = cell["subset"]["entries"] if cell["subset"] else cell["limited_to"]
+    name = f"{cell['benchmark']} overall" + (f" on a subset of {part:,} entries" if part else "")
+    if "paired" not in cell:
+        return f"{name} {cell['after']['value']:.1f}% (strict reading)", f", {title_of(cell['step'])} alone"
+    before, after = cell["before"]["value"], cell["after"]["value"]
+    change = charts.minus(f"{after - before:+.1f} points") + NOISE * cell["paired"]["inside_noise"]
+    return f"{name} {before:.1f}% → {after:.1f}% (strict reading, {change})", by(cell["step"])
+
+
+def on_test_items(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """("10.0% → 20.0% of 30 test items right (...)", by what), where test items were asked."""
+    tested, whole = tests_of(report), report["in_all"]
     if whole is None:
-        last = list(tested)[-1] if tested else None
-        return f"{model}: {share(tested[last]['all'])} right, {title_of(last)} alone" if tested else f"Run {name}"
-    done, number = whole["step"], whole["step"].removeprefix("round-")
-    how = title_of(done) if number == done else f"joint training and {count(int(number), 'round').lower()}"
-    return (f"{model}: {share(tested['raw']['all'])} → {share(tested[done]['all'])} of {tested[done]['items']:,} test "
-            f"items right ({points(whole)}{NOISE * whole['inside_noise']}) by {how}")
+        return [(f"{share(cell['all'])} of {cell['items']:,} test items right", f", {title_of(last)} alone")
+                for last, cell in list(tested.items())[-1:]]
+    done = whole["step"]
+    return [(f"{share(tested['raw']['all'])} → {share(tested[done]['all'])} of {tested[done]['items']:,} test items "
+             f"right ({points(whole)}{NOISE * whole['inside_noise']})", by(done))]
+
+
+def by(step: str) -> str:
+    number = step.removeprefix("round-")
+    return " by " + (title_of(step) if number == step else f"joint training and {count(int(number), 'round').lower()}")
+
+
+def tests_of(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Step -> what it scored on the test items."""
+    return {step["name"]: step["test"] for step in report["steps"] if "test" in step}
 
 
 def head(report: dict[str, Any], dates: str) -> list[Block]:
@@ -88,10 +124,10 @@ def head(report: dict[str, Any], dates: str) -> list[Block]:
 
 
 def in_short(report: dict[str, Any]) -> str:
-    """The result in two or three sentences."""
-    tested = {step["name"]: step["test"] for step in report["steps"] if "test" in step}
+    """The result in a few sentences: the benchmarks, then the run's own items."""
+    tested = tests_of(report)
     validated = {step["name"]: step["validation"] for step in report["steps"] if "validation" in step}
-    said, last = [], report["best"]["last"]
+    said, last = [in_a_sentence(cell) for cell in benchmark_changes(report)], report["best"]["last"]
     if tested:
         name = "joint" if "joint" in tested else list(tested)[-1]
         who = "The raw model" if name == "raw" else f"After {title_of(name)} the model"
@@ -113,6 +149,17 @@ def in_short(report: dict[str, Any]) -> str:
     return " ".join(said) or "Nothing has been measured yet."
 
 
+def in_a_sentence(cell: dict[str, Any]) -> str:
+    """One cell of `measured.changes`: scores with their intervals, and the paired test where there is one."""
+    before, after = (f"{score['value']:.1f}% [{score['low']:.1f}, {score['high']:.1f}]" if score else ""
+                     for score in (cell.get("before"), cell["after"]))
+    who = "The raw model" if cell["step"] == "raw" else f"After {title_of(cell['step'])} the model"
+    text = f"{who} scores {after} on {cell['benchmark']}, overall, by the strict reading"
+    if not before:
+        return text + "."
+    return f"{text}; the raw model scores {before}. Paired over the same entries: {in_words(cell['paired'])}."
+
+
 # ------------------------------------------------------------------------------------------------------------- accuracy
 
 def accuracy(steps: Sequence[dict]) -> list[Block]:
@@ -121,8 +168,8 @@ def accuracy(steps: Sequence[dict]) -> list[Block]:
     top = max(point["high"] for cells in points.values() for point in cells if point)
     labels = [short(step["name"]) for step in steps]
     joined = [i > 0 and step["start"] == steps[i - 1]["name"] for i, step in enumerate(steps)]
-    panels = [charts.interval_panel(part_title(part), labels, points[part], low=0, high=top, joined=joined)
-              for part in parts]
+    panels = [charts.interval_panel(f"Exact match: {part_title(part)}", labels, points[part],
+                                    y_label="exact match, percent", low=0, high=top, joined=joined) for part in parts]
     sizes = {part: max(cell["items"] for step in steps for cell in [cell_of(step, part)] if cell) for part in parts}
     return [
         ("h", "Exact match after each step"),
@@ -161,7 +208,8 @@ def round_gains(gains: dict[str, dict[str, dict]]) -> list[Block]:
     low, high = min(0, *(100 * cell["low"] for cell in cells)), max(0, *(100 * cell["high"] for cell in cells))
     labels = list(map(title_of, gains))
     points = {part: [percent(gain[part], "difference") for gain in gains.values()] for part in parts}
-    panels = [charts.interval_panel(part_title(part), labels, points[part], low=low, high=high, signed=True,
+    panels = [charts.interval_panel(f"Gain over joint training: {part_title(part)}", labels, points[part],
+                                    y_label="gain in exact match, points", low=low, high=high, signed=True,
                                     x_label="round") for part in parts]
     return [("figure", "Gain of every round over joint training, in points (the paper's Fig. 2 shows this for BFCL); "
              "the bars are 95% intervals.", panels),
@@ -193,8 +241,8 @@ def which_is_best(report: dict[str, Any]) -> list[Block]:
     scored = [step for step in shown if "validation" in step]
     if scored:
         cells = [percent(step["validation"]) for step in scored]
-        panel = charts.interval_panel("Validation", [short(step["name"]) for step in scored], cells, low=0,
-                                      high=max(cell["high"] for cell in cells))
+        panel = charts.interval_panel("Exact match: validation rows", [short(step["name"]) for step in scored], cells,
+                                      y_label="exact match, percent", low=0, high=max(cell["high"] for cell in cells))
         blocks.append(("figure", "Exact match on the validation rows, in percent.", [panel]))
     rows = [[title_of(step["name"]), interval(step.get("validation")), interval(step.get("test", {}).get("all")),
              ", ".join(text for key, text in words.items() if best[key] == step["name"]) or "–"] for step in shown]
@@ -213,8 +261,9 @@ def which_is_best(report: dict[str, Any]) -> list[Block]:
 def funnel(rounds: Sequence[dict]) -> list[Block]:
     sums = [f"round {r['round']}: {q['in']:,} queries = {q['accepted']:,} accepted + {q['rejected']:,} rejected"
             + ("" if r["adds_up"] else " (these counts DO NOT add up)") for r in rounds for q in [r["queries"]]]
-    panels = [charts.funnel_panel(f"Round {r['round']}", [(stage, cell["in"], cell["passed"])
-                                                          for stage, cell in r["stages"].items()]) for r in rounds]
+    panels = [charts.funnel_panel(f"Queries that passed each stage: round {r['round']}",
+                                  [(stage, cell["in"], cell["passed"]) for stage, cell in r["stages"].items()])
+              for r in rounds]
     rows = [["queries in", *(number(r["queries"]["in"]) for r in rounds)]]
     for stage in rounds[0]["stages"]:
         cells = [r["stages"][stage] for r in rounds]
@@ -232,9 +281,11 @@ def funnel(rounds: Sequence[dict]) -> list[Block]:
 
 def votes(rounds: Sequence[dict]) -> list[Block]:
     blocks: list[Block] = []
-    panels = [charts.histogram_panel(f"Round {r['round']}", [(n, cell["voted"], cell["accepted"])
-                                                             for n, cell in by_number(r["votes"])],
-                                     x_label="votes for the winning answer", whole="queries", part="accepted")
+    high = max((cell["voted"] for r in rounds for cell in r["votes"].values()), default=1)
+    panels = [charts.histogram_panel(f"Queries by votes: round {r['round']}",
+                                     [(n, cell["voted"], cell["accepted"]) for n, cell in by_number(r["votes"])],
+                                     x_label="votes for the winning answer", y_label="queries", part="accepted",
+                                     high=max(high, 1))
               for r in rounds if r["votes"]]
     if panels:
         rows = [["decided early" if n == "early" else f"{word} {n}", *(accepted_of(r[key].get(n)) for r in rounds)]
@@ -286,7 +337,8 @@ def training(report: dict[str, Any]) -> list[Block]:
         facts = [cell[key] for key in ("steps", "tokens", "supervised_tokens", "skipped", "first_loss", "last_loss")]
         rows.append([title_of(name), *map(number, facts), time, number(pace.get("tok_per_s")),
                      number(pace.get("peak_mem_gb"))])
-    panels = [charts.curve_panel(title_of(name), cell["curve"]) for name, cell in trained if cell["curve"]]
+    panels = [charts.curve_panel(f"Training loss: {title_of(name)}", cell["curve"])
+              for name, cell in trained if cell["curve"]]
     return [("h", "Training"), ("figure", "Loss a token, in nats, over optimizer steps; dark: running mean.", panels),
             ("table", "Training; minutes are those of the whole step with its sampling and evaluation",
              ["step", "steps", "tokens", "supervised", "skipped", "first loss", "last loss", "minutes", "tokens/s",
@@ -356,8 +408,7 @@ def part_name(part: str) -> str:
 
 
 def part_title(part: str) -> str:
-    name = part_name(part)
-    return "All test items" if part == "all" else f"{name[:1].upper()}{name[1:]}"
+    return "all test items" if part == "all" else part_name(part)
 
 
 def cell_of(step: dict, part: str) -> dict | None:

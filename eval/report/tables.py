@@ -208,8 +208,9 @@ def figure(title: str, points: Mapping[str, Sequence[Mapping]]) -> tuple[dict, s
     if not known:
         raise ValueError(f"{title}: no summary has non-live, live or overall; score all categories first")
     low, high = min(p["low"] for p in known), max(p["high"] for p in known)
-    panels = [interval_panel(a.replace("_", "-"), list(points), series[a], low=low, high=high, x_label="")
-              for a in AGGREGATES]
+    x_label = "round" if all(label.startswith("round") for label in points) else "model"
+    panels = [interval_panel(f"BFCL accuracy: {a.replace('_', '-')}", list(points), series[a],
+                             y_label="accuracy, percent", low=low, high=high, x_label=x_label) for a in AGGREGATES]
     gains = {a: [round(p["value"] - values[0]["value"], 2) if p and values[0] else None for p in values]
              for a, values in series.items()}
     return {"title": title, "labels": list(points), "series": series, "gains_over_first": gains}, _stacked(panels)

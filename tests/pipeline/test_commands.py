@@ -544,11 +544,11 @@ def test_exports_load_in_transformers_and_peft_as_their_cards_say(base, adapter,
     adapted = load_model(base)
     load_adapter(adapted, adapter / "adapter")
     assert export(base, adapter, tmp_path / "merged", "--merge", "--shard-gb", "1e-4") == 0
-    assert export(base, adapter, tmp_path / "peft") == 0
+    assert export(base, adapter, tmp_path / "peft", "--base-name", str(base)) == 0
     cards = pytest.importorskip("huggingface_hub").ModelCard
-    for name, library in (("merged", "transformers"), ("peft", "peft")):
+    for name, known_as, library in (("merged", base.name, "transformers"), ("peft", str(base), "peft")):
         card = cards.load(tmp_path / name / "README.md")
-        assert (card.data.base_model, card.data.library_name) == (base.name, library)
+        assert (card.data.base_model, card.data.library_name) == (known_as, library)
         monkeypatch.chdir(tmp_path)
         exec(re.search(r"```python\n(.*?)```", card.text, flags=re.S)[1], {})      # as a user would paste it
         assert capsys.readouterr().out.strip()
