@@ -8,11 +8,13 @@ import codecs
 import json
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .config import found_below
 from .templates import Template, choose_form, read_object, read_template
+from .untrained import untaught
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -32,6 +34,9 @@ def load_tokenizer(path: str | Path) -> "Tokenizer":
         FileNotFoundError: neither tokenizer.model nor tokenizer.json.
         ValueError: a file that cannot be read, a kind of tokenizer or chat template that is not supported, which is
             named, or files of the folder that contradict each other.
+
+    Tags that the folder's weights cannot tell from other tokens are spelled in ordinary ones (untrained.py), with a
+    note.
     """
     path = Path(path)
     if not path.is_dir():
@@ -44,6 +49,7 @@ def load_tokenizer(path: str | Path) -> "Tokenizer":
     official = sentencepiece.is_file() and not (fast.is_file() and _added_beside(sentencepiece, fast))
     made = SentencePieceTokenizer(sentencepiece, template) if official else JsonTokenizer(fast, template)
     _refuse_unknown_tokens(made, path)
+    made.spell_out(untaught(path, made.tags()))
     return made
 
 
@@ -170,6 +176,19 @@ class Tokenizer(ABC):
     def control_name(self, token_id: int) -> str | None:
         """How the control or added token of this id is spelled, or None for a token of text."""
         return next((text for text, known in self._controls.items() if known == token_id), None)
+
+    def tags(self) -> dict[str, int]:
+        """Added tokens and their ids where some are text, as <tool_call> is; else nothing."""
+        return dict(self._controls) if set(self._controls.values()) - self.special_ids else {}
+
+    def spell_out(self, untaught: Mapping[str, int]) -> None:
+        """Write these tags in ordinary tokens from now on, and never sample theirs."""
+        for text in untaught:
+            self.special_ids |= {self._controls.pop(text)}
+        if untaught:
+            self.notes += (f"note: {' and '.join(untaught)} are tokens that these weights never learnt ("
+                           f"{max(untaught.values())} others have the same output row), and an adapter cannot teach "
+                           "them; they are written in ordinary tokens",)
 
     @abstractmethod
     def spelling(self, token_id: int) -> str | None:
