@@ -49,6 +49,7 @@ def write(args: argparse.Namespace) -> None:
     """Append a line a query: set, number, query and the text that was written for each of its sentences."""
     from data.decoding import never_sampled
     from data.prompts import generation_messages
+    from lora import adapter_folder, load_adapter
     from model.chat import render
     from sampler import generate
     from training.base import load_base
@@ -58,7 +59,9 @@ def write(args: argparse.Namespace) -> None:
     out = Path(args.out)
     done = {(row["set"], row["number"]) for row in (lines(out) if out.is_file() else [])}
     todo = [key for key in drawn(args.queries, args.sets) if key not in done]
-    tokenizer, model = check_model(args.model, ""), load_base(args.model, args.precision).eval()
+    tokenizer, model = check_model(args.model, args.adapter), load_base(args.model, args.precision).eval()
+    if args.adapter:
+        load_adapter(model, adapter_folder(args.adapter))
     for first in range(0, len(todo), TURN):
         keys = todo[first:first + TURN]
         asked = [(key, part) for key in keys for part in parts(sets[key[0]][key[1]][0])]
@@ -107,6 +110,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     asks = commands.add_parser("write", help="let a model write the tools")
     asks.add_argument("--model", required=True, help="a Hugging Face folder")
+    asks.add_argument("--adapter", default="", help="a PEFT folder, or a step of a run")
     asks.add_argument("--out", required=True, help="JSON Lines; what it holds is not asked again")
     asks.add_argument("--queries", type=int, default=200, help="of each set")
     asks.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), metavar="SET",
