@@ -15,7 +15,7 @@ from data.files import sha256_file, write_json, write_text
 from data.retrieval import Postings, ToolIndex
 from data.schema import Tool, read_json, strict_json_loads
 
-VERSION = 1                         # of the words and weights: an index of another version is made anew
+VERSION = 2                         # of the words and weights: an index of another version is made anew
 ARRAYS = ("starts", "documents", "counts", "lengths")
 
 

@@ -30,9 +30,12 @@ STOP_WORDS = frozenset("a an and are as at be but by for if in into is it no not
                        "there these they this to was will with".split())
 _ENDINGS = ("ings", "ing", "es", "ed", "ly", "s", "e")
 _MARKS = "".join(c for c in map(chr, range(0x300, 0x1800)) if unicodedata.category(c).startswith("M"))
-_UNSPACED = "\u0e00-\u0eff\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"      # Thai, Lao, kana, Han, Hangul
+# Thai, Lao, kana, Han, Hangul
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _RUN, _ASCII_RUN = re.compile(rf"[\w{_MARKS}]+"), re.compile(r"\w+", re.ASCII)
-_PIECE = re.compile(rf"[{_UNSPACED}]+|[A-Z]+(?![a-z])|[A-Z]?(?:[^\W\d_A-Z{_UNSPACED}]|[{_MARKS}])+|\d+")
+_ASCII_PIECE = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_PIECE = re.compile("h+|(?:Um*)+(?![ml])|(?:Um*)?[lom]+|d+")         # the same, of the kinds of any characters
+_KINDS = {"Lu": "U", "Lt": "U", "Ll": "l", "Lm": "m", "Mn": "m", "Mc": "m", "Me": "m", "Nd": "d", "Pc": "_"}
 _SENTENCE_END = re.compile(r"(?<=[.!?;؟۔।])\s+|(?<=[。！？；])|\n+")
 
 
@@ -54,14 +57,29 @@ def _runs(text: str) -> list[str]:
 
 @lru_cache(maxsize=1 << 16)
 def _terms(run: str) -> tuple[str, ...]:
-    pieces = _PIECE.findall(run)
-    terms = ["".join(pieces).lower()] if len(pieces) > 1 and run.isascii() else []
+    pieces = _pieces(run)
+    unspaced = not run.isascii() and _UNSPACED.search(run) is not None
+    terms = ["".join(pieces).lower()] if len(pieces) > 1 and not unspaced else []
     for piece in pieces:
-        if re.match(f"[{_UNSPACED}]", piece):
+        if unspaced and _UNSPACED.match(piece):
             terms += [piece[i:i + 2] for i in range(max(1, len(piece) - 1))]
         elif (word := piece.lower()) not in STOP_WORDS:
             terms += dict.fromkeys((word, stem(word)))
     return tuple(terms)
+
+
+def _pieces(run: str) -> list[str]:
+    """A run cut at capitals, underscores and digits, and between scripts with spaces and without."""
+    if run.isascii():
+        return _ASCII_PIECE.findall(run)
+    kinds = "".join(map(_kind, run))
+    return [run[found.start():found.end()] for found in _PIECE.finditer(kinds)]
+
+
+@lru_cache(maxsize=1 << 16)
+def _kind(character: str) -> str:
+    """U capital, l small, o letter without case, m mark or modifier, d digit, h of a script without spaces."""
+    return "h" if _UNSPACED.match(character) else _KINDS.get(unicodedata.category(character), "o")
 
 
 def stem(word: str) -> str:

@@ -37,6 +37,13 @@ def names(index: ToolIndex, query: str, k: int = 3) -> list[str]:
     ("北京天气预报", {"北京", "京天", "天气", "气预", "预报"}),
     ("हिन्दी मौसम", {"हिन्दी", "मौसम"}),
     ("Größe", {"größe", "größ"}),
+    ("München MÜNCHEN Züge", {"münchen", "züge"}),
+    ("SãoPaulo", {"são", "paulo", "sãopaulo"}),
+    ("météoÉcole", {"météo", "école", "écol", "météoécole"}),
+    ("ГородПогода", {"город", "погода", "городпогода"}),
+    ("HTTPПогода", {"http", "погода", "httpпогода"}),
+    ("APIطقس", {"api", "طقس", "apiطقس"}),
+    ("Oʻzbek M\u0304ara", {"oʻzbek", "m\u0304ara"}),
     ("the of", set()),
     ("?!_ __", set()),
 ])
