@@ -10,9 +10,10 @@ not hide the others. Left out: embeddings, which would be one more dependency, a
 
 import re
 import unicodedata
+import zlib
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,7 +25,6 @@ K1, B = 2.0, 0.9                    # how soon a term's count saturates, how muc
                                     # for development: docs/retrieval.md)
 MIN_STEM = 4                        # letters that stay where an ending is cut
 CHUNK = 8192                        # documents counted at once while an index is built
-NAMED = 32                          # of so many best tools, one whose name is the query goes first
 
 STOP_WORDS = frozenset("a an and are as at be but by for if in into is it no not of on or such that the their then "
                        "there these they this to was will with".split())
@@ -229,11 +229,23 @@ class ToolIndex:
     Args:
         tools: the pool; of a `data.pool.Pool` only those that are found are read again.
         postings: of the same tools with their weights, where they were made before.
+        names: (N,) uint32, the `name_hash` of each tool, where they were made before.
     """
 
-    def __init__(self, tools: Sequence[Tool], postings: Postings | None = None) -> None:
+    def __init__(self, tools: Sequence[Tool], postings: Postings | None = None, names: np.ndarray | None = None
+                 ) -> None:
         self.tools = tools
-        self.postings = postings or Postings.of((_runs(tool_text(tool)) for tool in tools), _terms).weighted(bm25)
+        if postings is None or names is None:
+            hashes = array("I")
+            postings = Postings.of(_documents(tools, hashes), _terms).weighted(bm25)
+            names = np.array(hashes, np.uint32)
+        self.postings, self.names = postings, names
+
+    def named(self, name: str) -> list[int]:
+        """Places of the tools of this name, upper and lower case alike."""
+        wanted = _plain(name)
+        alike = np.flatnonzero(self.names == name_hash(name)).tolist()
+        return [at for at in alike if _plain(self.tools[at].name) == wanted]
 
     def scores(self, text: str) -> np.ndarray:
         """BM25 of every tool for a text, taken whole, each of its terms once: (N,) float32."""
@@ -241,6 +253,8 @@ class ToolIndex:
 
     def search(self, query: str, k: int, made: Sequence[str] = ()) -> list[Found]:
         """The k best tools that share a word with the query, best first; of equal ones the earlier.
+
+        Tools whose name is the query come before all others, whatever they score.
 
         A tool's score is the mean of two, each on a scale of 0 to 1: that of the whole query, and the best of its
         sentences.
@@ -271,9 +285,25 @@ class ToolIndex:
             which[score > best] = number
             np.maximum(best, score, out=best)
         joined = (to_one(whole) + best) / 2
-        found = [Found(i, self.tools[i], float(joined[i]), sentences[which[i]]) for i in top(joined, max(k, NAMED))]
-        named = query.strip().casefold()
-        return sorted(found, key=lambda one: one.tool.name.casefold() != named)[:k]
+        first = sorted(self.named(query), key=lambda i: -joined[i])
+        chosen = list(dict.fromkeys(first + top(joined, k)))[:k]
+        return [Found(i, self.tools[i], float(joined[i]), sentences[which[i]] if sentences else query) for i in chosen]
+
+
+def name_hash(name: str) -> int:
+    """32 bits of a tool's name, upper and lower case alike, by which it is looked up."""
+    return zlib.crc32(_plain(name).encode("utf-8", "surrogatepass"))
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _documents(tools: Iterable[Tool], hashes: array) -> Iterator[list[str]]:
+    """The runs of each tool's text; the hash of its name goes to `hashes`."""
+    for tool in tools:
+        hashes.append(name_hash(tool.name))
+        yield _runs(tool_text(tool))
 
 
 def to_one(scores: np.ndarray) -> np.ndarray:

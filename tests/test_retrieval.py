@@ -130,6 +130,10 @@ def test_an_exact_name_is_first():
     pool = [tool("getWeatherForecast", "get weather get weather"), tool("get_weather", "x " * 300), tool("get")]
     assert names(ToolIndex(pool), "get_weather", 1) == ["get_weather"]
     assert names(ToolIndex([tool("GitHub", "code"), tool("hub", "a git of hubs")]), "github", 1) == ["GitHub"]
+    long = [tool(f"t{i}", "search") for i in range(40)] + [tool("search", "other words " * 300)]
+    assert names(ToolIndex(long), "Search", 1) == ["search"] and names(ToolIndex(long), "search", 2)[1] == "t0"
+    assert names(ToolIndex([tool("off", "of a kind"), tool("Of", "x"), tool("of", "y")]), "of") == ["Of", "of"]
+    assert names(ToolIndex([tool("?!", "x")]), "?!") == ["?!"]
 
 
 def test_odd_pools_and_queries():
