@@ -1,5 +1,6 @@
 """`find` and `call --retrieve`: from a pool of many tools to those that a prompt offers."""
 
+import gzip
 import json
 from dataclasses import replace
 
@@ -97,20 +98,67 @@ def test_copies_crowd_nothing_out(tmp_path, capsys):
     assert [one.tool.name for one in found] == ["get_weather", "a_hotel"] and len(again) == 4
 
 
+def resave(name, change):
+    """Write an array of the index again, changed."""
+    return lambda folder: np.save(folder / f"{name}.npy", change(np.load(folder / f"{name}.npy")))
+
+
+def other_header(folder):
+    data = bytearray((folder / "counts.npy").read_bytes())
+    data[12:20] = b"!!!!!!!!"
+    (folder / "counts.npy").write_bytes(data)
+
+
 @pytest.mark.parametrize("harm", [
     lambda folder: (folder / "terms.txt").unlink(), lambda folder: (folder / "terms.txt").write_text("x"),
     lambda folder: (folder / "counts.npy").write_bytes(b""), lambda folder: (folder / "counts.npy").write_bytes(b"x"),
     lambda folder: np.save(folder / "lines.npy", np.zeros((9, 2), np.int64)),
-    lambda folder: (folder / "index.json").write_text("{"),
+    lambda folder: (folder / "index.json").write_text("{"), lambda folder: (folder / "index.json").write_text("[]"),
+    lambda folder: (folder / "terms.txt").write_text((folder / "terms.txt").read_text()[::-1]), other_header,
+    resave("documents", lambda array: array + 99), resave("counts", lambda array: array.astype(str)),
+    resave("counts", lambda array: array * np.nan), resave("lines", lambda array: array[:, 0]),
+    resave("lines", lambda array: array.astype(float)), resave("lines", lambda array: array + 3),
+    resave("starts", lambda array: array[-1]), resave("starts", lambda array: array[:0]),
+    resave("starts", lambda array: array[::-1]), resave("names", lambda array: array + 1),
 ])
 def test_a_damaged_index_is_made_anew(tmp_path, harm):
     pool, folder = pool_of(tmp_path / "pool.jsonl", OSLO, HOTEL), tmp_path / "index"
     open_pool(pool, folder)
     harm(folder)
     index, told = open_pool(pool, folder)
-    assert told in ("damaged, made anew", "made anew") and [one.tool.name for one in index.search("room", 2)] == [
-        "book_hotel"]
-    assert open_pool(pool, folder)[1] == "kept"
+    assert told == "damaged, made anew" and [one.tool.name for one in index.search("room", 2)] == ["book_hotel"]
+    index, told = open_pool(pool, folder)
+    assert told == "kept" and isinstance(index.postings.counts.base, np.memmap)         # mapped, not read
+
+
+def test_an_index_whose_saving_broke_off_is_made_anew(tmp_path):
+    pool, folder = pool_of(tmp_path / "pool.jsonl", OSLO, HOTEL), tmp_path / "index"
+    open_pool(pool, folder)
+    for lost in ("index.json", "terms.txt", "lines.npy"):
+        (folder / lost).unlink()
+    (folder / ".counts.npy.tmp").write_bytes(b"x")
+    assert open_pool(pool, folder)[1] == "damaged, made anew" and open_pool(pool, folder)[1] == "kept"
+    (folder / "index.json").write_text('{"name": "a web page"}')
+    (folder / "main.js").write_text("")
+    with pytest.raises(ValueError, match="a folder with other files"):
+        open_pool(pool, folder)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="file: no folder"):
+        open_pool(pool, tmp_path / "file")
+
+
+def test_a_pool_without_a_word_has_an_index_too(tmp_path, capsys):
+    pool = pool_of(tmp_path / "pool.jsonl", {"name": "?", "description": "!", "arguments": {}})
+    for _ in range(2):
+        assert tooldev.main(["find", "weather", "--tools", pool, "--index", str(tmp_path / "index")]) == 1
+        assert tooldev.main(["find", "?", "--tools", pool, "--index", str(tmp_path / "index")]) == 0
+    assert "no tool of 1 shares a word" in capsys.readouterr().err
+
+
+def test_a_packed_pool_is_refused_by_name(tmp_path, capsys):
+    (tmp_path / "pool.jsonl.gz").write_bytes(gzip.compress(json.dumps(OSLO).encode()))
+    assert tooldev.main(["find", "weather", "--tools", str(tmp_path / "pool.jsonl.gz")]) == 2
+    assert "pool.jsonl.gz: packed with gzip; unpack it first" in capsys.readouterr().err
 
 
 def test_the_group_stays_in_the_tools_of_a_run(tmp_path):
