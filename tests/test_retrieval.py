@@ -188,3 +188,18 @@ def test_similar_distractors_are_near_and_no_copies():
     assert many.distractors == ["book_hotel", "get_tides", "sum"]          # any others fill up, but for the near copy
     assert pool_of(made, RoundConfig(distractors=2)) is None
     assert "distractor_choice" not in RoundConfig().identity() and "distractor_choice" in config.identity()
+
+
+def test_near_copies_are_told_by_the_tools_own_score():
+    """A tool that says the same more often scores far more than the tool itself: it is no measure of what is near."""
+    made = {"q1": (tool(" ".join(f"w{i}" for i in range(40)), "harbour"),), "q2": (tool("often", "harbour " * 9),),
+            "q3": (tool("once", "A harbour by the sea"),), "q4": (tool("other", "Adds numbers"),)}
+    config = RoundConfig(distractors=2, distractor_choice="similar")
+    assert candidates_for(Query("q1", "x"), made, config, pool_of(made, config)).distractors == ["other"]
+
+
+def test_similar_distractors_are_never_the_other_tools_made_for_the_query():
+    made = {"q1": (tool("tide", "The tide of a harbour"), tool("boats", "The boats that lie in the harbour of a city")),
+            "q2": (tool("sum", "Adds numbers"),)}
+    config = RoundConfig(distractors=1, distractor_choice="similar", control="random_tool")
+    assert candidates_for(Query("q1", "x"), made, config, pool_of(made, config)).distractors == ["sum"]
