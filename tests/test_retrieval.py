@@ -88,6 +88,18 @@ def test_convert_writes_the_group_which_is_read_and_never_shown(tmp_path):
     assert names(ToolIndex([clock, calendar]), "a calendar") == ["add"]
 
 
+def test_the_tools_of_toolalpaca_keep_the_name_of_their_api(tmp_path):
+    """Beside queries, answered or not, and alone."""
+    paths = {"/now": {"get": {"operationId": "now", "description": "x"}}}
+    row = {"Name": "Clock", "Category": "Time", "Documentation": json.dumps({"paths": paths})}
+    for number, said in enumerate(({}, {"Instructions": ["What time is it?"]}, {
+            "Instructions": ["What time is it?"], "Golden_Answers": [[{"Action": "now", "Action_Input": "{}"}]]})):
+        (tmp_path / "in.jsonl").write_text(json.dumps(row | {"Instructions": []} | said) + "\n")
+        convert([tmp_path / "in.jsonl"], tmp_path / str(number), Options())
+        (clock,) = load_tools(tmp_path / str(number) / "tools.jsonl")
+        assert clock.group == "Clock\nTime"
+
+
 def test_scores_are_those_of_a_plain_count():
     rng = random.Random(0)
     pool = [tool(f"t{i}", " ".join(rng.choices("red green blue black white".split(), k=rng.randint(0, 9))))
