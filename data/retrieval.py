@@ -36,6 +36,7 @@ _RUN, _ASCII_RUN = re.compile(rf"[\w{_MARKS}]+"), re.compile(r"\w+", re.ASCII)
 _ASCII_PIECE = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _PIECE = re.compile("h+|(?:Um*)+(?![ml])|(?:Um*)?[lom]+|d+")         # the same, of the kinds of any characters
 _KINDS = {"Lu": "U", "Lt": "U", "Ll": "l", "Lm": "m", "Mn": "m", "Mc": "m", "Me": "m", "Nd": "d", "Pc": "_"}
+_CHOICES = ("anyOf", "oneOf", "allOf")
 _SENTENCE_END = re.compile(r"(?<=[.!?;؟۔।])\s+|(?<=[。！？；])|\n+")
 
 
@@ -100,12 +101,12 @@ def tool_text(tool: Tool) -> str:
     texts, schemas = [tool.name, tool.description], [tool.parameters]
     while schemas:
         schema = schemas.pop()
-        properties = schema.get("properties")
-        for name, spec in properties.items() if isinstance(properties, dict) else ():
-            texts.append(name)
-            if isinstance(spec, dict):
-                texts.append(str(spec.get("description") or ""))
-                schemas += [part for part in (spec, spec.get("items")) if isinstance(part, dict)]
+        named = schema["properties"] if isinstance(schema.get("properties"), dict) else {}
+        choices = [part for key in _CHOICES if isinstance(schema.get(key), list) for part in schema[key]]
+        inside = (*named.values(), *choices, schema.get("items"), schema.get("additionalProperties"))
+        inner = [part for part in inside if isinstance(part, dict)]
+        texts += [*named, *(str(part.get("description") or "") for part in inner)]
+        schemas += inner
     return "\n".join((*texts, tool.group or ""))
 
 

@@ -70,6 +70,11 @@ def test_all_fields_are_searched_nested_arguments_too():
     text = tool_text(nested)
     assert "harbour" in text and "a ferry" in text and tool_text(tool("a", "b", "Servers", c="d")).split() == [
         "a", "b", "c", "d", "Servers"]
+    chosen = {"anyOf": [{"properties": {"quay": {}}}, {"description": "a buoy"}],
+              "allOf": [{"properties": {"sail": {}}}], "additionalProperties": {"description": "an oar"},
+              "items": {"description": "a rope", "items": {}}}
+    said = tool_text(Tool("x", "", {"properties": {"a": chosen}, "oneOf": [{"properties": {"mast": {}}}]}))
+    assert {"quay", "buoy", "sail", "oar", "rope", "mast"} < set(words(said))
     pool = [tool("list", "Lists things", "GitHub"), tool("list_all", "Lists things", "Jira")]
     assert names(ToolIndex(pool), "the issues on github", 1) == ["list"]
     odd = Tool("odd", "", {"properties": {"a": {"properties": ["b"]}, "c": "string", "d": {"items": [1]}}})
