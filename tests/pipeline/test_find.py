@@ -9,7 +9,7 @@ import pytest
 
 import tooldev
 from data.pool import open_pool
-from data.retrieval import ToolIndex
+from data.retrieval import Found, ToolIndex
 from data.schema import Tool, load_tools
 from pipeline.find import distinct, offered, written_text
 from pipeline.inputs import Inputs
@@ -85,6 +85,31 @@ def test_what_is_offered_fits_and_has_one_tool_a_name():
     kept, left = offered(found, again, lambda some: all(tool.description != "long" for tool in some))
     assert [tool.name for tool in kept] == ["a", "c"] and kept[0].description == "first"
     assert left == ["a (a better one has this name)", "b (no room in the model's context)"]
+
+
+def test_no_tool_is_tried_after_many_without_room():
+    """A shorter one may follow those that do not fit, but after eight in a row the context is taken as full."""
+    tools = [Tool(f"t{i}", "long", {}) for i in range(7)] + [Tool("short", "", {})] + [
+        Tool(f"u{i}", "long", {}) for i in range(300)]
+    tried = []
+
+    def fits(some):
+        tried.append(some[-1].name)
+        return all(tool.description != "long" for tool in some)
+
+    kept, left = offered([Found(i, tool, 1.0, "x") for i, tool in enumerate(tools)], [], fits)
+    assert [tool.name for tool in kept] == ["short"] and len(tried) == 16 and len(left) == 16
+    assert left[-2:] == ["u7 (no room in the model's context)", "the 292 after it (the context is full)"]
+
+
+def test_control_characters_are_escaped_and_broken_text_is_refused(tmp_path, capsys):
+    pool = pool_of(tmp_path / "pool.jsonl", OSLO | {"name": "get\x1b[2J\n\u202eit", "description": "weather \x9b1m"})
+    assert tooldev.main(["find", "weather", "--tools", pool]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.split()[1:] == ["get\\x1b[2J\\n\\u202eit", "weather", "\\x9b1m"]
+    for words in (["find", "a\udcff"], ["call", "a\udcff", "--retrieve", "1"]):
+        assert tooldev.main([*words, "--tools", pool]) == 2
+        assert "the query is not valid UTF-8 (character 2)" in capsys.readouterr().err
 
 
 def test_copies_crowd_nothing_out(tmp_path, capsys):
@@ -187,5 +212,7 @@ def test_call_offers_what_was_retrieved(tmp_path, capsys):
     told = capsys.readouterr().err
     assert "offered, of 4: get_weather\n" in told and "no room in the model's context" in told
     assert "written for 'What is the weather in Oslo?'" in told
+    assert tooldev.main(["call", "weather " * 6000, "--tools", pool, "--retrieve", "1"]) == 2
+    assert "the query is too long: " in capsys.readouterr().err
 
 
