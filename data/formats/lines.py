@@ -57,6 +57,12 @@ def _line(record: dict[str, Any]) -> str:
         raise RowError(*(fault or ("value_not_json", str(error)[:200]))) from None
 
 
+def _tool_line(text: str, item: Sample | Ask | Document, where: dict[str, Any], about: dict[str, Any]) -> str:
+    """The text of a tool with its group and provenance behind it."""
+    part, group = {"part": item.part} if item.part else {}, {"group": item.group} if item.group else {}
+    return f"{text[:-1]}, {_line({**group, 'provenance': {**where, **part, **about}})[1:]}"
+
+
 def _judge(documents: list[ToolDoc], calls: list[dict[str, Any]] | None) -> None:
     """Have the rule checker judge tools and calls: the first reason rejects. Raises RowError."""
     faults = check_tools([doc.record for doc in documents])
@@ -196,10 +202,7 @@ class Lines:
                 self.tally.repeated_tools += 1
 
     def _put_tool(self, doc: ToolDoc, text: str, item: Sample | Ask | Document, about: dict[str, Any]) -> None:
-        provenance = {**self.where, **({"part": item.part} if item.part else {}), **self.licence, **about,
-                      **doc.changes}
-        beside = {**({"group": item.group} if item.group else {}), "provenance": provenance}
-        self._put("tools.jsonl", f"{text[:-1]}, {_line(beside)[1:]}")
+        self._put("tools.jsonl", _tool_line(text, item, self.where, {**self.licence, **about, **doc.changes}))
         self.tally.tools += 1
 
     def _put(self, name: str, line: str) -> None:
