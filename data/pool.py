@@ -1,7 +1,7 @@
 """A pool of tools on disk: JSON Lines of which only the tools that are found are read, and its index kept in a folder.
 
-A kept index is mapped into memory, so a search of a large pool begins at once. It holds the hash of the pool that it
-was made of; of another pool it is made anew.
+A kept index is mapped into memory, so a search of a large pool begins at once. Its index.json, written last, holds the
+hash of the pool that it was made of, and of every file beside it: of another pool, or damaged, it is made anew.
 """
 
 from codecs import BOM_UTF8
@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from data.binary import not_text
-from data.files import sha256_file, write_json, write_text
+from data.files import aside, sha256_file, visible, write_json, write_text
 from data.retrieval import Postings, ToolIndex
 from data.schema import Tool, read_json, strict_json_loads
 
-VERSION = 1                         # of the words and weights: an index of another version is made anew
+VERSION = 2                         # of the words and weights: an index of another version is made anew
 ARRAYS = ("starts", "documents", "counts", "lengths")
+FILES = tuple(f"{name}.npy" for name in (*ARRAYS, "names", "lines")) + ("terms.txt",)
 
 
 class Pool(Sequence[Tool]):
@@ -32,8 +33,10 @@ class Pool(Sequence[Tool]):
         if not self.path.is_file():
             found = "not a plain file" if self.path.exists() else "no such file"
             raise FileNotFoundError(f"{path}: {found}; expected JSON Lines, one tool per line")
-        if (found := not_text(self.path)) is not None:
-            raise ValueError(f"{path}: {found}")
+        with self.path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        if (found := not_text(self.path)) is not None or packed:
+            raise ValueError(f"{path}: {found or 'packed with gzip; unpack it first: gunzip -k FILE'}")
         self.lines = self._lines() if lines is None else lines          # (N, 2) int64: first byte, line number
         if not len(self.lines):
             raise ValueError(f"{path}: no tools in it; expected JSON Lines, one tool per line")
@@ -88,46 +91,51 @@ def open_pool(path: str | Path, folder: str | Path | None = None) -> tuple[ToolI
         return ToolIndex(Pool(path)), "made"
     folder = Path(folder)
     made = {"version": VERSION, "pool_sha256": sha256_file(Pool(path).path)}
-    there = folder.exists() and any(folder.iterdir())
-    if there and not (folder / "index.json").is_file():
-        raise ValueError(f"{folder}: a folder with other files; give --index a new one")
-    how = "made anew" if there else "made and kept"
-    if there and _is(folder / "index.json", made):
+    kept, there = _kept(folder), set(visible(folder))
+    if (folder.exists() and not folder.is_dir()) or ("pool_sha256" not in kept and there - {*FILES, "index.json"}):
+        raise ValueError(f"{folder}: {'a folder with other files' if there else 'no folder'}; give --index a new one")
+    how = "made and kept" if not there else "made anew" if kept else "damaged, made anew"
+    if made.items() <= kept.items():
         try:
-            return _load(path, folder), "kept"
+            if kept.get("files") == _hashes(folder):
+                return _load(path, folder), "kept"
         except (OSError, ValueError, EOFError):
-            how = "damaged, made anew"
+            pass                                            # told below, and made anew
+        how = "damaged, made anew"
     pool = Pool(path)
-    index = ToolIndex(pool)
-    _save(index, pool, folder, made)
+    _save(ToolIndex(pool), pool, folder, made)
     return _load(path, folder), how
 
 
-def _is(path: Path, made: dict) -> bool:
-    """Whether this file tells of an index made of the same."""
+def _kept(folder: Path) -> dict:
+    """What index.json says; {} where there is none, or none that can be read."""
     try:
-        return read_json(path) == made
-    except ValueError:
-        return False
+        record = read_json(folder / "index.json")
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {name: sha256_file(folder / name) for name in FILES}
 
 
 def _save(index: ToolIndex, pool: Pool, folder: Path, made: dict) -> None:
     """Write the arrays and the terms; index.json, which vouches for them, last."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.json").unlink(missing_ok=True)
-    for name in ARRAYS:
-        np.save(folder / f"{name}.npy", getattr(index.postings, name))
-    np.save(folder / "lines.npy", pool.lines)
+    arrays = {name: getattr(index.postings, name) for name in ARRAYS} | {"names": index.names, "lines": pool.lines}
+    for name, array in arrays.items():
+        with aside(folder / f"{name}.npy") as file:         # another process may have the old one mapped
+            np.save(file, array)
     write_text(folder / "terms.txt", "\n".join(index.postings.vocabulary))
-    write_json(folder / "index.json", made)
+    write_json(folder / "index.json", made | {"files": _hashes(folder)})
 
 
 def _load(path: str | Path, folder: Path) -> ToolIndex:
-    """Map a kept index; OSError or ValueError where a file lacks or does not fit the others."""
-    terms = (folder / "terms.txt").read_text(encoding="utf-8").split("\n")
-    arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in (*ARRAYS, "lines")}
-    lines, sizes = arrays.pop("lines"), {name: len(array) for name, array in arrays.items()}
-    postings = int(arrays["starts"][-1])
-    if sizes != {"starts": len(terms) + 1, "documents": postings, "counts": postings, "lengths": len(lines)}:
-        raise ValueError(f"{folder}: its files do not belong together")
-    return ToolIndex(Pool(path, lines), Postings({term: i for i, term in enumerate(terms)}, **arrays))
+    """Map an index whose files are as they were written."""
+    text = (folder / "terms.txt").read_text(encoding="utf-8")
+    arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in (*ARRAYS, "names", "lines")}
+    lines, names = arrays.pop("lines"), arrays.pop("names")
+    vocabulary = {term: at for at, term in enumerate(text.split("\n") if text else ())}
+    return ToolIndex(Pool(path, lines), Postings(vocabulary, **arrays), names)

@@ -10,9 +10,10 @@ not hide the others. Left out: embeddings, which would be one more dependency, a
 
 import re
 import unicodedata
+import zlib
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,15 +25,18 @@ K1, B = 2.0, 0.9                    # how soon a term's count saturates, how muc
                                     # for development: docs/retrieval.md)
 MIN_STEM = 4                        # letters that stay where an ending is cut
 CHUNK = 8192                        # documents counted at once while an index is built
-NAMED = 32                          # of so many best tools, one whose name is the query goes first
 
 STOP_WORDS = frozenset("a an and are as at be but by for if in into is it no not of on or such that the their then "
                        "there these they this to was will with".split())
 _ENDINGS = ("ings", "ing", "es", "ed", "ly", "s", "e")
 _MARKS = "".join(c for c in map(chr, range(0x300, 0x1800)) if unicodedata.category(c).startswith("M"))
-_UNSPACED = "\u0e00-\u0eff\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"      # Thai, Lao, kana, Han, Hangul
+# Thai, Lao, kana, Han, Hangul
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _RUN, _ASCII_RUN = re.compile(rf"[\w{_MARKS}]+"), re.compile(r"\w+", re.ASCII)
-_PIECE = re.compile(rf"[{_UNSPACED}]+|[A-Z]+(?![a-z])|[A-Z]?(?:[^\W\d_A-Z{_UNSPACED}]|[{_MARKS}])+|\d+")
+_ASCII_PIECE = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_PIECE = re.compile("h+|(?:Um*)+(?![ml])|(?:Um*)?[lom]+|d+")         # the same, of the kinds of any characters
+_KINDS = {"Lu": "U", "Lt": "U", "Ll": "l", "Lm": "m", "Mn": "m", "Mc": "m", "Me": "m", "Nd": "d", "Pc": "_"}
+_CHOICES = ("anyOf", "oneOf", "allOf")
 _SENTENCE_END = re.compile(r"(?<=[.!?;؟۔।])\s+|(?<=[。！？；])|\n+")
 
 
@@ -54,14 +58,29 @@ def _runs(text: str) -> list[str]:
 
 @lru_cache(maxsize=1 << 16)
 def _terms(run: str) -> tuple[str, ...]:
-    pieces = _PIECE.findall(run)
-    terms = ["".join(pieces).lower()] if len(pieces) > 1 and run.isascii() else []
+    pieces = _pieces(run)
+    unspaced = not run.isascii() and _UNSPACED.search(run) is not None
+    terms = ["".join(pieces).lower()] if len(pieces) > 1 and not unspaced else []
     for piece in pieces:
-        if re.match(f"[{_UNSPACED}]", piece):
+        if unspaced and _UNSPACED.match(piece):
             terms += [piece[i:i + 2] for i in range(max(1, len(piece) - 1))]
         elif (word := piece.lower()) not in STOP_WORDS:
             terms += dict.fromkeys((word, stem(word)))
     return tuple(terms)
+
+
+def _pieces(run: str) -> list[str]:
+    """A run cut at capitals, underscores and digits, and between scripts with spaces and without."""
+    if run.isascii():
+        return _ASCII_PIECE.findall(run)
+    kinds = "".join(map(_kind, run))
+    return [run[found.start():found.end()] for found in _PIECE.finditer(kinds)]
+
+
+@lru_cache(maxsize=1 << 16)
+def _kind(character: str) -> str:
+    """U capital, l small, o letter without case, m mark or modifier, d digit, h of a script without spaces."""
+    return "h" if _UNSPACED.match(character) else _KINDS.get(unicodedata.category(character), "o")
 
 
 def stem(word: str) -> str:
@@ -82,12 +101,12 @@ def tool_text(tool: Tool) -> str:
     texts, schemas = [tool.name, tool.description], [tool.parameters]
     while schemas:
         schema = schemas.pop()
-        properties = schema.get("properties")
-        for name, spec in properties.items() if isinstance(properties, dict) else ():
-            texts.append(name)
-            if isinstance(spec, dict):
-                texts.append(str(spec.get("description") or ""))
-                schemas += [part for part in (spec, spec.get("items")) if isinstance(part, dict)]
+        named = schema["properties"] if isinstance(schema.get("properties"), dict) else {}
+        choices = [part for key in _CHOICES if isinstance(schema.get(key), list) for part in schema[key]]
+        inside = (*named.values(), *choices, schema.get("items"), schema.get("additionalProperties"))
+        inner = [part for part in inside if isinstance(part, dict)]
+        texts += [*named, *(str(part.get("description") or "") for part in inner)]
+        schemas += inner
     return "\n".join((*texts, tool.group or ""))
 
 
@@ -211,11 +230,23 @@ class ToolIndex:
     Args:
         tools: the pool; of a `data.pool.Pool` only those that are found are read again.
         postings: of the same tools with their weights, where they were made before.
+        names: (N,) uint32, the `name_hash` of each tool, where they were made before.
     """
 
-    def __init__(self, tools: Sequence[Tool], postings: Postings | None = None) -> None:
+    def __init__(self, tools: Sequence[Tool], postings: Postings | None = None, names: np.ndarray | None = None
+                 ) -> None:
         self.tools = tools
-        self.postings = postings or Postings.of((_runs(tool_text(tool)) for tool in tools), _terms).weighted(bm25)
+        if postings is None or names is None:
+            hashes = array("I")
+            postings = Postings.of(_documents(tools, hashes), _terms).weighted(bm25)
+            names = np.array(hashes, np.uint32)
+        self.postings, self.names = postings, names
+
+    def named(self, name: str) -> list[int]:
+        """Places of the tools of this name, upper and lower case alike."""
+        wanted = _plain(name)
+        alike = np.flatnonzero(self.names == name_hash(name)).tolist()
+        return [at for at in alike if _plain(self.tools[at].name) == wanted]
 
     def scores(self, text: str) -> np.ndarray:
         """BM25 of every tool for a text, taken whole, each of its terms once: (N,) float32."""
@@ -223,6 +254,8 @@ class ToolIndex:
 
     def search(self, query: str, k: int, made: Sequence[str] = ()) -> list[Found]:
         """The k best tools that share a word with the query, best first; of equal ones the earlier.
+
+        Tools whose name is the query come before all others, whatever they score.
 
         A tool's score is the mean of two, each on a scale of 0 to 1: that of the whole query, and the best of its
         sentences.
@@ -253,9 +286,25 @@ class ToolIndex:
             which[score > best] = number
             np.maximum(best, score, out=best)
         joined = (to_one(whole) + best) / 2
-        found = [Found(i, self.tools[i], float(joined[i]), sentences[which[i]]) for i in top(joined, max(k, NAMED))]
-        named = query.strip().casefold()
-        return sorted(found, key=lambda one: one.tool.name.casefold() != named)[:k]
+        first = sorted(self.named(query), key=lambda i: -joined[i])
+        chosen = list(dict.fromkeys(first + top(joined, k)))[:k]
+        return [Found(i, self.tools[i], float(joined[i]), sentences[which[i]] if sentences else query) for i in chosen]
+
+
+def name_hash(name: str) -> int:
+    """32 bits of a tool's name, upper and lower case alike, by which it is looked up."""
+    return zlib.crc32(_plain(name).encode("utf-8", "surrogatepass"))
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _documents(tools: Iterable[Tool], hashes: array) -> Iterator[list[str]]:
+    """The runs of each tool's text; the hash of its name goes to `hashes`."""
+    for tool in tools:
+        hashes.append(name_hash(tool.name))
+        yield _runs(tool_text(tool))
 
 
 def to_one(scores: np.ndarray) -> np.ndarray:

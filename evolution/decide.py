@@ -171,7 +171,7 @@ def candidates_for(query: Query, made: dict[str, tuple[Tool, ...]], config: Roun
         for tool in made[other] if other != query.id else ():
             if tool.name not in taken:
                 others.setdefault(tool.name, tool)
-    near, copies = similar(own, pool, config.distractors) if pool else ({}, set())
+    near, copies = similar(own, made[query.id], pool, config.distractors) if pool else ({}, set())
     rest = sorted(others.keys() - near.keys() - copies)
     chosen = [*near, *rng.sample(rest, min(config.distractors - len(near), len(rest)))]
     mixed = own + [(others | near)[name] for name in chosen]
@@ -185,19 +185,25 @@ def pool_of(made: dict[str, tuple[Tool, ...]], config: RoundConfig) -> ToolIndex
     return ToolIndex([tool for tools in made.values() for tool in tools]) if wanted else None
 
 
-def similar(own: Sequence[Tool], pool: ToolIndex, count: int) -> tuple[dict[str, Tool], set[str]]:
+def similar(own: Sequence[Tool], made: Sequence[Tool], pool: ToolIndex, count: int
+            ) -> tuple[dict[str, Tool], set[str]]:
     """The tools of the pool most like one of these by BM25, by name, and the names of near copies, which are left out.
 
     A near copy scores over NEAR_COPY of a tool's own score; names are not compared: a copy of another name is a copy.
+
+    Args:
+        own: the query's tools, each in the pool.
+        made: all that were made for the query, which are left out, too.
     """
     ratios = []
     for tool in own:
         name, _, said = tool_text(tool).partition("\n")
         scores = pool.scores(said if words(said) else name)
-        ratios.append(scores / max(float(scores.max(initial=0)), 1e-9))
+        itself = next(at for at in pool.named(tool.name) if pool.tools[at] == tool)
+        ratios.append(scores / max(float(scores[itself]), 1e-9))
     best = np.max(ratios, axis=0)
     copies = {pool.tools[position].name for position in np.flatnonzero(best > NEAR_COPY)}
-    taken, near = {tool.name for tool in own} | copies, {}
+    taken, near = {tool.name for tool in (*own, *made)} | copies, {}
     for position in top(best, len(best)):
         tool = pool.tools[position]
         if tool.name not in taken and len(near) < count:

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from data.decoding import check_temperature, never_sampled
+from data.files import some
 from data.parse import Reason, parse_calls, parse_tools
 from data.prompts import Message, generation_messages, invocation_messages
 from data.retrieval import ToolIndex, parts
 from data.rules import check_calls, check_tools
 from data.schema import Tool, load_tools
 from lora import adapter_folder
-from pipeline.find import add_index, distinct, offered, opened, written_text
+from pipeline.find import add_index, check_query, distinct, offered, opened, shown, written_text
 from pipeline.inputs import EMBEDDED, flag, print_json
 from training.gate import check_model
 
@@ -53,8 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     if args.temperature is not None:
         check_temperature(args.temperature, "--temperature")
-    if not args.query.strip():
-        raise ValueError("the query is empty; put what the user asks for in quotes, as the last argument")
+    check_query(args.query)
     if args.command == "call" and args.retrieve is None and (args.expand or args.index):
         raise ValueError(f"{'--expand' if args.expand else '--index'} is for --retrieve K; give that, too")
     if args.command == "call" and args.retrieve is not None and args.retrieve < 1:
@@ -127,8 +127,9 @@ def answers_of(args: argparse.Namespace, model: Any, tokenizer: Any, asked: Sequ
     prompts, limit = [render(messages, tokenizer)[0] for messages in asked], model.config.max_position_embeddings
     longest = max(map(len, prompts))
     if longest >= limit:
-        raise ValueError(f"the prompt has {longest:,} tokens, the model's context is {limit:,}; offer fewer tools, or "
-                         "the best of them: --retrieve 8")
+        many = args.command == "call" and args.retrieve is None
+        raise ValueError(f"the prompt has {longest:,} tokens, the model's context is {limit:,}; "
+                         + ("offer fewer tools, or the best of them: --retrieve 8" if many else "shorten the query"))
     temperature, top_k = SAMPLED if samples > 1 else (0.0, 0)
     temperature = temperature if args.temperature is None else args.temperature
     top_k = top_k if args.top_k is None else args.top_k
@@ -142,23 +143,28 @@ def retrieved(args: argparse.Namespace, index: ToolIndex, model: Any, tokenizer:
     """The tools of --retrieve that fit into the prompt with room for an answer; stderr says which are left out."""
     from model.chat import render
 
+    def size(tools: Sequence[Tool]) -> int:
+        return len(render(invocation_messages(args.query, tools), tokenizer)[0])
+
+    limit = model.config.max_position_embeddings
+    room = limit - min(args.max_new_tokens, limit // 4)
+    if size([]) > room:
+        raise ValueError(f"the query is too long: {size([]):,} tokens without any tool, and the model's context of "
+                         f"{limit:,} leaves room for {room:,}; shorten the query")
     sentences, made = parts(args.query), []
     if args.expand and sentences:
         written = answers_of(args, model, tokenizer, [generation_messages(part) for part in sentences], 1, EXPANSION)
         made = [written_text(sample.text) for (sample,) in written]
         for part, text in zip(sentences, made, strict=True):
             tell(f"written for {part!r:.60}: {' '.join(text.split())[:100] or 'nothing that could be read'}")
-    limit = model.config.max_position_embeddings
-    room = limit - min(args.max_new_tokens, limit // 4)
     found = distinct(index, args.query, args.retrieve, made, key=lambda tool: tool.name)
-    tools, left = offered(*found, lambda some: len(
-        render(invocation_messages(args.query, some), tokenizer)[0]) <= room)
+    tools, left = offered(*found, lambda tools: size(tools) <= room)
     if not tools:
         raise ValueError(f"{args.tools}: none of its {len(index.tools):,} tools can be offered; "
-                         + (f"left out: {', '.join(left)}" if left else "none shares a word with the query"))
-    tell(f"offered, of {len(index.tools):,}: {', '.join(tool.name for tool in tools)}")
+                         + (f"left out: {some(left)}" if left else "none shares a word with the query"))
+    tell(f"offered, of {len(index.tools):,}: {', '.join(shown(tool.name) for tool in tools)}")
     if left:
-        tell(f"left out: {', '.join(left)}")
+        tell(f"left out: {some(left)}")
     return tools
 
 

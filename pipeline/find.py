@@ -19,6 +19,9 @@ from pipeline.inputs import flag, print_json
 
 _WRITTEN = re.compile(r'"(?:name|description)"\s*:\s*"((?:[^"\\]|\\.)*)')
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+MISSES = 8                          # so many tools in a row without room: the context is taken as full
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("query", help="what the user asks for, in quotes; sentences are searched one by one, too")
@@ -37,8 +40,7 @@ def add_index(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print what was found; exit code 1 if nothing was."""
-    if not args.query.strip():
-        raise ValueError("the query is empty; put what the user asks for in quotes")
+    check_query(args.query)
     if args.k < 1:
         raise ValueError(f"-k {args.k}: expected 1 or more")
     index = opened(args.tools, args.index)
@@ -49,11 +51,27 @@ def main(args: argparse.Namespace) -> int:
         print_json([{"score": round(one.score, 4), "sentence": one.part, "tool": one.tool.to_dict(),
                      **({"group": one.tool.group} if one.tool.group else {})} for one in found])
     for one in () if args.json else found:
-        print(f"{one.score:.2f}  {one.tool.name}  {' '.join(one.tool.description.split())[:100]}")
+        print(f"{one.score:.2f}  {shown(one.tool.name)}  {shown(' '.join(one.tool.description.split())[:100])}")
     if not found:
         print(f"no tool of {len(index.tools):,} shares a word with the query; ask in the words of the tools' "
               "documents", file=sys.stderr)
     return 0 if found else 1
+
+
+def check_query(query: str) -> None:
+    """ValueError for an empty query, or one that is no UTF-8."""
+    if not query.strip():
+        raise ValueError("the query is empty; put what the user asks for in quotes")
+    try:
+        query.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the query is not valid UTF-8 (character {error.start + 1}); check the terminal's encoding"
+                         ) from None
+
+
+def shown(text: str) -> str:
+    """A tool's text for a terminal: control characters, which could move the cursor or the order of signs, escaped."""
+    return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 def opened(path: str, folder: str | None) -> ToolIndex:
@@ -93,12 +111,21 @@ def distinct(index: ToolIndex, query: str, k: int, made: Sequence[str] = (), *, 
 
 def offered(found: Sequence[Found], again: Sequence[Found], fits: Callable[[Sequence[Tool]], bool]
             ) -> tuple[list[Tool], list[str]]:
-    """The tools to offer, best first, and a line for each that is left out: a name again, or no room in the prompt."""
+    """The tools to offer, best first, and what to say of those left out: a name again, or no room in the prompt.
+
+    A tool that does not fit is passed over, and a worse, shorter one may fit; after MISSES in a row none is tried.
+    """
     tools: list[Tool] = []
-    left = [f"{name} (a better one has this name)" for name in dict.fromkeys(one.tool.name for one in again)]
-    for one in found:
+    left = [f"{shown(name)} (a better one has this name)" for name in dict.fromkeys(one.tool.name for one in again)]
+    missed = 0
+    for number, one in enumerate(found, start=1):
         if fits([*tools, one.tool]):
             tools.append(one.tool)
-        else:
-            left.append(f"{one.tool.name} (no room in the model's context)")
+            missed = 0
+            continue
+        left.append(f"{shown(one.tool.name)} (no room in the model's context)")
+        missed += 1
+        if missed == MISSES and number < len(found):
+            left.append(f"the {len(found) - number:,} after it (the context is full)")
+            break
     return tools, left

@@ -84,6 +84,62 @@ def test_a_query_whose_tool_is_lacking_is_named(folder):
         load(folder)
 
 
+CALL = {"api": "getTide", "parameters": {"a": "Bergen"}, "responses": ["API_call_0"]}
+
+
+@pytest.mark.parametrize("said", [
+    {"text": repr([CALL])}, {"text": json.dumps([CALL])}, {"result": [CALL]}, {"result": CALL},
+    {"result": json.dumps([CALL])}, {"result": [{"name": "getTide", "arguments": {"a": "Bergen"}}]},
+])
+def test_the_benchmarks_own_spelling_is_read(folder, said):
+    benchmark = load(folder)
+    (row,), _ = score_answers(benchmark, [Answer({"id": "dev-1", **said})])
+    assert [row[name] for name in COUNTS] == [1, 1, 2, 1, 1, 2] and row["decoded"]
+
+
+@pytest.mark.parametrize("said", [
+    {"result": [{"api": "getTide"}, {"api": "bookFerry", "parameters": None}]}, {"text": "[{'api': 'getTide'}]"},
+    {"result": [{"name": "getTide"}]}])
+def test_a_call_without_parameters_is_a_call_of_its_tool(folder, said):
+    (row,), _ = score_answers(load(folder), [Answer({"id": "dev-1", **said})])
+    assert row["decoded"] and row["tools_right"] == len(said.get("result", "1"))
+    assert row["arguments_given"] == 0
+
+
+@pytest.mark.parametrize("said", ["[1, 2]", "[{'name': 'x'}]", "[{'api': 5}]", "[{'api': 'x', 'parameters': {1, 2}}]",
+                                  "[{", "[[{'api': 'x'}]]", "a [list]"])
+def test_what_is_no_list_of_calls_is_undecodable(folder, said):
+    (row,), _ = score_answers(load(folder), [Answer({"id": "dev-1", "text": said})])
+    assert not row["decoded"]
+
+
+def test_a_score_does_not_say_what_was_offered(folder, tmp_path):
+    file = tmp_path / "answers.jsonl"
+    file.write_text(json.dumps({"id": "dev-1", "text": "[]", "offered": ["getTide"]}) + "\n")
+    assert run_module(score, ["--bench", "sealtools", "--data", str(folder), "--answers", str(file), "--out",
+                              str(tmp_path / "out")]) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert "retrieve" not in summary and summary["splits"]["dev"]["all_offered"]["value"] == 0
+
+
+@pytest.mark.parametrize(("file", "row", "said"), [
+    ("tool", {"api_name": 5, "api_description": ""}, "tool.jsonl, line 5: no tool of Seal-Tools"),
+    ("tool", {}, "tool.jsonl, line 5: no tool of Seal-Tools"),
+    ("tool", {"conversations": 3}, "tool.jsonl, line 5: no tool of Seal-Tools"),
+    ("tool", {"query": "x", "calling": []}, "tool.jsonl, line 5: no tool of Seal-Tools"),
+    ("dev", {"id": "x", "query": "y", "calling": [{"api": ["A"], "parameters": {}}]}, "dev.jsonl, line 3: no query of"),
+    ("dev", {"id": "x", "query": "y", "calling": [{"api": "sumUp", "parameters": [["a", 1]]}]}, "line 3: no query of"),
+    ("dev", {"id": "x", "query": ["y"], "calling": []}, r"dev.jsonl, line 3: no query.*query is list"),
+    ("dev", {"id": 3, "query": "y", "calling": []}, r"dev.jsonl, line 3: no query.*id is int"),
+    ("dev", {"id": "dev-1", "query": "y", "calling": []}, "dev.jsonl, line 3: the id 'dev-1' is there already"),
+])
+def test_a_bad_row_is_refused_by_file_and_line(folder, file, row, said):
+    with (folder / f"{file}.jsonl").open("a") as opened:
+        opened.write(json.dumps(row) + "\n")
+    with pytest.raises(ValueError, match=said):
+        load(folder)
+
+
 def test_a_report_shows_seal_tools_beside_the_other_benchmarks(folder, tmp_path):
     run = make_run(tmp_path / "run", steps=("raw", "joint"))
     right = '<tool_call>{"name": "getRain", "arguments": {"a": "x"}}</tool_call>'

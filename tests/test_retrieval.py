@@ -37,6 +37,13 @@ def names(index: ToolIndex, query: str, k: int = 3) -> list[str]:
     ("北京天气预报", {"北京", "京天", "天气", "气预", "预报"}),
     ("हिन्दी मौसम", {"हिन्दी", "मौसम"}),
     ("Größe", {"größe", "größ"}),
+    ("München MÜNCHEN Züge", {"münchen", "züge"}),
+    ("SãoPaulo", {"são", "paulo", "sãopaulo"}),
+    ("météoÉcole", {"météo", "école", "écol", "météoécole"}),
+    ("ГородПогода", {"город", "погода", "городпогода"}),
+    ("HTTPПогода", {"http", "погода", "httpпогода"}),
+    ("APIطقس", {"api", "طقس", "apiطقس"}),
+    ("Oʻzbek M\u0304ara", {"oʻzbek", "m\u0304ara"}),
     ("the of", set()),
     ("?!_ __", set()),
 ])
@@ -63,6 +70,11 @@ def test_all_fields_are_searched_nested_arguments_too():
     text = tool_text(nested)
     assert "harbour" in text and "a ferry" in text and tool_text(tool("a", "b", "Servers", c="d")).split() == [
         "a", "b", "c", "d", "Servers"]
+    chosen = {"anyOf": [{"properties": {"quay": {}}}, {"description": "a buoy"}],
+              "allOf": [{"properties": {"sail": {}}}], "additionalProperties": {"description": "an oar"},
+              "items": {"description": "a rope", "items": {}}}
+    said = tool_text(Tool("x", "", {"properties": {"a": chosen}, "oneOf": [{"properties": {"mast": {}}}]}))
+    assert {"quay", "buoy", "sail", "oar", "rope", "mast"} < set(words(said))
     pool = [tool("list", "Lists things", "GitHub"), tool("list_all", "Lists things", "Jira")]
     assert names(ToolIndex(pool), "the issues on github", 1) == ["list"]
     odd = Tool("odd", "", {"properties": {"a": {"properties": ["b"]}, "c": "string", "d": {"items": [1]}}})
@@ -79,6 +91,18 @@ def test_convert_writes_the_group_which_is_read_and_never_shown(tmp_path):
     assert (clock.group, calendar.group) == ("Clock\nTells the time\nTime", "Calendar")
     assert "group" not in clock.to_dict() and "Clock" not in tools_text([clock])
     assert names(ToolIndex([clock, calendar]), "a calendar") == ["add"]
+
+
+def test_the_tools_of_toolalpaca_keep_the_name_of_their_api(tmp_path):
+    """Beside queries, answered or not, and alone."""
+    paths = {"/now": {"get": {"operationId": "now", "description": "x"}}}
+    row = {"Name": "Clock", "Category": "Time", "Documentation": json.dumps({"paths": paths})}
+    for number, said in enumerate(({}, {"Instructions": ["What time is it?"]}, {
+            "Instructions": ["What time is it?"], "Golden_Answers": [[{"Action": "now", "Action_Input": "{}"}]]})):
+        (tmp_path / "in.jsonl").write_text(json.dumps(row | {"Instructions": []} | said) + "\n")
+        convert([tmp_path / "in.jsonl"], tmp_path / str(number), Options())
+        (clock,) = load_tools(tmp_path / str(number) / "tools.jsonl")
+        assert clock.group == "Clock\nTime"
 
 
 def test_scores_are_those_of_a_plain_count():
@@ -123,6 +147,10 @@ def test_an_exact_name_is_first():
     pool = [tool("getWeatherForecast", "get weather get weather"), tool("get_weather", "x " * 300), tool("get")]
     assert names(ToolIndex(pool), "get_weather", 1) == ["get_weather"]
     assert names(ToolIndex([tool("GitHub", "code"), tool("hub", "a git of hubs")]), "github", 1) == ["GitHub"]
+    long = [tool(f"t{i}", "search") for i in range(40)] + [tool("search", "other words " * 300)]
+    assert names(ToolIndex(long), "Search", 1) == ["search"] and names(ToolIndex(long), "search", 2)[1] == "t0"
+    assert names(ToolIndex([tool("off", "of a kind"), tool("Of", "x"), tool("of", "y")]), "of") == ["Of", "of"]
+    assert names(ToolIndex([tool("?!", "x")]), "?!") == ["?!"]
 
 
 def test_odd_pools_and_queries():
@@ -177,3 +205,18 @@ def test_similar_distractors_are_near_and_no_copies():
     assert many.distractors == ["book_hotel", "get_tides", "sum"]          # any others fill up, but for the near copy
     assert pool_of(made, RoundConfig(distractors=2)) is None
     assert "distractor_choice" not in RoundConfig().identity() and "distractor_choice" in config.identity()
+
+
+def test_near_copies_are_told_by_the_tools_own_score():
+    """A tool that says the same more often scores far more than the tool itself: it is no measure of what is near."""
+    made = {"q1": (tool(" ".join(f"w{i}" for i in range(40)), "harbour"),), "q2": (tool("often", "harbour " * 9),),
+            "q3": (tool("once", "A harbour by the sea"),), "q4": (tool("other", "Adds numbers"),)}
+    config = RoundConfig(distractors=2, distractor_choice="similar")
+    assert candidates_for(Query("q1", "x"), made, config, pool_of(made, config)).distractors == ["other"]
+
+
+def test_similar_distractors_are_never_the_other_tools_made_for_the_query():
+    made = {"q1": (tool("tide", "The tide of a harbour"), tool("boats", "The boats that lie in the harbour of a city")),
+            "q2": (tool("sum", "Adds numbers"),)}
+    config = RoundConfig(distractors=1, distractor_choice="similar", control="random_tool")
+    assert candidates_for(Query("q1", "x"), made, config, pool_of(made, config)).distractors == ["sum"]

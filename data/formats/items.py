@@ -32,6 +32,7 @@ class Sample:
     calls: list[Any]
     part: str = ""
     notes: tuple[str, ...] = ()
+    group: str | None = None            # that all its tools belong to
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Ask:
     tools: list[Any] = field(default_factory=list)
     part: str = ""
     notes: tuple[str, ...] = ()
+    group: str | None = None
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,12 @@ def _line(record: dict[str, Any]) -> str:
         raise RowError(*(fault or ("value_not_json", str(error)[:200]))) from None
 
 
+def _tool_line(text: str, item: Sample | Ask | Document, where: dict[str, Any], about: dict[str, Any]) -> str:
+    """The text of a tool with its group and provenance behind it."""
+    part, group = {"part": item.part} if item.part else {}, {"group": item.group} if item.group else {}
+    return f"{text[:-1]}, {_line({**group, 'provenance': {**where, **part, **about}})[1:]}"
+
+
 def _judge(documents: list[ToolDoc], calls: list[dict[str, Any]] | None) -> None:
     """Have the rule checker judge tools and calls: the first reason rejects. Raises RowError."""
     faults = check_tools([doc.record for doc in documents])
@@ -124,7 +130,7 @@ class Lines:
     def _sample(self, item: Sample) -> None:
         if item.calls and not item.tools:
             self.tally.left_out["calls_without_tools"] += 1
-            self._ask(Ask(item.query, [], item.part, ("no_candidate_tools",)))
+            self._ask(Ask(item.query, [], item.part, ("no_candidate_tools",), item.group))
             return
         try:
             documents = [read_tool(tool) for tool in item.tools]
@@ -142,13 +148,14 @@ class Lines:
             line = self._example_line(identity, item.query, texts, calls, provenance)
         except RowError as error:
             self.reject(error, item.part)
-            self._ask(Ask(item.query, item.tools if error.stage == "calls" else [], item.part, ("answer_rejected",)))
+            tools = item.tools if error.stage == "calls" else []
+            self._ask(Ask(item.query, tools, item.part, ("answer_rejected",), item.group))
             return
         self._put("examples.jsonl", line)
         self.tally.examples += 1
         self.tally.notes.update(notes)
         self._put_query(item.query, item.part, answered=True)
-        self._put_tools(documents, texts, item.part)
+        self._put_tools(documents, texts, item)
 
     def _example_line(self, identity: str, query: str, tools: list[str], calls: list[dict[str, Any]],
                       provenance: dict[str, Any]) -> str:
@@ -171,13 +178,13 @@ class Lines:
                 documents.append(document)
             except RowError as error:
                 self.reject(error, item.part)
-        self._put_tools(documents, [_line(doc.record) for doc in documents], item.part)
+        self._put_tools(documents, [_line(doc.record) for doc in documents], item)
 
     def _document(self, item: Document) -> None:
         doc = read_tool(item.tool)
         if self.check:
             _judge([doc], None)
-        self._put_tool(doc, _line(doc.record | ({"group": item.group} if item.group else {})), item.part, item.about)
+        self._put_tool(doc, _line(doc.record), item, item.about)
 
     def _put_query(self, query: str, part: str, *, answered: bool, notes: tuple[str, ...] = ()) -> None:
         if not isinstance(query, str) or not query.strip():
@@ -186,19 +193,17 @@ class Lines:
         self._put("queries.jsonl", _line({"id": self._identity(part), "query": query, "provenance": provenance}))
         self.tally.queries += 1
 
-    def _put_tools(self, documents: list[ToolDoc], texts: list[str], part: str) -> None:
+    def _put_tools(self, documents: list[ToolDoc], texts: list[str], item: Sample | Ask) -> None:
         """Tools that stand beside a query: each is written the first time it is seen."""
         for doc, text in zip(documents, texts):
             if self.seen.add(text.encode("utf-8", "surrogatepass")):
-                self._put_tool(doc, text, part, {})
+                self._put_tool(doc, text, item, {})
             else:
                 self.tally.repeated_tools += 1
 
-    def _put_tool(self, doc: ToolDoc, text: str, part: str, about: dict[str, Any]) -> None:
-        provenance = {**self.where, **({"part": part} if part else {}), **self.licence, **about, **doc.changes}
-        self._put("tools.jsonl", f'{text[:-1]}, "provenance": {_line(provenance)}}}')
+    def _put_tool(self, doc: ToolDoc, text: str, item: Sample | Ask | Document, about: dict[str, Any]) -> None:
+        self._put("tools.jsonl", _tool_line(text, item, self.where, {**self.licence, **about, **doc.changes}))
         self.tally.tools += 1
-        self.tally.changes.update(doc.changes.keys())
 
     def _put(self, name: str, line: str) -> None:
         try:

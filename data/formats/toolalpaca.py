@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats.items import Ask, Context, Document, Format, Item, Refused, RowError, Sample, need_list
+from data.formats.items import Ask, Context, Document, Format, Item, Refused, RowError, Sample, group_of, need_list
 from data.schema import JsonError, strict_json_loads
 
 _METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
@@ -14,23 +14,23 @@ _STRING_OR_HOLE = re.compile(r'"(?:[^"\\]|\\.)*"|\$\{[^{}]*\}', re.DOTALL)
 
 
 def read(row: Any, context: Context) -> Iterator[Item]:
-    tools = tools_of(row)
+    tools, group = tools_of(row), group_of(row, "Name", "Description", "Category")
     queries = need_list(row.get("Instructions"), "`Instructions`", "query")
     answers = need_list(row.get("Golden_Answers"), "`Golden_Answers`", "calls")
     if not queries:
-        yield from (Document(tool, str(number)) for number, tool in enumerate(tools))
+        yield from (Document(tool, str(number), group=group) for number, tool in enumerate(tools))
     for number, query in enumerate(queries):
         if number >= len(answers):
-            yield Ask(query, tools, str(number))
+            yield Ask(query, tools, str(number), group=group)
             continue
         try:
             calls = [read_action(action) for action in need_list(answers[number], "an answer", "calls")]
         except RowError as error:
             yield Refused(error, str(number))
-            yield Ask(query, tools, str(number))
+            yield Ask(query, tools, str(number), group=group)
         else:
             notes = ("nested_reference",) if "${" in str(calls) else ()
-            yield Sample(query, tools, calls, str(number), notes)
+            yield Sample(query, tools, calls, str(number), notes, group)
 
 
 def read_action(action: Any) -> dict[str, Any]:

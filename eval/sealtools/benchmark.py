@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from data.formats.items import Context, Document
+from data.formats.items import Context
 from data.formats.sealtools import read
 from data.formats.spelled import offered
 from data.formats.tooldocs import read_tool
 from data.parse import Reason, parse_calls
 from data.prompts import Message, invocation_messages
 from data.retrieval import ToolIndex
-from data.schema import Tool, ToolCall, dump_json, read_jsonl
-from eval.answers import Answer, NotCalls, printable, saved_answer, wrote_tools
+from data.schema import JsonError, Tool, ToolCall, dump_json, json_fault, read_jsonl, strict_json_loads
+from eval.answers import Answer, NotCalls, literal, printable, saved_answer, wrote_tools
 from eval.lenient import STRICT, lenient_calls
 from eval.stats import percent, proportion
 
@@ -35,21 +35,24 @@ ANSWERS = """\
 "id"; with one of these
   text: what a model wrote, with <tool_call> blocks
     {"id": "dev-easy-3", "text": "<tool_call>\\n{\\"name\\": \\"getTide\\", \\"arguments\\": {}}\\n</tool_call>"}
-  result: text, or calls as a service returned them
+     or Seal-Tools' own list of calls, as JSON or as Python writes it
+    {"id": "dev-easy-3", "text": "[{'api': 'getTide', 'parameters': {'place': 'Ulm'}}]"}
+  result: text, that list, or calls as a service returned them
     {"id": "dev-easy-3", "result": [{"name": "getTide", "arguments": {"place": "Ulm"}}]}
 and with "offered", the names of the tools that were offered, where the summary is to say whether all were there"""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Which tools a query is offered: the K best of the pool, those needed (gold), or those among K (gold+K)."""
+    """Which tools a query is offered: the K best of the pool, those needed (gold), or those among K (gold+K); None
+    where answers are scored that others made: not known."""
 
-    retrieve: str = "gold"
+    retrieve: str | None = None
     reading: str = STRICT
 
     def __post_init__(self) -> None:
-        count = self.retrieve.removeprefix("gold+")
-        if self.retrieve != "gold" and not (count.isascii() and count.isdigit() and 0 < int(count) < 10_000):
+        count = (self.retrieve or "gold").removeprefix("gold+")
+        if count != "gold" and not (count.isascii() and count.isdigit() and 0 < int(count) < 10_000):
             raise ValueError(f"--retrieve {self.retrieve}: expected a number of tools, gold, or gold+ a number")
 
 
@@ -89,7 +92,7 @@ class Benchmark:
 
     def offered(self, entry: Entry) -> list[Tool]:
         """The candidate tools, best first; where they hold the needed ones by choice, shuffled by the entry's id."""
-        how = self.settings.retrieve
+        how = self.settings.retrieve or "gold"
         if how.isdigit():
             return [found.tool for found in self.index.search(entry.query, int(how))]
         needed = {call.name for call in entry.calls}
@@ -136,7 +139,7 @@ class Benchmark:
             return None, answer.fault
         value = answer.record.get("text")
         try:
-            value = saved_answer(answer.record.get("result")) if value is None else value
+            value = saved_calls(answer.record.get("result")) if value is None else value
         except NotCalls as error:
             return None, error.code
         if isinstance(value, list):
@@ -144,6 +147,8 @@ class Benchmark:
         if not isinstance(value, str):
             return None, "no_answer"
         found = parse_calls(value)
+        if isinstance(found, Reason) and (own := own_calls(value)) is not None:
+            return own, None
         if isinstance(found, Reason) and self.settings.reading != STRICT:
             found = lenient_calls(value, offered(self._of(answer))) or found
         return (None, found.code) if isinstance(found, Reason) else (found, None)
@@ -165,10 +170,41 @@ class Benchmark:
             judged = first[entry.key][1] if entry.key in first else {**empty, **count_calls([], entry.calls)}
             lines[entry.group].append(judged)
         groups = {group: split_scores(rows) for group, rows in lines.items()}
-        return {"benchmark": "sealtools", "complete": dict(sizes) == SIZES, "retrieve": self.settings.retrieve,
+        how = {"retrieve": self.settings.retrieve} if self.settings.retrieve else {}
+        return {"benchmark": "sealtools", "complete": dict(sizes) == SIZES, **how,
                 "scores": {f"{group}_{name}": groups[group][name] for group in groups
                            for name in ("calls_right", "tools_f1", "arguments_f1")},
                 "splits": groups, "wrote_tools_instead": sum(wrote_tools(answer) for answer, _ in first.values())}
+
+
+def saved_calls(value: Any) -> str | list[ToolCall] | None:
+    """The text or the calls under `result`, Seal-Tools' own list among them. Raises NotCalls."""
+    own = own_calls(value)
+    return saved_answer(value) if own is None else own
+
+
+def own_calls(value: Any) -> list[ToolCall] | None:
+    """Calls in Seal-Tools' own spelling, a list of {"api", "parameters"} or its text; None for anything else.
+
+    As in its own evaluation, a call without parameters still counts as one of its tool.
+    """
+    if isinstance(value, str):
+        if not value.lstrip().startswith("["):
+            return None
+        try:
+            value = strict_json_loads(value)
+        except JsonError:
+            try:
+                value = literal(value.strip())
+            except ValueError:
+                return None
+    calls = [value] if isinstance(value, dict) else value
+    if json_fault(value) or not isinstance(calls, list):
+        return None
+    if not all(isinstance(call, dict) and isinstance(call.get("api"), str) for call in calls):
+        return None
+    given = [(call["api"], call.get("parameters")) for call in calls]
+    return [ToolCall(name, arguments if isinstance(arguments, dict) else {}) for name, arguments in given]
 
 
 def count_calls(calls: Sequence[ToolCall], right: Sequence[ToolCall]) -> dict[str, int]:
@@ -226,27 +262,54 @@ def load(data: str | Path, settings: Settings = Settings()) -> Benchmark:
 
     Raises:
         FileNotFoundError: tool.jsonl is missing, or every split is.
-        ValueError: a line is broken, or a query needs a tool that is not in tool.jsonl.
+        ValueError: "PATH, line N: ..." for a broken line, an id that is there already, or a query that needs a
+            tool which tool.jsonl lacks.
     """
     folder = Path(data)
-    tools = tuple(Tool.from_dict(read_tool(item.tool).record) for _, row in read_jsonl(folder / "tool.jsonl")
-                  for item in read(row, Context()) if isinstance(item, Document))
+    tools = load_pool(folder / "tool.jsonl")
     names, entries = {tool.name for tool in tools}, {}
     for group in SIZES:
         path = folder / f"{group}.jsonl"
         for number, row in read_jsonl(path) if path.is_file() else ():
             try:
-                calls = tuple(ToolCall(call["api"], dict(call["parameters"])) for call in row["calling"])
-                entry = Entry(row["id"], group, row["query"], calls)
+                entry = read_entry(row, group)
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{path}, line {number}: no query of Seal-Tools ({error!r}); expected id, query and "
                                  "calling") from None
-            lost = sorted({call.name for call in calls} - names)
+            lost = sorted({call.name for call in entry.calls} - names)
             if lost:
                 raise ValueError(f"{path}, line {number}: needs {lost}, which tool.jsonl lacks; take both from one "
                                  "release")
+            if entry.key in entries:
+                raise ValueError(f"{path}, line {number}: the id {entry.key!r} is there already; remove one of the "
+                                 "two rows")
             entries[entry.key] = entry
     if not entries:
         raise FileNotFoundError(f"{folder}: no dev.jsonl, test_in_domain.jsonl or test_out_domain.jsonl; expected the "
                                 "Seal-Tools dataset")
     return Benchmark(str(folder), entries, tools, settings)
+
+
+def load_pool(path: Path) -> tuple[Tool, ...]:
+    """The tools of tool.jsonl; ValueError "PATH, line N: ..." for a row that is none."""
+    tools = []
+    for number, row in read_jsonl(path):
+        try:
+            (item,) = read(row, Context())
+            tools.append(Tool.from_dict(read_tool(item.tool).record))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}, line {number}: no tool of Seal-Tools ({error!r:.200}); expected api_name, "
+                             "api_description and parameters") from None
+    return tuple(tools)
+
+
+def read_entry(row: Mapping[str, Any], group: str) -> Entry:
+    """A row as an entry; KeyError, TypeError or ValueError where something lacks or is of another type."""
+    for name, kind in (("id", str), ("query", str), ("calling", list)):
+        if not isinstance(row[name], kind):
+            raise TypeError(f"{name} is {type(row[name]).__name__}")
+    for call in row["calling"]:
+        if not isinstance(call["api"], str) or not isinstance(call["parameters"], dict):
+            raise TypeError(f"a call of {call['api']!r:.60} with parameters {call['parameters']!r:.60}")
+    return Entry(row["id"], group, row["query"], tuple(ToolCall(call["api"], call["parameters"])
+                                                       for call in row["calling"]))

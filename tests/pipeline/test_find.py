@@ -1,5 +1,6 @@
 """`find` and `call --retrieve`: from a pool of many tools to those that a prompt offers."""
 
+import gzip
 import json
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 
 import tooldev
 from data.pool import open_pool
-from data.retrieval import ToolIndex
+from data.retrieval import Found, ToolIndex
 from data.schema import Tool, load_tools
 from pipeline.find import distinct, offered, written_text
 from pipeline.inputs import Inputs
@@ -86,6 +87,31 @@ def test_what_is_offered_fits_and_has_one_tool_a_name():
     assert left == ["a (a better one has this name)", "b (no room in the model's context)"]
 
 
+def test_no_tool_is_tried_after_many_without_room():
+    """A shorter one may follow those that do not fit, but after eight in a row the context is taken as full."""
+    tools = [Tool(f"t{i}", "long", {}) for i in range(7)] + [Tool("short", "", {})] + [
+        Tool(f"u{i}", "long", {}) for i in range(300)]
+    tried = []
+
+    def fits(some):
+        tried.append(some[-1].name)
+        return all(tool.description != "long" for tool in some)
+
+    kept, left = offered([Found(i, tool, 1.0, "x") for i, tool in enumerate(tools)], [], fits)
+    assert [tool.name for tool in kept] == ["short"] and len(tried) == 16 and len(left) == 16
+    assert left[-2:] == ["u7 (no room in the model's context)", "the 292 after it (the context is full)"]
+
+
+def test_control_characters_are_escaped_and_broken_text_is_refused(tmp_path, capsys):
+    pool = pool_of(tmp_path / "pool.jsonl", OSLO | {"name": "get\x1b[2J\n\u202eit", "description": "weather \x9b1m"})
+    assert tooldev.main(["find", "weather", "--tools", pool]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.split()[1:] == ["get\\x1b[2J\\n\\u202eit", "weather", "\\x9b1m"]
+    for words in (["find", "a\udcff"], ["call", "a\udcff", "--retrieve", "1"]):
+        assert tooldev.main([*words, "--tools", pool]) == 2
+        assert "the query is not valid UTF-8 (character 2)" in capsys.readouterr().err
+
+
 def test_copies_crowd_nothing_out(tmp_path, capsys):
     """Five copies and two others: three that differ are found, not three times the same."""
     pool = pool_of(tmp_path / "pool.jsonl", *[OSLO] * 5, HOTEL, HOTEL | {"name": "a_hotel", "group": "City hotels"})
@@ -97,20 +123,67 @@ def test_copies_crowd_nothing_out(tmp_path, capsys):
     assert [one.tool.name for one in found] == ["get_weather", "a_hotel"] and len(again) == 4
 
 
+def resave(name, change):
+    """Write an array of the index again, changed."""
+    return lambda folder: np.save(folder / f"{name}.npy", change(np.load(folder / f"{name}.npy")))
+
+
+def other_header(folder):
+    data = bytearray((folder / "counts.npy").read_bytes())
+    data[12:20] = b"!!!!!!!!"
+    (folder / "counts.npy").write_bytes(data)
+
+
 @pytest.mark.parametrize("harm", [
     lambda folder: (folder / "terms.txt").unlink(), lambda folder: (folder / "terms.txt").write_text("x"),
     lambda folder: (folder / "counts.npy").write_bytes(b""), lambda folder: (folder / "counts.npy").write_bytes(b"x"),
     lambda folder: np.save(folder / "lines.npy", np.zeros((9, 2), np.int64)),
-    lambda folder: (folder / "index.json").write_text("{"),
+    lambda folder: (folder / "index.json").write_text("{"), lambda folder: (folder / "index.json").write_text("[]"),
+    lambda folder: (folder / "terms.txt").write_text((folder / "terms.txt").read_text()[::-1]), other_header,
+    resave("documents", lambda array: array + 99), resave("counts", lambda array: array.astype(str)),
+    resave("counts", lambda array: array * np.nan), resave("lines", lambda array: array[:, 0]),
+    resave("lines", lambda array: array.astype(float)), resave("lines", lambda array: array + 3),
+    resave("starts", lambda array: array[-1]), resave("starts", lambda array: array[:0]),
+    resave("starts", lambda array: array[::-1]), resave("names", lambda array: array + 1),
 ])
 def test_a_damaged_index_is_made_anew(tmp_path, harm):
     pool, folder = pool_of(tmp_path / "pool.jsonl", OSLO, HOTEL), tmp_path / "index"
     open_pool(pool, folder)
     harm(folder)
     index, told = open_pool(pool, folder)
-    assert told in ("damaged, made anew", "made anew") and [one.tool.name for one in index.search("room", 2)] == [
-        "book_hotel"]
-    assert open_pool(pool, folder)[1] == "kept"
+    assert told == "damaged, made anew" and [one.tool.name for one in index.search("room", 2)] == ["book_hotel"]
+    index, told = open_pool(pool, folder)
+    assert told == "kept" and isinstance(index.postings.counts.base, np.memmap)         # mapped, not read
+
+
+def test_an_index_whose_saving_broke_off_is_made_anew(tmp_path):
+    pool, folder = pool_of(tmp_path / "pool.jsonl", OSLO, HOTEL), tmp_path / "index"
+    open_pool(pool, folder)
+    for lost in ("index.json", "terms.txt", "lines.npy"):
+        (folder / lost).unlink()
+    (folder / ".counts.npy.tmp").write_bytes(b"x")
+    assert open_pool(pool, folder)[1] == "damaged, made anew" and open_pool(pool, folder)[1] == "kept"
+    (folder / "index.json").write_text('{"name": "a web page"}')
+    (folder / "main.js").write_text("")
+    with pytest.raises(ValueError, match="a folder with other files"):
+        open_pool(pool, folder)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="file: no folder"):
+        open_pool(pool, tmp_path / "file")
+
+
+def test_a_pool_without_a_word_has_an_index_too(tmp_path, capsys):
+    pool = pool_of(tmp_path / "pool.jsonl", {"name": "?", "description": "!", "arguments": {}})
+    for _ in range(2):
+        assert tooldev.main(["find", "weather", "--tools", pool, "--index", str(tmp_path / "index")]) == 1
+        assert tooldev.main(["find", "?", "--tools", pool, "--index", str(tmp_path / "index")]) == 0
+    assert "no tool of 1 shares a word" in capsys.readouterr().err
+
+
+def test_a_packed_pool_is_refused_by_name(tmp_path, capsys):
+    (tmp_path / "pool.jsonl.gz").write_bytes(gzip.compress(json.dumps(OSLO).encode()))
+    assert tooldev.main(["find", "weather", "--tools", str(tmp_path / "pool.jsonl.gz")]) == 2
+    assert "pool.jsonl.gz: packed with gzip; unpack it first" in capsys.readouterr().err
 
 
 def test_the_group_stays_in_the_tools_of_a_run(tmp_path):
@@ -139,5 +212,7 @@ def test_call_offers_what_was_retrieved(tmp_path, capsys):
     told = capsys.readouterr().err
     assert "offered, of 4: get_weather\n" in told and "no room in the model's context" in told
     assert "written for 'What is the weather in Oslo?'" in told
+    assert tooldev.main(["call", "weather " * 6000, "--tools", pool, "--retrieve", "1"]) == 2
+    assert "the query is too long: " in capsys.readouterr().err
 
 
