@@ -35,7 +35,7 @@ SHORT = {"adaption": "adap- tion", "invocation": "invo.", "invocation-adapted": 
 BACKBONE_SCORES = {"non_live": "BFCL, non-live", "live": "BFCL, live"}
 WORLD_COLUMNS = {"all": "All test items", "unlabelled": "Domains without labels"}
 HERE = home("benchmarks")
-WIDTH, HEIGHT, PANEL, LEFT, TOP, FLOOR = 880, 360, 440, 44, 88, 284
+WIDTH, HEIGHT, PANEL, LEFT, TOP, FLOOR = 880, 378, 440, 44, 88, 284
 FONT = "-apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 THEMES = {
     "light": {"paper": "#ffffff", "ink": "#1f2328", "muted": "#59636e", "rule": "#d8dee4",
@@ -186,7 +186,8 @@ def _panel(results: Results, score: tuple[str, str], left: float, marks: Sequenc
     for model, value in ((model, line[name]) for model, line in results.lines.items()):
         parts += [f'<path d="M{start:.1f} {y(value):.1f}H{end:.1f}" stroke="{colour["muted"]}" '
                   'stroke-dasharray="5 4"/>',
-                  _text(start + 4, y(value) - 5, f"{model} {value:.1f}", colour["muted"], 12, halo=colour["paper"])]
+                  _text(end - 2, y(value) - 5, f"{model} {value:.1f}", colour["muted"], 12, "end",
+                        halo=colour["paper"])]
     for place, step in enumerate(steps):
         words = textwrap.wrap(SHORT.get(step, name_of(step)) if wide < 90 else name_of(step), max(6, int(wide / 7)))
         parts += [_text(start + wide * (place + 0.5), FLOOR + 22 + 15 * line, word, colour["muted"], 12, "middle")
