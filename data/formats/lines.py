@@ -204,6 +204,7 @@ class Lines:
     def _put_tool(self, doc: ToolDoc, text: str, item: Sample | Ask | Document, about: dict[str, Any]) -> None:
         self._put("tools.jsonl", _tool_line(text, item, self.where, {**self.licence, **about, **doc.changes}))
         self.tally.tools += 1
+        self.tally.changes.update(doc.changes.keys())
 
     def _put(self, name: str, line: str) -> None:
         try:
