@@ -9,6 +9,10 @@ that is taught to write them learns to write something else.
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TAG = re.compile(r"</?\w+>")                       # such as <tool_call>; control tokens are spelled otherwise
 SAME, LENGTHS = 0.999, 0.01                        # cosine and relative difference of length: rows rounded to four bits
@@ -36,7 +40,7 @@ def untaught(path: Path, added: Mapping[str, int]) -> dict[str, int]:
     return found
 
 
-def output_rows(path: Path, first: int):
+def output_rows(path: Path, first: int) -> "Tensor | None":
     """Rows `first` to the end of the matrix that makes logits, (R, hidden) float32; None where it cannot be read.
 
     What is wrong with the weights is said by load_model.
