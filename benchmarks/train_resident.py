@@ -5,7 +5,7 @@
 
 LoRA of rank 16 on a shape's drawn weights; every case is a process of its own, whose largest resident set counts. It is
 more than the live tensors (train_memory.py counts those): libraries, what the allocator keeps of blocks of many sizes,
-and in half precision the kernels that oneDNN compiles for each shape of a product. The dtype is what `auto` takes here.
+and in half precision the kernels that oneDNN compiles for each shape of a product. --precision says the dtype.
 
 `--skip-products` allocates the results of matrix products and computes none, so that sixty steps take minutes: what is
 allocated, in which order and size, is the same; what a product's own library keeps is missing.
@@ -33,7 +33,9 @@ from training.rows import load_rows, supervised_in
 
 NAMES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
          "vocab_size")
-SHAPES = {"SmolLM2-135M": (576, 1536, 30, 9, 3, 49152)}
+SHAPES = {"SmolLM2-135M": ("LlamaForCausalLM", 576, 1536, 30, 9, 3, 49152),
+          "Qwen2.5-0.5B": ("Qwen2ForCausalLM", 896, 4864, 24, 14, 2, 151936),
+          "Qwen2.5-1.5B": ("Qwen2ForCausalLM", 1536, 8960, 28, 12, 2, 151936)}
 CASES = ((2048, 1), (2048, 2), (1024, 0), (2048, 0))            # most tokens of a pass, --gradient-checkpointing
 PRODUCTS = {"mm", "addmm", "addmm_", "bmm"}
 
@@ -54,9 +56,10 @@ class WithoutProducts(TorchDispatchMode):
 
 def drawn_model(shape: str, dtype: torch.dtype) -> Transformer:
     """A model of this shape."""
-    config = ModelConfig.from_dict({"architectures": ["LlamaForCausalLM"], "tie_word_embeddings": True,
+    architecture, *sizes = SHAPES[shape]
+    config = ModelConfig.from_dict({"architectures": [architecture], "tie_word_embeddings": True,
                                     "rms_norm_eps": 1e-5, "max_position_embeddings": 8192,
-                                    **dict(zip(NAMES, SHAPES[shape], strict=True))})
+                                    **dict(zip(NAMES, sizes, strict=True))})
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -77,11 +80,12 @@ def measure(arguments: argparse.Namespace) -> str:
     """Train one case, and return its row of the table."""
     tokens, every = arguments.case
     rows = read_rows(arguments.examples, arguments.tokenizer, tokens)
-    dtype = compute_dtype("auto", torch.device("cpu"), None)
+    dtype = compute_dtype(arguments.precision, torch.device("cpu"), None)
     model = drawn_model(arguments.shape, dtype)
     with tempfile.TemporaryDirectory() as out:
         config = TrainConfig(out=out, max_steps=arguments.steps, global_batch_size=arguments.rows,
-                             micro_batch_tokens=tokens, gradient_checkpointing=every, checkpoint_minutes=0)
+                             micro_batch_tokens=tokens, gradient_checkpointing=every, checkpoint_minutes=0,
+                             precision=arguments.precision)
         plan = make_plan(config, model.config, [len(row.ids) for row in rows], sum(map(supervised_in, rows)),
                          arguments.steps, dtype, torch.device("cpu"), 1)
         if arguments.skip_products:
@@ -102,6 +106,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="SmolLM2-135M")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rows", type=int, default=16, help="rows of a step")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of the base's weights")
     parser.add_argument("--skip-products", action="store_true", help="allocate matrix products, compute none")
     parser.add_argument("--case", nargs=2, type=int, metavar=("TOKENS", "CHECKPOINTING"), help="this case alone")
     arguments = parser.parse_args()

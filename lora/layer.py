@@ -87,7 +87,7 @@ class LoRALinear(nn.Module):
         flat = x.reshape(-1, x.shape[-1])
         if not torch.is_grad_enabled() and not self.training:               # sampling: the sum without autograd's calls
             z = flat @ self.lora_A.weight.to(flat.dtype).t()
-            y = F.linear(flat, self.base.weight, self.base.bias)
+            y = self.base(flat)                                         # which the sampler may have packed
             y.addmm_(z, self.lora_B.weight.to(flat.dtype).t(), alpha=self.scale)
             return y.view(*x.shape[:-1], -1)
         if self.training and self.dropout > 0.0:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 ROWS = 64                       # the layout is chosen for about so many rows
 TYPES = (torch.bfloat16, torch.float32)         # that the operators take
+ADAPTER = (".lora_A", ".lora_B")                # thin: LoRALinear multiplies by them itself
 MOST_ROWS = 256                 # above, as in a prefill, the plain product is as fast or faster
 
 
@@ -36,8 +37,10 @@ def packed_linears(model: nn.Module) -> Iterator[int]:
     """Within this context the bf16 and float32 `nn.Linear`s of a CPU model use packed copies; yields how many do."""
     packed = []
     try:
-        for layer in model.modules():
+        for name, layer in model.named_modules():
             if type(layer) is not nn.Linear or layer.weight.device.type != "cpu":
+                continue
+            if name.endswith(ADAPTER):
                 continue
             if layer.weight.dtype not in TYPES:
                 continue

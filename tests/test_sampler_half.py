@@ -1,12 +1,14 @@
 """The engine in half precision, and with packed weights."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
+from lora import apply_lora, lora_layers
 from model.transformer import Transformer
-from sampler import generate
+from sampler import generate, packing
 from sampler.packing import packed_linears, packing_note
 from tests.model_tiny import CONFIGS, tiny_model
 from tests.test_sampler_engine import make_prompts
@@ -32,6 +34,28 @@ def test_packed_weights_give_the_same_logits_up_to_rounding_and_leave_no_trace(d
         generate(model, make_prompts(4), max_new_tokens=8, num_samples=2, pack_weights=pack) for pack in (False, True)
     )
     assert [len(c.ids) for c in plain[0]] == [len(c.ids) for c in packed[0]]
+
+
+def test_packed_weights_serve_the_layers_under_an_adapter(monkeypatch):
+    """A LoRA layer once took its frozen weight itself: packing cost memory, and only the head was packed."""
+    model = bf16_model().float()
+    apply_lora(model, rank=2, alpha=4.0)
+    for layer in lora_layers(model).values():
+        torch.nn.init.normal_(layer.lora_B.weight)
+    rows = []
+    monkeypatch.setattr(packing, "_linear", partial(count_and_call, rows, packing._linear))
+    model.eval()
+    with torch.no_grad():
+        ids = torch.arange(40)[None]
+        plain = model(ids)
+        with packed_linears(model) as packed:
+            torch.testing.assert_close(model(ids), plain, rtol=0, atol=1e-4)
+    assert len(rows) == packed and packed in (0, 22)  # the thin layers of the adapter stay as they are
+
+
+def count_and_call(rows, function, weight, packed, bias, x):
+    rows.append(x.shape)
+    return function(weight, packed, bias, x)
 
 
 def test_packing_that_does_nothing_is_noted():
