@@ -113,7 +113,7 @@ COMMANDS = {
     "make-tools": ("pipeline.ask", "ask a model to make tools for a query; prints JSON"),
     "export": ("pipeline.export", "a PEFT adapter or a merged Hugging Face checkpoint, with measured drift"),
     "trace": ("evolution.trace", "the story of one query through a round of self-evolution"),
-    "make-base": ("pipeline.base", "pre-train the embedded model on the world's general text"),
+    "make-base": ("pipeline.make_base", "pre-train the embedded model on the world's general text"),
 }
 
 

@@ -13,8 +13,8 @@ branch of `anyOf` that is tried. Inside `not`, `if` and `contains` nothing is pr
 from collections.abc import Callable
 from typing import Any
 
+from data.budget import spend
 from data.canonical import type_words
-from data.steps import spend
 
 Schema = dict[str, Any] | bool
 Names = frozenset[str] | None           # None: any name

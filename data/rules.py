@@ -4,7 +4,7 @@
 fits its schema `jsonschema` says (data/values.py). A tool's arguments are those it lists: an object that lists
 properties is closed unless its schema opens it. `pattern` and `format` are documentation; a `$ref` is a tool's fault.
 
-Tools and calls come from a model: caps come first, and the work on one answer is counted (data/steps.py).
+Tools and calls come from a model: caps come first, and the work on one answer is counted (data/budget.py).
 """
 
 from collections import Counter
@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from data.budget import MAX_STEPS, OverBudget, counted
 from data.canonical import canonical_call, normal
 from data.findings import MAX_FINDINGS, Finding, Rule, rule, show
 from data.json_schema import Schema, json_schema
 from data.schema import WRITTEN_DEPTH, Tool, ToolCall, dump_json, json_fault
-from data.steps import MAX_STEPS, OverBudget, counted
 from data.tool_rules import MAX_VALUES, arguments_of, check_tool, check_tools, tool_guard
 from data.values import VALUE_RULES, value_faults
 

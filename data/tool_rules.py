@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from data.budget import MAX_STEPS, OverBudget, counted
 from data.canonical import type_words
 from data.findings import MAX_FINDINGS, Finding, Rule, rule, show
 from data.json_schema import KEYWORDS, json_schema, schemas_under
 from data.schema import TYPE_WORDS, WRITTEN_DEPTH, Tool, dump_json, json_fault
-from data.steps import MAX_STEPS, OverBudget, counted
 from data.values import has_type, type_tests, value_faults
 
 MAX_TOOL_BYTES = 32_768         # one tool as JSON

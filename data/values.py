@@ -17,10 +17,10 @@ from typing import Any
 from jsonschema import Draft202012Validator, TypeChecker, ValidationError
 from jsonschema.validators import extend
 
+from data.budget import budget, spend
 from data.canonical import canonical_value, type_words
 from data.findings import MAX_FINDINGS, Finding, show
 from data.json_schema import Schema, is_number, schemas_under
-from data.steps import budget, spend
 
 # ---------------------------------------------------------------------------------------------------------------- types
 

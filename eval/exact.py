@@ -19,7 +19,7 @@ from data.files import write_json, write_jsonl
 from data.parse import Reason, parse_calls
 from data.prompts import invocation_messages
 from data.schema import Example, read_json, read_jsonl
-from eval.stats import proportion
+from eval.uncertainty import proportion
 
 OUTCOMES = ("right", "wrong", "undecodable", "wrote_tools_instead")
 

@@ -19,7 +19,7 @@ from eval import benches
 from eval.answers import Answer, form_of, printable, read_answers
 from eval.benches import Benchmark
 from eval.lenient import LENIENT, READINGS, STRICT
-from eval.stats import Comparison, describe, paired_bootstrap
+from eval.uncertainty import Comparison, describe, paired_bootstrap
 
 VERDICTS = {STRICT: "verdicts.jsonl", LENIENT: "verdicts_lenient.jsonl"}
 SCORES = (*VERDICTS.values(), "summary.json")

@@ -25,7 +25,7 @@ from eval.exact import test_set, verdicts_of
 from eval.lenient import READINGS
 from eval.report.benchmarks import BENCHMARKS, name_of
 from eval.report.measured import folders_of, read_cell
-from eval.stats import Comparison, describe, over_clusters, over_seeds, paired_bootstrap, proportion
+from eval.uncertainty import Comparison, describe, over_clusters, over_seeds, paired_bootstrap, proportion
 from experiments.funnel import by_votes, percent, totals, votes_table
 from experiments.jobs import Job, run_jobs
 from pipeline import run_bench

@@ -21,7 +21,7 @@ from typing import Any
 from data.files import write_json, write_text
 from data.schema import load_examples, read_json, read_jsonl
 from eval.exact import verdicts_of
-from eval.stats import Comparison, describe, over_clusters, paired_bootstrap
+from eval.uncertainty import Comparison, describe, over_clusters, paired_bootstrap
 from evolution.config import CONTROLS, leaves_out
 from experiments.ablation import PAIRED, between_seeds, in_words, right, score, shown, tools_asked
 from experiments.funnel import by_votes, percent, totals, votes_table

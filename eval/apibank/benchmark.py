@@ -14,7 +14,7 @@ from eval.apibank.reading import find_call
 from eval.apibank.rows import Data, Row, load_data
 from eval.apibank.verdicts import DRIFT, judge
 from eval.lenient import STRICT, lenient_calls
-from eval.stats import percent, proportion, weighted_interval
+from eval.uncertainty import percent, proportion, weighted_interval
 
 SIZES = {1: 399, 2: 135}
 MAX_CHARS = 1_000_000               # of a reply; a complete one is some hundred characters

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 
 from eval.bfcl.entries import CATEGORIES, IRRELEVANCE, LIVE, NON_LIVE, SIMPLE
-from eval.stats import percent, proportion, weighted_interval
+from eval.uncertainty import percent, proportion, weighted_interval
 
 
 def summarise(sizes: Mapping[str, int], verdicts: Collection[Mapping]) -> dict:

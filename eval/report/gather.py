@@ -13,7 +13,7 @@ from typing import Any
 
 from data.schema import dump_json, load_examples, read_json, read_jsonl, strict_json_loads
 from eval.exact import OUTCOMES, verdicts_of
-from eval.stats import paired_bootstrap, proportion
+from eval.uncertainty import paired_bootstrap, proportion
 from tooldev import PAPER_EVOLVED, STEPS, VARIANTS, Evolution, Lora, Sft, Sizes
 
 CURVE_POINTS = 120          # of a loss curve, at most

@@ -19,7 +19,7 @@ from eval.bfcl.entries import LIVE, SIZES_2024
 from eval.report.charts import STYLE, interval_panel
 from eval.report.paper import TABLE_1, TABLE_1_COLUMNS, TABLE_2
 from eval.score import run_module, subset_text
-from eval.stats import over_seeds
+from eval.uncertainty import over_seeds
 from tooldev import VARIANTS
 
 CSV_COLUMNS = ("Non-Live Simple AST", "Non-Live Multiple AST", "Non-Live Parallel AST",

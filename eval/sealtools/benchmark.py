@@ -25,7 +25,7 @@ from data.retrieval import ToolIndex
 from data.schema import JsonError, Tool, ToolCall, dump_json, json_fault, read_jsonl, strict_json_loads
 from eval.answers import Answer, NotCalls, literal, printable, saved_answer, wrote_tools
 from eval.lenient import STRICT, lenient_calls
-from eval.stats import percent, proportion
+from eval.uncertainty import percent, proportion
 
 SIZES = {"dev": 700, "test_in_domain": 700, "test_out_domain": 654}
 FIELDS = ("text", "result")

@@ -10,10 +10,10 @@ from data.prompts import Message
 from data.schema import Tool, dump_json
 from eval.answers import Answer, converted, printable, reply_of, wrote_tools
 from eval.lenient import STRICT, lenient_calls
-from eval.stats import mean_interval, percent, weighted_means
 from eval.teval import prompts
 from eval.teval.items import PLANS, TASKS, Item, load_items
 from eval.teval.scoring import MAIN_KEY, score_reply
+from eval.uncertainty import mean_interval, percent, weighted_means
 
 ABILITIES = {"plan": (("plan_str", "f1_score"), ("plan_json", "f1_score")),
              "retrieve": (("retrieve_str", "name"), ("rru_json", "name")),

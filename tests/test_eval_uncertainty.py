@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from eval.stats import (
+from eval.uncertainty import (
     Comparison,
     describe,
     mcnemar,
