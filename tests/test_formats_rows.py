@@ -35,6 +35,24 @@ def test_a_message_that_calls_under_a_key_of_its_own_is_no_answer_in_words(tmp_p
     assert [r["reason"] for r in rejected] == ["calls_in_text"]
 
 
+TOLD = [{"tools_used": ["sundial"]}, {"expected_tool": "tide_table"}, {"tools_called": [{"name": "sundial"}]}]
+
+
+@pytest.mark.parametrize("column", TOLD, ids=range(len(TOLD)))
+def test_words_beside_the_names_of_tools_that_were_called_are_no_label(tmp_path, column):
+    rows = [{"messages": [USER, WORDS], "tools": TOOLS} | column, {"messages": [USER, WORDS | column], "tools": TOOLS},
+            {"input": "Leith?", "output": "At noon.", "tools": TOOLS} | column]
+    _, examples, queries, rejected = run(tmp_path, rows)
+    assert not examples and len(queries) == 3 and [r["reason"] for r in rejected] == ["calls_in_text"] * 3
+    nothing = {next(iter(column)): [], "expected_tools": None, "tools_offered": ["sundial"]}
+    assert given(run(tmp_path, [rows[0] | nothing], "none.jsonl")[1]) == [[]]
+
+
+def test_the_tools_of_a_row_of_calls_are_its_own(tmp_path):
+    _, examples, _, rejected = run(tmp_path, [{"input": "Leith?", "output": [CALL], "tools": TOOLS}])
+    assert given(examples) == [[CALL]] and not rejected
+
+
 def test_keys_that_speak_of_no_call_refuse_nothing(tmp_path):
     keys = {"name": "harbour_agent", "recipient": "all", "channel": "final", "tool_call_id": None, "num_tool_calls": 0,
             "invalid_tool_calls": [], "finish_reason": "stop", "stop_reason": "end_turn", "status": "completed"}
@@ -129,6 +147,27 @@ def test_a_text_that_writes_null_is_no_list_of_calls(tmp_path):
     rows.append({"query": [USER], "tools": TOOLS, "answers": None})
     report, examples, queries, rejected = run(tmp_path, rows)
     assert not examples and not rejected and len(queries) == 4 and report["left_out"] == {"no_answer": 4}
+
+
+@pytest.mark.parametrize("nothing", [None, "", "null"])
+def test_an_empty_field_for_the_calls_is_no_label_whatever_the_format(tmp_path, nothing):
+    api = {"paths": {"/tides": {"get": {"operationId": "tides", "description": "Tides."}}}}
+    rows = [
+        {"task": "Leith?", "api": TOOLS, "call": nothing},
+        {"id": "simple_1", "question": "Leith?", "function": TOOLS, "ground_truth": nothing},
+        {"Documentation": json.dumps(api), "Instructions": ["Leith?"], "Golden_Answers": [nothing]},
+        {"input_messages": [USER], "input_tools": TOOLS, "ground_truth": {"content": nothing, "tool_calls": None}},
+    ]
+    _, examples, queries, _ = run(tmp_path, rows)
+    assert not examples and len(queries) == len(rows)
+
+
+@pytest.mark.parametrize("output", ["<think>call tide_table</think>", "<think>call tide_table"])
+def test_a_thought_is_no_answer_in_a_prompt_either(tmp_path, output):
+    tools = '**Available Tools**\n1. Name: tide_table\nDescription: Tides.\nParameters: {}\n**Steps for Each Turn**'
+    row = {"instruction": tools, "input": "<user>Leith?</user>", "output": output}
+    _, examples, _, rejected = run(tmp_path, [row])
+    assert not examples and [r["reason"] for r in rejected] == ["empty_answer"]
 
 
 def test_a_content_that_is_one_part_is_its_text(tmp_path):

@@ -11,8 +11,19 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats.dialogue import Turn, is_nothing, role_of, transcript
-from data.formats.items import Ask, Context, Format, Item, LeftOut, RowError, Sample, need_list, need_text
+from data.formats.dialogue import Turn, role_of, transcript
+from data.formats.items import (
+    Ask,
+    Context,
+    Format,
+    Item,
+    LeftOut,
+    RowError,
+    Sample,
+    is_nothing,
+    need_list,
+    need_text,
+)
 from data.formats.spelled import offered, pythonic
 from data.formats.tagged import value_at
 

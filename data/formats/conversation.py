@@ -12,7 +12,7 @@ from typing import Any
 
 from data.formats.dialogue import STOPPED, Turn, is_off, learnt, samples, turns_of, unfinished
 from data.formats.items import Ask, Context, Item, LeftOut, Refused, RowError, Sample, need_list, tools_in
-from data.formats.spelled import Offered, holds_calls, offered
+from data.formats.spelled import Offered, holds_calls, offered, tells_of_calls
 from data.formats.strict import strict_loads
 from data.formats.tagged import tool_list, values_between
 from data.schema import JsonError
@@ -153,9 +153,10 @@ def _row_is_learnt(row: Mapping[str, Any]) -> bool:
 
 
 def _stray_column(row: Mapping[str, Any], names: Offered) -> str | None:
-    """A column that no reader looks at and that holds calls; None where there is none."""
+    """A column that no reader looks at and that holds calls, or tells of some; None where there is none."""
     return next((key for key, value in row.items() if key not in (*COLUMNS, *_TOOLS) and "reject" not in key
-                 and as_messages(value) is None and holds_calls(value, names)), None)
+                 and as_messages(value) is None
+                 and (holds_calls(value, names) or tells_of_calls(key, value, names))), None)
 
 
 def _without_tools(messages: list[Any], wanted: bool, listed: bool, structured: bool) -> tuple[list[Any], list[Any]]:

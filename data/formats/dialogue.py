@@ -15,9 +15,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from data.formats.items import Ask, Context, Item, LeftOut, Refused, RowError, Sample, need_list
+from data.formats.items import Ask, Context, Item, LeftOut, Refused, RowError, Sample, is_nothing, need_list
 from data.formats.parts import spread
-from data.formats.spelled import Offered, calls_in, holds_calls, offered, spelled_calls
+from data.formats.spelled import Offered, calls_in, holds_calls, offered, spelled_calls, tells_of_calls
 from data.formats.strict import strict_loads
 from data.formats.tagged import after_thinking, unfinished_thought
 from data.schema import JsonError
@@ -40,7 +40,6 @@ _RESULT = re.compile(r"\s*(?:<(?:tool_response|tool_result|function_response|fun
                      r"\[TOOL_RESULTS\])", re.IGNORECASE)
 _OBSERVED = re.compile(r"[\s*]*(?:Observation|Tool (?:response|result|output)|Function (?:response|result))[\s*]*:",
                        re.IGNORECASE)
-_NOTHING = ("", "none", "null", "nan")      # what a table's empty field is written as
 
 
 _MARKS = re.compile(r"<[|｜][^<>|｜\n]{1,30}[|｜]>|</?s>")     # of a turn's end, say: they are no words
@@ -111,11 +110,6 @@ def unfinished(marked: Mapping[str, Any], keys: Sequence[str] = STOPPED, *, call
             return RowError("unfinished_answer", f"`{key}` is {word!r:.40}: the reply is not all that was answered",
                             stage="calls")
     return None
-
-
-def is_nothing(value: Any) -> bool:
-    """Is a field empty: null, or a text that a table writes for it?"""
-    return value is None or isinstance(value, str) and value.strip().lower() in _NOTHING
 
 
 def turns_of(messages: Any, names: Offered | None = None) -> list[Turn]:
@@ -207,7 +201,8 @@ def _void(value: Any) -> bool:
 def _stray_calls(message: Mapping[str, Any], names: Offered) -> RowError | None:
     """A fault where a message holds calls under a key that is not read: it is no answer in words."""
     key = next((key for key, value in message.items() if key not in ("content", "value", *_THOUGHTS)
-                and (holds_calls(value, names) or _calls_by_key(key, value, names))), None)
+                and (holds_calls(value, names) or tells_of_calls(key, value, names)
+                     or _calls_by_key(key, value, names))), None)
     why = f"`{key}` of a message holds calls; expected them under `tool_calls`"
     return RowError("calls_in_text", why, stage="calls") if key else None
 

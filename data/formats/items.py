@@ -143,6 +143,7 @@ def json_inside(text: str, what: str, stage: str) -> Any:
         raise RowError(reason, f"{what} is a string that is not JSON: {error.detail}", stage=stage) from None
 
 
+_NOTHING = ("", "none", "null", "nan")      # what a table's empty field is written as
 _DECLARATIONS = ("functionDeclarations", "function_declarations")
 _CALL_NAMES = ("name", "api", "api_name", "Action", "tool", "function", "tool_name", "function_name")
 _CALL_ARGUMENTS = ("arguments", "parameters", "Action_Input", "args", "input")
@@ -193,6 +194,11 @@ def _may_be_arguments(key: str, value: Any) -> bool:
 def filled(value: Any) -> bool:
     """Does a field hold more than what stands for nothing?"""
     return value is not None and value != {} and value != [] and not (isinstance(value, str) and not value.strip())
+
+
+def is_nothing(value: Any) -> bool:
+    """Is a field empty: null, or a text that a table writes for it?"""
+    return value is None or isinstance(value, str) and value.strip().lower() in _NOTHING
 
 
 def _arguments_of(raw: dict[str, Any], name: str) -> Any:

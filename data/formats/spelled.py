@@ -16,9 +16,9 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from data.formats.among_words import calls_among_words
-from data.formats.items import RowError, filled, json_inside
+from data.formats.items import RowError, filled, is_nothing, json_inside
 from data.formats.literals import LiteralError, looks_like_calls, parse_calls, parse_literal
-from data.formats.tagged import value_at, values_between, words_around
+from data.formats.tagged import after_thinking, unfinished_thought, value_at, values_between, words_around
 from data.formats.tooldocs import read_tool
 from data.schema import JsonError, strict_json_loads
 
@@ -52,6 +52,9 @@ _ACTION = re.compile(r"^[^\w\n]*Action[^\w\n]*:[\s*`\"']*(?P<name>[^\n]*?)[\s*`\
 _ACTION_JSON = re.compile(r"^[^\w\n]*Action[^\w\n]*:[\s*]*(?:```\w*\s*)?(?=[\[{])", re.IGNORECASE | re.MULTILINE)
 _OBSERVED = re.compile(r"[\s`*]*(?:Observation[\s*]*:?[\s*]*)?", re.IGNORECASE)
 _RESULT = re.compile(r"</tool_call>\s*<tool_response\b")
+_TELLING = re.compile(r"(?:tool|function|api)s?[_ -]?(?:names?[_ -]?)?(?:called|used|invoked|expected)"
+                      r"|(?:called|used|invoked|expected|target|gold|correct)[_ -]?(?:tool|function|api)",
+                      re.IGNORECASE)
 _QUOTED = re.compile(r'"arguments"\s*:\s*\'(?P<inside>.*)\'\s*\}\s*$', re.DOTALL)
 
 _WRAPPERS = ("tool_calls", "toolCalls", "function_calls", "function_call", "functionCall", "tool_call", "calls")
@@ -119,8 +122,11 @@ def _escaped(body: str, names: Offered) -> bool:
 
 def fault_of(text: str, names: Offered) -> RowError | None:
     """Why a text that a corpus gives as an answer in words is none; None where it is one."""
+    said = after_thinking(text)
+    if is_nothing(said) or unfinished_thought(said):
+        return RowError("empty_answer", f"the answer has neither words nor calls: {text[:120]!r}", stage="calls")
     try:
-        if spelled_calls(text, names) is None:
+        if spelled_calls(said, names) is None:
             return None
     except RowError as error:
         return error
@@ -171,6 +177,15 @@ def holds_calls(value: Any, names: Offered) -> bool:
             return True
         stack.extend(part.values() if isinstance(part, dict) else part if isinstance(part, list) else ())
     return False
+
+
+def tells_of_calls(key: str, value: Any, names: Offered) -> bool:
+    """Does a key say that tools were, or should be, called (`tools_used`, `expected_tool`), and name offered ones?"""
+    if not _TELLING.search(key):
+        return False
+    parts = value if isinstance(value, list) else [value]
+    told = [part.get("name") if isinstance(part, dict) else part for part in parts]
+    return any(isinstance(name, str) and name in names for name in told)
 
 
 def _names_a_tool(part: dict[str, Any], names: Offered) -> bool:

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats.dialogue import is_nothing
-from data.formats.items import Ask, Context, Format, Item, LeftOut, Refused, RowError, Sample, need_list, need_text
+from data.formats.items import (
+    Ask,
+    Context,
+    Format,
+    Item,
+    LeftOut,
+    Refused,
+    RowError,
+    Sample,
+    is_nothing,
+    need_list,
+    need_text,
+)
 
 
 def read(row: Any, context: Context) -> Iterator[Item]:
