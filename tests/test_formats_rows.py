@@ -88,14 +88,17 @@ def test_calls_that_were_cut_off_may_lack_one(tmp_path):
     assert not examples and [r["reason"] for r in rejected] == ["unfinished_answer"]
 
 
-FORBIDDEN = [{"tool_choice": "none"}, {"tool_choice": {"type": "none"}}, {"function_call": "none"},
-             {"toolConfig": {"functionCallingConfig": {"mode": "NONE"}}}]
+CHOICES = [{"tool_choice": "none"}, {"tool_choice": {"type": "none"}}, {"function_call": "none"},
+           {"toolConfig": {"functionCallingConfig": {"mode": "NONE"}}},
+           {"tool_choice": "required"}, {"tool_choice": {"type": "any"}},
+           {"tool_choice": {"type": "function", "function": {"name": "tide_table"}}}]
 
 
-@pytest.mark.parametrize("column", FORBIDDEN, ids=range(len(FORBIDDEN)))
-def test_words_where_calls_are_forbidden_do_not_tell_that_no_tool_fits(tmp_path, column):
+@pytest.mark.parametrize("column", CHOICES, ids=range(len(CHOICES)))
+def test_words_where_calls_are_forbidden_or_demanded_do_not_tell_that_no_tool_fits(tmp_path, column):
     report, examples, queries, _ = run(tmp_path, [{"messages": [USER, WORDS], "tools": TOOLS} | column])
-    assert not examples and [q.query for q in queries] == ["Leith?"] and report["left_out"] == {"calls_forbidden": 1}
+    assert not examples and [q.query for q in queries] == ["Leith?"]
+    assert report["left_out"] == {"calls_forbidden" if column in CHOICES[:4] else "call_demanded": 1}
 
 
 @pytest.mark.parametrize("prompt", [{"question": "Leith?"}, {"prompt": [USER]}])

@@ -23,8 +23,9 @@ _OF_ANY_TOOL = re.compile(
     r"|\[\s*[A-Za-z_][\w.]{0,80}\(\s*\w+\s*=\s*[\"'\d\[{]", re.IGNORECASE)
 
 # What may stand before a call on its line, where the call is all that the line says.
-_LEAD = re.compile(r"[^\w\n]*(?:(?:[\w.\[\]]+\s*=|(?:const|let|var)\s+\w+\s*=|(?:\w+\s){0,4}\w+\s*:"
+_LEAD = re.compile(r"(?:<[^<>\n]{1,40}>)?[^\w\n]*(?:(?:[\w.\[\]]+\s*=|(?:const|let|var)\s+\w+\s*=|(?:\w+\s){0,4}\w+\s*:"
                    r"|await|return|yield|print|call|calling|run)[^\w\n]*)*", re.IGNORECASE)
+_LINE_ENDS = re.compile(r"[^\w\n<]{0,80}(?:<[^<>\n]{1,40}>)?[^\w\n]{0,80}(?:\n|\Z)")
 _BULLET = re.compile(r"\s*(?:[-*+•]|\d+[.)])\s")
 _LONGEST_LEAD = 80
 _LONGEST_CALL = 400
@@ -69,7 +70,7 @@ def _fills_its_line(body: str, start: re.Match[str]) -> bool:
     for at in range(start.end(), min(len(body), start.end() + _LONGEST_CALL)):
         depth += (body[at] == "(") - (body[at] == ")")
         if depth == 0:
-            return re.match(r"[^\w\n]*(?:\n|\Z)", body[at + 1:at + _LONGEST_CALL]) is not None
+            return _LINE_ENDS.match(body, at + 1) is not None
     return len(body) < start.end() + _LONGEST_CALL          # it breaks off
 
 
@@ -91,6 +92,7 @@ def _patterns(tools: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[re.Patter
             rf"\A\W*(?:{_DOING})?(?:tool|function|api)(?:[ _-](?:calls?|used?|name|request|invocation))?"
             rf"\W{{0,3}}\d*\W*:\W*{one}(?!\w)",
             rf"^\W*{_DOING}(?:(?:tool|function|api)\W+)?{one}\W*$",
+            rf"\b{one}\s+--\w|\(\s*{one}\s+:\w",
             rf"\A\W*{one}(?:\W+(?:(?:and|then)\W+)?{one})*\W*\Z",
             *(_with_its_parameters(name, parameters) for name, parameters in tools if parameters))
     any_way = re.compile("|".join(f"(?:{way})" for way in ways), re.IGNORECASE | re.MULTILINE)

@@ -117,22 +117,26 @@ def _without_call(row: Mapping[str, Any], item: Sample, names: Offered) -> Itera
         why = f"the column `{astray}` holds calls, the conversation none; are they its answer? It cannot be told"
         yield Refused(RowError("calls_in_text", why, stage="calls"), item.part)
         yield Ask(item.query, item.tools, item.part, ("answer_rejected",))
-    elif _calls_forbidden(row):
-        yield LeftOut("calls_forbidden")
-        yield Ask(item.query, item.tools, item.part, ("calls_forbidden",))
+    elif choice := _choice_of(row):
+        yield LeftOut(choice)
+        yield Ask(item.query, item.tools, item.part, (choice,))
     else:
         yield item
 
 
-def _calls_forbidden(row: Mapping[str, Any]) -> bool:
-    """Did the request forbid calls (`"tool_choice": "none"`, Gemini's mode NONE)? Words then say nothing of tools."""
+def _choice_of(row: Mapping[str, Any]) -> str | None:
+    """What to count where the request forbade calls (`"tool_choice": "none"`) or demanded one: words then say nothing
+    of whether a tool fits. None where the choice was the model's."""
     for key in _CHOICES:
         choice: Any = row.get(key) if key in row else None
         while isinstance(choice, dict):
             choice = next((choice[inner] for inner in _CHOICE_KEYS if inner in choice), None)
-        if isinstance(choice, str) and choice.strip().lower() == "none":
-            return True
-    return False
+        word = choice.strip().lower() if isinstance(choice, str) else ""
+        if word == "none":
+            return "calls_forbidden"
+        if word in ("required", "any", "function", "tool"):
+            return "call_demanded"
+    return None
 
 
 def _ended(row: Mapping[str, Any], turns: list[Turn]) -> list[Turn]:
