@@ -253,6 +253,7 @@ REFUSED = [
     ("bad_tool", tool({"type": "object", "properties": "none"})),
     ("bad_tool", tool({"type": "object", "properties": 7})),
     ("no_parameters", tool(["image"], "inputs")),
+    ("no_parameters", {"type": "web_search_20250305", "name": "web_search", "max_uses": 5}),
     ("no_parameters", tool({"a": TEXT}, "api_arguments")),
     ("no_parameters", tool(of(a=TEXT), "signature")),
     ("no_parameters", tool([{"name": "a", "type": "str"}], "fields")),
@@ -275,6 +276,36 @@ def test_other_words_of_a_tool_are_no_parameters():
         "tags": ["x"],
     }
     assert read({}, **more)["properties"] == {}
+
+
+def test_several_words_describe_an_argument_and_are_no_default():
+    described = {"city": "The name of the city", "unit": "celsius or fahrenheit, optional", "days": "integer"}
+    for parameters in (described, {"type": "object", "properties": described, "required": ["city", "days"]}):
+        found = read(parameters)
+        assert found["properties"] == {
+            "city": {"type": "any", "description": "The name of the city"},
+            "unit": {"type": "any", "description": "celsius or fahrenheit, optional"},
+            "days": {"type": "integer", "description": ""},
+        }
+        assert found["required"] == ["city", "days"]
+    lists = {"name": "t", "required_parameters": [], "optional_parameters": {"city": "San Francisco"}}
+    assert read_tool(lists).record["arguments"]["properties"]["city"]["default"] == "San Francisco"
+
+
+def test_the_schema_inside_a_parameter_of_openapi_is_read():
+    found = read([{"name": "unit", "in": "query", "required": True, "schema": {"type": "string", "enum": ["m", "ft"]}}])
+    assert found["properties"] == {"unit": {"type": "string", "description": "", "enum": ["m", "ft"]}}
+    assert found["required"] == ["unit"]
+
+
+def test_the_word_enum_leaves_the_type_to_the_values():
+    assert read(of(a={"type": "enum", "enum": [1, 2]}))["properties"]["a"]["enum"] == [1, 2]
+    assert read(of(a={"type": "enum", "enum": ["x"]}))["properties"]["a"]["type"] == "string"
+
+
+def test_a_reference_may_be_written_as_in_a_url():
+    schema = {**of(a={"$ref": "#/$defs/Foo%20Bar"}), "$defs": {"Foo Bar": WHOLE}}
+    assert read(schema)["properties"]["a"]["type"] == "integer"
 
 
 # --------------------------------------------------------------------------------------------------- where they stand

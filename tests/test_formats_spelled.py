@@ -136,6 +136,13 @@ READ = {
     "ReAct, small letters": (f"thought: x\naction: tide_table\naction_input: {ARGS}", [CALL]),
     "Functionary": (f"<|from|>assistant\n<|recipient|>tide_table\n<|content|>{ARGS}", [CALL]),
     "Qwen's older marks": (f"✿FUNCTION✿: tide_table\n✿ARGS✿: {ARGS}", [CALL]),
+    "Llama 4": ('<|python_start|>[tide_table(harbour="Leith"), sundial()]<|python_end|><|eot|>', [CALL, CLOCKS]),
+    "Gemini's namespace": ('default_api.tide_table(harbour="Leith")', [CALL]),
+    "Kimi after a thought": (f"◁think▷{json.dumps(CLOCKS)} maybe◁/think▷{J}", [CALL]),
+    "Command A after a thought": (
+        f"<|START_THINKING|>tides<|END_THINKING|><|START_ACTION|>[{PARAMETERS}]<|END_ACTION|>",
+        [CALL],
+    ),
     "LangChain": (
         "Action:\n```\n" + json.dumps({"action": "tide_table", "action_input": CALL["arguments"]}) + "\n```",
         [CALL],
@@ -225,6 +232,36 @@ REFUSED = {
     "a mention": "@tide_table Leith",
     "tool and input": "Tool: tide_table, Input: Leith",
     "numbered steps": 'Thought 1: look\nAction 1: tide_table["Leith"]',
+    "printed, no arguments": "```python\nprint(sundial())\n```",
+    "assigned, no arguments": "```python\nhour = sundial()\nprint(hour)\n```",
+    "code with a variable": "```python\nfor h in ['Leith', 'Oban']:\n    print(tide_table(h))\n```",
+    "a code agent": "Thought: I look.\n<code>\nhour = sundial()\n</code>",
+    "a namespace, printed": "print(default_api.tide_table('Leith'))",
+    "a namespace, no arguments": "print(default_api.sundial())",
+    "a tag of code": "<tool_code>\nprint(default_api.sundial())\n</tool_code>",
+    "alone on its line": "Let me look.\nsundial()",
+    "JavaScript, no arguments": "const hour = await sundial();",
+    "in ticks": "`sundial()`",
+    "a label": "Gorilla: sundial()",
+    "a tag around it": "<answer>sundial()</answer>",
+    "a command line": "$ tide_table --harbour Leith",
+    "Lisp": '(tide_table :harbour "Leith")',
+    "values without quotes": "CALL tide_table(Leith)",
+    "the name and no more": "`tide_table`",
+    "names and no more": "tide_table, sundial",
+    "a heading": "Tool call: tide_table",
+    "a heading in brackets": "[Calling tool: sundial]",
+    "a verb and the tool": "*Calling tool `sundial`*",
+    "a verb": "Invoking sundial...",
+    "YAML in a fence": "```yaml\ntool: sundial\n```",
+    "another tool, pythonic": 'web_search(query="Leith")',
+    "another tool, pythonic in brackets among words": 'Let me look. [web_search(query="Leith")]',
+    "another tool, JSON among words": 'I search: {"name": "web_search", "arguments": {"query": "Leith"}}',
+    "another tool, JSON that is broken": '{"name": "web_search", "arguments": {"query": NaN}}',
+    "another tool, Cline": "<use_mcp_tool>\n<tool_name>web_search</tool_name>\n</use_mcp_tool>",
+    "arguments as tags, one of them a tool's name": '<minimax:tool_call><invoke name="tide_table">'
+    '<parameter name="harbour">sundial</parameter><parameter name="more">{"a": 1}</parameter></invoke>',
+    "entities of HTML": f"&lt;tool_call&gt;{J.replace(chr(34), '&quot;')}&lt;/tool_call&gt;",
     "a call that calls": f'tool_call(name="tide_table", arguments={ARGS})',
 }
 
@@ -263,12 +300,21 @@ WORDS = [
     "tide_table, the tool, needs a harbour: which one?",
     "Which harbour = which tide.",
     "I can look at tide_table and sundial. Harbour: which one?",
+    "I can use:\n- tide_table(harbour)\n- sundial()",
+    "```python\ndef sundial():\n    return 12\n```",
+    "Fish &amp; chips, said &quot;tide_table&quot;?",
+    "analysisNo tool fits.assistantfinalAt which harbour?",
+    "Thought: no tool fits.\nAt which harbour?",
+    "<Thinking>maybe [sundial()]</Thinking>\nAt which harbour?",
 ]
 
 
 @pytest.mark.parametrize("text", [
     "<think>I should call tide_table", f"<think>maybe <tool_call>{J}</tool_call>", f"<thinking>\n[TOOL_CALLS] [{J}]",
     f"<think>a</think> <think>b {J}", f"[THINK]look: {J}", "<|channel|>analysis<|message|>the tide is wanted<|end|>",
+    "<|start|>assistant<|channel|>analysis<|message|>the tide", "analysisThe user wants the tide. We need to",
+    "<seed:think>the tide", "◁think▷the tide", "<|START_THINKING|>the tide", "<|begin_of_thought|>the tide",
+    "<Thinking>the tide", "Thought: the tide is wanted, so I should look.", "<|im_end|>", "<think>a</think>\n</s>",
     "None", "null", " NaN "])
 def test_a_thought_that_never_ends_and_an_empty_field_are_no_answers(tmp_path, text):
     _, examples, queries, rejected = run(tmp_path, [row_of(text)])
@@ -323,6 +369,32 @@ def test_names_of_tools_however_they_are_spelled():
     }
 
 
+HARBOUR = {"type": "object", "properties": {"harbour": {"type": "string"}}}
+SCHEMAS = [
+    {"function": json.dumps(json_schema(TIDES))},
+    {"toolSpec": {"name": "tide_table", "inputSchema": {"json": HARBOUR}}},
+    {"name": "tide_table", "parameters": json.dumps(HARBOUR)},
+    {"name": "tide_table", "parameters": [{"name": "harbour", "type": "string"}]},
+    {"name": "tide_table", "parameters": {"$defs": {"T": HARBOUR}, "$ref": "#/$defs/T"}},
+    {"name": "tide_table", "parameters": {"allOf": [HARBOUR]}},
+]
+
+
+@pytest.mark.parametrize("tool", SCHEMAS, ids=range(len(SCHEMAS)))
+def test_values_by_place_take_the_parameters_that_the_tool_has(tmp_path, tool):
+    rows = [row_of("[tide_table('Leith')]") | {"tools": [tool]}, row_of(f"Sure: {J}") | {"tools": [tool]},
+            row_of("Calling tide_table: harbour=Leith") | {"tools": [tool]}]
+    _, examples, _, rejected = run(tmp_path, rows)
+    assert [[call.to_dict() for call in example.calls] for example in examples] == [[CALL]]
+    assert [r["reason"] for r in rejected] == ["calls_in_text"] * 2
+
+
+def test_values_by_place_without_parameters_are_refused(tmp_path):
+    tool = {"name": "tide_table", "parameters": {"type": "object", "title": "Tides"}}
+    _, examples, _, rejected = run(tmp_path, [row_of("[tide_table('Leith')]") | {"tools": [tool]}])
+    assert not examples and [r["reason"] for r in rejected] == ["calls_in_text"]
+
+
 def test_hostile_replies_are_judged_in_time_and_raise_nothing_else():
     import time
 
@@ -342,6 +414,11 @@ def test_hostile_replies_are_judged_in_time_and_raise_nothing_else():
         " \n",
         "<",
         "*" * 8,
+        "a=print a:",
+        "sundial() ",
+        "`sundial`, ",
+        "```sundial(",
+        "&lt;tool_call&gt;",
     ):
         text = piece * (20_000 // len(piece))
         start = time.process_time()

@@ -12,7 +12,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from data.formats.dialogue import Turn, role_of, transcript
-from data.formats.items import Ask, Context, Format, Item, LeftOut, RowError, Sample, need_list, need_text
+from data.formats.items import (
+    Ask,
+    Context,
+    Format,
+    Item,
+    LeftOut,
+    RowError,
+    Sample,
+    is_nothing,
+    need_list,
+    need_text,
+)
 from data.formats.spelled import offered, pythonic
 from data.formats.tagged import value_at
 
@@ -27,6 +38,10 @@ def read(row: Any, context: Context) -> Iterator[Item]:
         yield _prompt(row)
     elif isinstance(row.get("query"), list):
         turns = _turns(row["query"])
+        if is_nothing(row.get("answers")):
+            yield LeftOut("no_answer")
+            yield Ask(transcript(turns), need_list(row.get("tools"), "`tools`"), notes=("no_answer",))
+            return
         yield Sample(transcript(turns), need_list(row.get("tools"), "`tools`"),
                      need_list(row.get("answers"), "`answers`", "calls"), notes=("dialogue",) if len(turns) > 1 else ())
     else:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from data.formats.dialogue import transcript, turns_of
-from data.formats.items import Ask, Context, Format, Item, LeftOut, RowError, Sample, need_list
+from data.formats.items import Ask, Context, Format, Item, LeftOut, RowError, Sample, is_nothing, need_list
 
 
 def read(row: Any, context: Context) -> Iterator[Item]:
@@ -28,9 +28,9 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     tools = need_list(row.get("function"), "`function`")
     identity = str(row.get("id"))
     truth = (context.answers or {}).get(identity, row.get("ground_truth"))
-    if truth is None and "irrelevance" in identity:
+    if is_nothing(truth) and "irrelevance" in identity:
         truth = []
-    if truth is None:
+    if is_nothing(truth):
         yield Ask(query, tools)
     else:
         yield Sample(query, tools, [_call(entry, tools) for entry in need_list(truth, "`ground_truth`", "calls")])

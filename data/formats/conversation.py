@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data.formats.dialogue import is_off, learnt, samples, turns_of
-from data.formats.items import Ask, Context, Item, Refused, RowError, Sample, need_list, tools_in
-from data.formats.spelled import Offered, holds_calls, offered
+from data.formats.dialogue import STOPPED, Turn, is_off, learnt, samples, turns_of, unfinished
+from data.formats.items import Ask, Context, Item, LeftOut, Refused, RowError, Sample, need_list, tools_in
+from data.formats.spelled import Offered, holds_calls, offered, tells_of_calls
 from data.formats.strict import strict_loads
 from data.formats.tagged import tool_list, values_between
 from data.schema import JsonError
@@ -21,7 +21,10 @@ COLUMNS = ("messages", "conversations", "conversation", "dialog", "dialogue", "d
            "chat_history", "trajectory", "contents")
 CALL_ROLES = ("function_call", "tool_call", "function_calls", "tool_calls")
 _TOOLS = ("tools", "functions")
-_VERDICTS = ("label", "kto_tag")    # false: the answer is an example of what not to say
+_VERDICTS = ("label", "kto_tag", "is_correct", "desirable")    # false: the answer is an example of what not to say
+_BAD = ("bad", "wrong", "incorrect", "rejected", "undesirable")
+_CHOICES = ("tool_choice", "toolChoice", "toolConfig", "tool_config", "function_call")
+_CHOICE_KEYS = ("functionCallingConfig", "function_calling_config", "mode", "type")
 
 
 def as_messages(value: Any) -> list[Any] | None:
@@ -100,26 +103,64 @@ def answered(row: Any, messages: list[Any], answer: list[Any], context: Context,
         turns = [turn._replace(learnt=False) for turn in turns] + turns_of(answer, names)
     if not _row_is_learnt(row):
         turns = [turn._replace(learnt=False) for turn in turns]
-    for item in samples(turns, tools, context, bracketed=bracketed):
-        astray = _stray_column(row, names) if isinstance(item, Sample) and not item.calls else None
-        if astray:
-            why = f"the column `{astray}` holds calls, the conversation none; are they its answer? It cannot be told"
-            yield Refused(RowError("calls_in_text", why, stage="calls"), item.part)
-            yield Ask(item.query, item.tools, item.part, ("answer_rejected",))
+    for item in samples(_ended(row, turns), tools, context, bracketed=bracketed):
+        if isinstance(item, Sample) and not item.calls:
+            yield from _without_call(row, item, names)
         else:
             yield item
 
 
+def _without_call(row: Mapping[str, Any], item: Sample, names: Offered) -> Iterator[Item]:
+    """The sample of an answer in words, unless another column says that the words do not tell that no tool fits."""
+    astray = _stray_column(row, names)
+    if astray:
+        why = f"the column `{astray}` holds calls, the conversation none; are they its answer? It cannot be told"
+        yield Refused(RowError("calls_in_text", why, stage="calls"), item.part)
+        yield Ask(item.query, item.tools, item.part, ("answer_rejected",))
+    elif choice := _choice_of(row):
+        yield LeftOut(choice)
+        yield Ask(item.query, item.tools, item.part, (choice,))
+    else:
+        yield item
+
+
+def _choice_of(row: Mapping[str, Any]) -> str | None:
+    """What to count where the request forbade calls (`"tool_choice": "none"`) or demanded one: words then say nothing
+    of whether a tool fits. None where the choice was the model's."""
+    for key in _CHOICES:
+        choice: Any = row.get(key) if key in row else None
+        while isinstance(choice, dict):
+            choice = next((choice[inner] for inner in _CHOICE_KEYS if inner in choice), None)
+        word = choice.strip().lower() if isinstance(choice, str) else ""
+        if word == "none":
+            return "calls_forbidden"
+        if word in ("required", "any", "function", "tool"):
+            return "call_demanded"
+    return None
+
+
+def _ended(row: Mapping[str, Any], turns: list[Turn]) -> list[Turn]:
+    """The turns, the last one with a fault where the row says that its reply was cut off."""
+    last = max((at for at, turn in enumerate(turns) if turn.role != "system"), default=-1)
+    if last < 0 or turns[last].role not in ("assistant", "call"):
+        return turns
+    told = {key: row.get(key) for key in STOPPED if key in row}
+    fault = turns[last].fault or unfinished(told, calling=turns[last].calling)
+    return [*turns[:last], turns[last]._replace(fault=fault), *turns[last + 1:]]
+
+
 def _row_is_learnt(row: Mapping[str, Any]) -> bool:
     """False where a whole row is marked as not to be learnt, or as an example of a bad answer (KTO's `label`)."""
-    bad = [key for key, value in row.items() if key in _VERDICTS and is_off(value)]
-    return learnt(row) and not any(is_off(row.get(key)) for key in bad)
+    bad = [key for key, value in row.items() if key in _VERDICTS and (
+        is_off(value) or isinstance(value, str) and value.strip().lower() in _BAD)]
+    return learnt(row) and not any(row.get(key) is not None for key in bad)
 
 
 def _stray_column(row: Mapping[str, Any], names: Offered) -> str | None:
-    """A column that no reader looks at and that holds calls; None where there is none."""
+    """A column that no reader looks at and that holds calls, or tells of some; None where there is none."""
     return next((key for key, value in row.items() if key not in (*COLUMNS, *_TOOLS) and "reject" not in key
-                 and as_messages(value) is None and holds_calls(value, names)), None)
+                 and as_messages(value) is None
+                 and (holds_calls(value, names) or tells_of_calls(key, value, names))), None)
 
 
 def _without_tools(messages: list[Any], wanted: bool, listed: bool, structured: bool) -> tuple[list[Any], list[Any]]:

@@ -15,9 +15,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from data.formats.items import Ask, Context, Item, LeftOut, Refused, RowError, Sample, need_list
+from data.formats.items import Ask, Context, Item, LeftOut, Refused, RowError, Sample, is_nothing, need_list
 from data.formats.parts import spread
-from data.formats.spelled import Offered, calls_in, holds_calls, offered, spelled_calls
+from data.formats.spelled import Offered, calls_in, holds_calls, offered, spelled_calls, tells_of_calls
 from data.formats.strict import strict_loads
 from data.formats.tagged import after_thinking, unfinished_thought
 from data.schema import JsonError
@@ -33,13 +33,21 @@ ROLES = {name: role for role, names in {
 
 _CALLS = ("tool_calls", "function_call", "toolCalls", "function_calls", "functionCall")
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")
-_LEARNT = ("weight", "loss_weight", "train", "training", "trainable", "loss", "loss_mask", "train_on_turn", "learn")
+_LEARNT = ("weight", "loss_weight", "loss_scale", "train", "training", "trainable", "trained", "train_on", "loss",
+           "loss_mask", "train_on_turn", "learn")
 _MASKED = ("masked", "mask")
 _RESULT = re.compile(r"\s*(?:<(?:tool_response|tool_result|function_response|function_results?|tool_output)\b|"
                      r"\[TOOL_RESULTS\])", re.IGNORECASE)
 _OBSERVED = re.compile(r"[\s*]*(?:Observation|Tool (?:response|result|output)|Function (?:response|result))[\s*]*:",
                        re.IGNORECASE)
-_NOTHING = ("", "none", "null", "nan")      # what a table's empty field is written as
+
+
+_MARKS = re.compile(r"<[|｜][^<>|｜\n]{1,30}[|｜]>|</?s>")     # of a turn's end, say: they are no words
+_CALL_KEY = re.compile(r"(?:tool|function)_?(?:calls?|invocations?)$", re.IGNORECASE)
+STOPPED = ("finish_reason", "stop_reason", "finishReason", "stopReason", "done_reason")
+_CUT_OFF = ("length", "max_tokens", "max_output_tokens", "model_length", "content_filter", "safety", "recitation",
+            "malformed_function_call", "incomplete", "failed", "cancelled", "error", "abort")
+_ENDS_WITH_CALLS = ("tool_calls", "tool_call", "tool_use", "function_call")
 
 
 class Turn(NamedTuple):
@@ -78,7 +86,7 @@ def role_of(name: Any) -> str:
 def learnt(marked: Mapping[str, Any]) -> bool:
     """False where a message or a row is marked as not to be learnt: `"weight": 0`, `"train": false`, ..."""
     off = any(is_off(marked[key]) for key in _LEARNT if key in marked)
-    return not off and not any(marked.get(key) is True for key in _MASKED)
+    return not off and not any(_is_on(marked[key]) for key in _MASKED if key in marked)
 
 
 def is_off(value: Any) -> bool:
@@ -86,6 +94,22 @@ def is_off(value: Any) -> bool:
     if isinstance(value, str):
         return value.strip().lower() in ("0", "0.0", "false", "no")
     return isinstance(value, (bool, int, float)) and value <= 0
+
+
+def _is_on(value: Any) -> bool:
+    """Does a mark say yes: true, 1, or a text of that?"""
+    return value in (True, 1) if not isinstance(value, str) else value.strip().lower() in ("1", "true", "yes")
+
+
+def unfinished(marked: Mapping[str, Any], keys: Sequence[str] = STOPPED, *, calling: bool = False) -> RowError | None:
+    """A fault where a log says of a reply that it was cut off, or, of one without calls, that it ended with calls."""
+    for key in keys:
+        word = marked[key] if key in marked else None
+        kind = word.strip().lower() if isinstance(word, str) else ""
+        if kind in _CUT_OFF or kind in _ENDS_WITH_CALLS and not calling:
+            return RowError("unfinished_answer", f"`{key}` is {word!r:.40}: the reply is not all that was answered",
+                            stage="calls")
+    return None
 
 
 def turns_of(messages: Any, names: Offered | None = None) -> list[Turn]:
@@ -106,8 +130,10 @@ def _turn_of(message: Any, names: Offered) -> Turn:
         turn = calling(role, text, lambda: _structured(calls), text)
         if role == "assistant" and not turn.calling:
             turn = turn._replace(fault=_stray_calls(message, names))
+    if turn.role in ("assistant", "call"):
+        turn = turn._replace(fault=turn.fault or unfinished(message, (*STOPPED, "status"), calling=turn.calling))
     said = after_thinking(turn.text) if turn.role == "assistant" else turn.text
-    if turn.role == "assistant" and unfinished_thought(said):
+    if turn.role == "assistant" and (unfinished_thought(said) or message.get("channel") == "analysis"):
         said = ""
     thoughts = (said != turn.text) + any(not _void(message.get(key)) for key in _THOUGHTS)
     return turn._replace(text=said, learnt=learnt(message), thoughts=thoughts)
@@ -175,9 +201,18 @@ def _void(value: Any) -> bool:
 def _stray_calls(message: Mapping[str, Any], names: Offered) -> RowError | None:
     """A fault where a message holds calls under a key that is not read: it is no answer in words."""
     key = next((key for key, value in message.items() if key not in ("content", "value", *_THOUGHTS)
-                and holds_calls(value, names)), None)
+                and (holds_calls(value, names) or tells_of_calls(key, value, names)
+                     or _calls_by_key(key, value, names))), None)
     why = f"`{key}` of a message holds calls; expected them under `tool_calls`"
     return RowError("calls_in_text", why, stage="calls") if key else None
+
+
+def _calls_by_key(key: str, value: Any, names: Offered) -> bool:
+    """Does a key of a message say that it calls: one named after calls, or one with just the name of a tool, which the
+    content then has the arguments of (harmony's `recipient`, GLM's `metadata`)?"""
+    if isinstance(value, str):
+        return value.removeprefix("functions.") in names
+    return key not in _CALLS and isinstance(value, (dict, list)) and bool(_CALL_KEY.search(key)) and not _void(value)
 
 
 def head_of(message: Any) -> tuple[str, str]:
@@ -197,8 +232,18 @@ def head_of(message: Any) -> tuple[str, str]:
             raise RowError("unread_part", f"a message holds a part that is no text: {shown}")
         text = "\n".join(parts)
     elif isinstance(text, dict):
-        text = json.dumps(text, ensure_ascii=False)
+        text = _text_of_part(text, _role(message))
     return _role(message), text if isinstance(text, str) else ""
+
+
+def _text_of_part(part: dict[str, Any], role: str) -> str:
+    """The text of a content that is one part, or the JSON of what is none. Raises RowError where a user says that."""
+    if isinstance(part.get("text"), str) and part.get("type") in (None, "text", "input_text", "output_text"):
+        return part["text"]
+    shown = json.dumps(part, ensure_ascii=False)
+    if role == "user":
+        raise RowError("unread_part", f"a user's message is an object and no text: {shown[:120]}")
+    return shown
 
 
 def transcript(turns: list[Turn]) -> str:
@@ -291,7 +336,7 @@ def _first_sample(query: str, tools: list[Any], reply: list[Turn], after: str) -
     elif after == "tool":
         fault = RowError("result_without_call", "a tool's result follows a reply without calls", stage="calls")
         yield from _refused(fault, query, tools)
-    elif after != "user" and all(turn.text.strip().lower() in _NOTHING for turn in reply):
+    elif after != "user" and all(is_nothing(_MARKS.sub("", turn.text)) for turn in reply):
         fault = RowError("empty_answer", "the assistant's reply has neither text nor calls", stage="calls")
         yield from _refused(fault, query, tools)
     else:

@@ -143,9 +143,12 @@ def json_inside(text: str, what: str, stage: str) -> Any:
         raise RowError(reason, f"{what} is a string that is not JSON: {error.detail}", stage=stage) from None
 
 
+_NOTHING = ("", "none", "null", "nan")      # what a table's empty field is written as
 _DECLARATIONS = ("functionDeclarations", "function_declarations")
 _CALL_NAMES = ("name", "api", "api_name", "Action", "tool", "function", "tool_name", "function_name")
 _CALL_ARGUMENTS = ("arguments", "parameters", "Action_Input", "args", "input")
+_OF_SERVICES = ("extra_content", "caller", "cache_control", "metadata", "provider_metadata", "providerMetadata",
+                "result", "output", "response")
 _CALL_BESIDE = {*_CALL_NAMES, *_CALL_ARGUMENTS, "id", "type", "index", "call_id", "tool_call_id", "label", "responses"}
 
 
@@ -156,13 +159,14 @@ def read_call(raw: Any) -> dict[str, Any]:
         raw = beside | {key: value for key, value in raw["function"].items() if filled(value) or key not in beside}
     if not isinstance(raw, dict):
         raise RowError("bad_call", f"a call must be an object, found {type(raw).__name__}", stage="calls")
-    name = next((raw[key] for key in _CALL_NAMES if raw.get(key) is not None), None)
+    name = _name_of(raw)
     if not isinstance(name, str) or not name.strip():
         raise RowError("call_without_name", f"the call has the keys {sorted(raw)[:8]}", stage="calls")
-    arguments = _arguments_of(raw, name)
-    if arguments is None:
-        arguments = {}
-        unread = sorted(key for key in raw.keys() - _CALL_BESIDE if raw[key] not in (None, "", {}, []))
+    given = _arguments_of(raw, name)
+    arguments = {} if given is None else given
+    if arguments == {}:
+        unread = sorted(key for key in raw.keys() - _CALL_BESIDE if filled(raw[key])
+                        and (given is None or _may_be_arguments(key, raw[key])))
         if unread:
             raise RowError("bad_call", f"the call of {name!r} has no `arguments`, but {unread[:8]}; whether they hold "
                                        "its arguments cannot be told", stage="calls")
@@ -172,9 +176,29 @@ def read_call(raw: Any) -> dict[str, Any]:
     return {"name": name, "arguments": arguments}
 
 
+def _name_of(raw: dict[str, Any]) -> Any:
+    """The name of the tool that a call is of. Raises RowError `bad_call` where two keys tell two."""
+    told = [raw[key] for key in _CALL_NAMES if filled(raw.get(key))]
+    if any(isinstance(other, str) and other != told[0] for other in told[1:]):
+        raise RowError("bad_call", f"a call that names {told[:4]!r:.160}; which of them is the tool cannot be told",
+                       stage="calls")
+    return told[0] if told else None
+
+
+def _may_be_arguments(key: str, value: Any) -> bool:
+    """May what stands beside empty arguments be what they should hold? Objects may, but not those of a service."""
+    return key not in _OF_SERVICES and (isinstance(value, dict) or isinstance(value, str)
+                                        and value.lstrip().startswith("{"))
+
+
 def filled(value: Any) -> bool:
     """Does a field hold more than what stands for nothing?"""
     return value is not None and value != {} and value != [] and not (isinstance(value, str) and not value.strip())
+
+
+def is_nothing(value: Any) -> bool:
+    """Is a field empty: null, or a text that a table writes for it?"""
+    return value is None or isinstance(value, str) and value.strip().lower() in _NOTHING
 
 
 def _arguments_of(raw: dict[str, Any], name: str) -> Any:

@@ -9,6 +9,7 @@ from data.formats.conversation import COLUMNS, as_messages, column_of
 from data.formats.items import Context, Document, Format, Item, RowError, group_of, tools_in
 from data.formats.spelled import calls_in
 from data.formats.tooldocs import PARAMETERS
+from data.formats.typewords import read_type
 
 _SAID = {"query", "user_request", "instruction", "input", "output", "prompt", "response", "question", "answer",
          "answers", "text", "completion", "chosen", "rejected", "user", "assistant", "utterance", "request", "reply",
@@ -65,7 +66,12 @@ def read_tool(row: Any, context: Context) -> Iterator[Item]:
     if isinstance(row.get("tool"), dict) or isinstance(row.get("function"), dict):
         row.get("type")
         _refuse_said(row)
-    yield Document(row["tool"] if isinstance(row.get("tool"), dict) else row)
+    document = row["tool"] if isinstance(row.get("tool"), dict) else row
+    inner = document.get("function")
+    if _holds_values(inner if isinstance(inner, dict) else document):
+        raise RowError("bad_tool", "it has values where a tool describes parameters, as a call or a run has",
+                       stage="tools")
+    yield Document(document)
 
 
 def looks_like_tool(row: Any) -> bool:
@@ -78,10 +84,23 @@ def looks_like_tool(row: Any) -> bool:
     if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
         return False
     if any(isinstance(tool.get(key), dict) for key in _PARAMETERS):
-        return True
+        return not _holds_values(tool)
     # Keys that calls and other records have, too, and texts: only beside a description.
     there = [tool[key] for key in PARAMETERS if tool.get(key)] if isinstance(tool.get("description"), str) else []
     return any(isinstance(given, dict) or isinstance(given, str) and given.lstrip().startswith("{") for given in there)
+
+
+def _holds_values(tool: dict[str, Any]) -> bool:
+    """Are its parameters those of a call or of a run: values, none of which describes a parameter?"""
+    tables = [tool[key] for key in _PARAMETERS if isinstance(tool.get(key), dict)]
+    return any(table and not any(map(_describes, table.values())) for table in tables)
+
+
+def _describes(value: Any) -> bool:
+    """Can a value be the schema, the type or the description of a parameter?"""
+    words = value.strip() if isinstance(value, str) else ""
+    return isinstance(value, (dict, list, bool)) or value is None or " " in words or bool(words) and (
+        words.startswith("{") or read_type(words).known)
 
 
 TOOLS = Format("tools", "one function schema per row (OpenAI, MCP, ToolDev's own)", read_tool, looks_like_tool)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from data.formats.items import filled
+
 _CALLS = ("tool_use", "tool_call", "function_call")
 _RESULTS = ("tool_result", "tool_response", "function_call_output", "function_response")
 _THOUGHTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_content")
@@ -64,7 +66,8 @@ def _kind(part: Any) -> str:
 
 
 def _call(part: dict[str, Any]) -> dict[str, Any]:
-    """The call of a part; what it does not hold stays away, for the reader of calls to miss."""
+    """The call of a part; where its arguments are empty with all that stands beside them, for the reader of calls."""
     inner = next((part[key] for key in _CALL_KEYS if isinstance(part.get(key), dict)), part)
-    beside = {key: inner[key] for key in (*_ARGUMENTS, "name") if key in inner}
+    told = any(filled(inner.get(key)) for key in _ARGUMENTS)
+    beside = {key: inner[key] for key in inner if not told or key in (*_ARGUMENTS, "name")}
     return {"id": inner.get("id"), **beside}

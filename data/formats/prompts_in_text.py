@@ -8,7 +8,7 @@ from typing import Any
 
 from data.formats.conversation import as_messages
 from data.formats.dialogue import Turn, transcript
-from data.formats.items import Context, Format, Item, LeftOut, RowError, Sample, need_list, need_text
+from data.formats.items import Context, Format, Item, LeftOut, RowError, Sample, need_list, need_text, tools_in
 from data.formats.spelled import fault_of, offered
 from data.formats.tagged import after_thinking, value_at, values_between
 from data.schema import JsonError, strict_json_loads
@@ -33,7 +33,7 @@ def read_toolrl(row: Any, context: Context) -> Iterator[Item]:
     output = after_thinking(need_text(row, "output"))
     calls = values_between(output, "tool_call") if "<tool_call>" in output else []
     notes = (*(("dialogue",) if len(turns) > 1 else ()), *(() if calls else ("answer_in_words",)))
-    fault = None if calls else fault_of(output, offered(tools))
+    fault = None if calls else fault_of(row["output"], offered(tools))
     if fault:
         raise fault
     thoughts = row["output"].count("</think>") + row["input"].count("</think>")
@@ -61,6 +61,8 @@ def read_masked(row: Any, context: Context) -> Iterator[Item]:
         calls = strict_json_loads(answer)
     except JsonError as error:
         raise RowError("bad_calls", f"`output` is not JSON: {error.detail}", stage="calls") from None
+    if calls is None:
+        raise RowError("bad_calls", "`output` is null, expected a list of calls", stage="calls")
     yield Sample(query, need_list(tools, "the tools"), need_list(calls, "the calls", "calls"))
 
 
@@ -130,15 +132,17 @@ MTU = Format("mtubench", "MTU-Bench: tools and dialogue in one prompt, an answer
 
 
 def read_nestful(row: Any, context: Context) -> Iterator[Item]:
-    """NESTFUL: a sequence of calls with labels; the candidates are the whole specification file (`--tools`)."""
+    """NESTFUL: a sequence of calls with labels; the candidates are those of the row, or else of the whole specification
+    file (`--tools`)."""
     entries = need_list(row.get("output"), "`output`", "calls")
     calls = [entry for entry in entries if isinstance(entry, dict) and entry.get("name") != "var_result"]
     if len(calls) < len(entries):
         yield LeftOut("var_result", len(entries) - len(calls))
-    if not context.tools:
+    tools = tools_in(row.get("tools")) or list((context.tools or {}).values())
+    if not tools:
         raise RowError("tools_not_found", "no specification file; give it with --tools", stage="tools")
     nested = any("$var" in str(call.get("arguments")) for call in calls)
-    yield Sample(need_text(row, "input"), list(context.tools.values()), calls,
+    yield Sample(need_text(row, "input"), tools, calls,
                  notes=("nested_reference",) if nested else ())
 
 

@@ -7,7 +7,9 @@ on the way (keywords.py), never narrowed, and whatever is not carried over is no
 
 from __future__ import annotations
 
+import re
 from typing import Any
+from urllib.parse import unquote
 
 from data.formats.items import RowError
 from data.formats.keywords import (
@@ -100,16 +102,20 @@ def as_pairs(given: Any) -> list[tuple[str, Any]]:
 
 
 def as_spec(spec: Any) -> Schema:
-    """A parameter's schema; a bare string is JSON, its type word if it is one, else its default (MTU-Bench)."""
+    """A parameter's schema; a bare string is JSON, its type word if it is one, its description if it has several words,
+    else its default. The schema that OpenAPI keeps inside a parameter is part of it."""
     if isinstance(spec, str) and spec.lstrip().startswith("{"):
         try:
             spec = inside(spec, "a parameter")
         except RowError:
             return {"default": spec}
     if isinstance(spec, dict):
-        return spec
+        inner = spec.get("schema") if "in" in spec and "type" not in spec else None
+        return {**inner, **{key: spec[key] for key in spec if key != "schema"}} if isinstance(inner, dict) else spec
     if isinstance(spec, str):
         info = read_type(spec) if spec.strip() else None
+        if not (info and info.known) and len(spec.split()) > 1:
+            return {"description": spec, "optional": re.search("optional|default", spec, re.IGNORECASE) is not None}
         return {"type": spec} if info and info.known else {"default": spec}
     return {} if spec is None or isinstance(spec, bool) else {"default": spec}
 
@@ -175,7 +181,7 @@ def lookup(root: Schema, reference: Any) -> Any:
         return None
     node: Any = root
     for step in reference[2:].split("/"):
-        step = step.replace("~1", "/").replace("~0", "~")
+        step = unquote(step).replace("~1", "/").replace("~0", "~")
         node = node.get(step) if isinstance(node, dict) else None
     return node
 
@@ -313,7 +319,9 @@ class SchemaReader:
     def kind(self, spec: Schema, path: str) -> TypeInfo:
         """The type of a flat schema; what stood there is noted where it differs."""
         word = spec.get("type")
-        if isinstance(word, str) and word.strip():
+        if isinstance(word, str) and word.strip().lower() == "enum" and first(spec, VALUES):
+            info = TypeInfo({"type": guess_type(spec)})             # its values have a type, the word names none
+        elif isinstance(word, str) and word.strip():
             info = read_type(word)
         elif isinstance(word, list) and word and all(isinstance(part, str) for part in word):
             info = union_of(word)

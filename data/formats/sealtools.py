@@ -10,7 +10,19 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats.items import Ask, Context, Document, Format, Item, LeftOut, RowError, Sample, need_list, need_text
+from data.formats.items import (
+    Ask,
+    Context,
+    Document,
+    Format,
+    Item,
+    LeftOut,
+    RowError,
+    Sample,
+    is_nothing,
+    need_list,
+    need_text,
+)
 from data.formats.literals import LiteralError, literal_at
 
 _REFERENCE = re.compile(r"API_call_\d+")
@@ -68,8 +80,12 @@ def _instruction(prompt: str) -> str:
 
 
 def read_nestools(row: Any, context: Context) -> Iterator[Item]:
-    yield from _sample(need_text(row, "task"), need_list(row.get("api"), "`api`"),
-                       need_list(row.get("call"), "`call`", "calls"), ("only_called_tools",))
+    task, tools = need_text(row, "task"), need_list(row.get("api"), "`api`")
+    if is_nothing(row.get("call")):
+        yield LeftOut("no_answer")
+        yield Ask(task, tools, notes=("no_answer",))
+    else:
+        yield from _sample(task, tools, need_list(row["call"], "`call`", "calls"), ("only_called_tools",))
 
 
 def _sample(query: Any, tools: Any, calls: Any, notes: tuple[str, ...] = ()) -> Iterator[Item]:

@@ -9,15 +9,17 @@ but it is no answer in words. A reply that only mentions a tool is one.
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from data.formats.items import RowError, filled, json_inside
-from data.formats.literals import LiteralError, call_at, looks_like_calls, parse_calls, parse_literal
-from data.formats.strict import strict_loads
-from data.formats.tagged import value_at, values_between, words_around
+from data.formats.among_words import calls_among_words
+from data.formats.items import RowError, filled, is_nothing, json_inside
+from data.formats.literals import LiteralError, looks_like_calls, parse_calls, parse_literal
+from data.formats.tagged import after_thinking, unfinished_thought, value_at, values_between, words_around
+from data.formats.tooldocs import read_tool
 from data.schema import JsonError, strict_json_loads
 
 
@@ -32,10 +34,13 @@ Offered = Mapping[str, Sequence[str]]    # tool name -> the names of its paramet
 
 _MARK = re.compile(
     r"<[|｜]?/?(?:[\w.]+[:|｜])?(?:start_|end_)?(?:tool|function)s?[_▁ -]?(?:calls?|use|invoke)[\w▁ -]*[|｜]?>"
-    r"|<function=|<invoke\s+name=|<<function>>|\bfunctools\s*\[|\[TOOL_(?:CALLS?|REQUEST)\]|<\|python_tag\|>"
+    r"|<function=|<invoke\s+name=|<<function>>|\bfunctools\s*\[|\[TOOL_(?:CALLS?|REQUEST)\]|<\|python_(?:tag|start)\|>"
     r"|<\|action_start\|>|<\|START_ACTION\|>|\bto=functions\.|<\|recipient\|>|✿FUNCTION✿|<｜DSML｜"
-    r"|```tool_(?:code|call)", re.IGNORECASE)
+    r"|```tool_(?:code|call)|<tool_code>|<use_mcp_tool>|<\|tools_prefix\|>", re.IGNORECASE)
 _CONTROL = re.compile(r"<[|｜/]?[^<>\n]{1,60}>|\[/?[A-Z_]{3,}\]|```\w*|✿\w+✿|\bto=|[\n;]")
+_PARAMETER = re.compile(r"<(?:\w+:)?(?:invoke|parameter|arg_\w+)\b", re.IGNORECASE)   # arguments as tags
+_KEYWORD_CALL = re.compile(r"[A-Za-z_][\w.]*\(\s*\w+\s*=")
+_ENTITY = re.compile(r"&(?:lt|quot|apos|#0*3[49]|#x2[27]);", re.IGNORECASE)
 _CALL_ID = re.compile(r"\[CALL_ID\]\s*[\w-]*")
 _VALUE = re.compile(r"\{|\[(?!/?[A-Z_]{3,}\])")
 _NO_NAMES = {"", "function", "functions", "json", "commentary", "assistant", "python", "functools", "code"}
@@ -47,6 +52,9 @@ _ACTION = re.compile(r"^[^\w\n]*Action[^\w\n]*:[\s*`\"']*(?P<name>[^\n]*?)[\s*`\
 _ACTION_JSON = re.compile(r"^[^\w\n]*Action[^\w\n]*:[\s*]*(?:```\w*\s*)?(?=[\[{])", re.IGNORECASE | re.MULTILINE)
 _OBSERVED = re.compile(r"[\s`*]*(?:Observation[\s*]*:?[\s*]*)?", re.IGNORECASE)
 _RESULT = re.compile(r"</tool_call>\s*<tool_response\b")
+_TELLING = re.compile(r"(?:tool|function|api)s?[_ -]?(?:names?[_ -]?)?(?:called|used|invoked|expected)"
+                      r"|(?:called|used|invoked|expected|target|gold|correct)[_ -]?(?:tool|function|api)",
+                      re.IGNORECASE)
 _QUOTED = re.compile(r'"arguments"\s*:\s*\'(?P<inside>.*)\'\s*\}\s*$', re.DOTALL)
 
 _WRAPPERS = ("tool_calls", "toolCalls", "function_calls", "function_call", "functionCall", "tool_call", "calls")
@@ -56,29 +64,30 @@ _ARGUMENTS = ("arguments", "parameters", "args", "input", "tool_input", "action_
               "params")
 _BESIDE = {*_NAMES, *_ARGUMENTS, "id", "type", "index", "call_id", "tool_call_id", "label", "responses", "thought",
            "thoughts"}
-_TOOL_NAMES = ("name", "api_name", "tool_name", "id")
-_PARAMETERS = ("parameters", "arguments", "input_schema", "inputSchema")
 
 
 def offered(tools: Sequence[Any]) -> dict[str, list[str]]:
-    """Tool name -> names of its parameters in order, of tools as a corpus spells them; those with a name."""
+    """Tool name -> names of its parameters in order, of tools as a corpus spells them; those that can be read."""
     out = {}
     for tool in tools:
-        if isinstance(tool, str) and tool.lstrip().startswith("{"):
-            try:
-                tool = strict_loads(tool)
-            except JsonError:
-                continue
-        if isinstance(tool, dict) and isinstance(tool.get("function"), dict):
-            tool = tool["function"]
-        if not isinstance(tool, dict):
-            continue
-        name = next((tool[key] for key in _TOOL_NAMES if isinstance(tool.get(key), str)), "")
-        if name.strip():
-            parameters = next((tool[key] for key in _PARAMETERS if tool.get(key)), {})
-            properties = parameters.get("properties", parameters) if isinstance(parameters, dict) else {}
-            out[name] = list(properties) if isinstance(properties, dict) else []
+        found = _plain(tool)
+        if found is None:
+            with suppress(RowError):
+                record = read_tool(tool).record
+                found = record["name"], list(record["arguments"]["properties"])
+        if found is not None:
+            out[found[0]] = found[1]
     return out
+
+
+def _plain(tool: Any) -> tuple[str, list[str]] | None:
+    """The name and parameters of a tool whose schema lists them by name; None where more must be read to tell."""
+    if isinstance(tool, dict) and isinstance(tool.get("function"), dict):
+        tool = tool["function"]
+    parameters = tool.get("parameters") if isinstance(tool, dict) else None
+    properties = parameters.get("properties") if isinstance(parameters, dict) else None
+    name = tool.get("name") if isinstance(properties, dict) else None
+    return (name, list(properties)) if isinstance(name, str) and name.strip() else None
 
 
 def spelled_calls(text: str, names: Offered, *, bracketed: bool = False) -> Spelled | None:
@@ -100,15 +109,24 @@ def spelled_calls(text: str, names: Offered, *, bracketed: bool = False) -> Spel
     if mark:
         return _marked(body, mark, names)
     found = _react(body, names)
-    if found is None and names:
-        _refuse_among_words(body, names)
+    if found is None and names and (calls_among_words(body, names) or _escaped(body, names)):
+        raise _in_text(body)
     return found
+
+
+def _escaped(body: str, names: Offered) -> bool:
+    """Does a text spell a call once the entities of HTML in it are characters again?"""
+    plain = html.unescape(body) if _ENTITY.search(body) else body
+    return plain != body and fault_of(plain, names) is not None
 
 
 def fault_of(text: str, names: Offered) -> RowError | None:
     """Why a text that a corpus gives as an answer in words is none; None where it is one."""
+    said = after_thinking(text)
+    if is_nothing(said) or unfinished_thought(said):
+        return RowError("empty_answer", f"the answer has neither words nor calls: {text[:120]!r}", stage="calls")
     try:
-        if spelled_calls(text, names) is None:
+        if spelled_calls(said, names) is None:
             return None
     except RowError as error:
         return error
@@ -161,13 +179,22 @@ def holds_calls(value: Any, names: Offered) -> bool:
     return False
 
 
+def tells_of_calls(key: str, value: Any, names: Offered) -> bool:
+    """Does a key say that tools were, or should be, called (`tools_used`, `expected_tool`), and name offered ones?"""
+    if not _TELLING.search(key):
+        return False
+    parts = value if isinstance(value, list) else [value]
+    told = [part.get("name") if isinstance(part, dict) else part for part in parts]
+    return any(isinstance(name, str) and name in names for name in told)
+
+
 def _names_a_tool(part: dict[str, Any], names: Offered) -> bool:
     """Is an offered tool's name a value of the object, beside an object that may be arguments and is no schema?"""
     values = list(part.values())
     objects = [value for value in values if isinstance(value, dict) and "properties" not in value
                or isinstance(value, str) and value.lstrip().startswith("{")]
     return bool(objects) and "description" not in part and any(
-        isinstance(value, str) and value in names for value in values)
+        isinstance(value, str) and re.sub(r"^(?:functions\.|tool-)", "", value) in names for value in values)
 
 
 def read_functioncall(text: str) -> Any:
@@ -229,7 +256,7 @@ def _filling(body: str, names: Offered, bracketed: bool) -> Spelled | None:
         if values is not None:
             return _of_values(values, body, names)
     if not looks_like_calls(inside, names):
-        return None
+        return _by_keywords(body, names)
     if bracketed and not fence:
         return Spelled(pythonic(body, names), "")
     try:
@@ -237,6 +264,17 @@ def _filling(body: str, names: Offered, bracketed: bool) -> Spelled | None:
     except RowError:
         return None
     return Spelled(_named(calls, names, body), "") if calls else None
+
+
+def _by_keywords(body: str, names: Offered) -> Spelled | None:
+    """`name(key=value, ...)` that fills the reply, of a tool in a namespace or of none that was offered."""
+    if not _KEYWORD_CALL.match(body):
+        return None
+    try:
+        calls = pythonic(body, names)
+    except RowError:
+        return None
+    return Spelled(_named(calls, names, body), "")
 
 
 def _values(text: str) -> list[Any] | None:
@@ -331,6 +369,8 @@ def _behind_marks(body: str, start: int, names: Offered) -> Spelled | None:
     at = start
     while opening := _VALUE.search(body, at):
         header = body[at:opening.start()]
+        if _PARAMETER.search(header):
+            return None
         said = [part for part in _segments(_CALL_ID.sub("", header)) if part not in _NO_NAMES]
         try:
             value, at = value_at(body, opening.start())
@@ -366,7 +406,7 @@ def _segments(text: str) -> list[str]:
     return [part for part in (piece.strip(" \t\r:") for piece in _CONTROL.split(text)) if part]
 
 
-# ---------------------------------------------------------------------------------------- ReAct, and calls among words
+# --------------------------------------------------------------------------------------------------------------- ReAct
 
 def _react(body: str, names: Offered) -> Spelled | None:
     """`Action: name` with `Action Input: {...}`, or `Action:` with JSON; None where the reply has neither."""
@@ -395,45 +435,3 @@ def _action_json(body: str, names: Offered) -> Spelled | None:
     if not calls:
         raise _in_text(body)
     return Spelled(_named(calls, names, body), body[:start.start()].strip())
-
-
-def _refuse_among_words(body: str, names: Offered) -> None:
-    """Raise RowError where words surround, or a broken text spells, what can only be a call of an offered tool."""
-    fields, name_before_bracket = _patterns(tuple((name, tuple(names[name])) for name in names))
-    if fields.search(body):
-        raise _in_text(body)
-    for start in name_before_bracket.finditer(body):
-        try:
-            _, arguments, _ = call_at(body, start.start(), dict(names))
-        except LiteralError:
-            arguments = {}
-        if arguments or start.start() == 0:
-            raise _in_text(body)
-
-
-@lru_cache(maxsize=256)
-def _patterns(tools: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """(the ways to name a tool that only calls have, a name before a bracket)."""
-    names = sorted((name for name, _ in tools), key=len, reverse=True)
-    one = "(?:functions\\.)?(?:" + "|".join(re.escape(name) for name in names) + ")"
-    keys = "(?:name|function|tool|action|api|tool_name|function_name|api_name|recipient_name)"
-    inputs = "(?:arguments|parameters|args|params|(?:(?:tool|action)[ _])?input)"
-    quote = r"\\*[\"']"
-    ways = (rf"{quote}{keys}{quote}\s*:\s*{quote}{one}{quote}", rf"{quote}{one}{quote}\s*:\s*[\[{{]",
-            rf"<{one}(?:\s[^<>]*)?/?>", rf"<{keys}>\s*{one}\s*</", rf"\bcall:\s*{one}\s*[({{]",
-            rf"\b{one}\(\s*\{{", rf"\b{one}\W{{0,3}}(?:with|using)\b[^\n{{}}]{{0,30}}\{{\s*[\"']",
-            rf"<[^<>\n]*\bname\s*=\s*[\"']?{one}[\"'\s/>]", rf"\[\s*{one}\s*\(", rf"^\W*{one}[\s:(`]*(?:```\w*\s*)?\{{",
-            rf"^\W*{keys}\W*:\W*{one}\W*\n\W*{inputs}\W*:",
-            rf"^\W*Action\W*\d*\W*:\W*{one}(?:\s*\[[^\n]*\])?\W*$",
-            rf"\bto\s*=\s*[\"']?{one}\b", rf"\b{one}\W{{0,6}}\{{\s*[\"']", rf"\A[/@!#]{one}(?!\w)",
-            rf"\A\W*{keys}\W{{0,3}}\d*\W*:\W*{one}(?!\w)", rf"\b{keys}\s*=\s*[\"']{one}[\"']",
-            *(_with_its_parameters(name, parameters) for name, parameters in tools if parameters))
-    any_way = re.compile("|".join(f"(?:{way})" for way in ways), re.IGNORECASE | re.MULTILINE)
-    return any_way, re.compile(rf"(?<![\w.]){one}\(")
-
-
-def _with_its_parameters(name: str, parameters: tuple[str, ...]) -> str:
-    """The pattern of a tool's name just before one of its own parameters and a value: `name p=1`, `name: {p: 1`."""
-    own = "(?:" + "|".join(re.escape(parameter) for parameter in parameters) + ")"
-    between = r"(?=\s*[^\w\s])\W{1,12}"
-    return rf"(?<!\w){re.escape(name)}(?:\W{{1,12}}{own}[\"']?\s*=(?!=)|{between}{own}[\"']?\s*:)"

@@ -16,10 +16,13 @@ from data.schema import JsonError, decode_json_at
 _OPENING = re.compile(r"[\[{]")
 _CODE = re.compile(r"\s*```(?:json)?\s*")
 
-
-_THOUGHT_END = re.compile(r"</(?:think|thinking|thought|reasoning)>|\[/THINK\]")
-_THOUGHT_START = re.compile(r"\s*(?:<(?:think|thinking|thought|reasoning)>|\[THINK\]"
-                            r"|<\|channel\|>analysis<\|message\|>(?!.*<\|channel\|>))", re.DOTALL)
+_TAGS = "(?:seed:)?(?:think|thinking|thought|reasoning|analysis|scratchpad)"
+_THOUGHT_END = re.compile(rf"</{_TAGS}>|\[/THINK\]|◁/think▷|<\|END_THINKING\|>|<\|end_of_thought\|>", re.IGNORECASE)
+_THOUGHT_START = re.compile(
+    rf"\s*(?:(?i:<{_TAGS}>|\[THINK\]|◁think▷|<\|START_THINKING\|>|<\|begin_of_thought\|>)"
+    r"|(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>(?!.*<\|channel\|>)"
+    r"|analysis(?=[A-Z])(?!.*assistant(?:final|commentary))"        # harmony's marks, lost in decoding
+    r"|[*\s]*Thought[*\s]*\d*[*\s]*:[^\n]*\Z)", re.DOTALL)
 _MOST_VALUES = 32    # JSON values looked at before the end of a thought, to see whether they hold it
 
 

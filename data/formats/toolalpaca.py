@@ -6,7 +6,20 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats.items import Ask, Context, Document, Format, Item, Refused, RowError, Sample, group_of, need_list
+from data.formats.items import (
+    Ask,
+    Context,
+    Document,
+    Format,
+    Item,
+    LeftOut,
+    Refused,
+    RowError,
+    Sample,
+    group_of,
+    is_nothing,
+    need_list,
+)
 from data.schema import JsonError, strict_json_loads
 
 _METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
@@ -22,6 +35,10 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     for number, query in enumerate(queries):
         if number >= len(answers):
             yield Ask(query, tools, str(number), group=group)
+            continue
+        if is_nothing(answers[number]):
+            yield LeftOut("no_answer")
+            yield Ask(query, tools, str(number), ("no_answer",), group)
             continue
         try:
             calls = [read_action(action) for action in need_list(answers[number], "an answer", "calls")]

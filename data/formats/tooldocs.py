@@ -14,6 +14,7 @@ and nested schemas are carried over (schemas.py). Every change is kept:
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from data.formats.items import RowError
@@ -36,6 +37,7 @@ _LISTS = ("required_parameters", "optional_parameters")
 _TELLING = ("additionalProperties", "unevaluatedProperties", "patternProperties", "propertyNames", "$schema")
 _SCHEMA_OF_TOOL = ("properties", "required", "additionalProperties", "$defs", "definitions")
 _WHOLE_SCHEMA = {*_SCHEMA_OF_TOOL, "type", "$schema", "title"}
+_HOSTED = re.compile(r"_20\d{6}$")          # Anthropic's own tools carry the date of their version in the type
 _ABOUT_ARGUMENTS = ("items", "contains", "not", "default", "const", "example", "examples", "if", "then", "else")
 
 
@@ -58,6 +60,9 @@ def read_tool(raw: Any) -> ToolDoc:
     name = first(raw, _NAMES)
     if not isinstance(name, str) or not name.strip():
         raise RowError("tool_without_name", f"the tool has the keys {sorted(raw)[:12]}", stage="tools")
+    if isinstance(raw.get("type"), str) and _HOSTED.search(raw["type"]) and not _parameters_of(raw):
+        shown = f"{name!r} is run by its service ({raw['type']!r:.40}), which documents no parameters here"
+        raise RowError("no_parameters", shown, stage="tools")
     reader = _Reader(raw)
     try:
         record = {"name": name, "description": text_of(first(raw, _DESCRIPTIONS)), "arguments": reader.arguments(raw)}
@@ -103,7 +108,10 @@ class _Reader:
     def arguments(self, raw: dict[str, Any]) -> Schema:
         if any(key in raw for key in _LISTS):
             needed = as_pairs(_told(raw, "required_parameters"))
-            return self.flat([*needed, *as_pairs(_told(raw, "optional_parameters"))], [name for name, _ in needed])
+            optional = as_pairs(_told(raw, "optional_parameters"))
+            defaults = [(name, {"default": told} if isinstance(told, str) and not read_type(told).known else told)
+                        for name, told in optional]         # MTU-Bench lists them as names and defaults
+            return self.flat([*needed, *defaults], [name for name, _ in needed])
         key = _parameters_of(raw)
         given = _told(raw, key)
         if not key and isinstance(raw.get("properties"), dict):     # the tool is its schema, too

@@ -1,6 +1,7 @@
 """A prompt and its answer in columns of their own: TRL's prompt and completion, preferences, prompt and response.
 
-Of a preference the chosen answer is read, the rejected one counted. The messages of the prompt are context: nobody is
+Of a preference the chosen answer is read, the rejected one counted. Words under `answer` may be the solution that calls
+lead to, rather than a reply: they do not tell that no tool fits. The messages of the prompt are context: nobody is
 trained on what the assistant says there, so only the answer can be a label.
 """
 
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from data.formats.conversation import answered, as_messages, column_of
-from data.formats.items import Context, Format, Item, LeftOut, RowError, need_list
+from data.formats.items import Ask, Context, Format, Item, LeftOut, RowError, Sample, need_list
 from data.formats.spelled import calls_in
 
 _PROMPTS = ("prompt", "question", "query", "instruction", "user", "input")
@@ -37,7 +38,13 @@ def read(row: Any, context: Context) -> Iterator[Item]:
         prompt, said = said[:shared], said[shared:]
     elif not column:
         raise RowError("no_query", f"`{answer}` has no prompt beside it", stage="query")
-    yield from answered(row, [*_earlier(row), *prompt], said, context, listed=True)
+    solution = answer == "answer" and isinstance(row[answer], str) and as_messages(row[answer]) is None
+    for item in answered(row, [*_earlier(row), *prompt], said, context, listed=True):
+        if solution and isinstance(item, Sample) and not item.calls:
+            yield LeftOut("final_answer")
+            yield Ask(item.query, item.tools, item.part, ("final_answer",))
+        else:
+            yield item
 
 
 def _filled(row: Any, key: str) -> bool:

@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats.items import Ask, Context, Format, Item, LeftOut, Refused, RowError, Sample, need_list, need_text
+from data.formats.items import (
+    Ask,
+    Context,
+    Format,
+    Item,
+    LeftOut,
+    Refused,
+    RowError,
+    Sample,
+    is_nothing,
+    need_list,
+    need_text,
+)
 
 
 def read(row: Any, context: Context) -> Iterator[Item]:
     tools = need_list(row.get("tools"), "`tools`")
     query = need_text(row, "query")
-    if row["answers"] is None or isinstance(row["answers"], str) and not row["answers"].strip():
+    if is_nothing(row["answers"]):
         yield LeftOut("no_answer")      # an empty list is an answer, nothing is none
         yield Ask(query, tools, notes=("no_answer",))
         return

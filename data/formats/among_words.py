@@ -1,0 +1,106 @@
+"""Does a reply in words spell a call after all? What only calls have, wherever in the reply it stands.
+
+Used where a reply as a whole is no call that is read (spelled.py): such a reply is refused, for nobody can tell what of
+it was meant, but it is no answer in words. A mention of a tool (`call tide_table() with a harbour`) is no call.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from data.formats.literals import LiteralError, call_at
+
+_KEYS = "(?:name|function|tool|action|api|tool_name|function_name|api_name|recipient_name)"
+_INPUTS = "(?:arguments|parameters|args|params|(?:(?:tool|action)[ _])?input)"
+_DOING = r"(?:calling|using|invoking|executing|running)\W+(?:the\W+)?"
+_QUOTE = r"\\*[\"']"
+
+# Calls of any tool: its name and its arguments as neighbours in an object, and a call in brackets.
+_OF_ANY_TOOL = re.compile(
+    rf"{_QUOTE}{_KEYS}{_QUOTE}\s*:\s*{_QUOTE}[^\"'\n\\]{{1,80}}{_QUOTE}\s*,\s*{_QUOTE}{_INPUTS}{_QUOTE}\s*:\s*(?:{_QUOTE})?\{{"
+    r"|\[\s*[A-Za-z_][\w.]{0,80}\(\s*\w+\s*=\s*[\"'\d\[{]", re.IGNORECASE)
+
+# What may stand before a call on its line, where the call is all that the line says.
+_LEAD = re.compile(r"(?:<[^<>\n]{1,40}>)?[^\w\n]*(?:(?:[\w.\[\]]+\s*=|(?:const|let|var)\s+\w+\s*=|(?:\w+\s){0,4}\w+\s*:"
+                   r"|await|return|yield|print|call|calling|run)[^\w\n]*)*", re.IGNORECASE)
+_LINE_ENDS = re.compile(r"[^\w\n<]{0,80}(?:<[^<>\n]{1,40}>)?[^\w\n]{0,80}(?:\n|\Z)")
+_BULLET = re.compile(r"\s*(?:[-*+•]|\d+[.)])\s")
+_LONGEST_LEAD = 80
+_LONGEST_CALL = 400
+_CODE = re.compile(r"```|<code>|^\s*Code:", re.MULTILINE)
+_DEFINED = re.compile(r"(?:def|function)\s+$")
+
+
+def calls_among_words(body: str, names: Mapping[str, Sequence[str]]) -> bool:
+    """Do words surround, or does a broken text spell, what can only be a call?
+
+    Args:
+        body: a reply, thoughts removed.
+        names: the tools offered with it, and the names of their parameters in order.
+    """
+    fields, named = _patterns(tuple((name, tuple(names[name])) for name in names))
+    return fields.search(body) is not None or _OF_ANY_TOOL.search(body) is not None or any(
+        _is_call(body, start, names) for start in named.finditer(body))
+
+
+def _is_call(body: str, start: re.Match[str], names: Mapping[str, Sequence[str]]) -> bool:
+    """Is a tool's name before a bracket a call, rather than a mention: one with values, in code, or alone on a line?"""
+    try:
+        _, arguments, _ = call_at(body, start.start("name"), dict(names))
+    except LiteralError:
+        arguments = {}
+    return bool(arguments) or start.start() == 0 or _in_code(body, start.start()) or _fills_its_line(body, start)
+
+
+def _in_code(body: str, at: int) -> bool:
+    """Does the place stand behind the start of code that goes on, and define nothing there?"""
+    marks = [mark.group() for mark in _CODE.finditer(body, 0, at)]
+    opened = marks.count("```") % 2 == 1 or len(marks) > marks.count("```")
+    return opened and _DEFINED.search(body, max(0, at - 20), at) is None
+
+
+def _fills_its_line(body: str, start: re.Match[str]) -> bool:
+    """Is the call all that its line says, but for an assignment, a label or a mark? An entry of a list is none."""
+    before = body[body.rfind("\n", 0, start.start()) + 1:start.start()]
+    if len(before) > _LONGEST_LEAD or _BULLET.match(before) or _LEAD.fullmatch(before) is None:
+        return False
+    depth = 1
+    for at in range(start.end(), min(len(body), start.end() + _LONGEST_CALL)):
+        depth += (body[at] == "(") - (body[at] == ")")
+        if depth == 0:
+            return _LINE_ENDS.match(body, at + 1) is not None
+    return len(body) < start.end() + _LONGEST_CALL          # it breaks off
+
+
+@lru_cache(maxsize=256)
+def _patterns(tools: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """(the ways to name a tool that only calls have, a name before a bracket)."""
+    names = sorted((name for name, _ in tools), key=len, reverse=True)
+    bare = "(?:" + "|".join(re.escape(name) for name in names) + ")"
+    one = "(?:functions\\.)?" + bare
+    keys, inputs, quote = _KEYS, _INPUTS, _QUOTE
+    ways = (rf"{quote}{keys}{quote}\s*:\s*{quote}{one}{quote}", rf"{quote}{one}{quote}\s*:\s*[\[{{]",
+            rf"<{one}(?:\s[^<>]*)?/?>", rf"<{keys}>\s*{one}\s*</", rf"\bcall:\s*{one}\s*[({{]",
+            rf"\b{one}\(\s*\{{", rf"\b{one}\W{{0,3}}(?:with|using)\b[^\n{{}}]{{0,30}}\{{\s*[\"']",
+            rf"<[^<>\n]*\bname\s*=\s*[\"']?{one}[\"'\s/>]", rf"\[\s*{one}\s*\(", rf"^\W*{one}[\s:(`]*(?:```\w*\s*)?\{{",
+            rf"^\W*{keys}\W*:\W*{one}\W*\n\W*{inputs}\W*:",
+            rf"^\W*Action\W*\d*\W*:\W*{one}(?:\s*\[[^\n]*\])?\W*$",
+            rf"\bto\s*=\s*[\"']?{one}\b", rf"\b{one}\W{{0,6}}\{{\s*[\"']", rf"\A[/@!#]{one}(?!\w)",
+            rf"\A\W*(?:```\w*\s*)?{keys}\W{{0,3}}\d*\W*:\W*{one}(?!\w)", rf"\b{keys}\s*=\s*[\"']{one}[\"']",
+            rf"\A\W*(?:{_DOING})?(?:tool|function|api)(?:[ _-](?:calls?|used?|name|request|invocation))?"
+            rf"\W{{0,3}}\d*\W*:\W*{one}(?!\w)",
+            rf"^\W*{_DOING}(?:(?:tool|function|api)\W+)?{one}\W*$",
+            rf"\b{one}\s+--\w|\(\s*{one}\s+:\w",
+            rf"\A\W*{one}(?:\W+(?:(?:and|then)\W+)?{one})*\W*\Z",
+            *(_with_its_parameters(name, parameters) for name, parameters in tools if parameters))
+    any_way = re.compile("|".join(f"(?:{way})" for way in ways), re.IGNORECASE | re.MULTILINE)
+    return any_way, re.compile(rf"(?<![\w.])(?:(?:functions|default_api|tools|api|client)\.)?(?P<name>{bare})\(")
+
+
+def _with_its_parameters(name: str, parameters: tuple[str, ...]) -> str:
+    """The pattern of a tool's name just before one of its own parameters and a value: `name p=1`, `name: {p: 1`."""
+    own = "(?:" + "|".join(re.escape(parameter) for parameter in parameters) + ")"
+    between = r"(?=\s*[^\w\s])\W{1,12}"
+    return rf"(?<!\w){re.escape(name)}(?:\W{{1,12}}{own}[\"']?\s*=(?!=)|{between}{own}[\"']?\s*:)"

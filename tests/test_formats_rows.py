@@ -1,0 +1,196 @@
+"""What the other keys of a row, a message or a call say of an answer: cut off, forbidden, of other arguments."""
+
+import json
+
+import pytest
+from test_formats_spelled import ARGS, CALL, J, run
+from test_formats_structure import CALLING, TOOLS, USER, WORDS, given
+
+FUNCTION = {"name": "tide_table", "arguments": CALL["arguments"]}
+
+
+def says(content, **keys):
+    return {"role": "assistant", "content": content, **keys}
+
+
+def calls(**function):
+    return says(None, tool_calls=[{"id": "c", "type": "function", "function": function}])
+
+
+CALLED = {
+    "harmony's recipient": says(ARGS, channel="commentary", recipient="functions.tide_table"),
+    "a recipient, no arguments": says("{}", channel="commentary", recipient="functions.sundial"),
+    "a recipient, other arguments": says('{"port": "Leith"}', recipient="tide_table"),
+    "GLM's metadata": says("{}", metadata="sundial"),
+    "LangChain's broken calls": says("I look.", invalid_tool_calls=[{"name": "tide_table", "args": "Leith"}]),
+    "invocations": says("At noon.", toolInvocations=[{"toolName": "sundial", "state": "result"}]),
+    "parts of a page": says("At noon.", parts=[{"type": "tool-sundial", "state": "done", "input": {}}]),
+}
+
+
+@pytest.mark.parametrize("case", CALLED)
+def test_a_message_that_calls_under_a_key_of_its_own_is_no_answer_in_words(tmp_path, case):
+    _, examples, queries, rejected = run(tmp_path, [{"messages": [USER, CALLED[case]], "tools": TOOLS}])
+    assert not examples and [q.query for q in queries] == ["Leith?"]
+    assert [r["reason"] for r in rejected] == ["calls_in_text"]
+
+
+TOLD = [{"tools_used": ["sundial"]}, {"expected_tool": "tide_table"}, {"tools_called": [{"name": "sundial"}]}]
+
+
+@pytest.mark.parametrize("column", TOLD, ids=range(len(TOLD)))
+def test_words_beside_the_names_of_tools_that_were_called_are_no_label(tmp_path, column):
+    rows = [{"messages": [USER, WORDS], "tools": TOOLS} | column, {"messages": [USER, WORDS | column], "tools": TOOLS},
+            {"input": "Leith?", "output": "At noon.", "tools": TOOLS} | column]
+    _, examples, queries, rejected = run(tmp_path, rows)
+    assert not examples and len(queries) == 3 and [r["reason"] for r in rejected] == ["calls_in_text"] * 3
+    nothing = {next(iter(column)): [], "expected_tools": None, "tools_offered": ["sundial"]}
+    assert given(run(tmp_path, [rows[0] | nothing], "none.jsonl")[1]) == [[]]
+
+
+def test_the_tools_of_a_row_of_calls_are_its_own(tmp_path):
+    _, examples, _, rejected = run(tmp_path, [{"input": "Leith?", "output": [CALL], "tools": TOOLS}])
+    assert given(examples) == [[CALL]] and not rejected
+
+
+def test_keys_that_speak_of_no_call_refuse_nothing(tmp_path):
+    keys = {"name": "harbour_agent", "recipient": "all", "channel": "final", "tool_call_id": None, "num_tool_calls": 0,
+            "invalid_tool_calls": [], "finish_reason": "stop", "stop_reason": "end_turn", "status": "completed"}
+    rows = [{"messages": [USER, {**WORDS, **keys}], "tools": TOOLS, "tool_choice": "auto", "finish_reason": "stop"},
+            {"messages": [USER, {**CALLING, "finish_reason": "tool_calls"}], "tools": TOOLS, "tool_choice": "required"}]
+    _, examples, _, rejected = run(tmp_path, rows)
+    assert given(examples) == [[], [CALL]] and not rejected
+
+
+def test_a_channel_of_thoughts_is_no_answer(tmp_path):
+    thought = says("tide_table it is", channel="analysis")
+    rows = [{"messages": [USER, thought], "tools": TOOLS}, {"messages": [USER, thought, WORDS], "tools": TOOLS}]
+    report, examples, _, rejected = run(tmp_path, rows)
+    assert given(examples) == [[]] and [r["reason"] for r in rejected] == ["empty_answer"]
+    assert report["left_out"] == {"reasoning": 2}
+
+
+@pytest.mark.parametrize(("key", "word"), [
+    ("finish_reason", "length"), ("finish_reason", "tool_calls"), ("finish_reason", "content_filter"),
+    ("stop_reason", "max_tokens"), ("stop_reason", "tool_use"), ("finishReason", "MAX_TOKENS"),
+    ("finishReason", "MALFORMED_FUNCTION_CALL"), ("status", "incomplete")])
+def test_a_reply_that_was_cut_off_is_no_answer_in_words(tmp_path, key, word):
+    rows = [{"messages": [USER, {**WORDS, key: word}], "tools": TOOLS}]
+    if key != "status":                 # of a row, it is anybody's
+        rows.append({"messages": [USER, WORDS], "tools": TOOLS, key: word})
+    _, examples, queries, rejected = run(tmp_path, rows)
+    assert not examples and len(queries) == len(rows) == len(rejected)
+    assert {r["reason"] for r in rejected} == {"unfinished_answer"}
+
+
+def test_calls_that_were_cut_off_may_lack_one(tmp_path):
+    _, examples, _, rejected = run(tmp_path, [{"messages": [USER, CALLING], "tools": TOOLS, "finish_reason": "length"}])
+    assert not examples and [r["reason"] for r in rejected] == ["unfinished_answer"]
+
+
+CHOICES = [{"tool_choice": "none"}, {"tool_choice": {"type": "none"}}, {"function_call": "none"},
+           {"toolConfig": {"functionCallingConfig": {"mode": "NONE"}}},
+           {"tool_choice": "required"}, {"tool_choice": {"type": "any"}},
+           {"tool_choice": {"type": "function", "function": {"name": "tide_table"}}}]
+
+
+@pytest.mark.parametrize("column", CHOICES, ids=range(len(CHOICES)))
+def test_words_where_calls_are_forbidden_or_demanded_do_not_tell_that_no_tool_fits(tmp_path, column):
+    report, examples, queries, _ = run(tmp_path, [{"messages": [USER, WORDS], "tools": TOOLS} | column])
+    assert not examples and [q.query for q in queries] == ["Leith?"]
+    assert report["left_out"] == {"calls_forbidden" if column in CHOICES[:4] else "call_demanded": 1}
+
+
+@pytest.mark.parametrize("prompt", [{"question": "Leith?"}, {"prompt": [USER]}])
+def test_a_solution_is_no_reply(tmp_path, prompt):
+    report, examples, queries, _ = run(tmp_path, [prompt | {"answer": "12:30", "tools": TOOLS}])
+    assert not examples and [q.query for q in queries] == ["Leith?"] and report["left_out"] == {"final_answer": 1}
+    spoken = prompt | {"answer": [WORDS], "tools": TOOLS}
+    assert given(run(tmp_path, [spoken, prompt | {"answer": J, "tools": TOOLS}], "b.jsonl")[1]) == [[], [CALL]]
+
+
+@pytest.mark.parametrize("mark", [{"mask": 1}, {"masked": "true"}, {"loss_scale": 0.0}, {"train_on": False}])
+def test_more_marks_of_what_is_not_to_be_learnt(tmp_path, mark):
+    report, examples, *_ = run(tmp_path, [{"messages": [USER, {**WORDS, **mark}], "tools": TOOLS}])
+    assert not examples and report["left_out"] == {"answer_not_to_learn": 1}
+
+
+@pytest.mark.parametrize("verdict", [{"is_correct": False}, {"label": "rejected"}, {"label": "Bad"}, {"desirable": 0}])
+def test_an_answer_that_its_row_calls_bad_is_no_label(tmp_path, verdict):
+    report, examples, *_ = run(tmp_path, [{"messages": [USER, CALLING], "tools": TOOLS} | verdict])
+    assert not examples and report["left_out"] == {"answer_not_to_learn": 1}
+
+
+ASTRAY = {
+    "empty text": calls(name="tide_table", arguments="", kwargs=CALL["arguments"]),
+    "empty object": calls(name="tide_table", arguments={}, input_args=CALL["arguments"]),
+    "parsed": calls(name="tide_table", arguments="{}", parsed_arguments=CALL["arguments"]),
+    "Anthropic's stream": says([{"type": "tool_use", "name": "tide_table", "input": {}, "partial_json": ARGS}]),
+    "a part": says([{"type": "tool_call", "name": "tide_table", "kwargs": CALL["arguments"]}]),
+    "two names": says(None, tool_calls=[{"tool": "harbour_tools", "function": "tide_table", "arguments": ARGS}]),
+}
+
+
+@pytest.mark.parametrize("case", ASTRAY)
+def test_arguments_beside_empty_ones_and_two_names_are_not_passed_over(tmp_path, case):
+    _, examples, queries, rejected = run(tmp_path, [{"messages": [USER, ASTRAY[case]], "tools": TOOLS}])
+    assert not examples and [q.query for q in queries] == ["Leith?"] and [r["reason"] for r in rejected] == ["bad_call"]
+
+
+def test_a_call_without_arguments_may_carry_what_its_service_adds(tmp_path):
+    replies = [says(None, tool_calls=[{"function": {"name": "sundial", "arguments": "{}"}, "extra_content": {"a": 1}}]),
+               says([{"type": "tool_use", "name": "sundial", "input": {}, "caller": {"type": "direct"}}]),
+               {"role": "model", "parts": [{"functionCall": {"name": "sundial"}, "thoughtSignature": "x"}]}]
+    _, examples, _, rejected = run(tmp_path, [{"messages": [USER, reply], "tools": TOOLS} for reply in replies])
+    assert given(examples) == [[{"name": "sundial", "arguments": {}}]] * 3 and not rejected
+
+
+def test_a_text_that_writes_null_is_no_list_of_calls(tmp_path):
+    rows = [{"query": "Leith?", "tools": TOOLS, "answers": text} for text in ("null", "None", " NaN ")]
+    rows.append({"query": [USER], "tools": TOOLS, "answers": None})
+    report, examples, queries, rejected = run(tmp_path, rows)
+    assert not examples and not rejected and len(queries) == 4 and report["left_out"] == {"no_answer": 4}
+
+
+@pytest.mark.parametrize("nothing", [None, "", "null"])
+def test_an_empty_field_for_the_calls_is_no_label_whatever_the_format(tmp_path, nothing):
+    api = {"paths": {"/tides": {"get": {"operationId": "tides", "description": "Tides."}}}}
+    rows = [
+        {"task": "Leith?", "api": TOOLS, "call": nothing},
+        {"id": "simple_1", "question": "Leith?", "function": TOOLS, "ground_truth": nothing},
+        {"Documentation": json.dumps(api), "Instructions": ["Leith?"], "Golden_Answers": [nothing]},
+        {"input_messages": [USER], "input_tools": TOOLS, "ground_truth": {"content": nothing, "tool_calls": None}},
+    ]
+    _, examples, queries, _ = run(tmp_path, rows)
+    assert not examples and len(queries) == len(rows)
+
+
+@pytest.mark.parametrize("output", ["<think>call tide_table</think>", "<think>call tide_table"])
+def test_a_thought_is_no_answer_in_a_prompt_either(tmp_path, output):
+    tools = '**Available Tools**\n1. Name: tide_table\nDescription: Tides.\nParameters: {}\n**Steps for Each Turn**'
+    row = {"instruction": tools, "input": "<user>Leith?</user>", "output": output}
+    _, examples, _, rejected = run(tmp_path, [row])
+    assert not examples and [r["reason"] for r in rejected] == ["empty_answer"]
+
+
+def test_a_content_that_is_one_part_is_its_text(tmp_path):
+    part = {"type": "text", "text": "Leith?"}
+    asked = {"role": "user", "content": part}
+    _, (example,), _, _ = run(tmp_path, [{"messages": [asked, CALLING], "tools": TOOLS}])
+    assert example.query == "Leith?" and given([example]) == [[CALL]]
+    trace = {"input": {"messages": [USER], "tools": TOOLS}, "output": CALLING}      # of a call of a model, logged whole
+    _, examples, queries, rejected = run(tmp_path, [trace], "trace.jsonl")
+    assert not examples and not queries and [r["reason"] for r in rejected] == ["unread_part"]
+
+
+LOGGED = [CALL, {"id": "c", "type": "function", "function": FUNCTION},
+          {"name": "ChatModel", "run_type": "llm", "parameters": {"temperature": 0}},
+          {"name": "sweep", "description": "A run.", "parameters": {"seed": 3, "model": "tiny"}}]
+
+
+@pytest.mark.parametrize("row", LOGGED, ids=range(len(LOGGED)))
+def test_a_logged_call_or_run_is_no_tool(tmp_path, row):
+    with pytest.raises(ValueError, match="no format recognises its rows"):
+        run(tmp_path, [row])
+    typed = {"name": "tide_table", "arguments": {"harbour": "string", "days": "how many days"}}
+    assert run(tmp_path, [typed, json.loads(json.dumps(row))], "b.jsonl")[0]["tools"] == 1
