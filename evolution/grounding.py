@@ -45,7 +45,7 @@ def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> 
         counts = Counter(map(comparable, leaves(call.arguments)))
         used |= set(counts)
         for value, times in counts.items():
-            said = text.count(str(value))
+            said = text.count(str(value)) if value != "" else 0       # an empty text says nothing
             if isinstance(value, float):
                 said = numbers[value] or also[value] or said
             if said < times and not (said == 0 and value in choices.get(call.name, ())):

@@ -44,6 +44,8 @@ CLASS = {"type": "string", "description": "", "enum": ["first", "second"]}
     ("Book it on 2012-05-07 under 7f3a.", {"count": 7}, "value_not_in_query"),
     ("Book it on 2012-05-07.", {"day": "2012-05-07", "level": 2}, None),
     ("Book it on 2012-05-07.", {"day": "2012-05-07", "level": 3}, "value_not_in_query"),
+    ("Install the editor.", {"title": ""}, "value_not_in_query"),       # an empty text was taken as said
+    ("Install the editor.", {"title": " "}, "value_not_in_query"),
 ])
 def test_values_of_a_call_against_the_query(query, arguments, code):
     offered = tool(**{"class": CLASS, "level": {**NUMBER, "enum": [1, 2]}})
