@@ -18,6 +18,12 @@ from data.schema import Tool, ToolCall
 NUMBER = re.compile(r"(?<![\w.:-])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w:-]|\.\d)")           # no date, no part of a code
 MEASURED = re.compile(r"(?<![\w.:-])-?\d+(?:,\d{3})*(?:\.\d+)?(?=-?[^\W\d_]+(?!\w))")       # 5kg, 12-inch, 3pm
 QUOTED = re.compile(r'"([^"]+)"')
+MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+          "december")
+_MONTH = "(?P<month>" + "|".join((*MONTHS, "sept", *(name[:3] for name in MONTHS))) + r")\.?"
+_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
+DATES = (re.compile(rf"\b{_MONTH}(?: the)? {_DAY},? (?P<year>\d{{4}})\b"),               # june 30, 2022
+         re.compile(rf"\b{_DAY}(?: of)? {_MONTH},? (?P<year>\d{{4}})\b"))                # the 20th of march, 2023
 MAX_VALUES = 512                # in the calls, or said by the query: every one is looked for in the other's text
 
 
@@ -29,10 +35,11 @@ def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> 
     - value_left_out: a number or quoted text of the query that no call uses.
     - too_many_values: more than MAX_VALUES to look for.
 
-    Texts are looked for anywhere in the query, whatever the case of their letters; numbers by value. Truth values and
-    null are not looked for.
+    Texts are looked for anywhere in the query, whatever the case of their letters; numbers by value; a date with an
+    English month also as ISO 8601 writes it. Truth values and null are not looked for.
     """
     text, written, quoted = plain(query), numbers_in(query), QUOTED.findall(query)
+    text = " ".join((text, *iso_dates(text)))
     most = max(len(written) + len(quoted), sum(1 for call in calls for _ in leaves(call.arguments)))
     if calls and most > MAX_VALUES:
         return Reason("too_many_values", f"{most} values; at most {MAX_VALUES} are held against a query")
@@ -61,6 +68,17 @@ def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> 
 def plain(text: str) -> str:
     """The text in small letters with single blanks."""
     return " ".join(text.casefold().split())
+
+
+def iso_dates(text: str) -> list[str]:
+    """The dates that a text in small letters writes with an English month and a year, as ISO 8601 writes them."""
+    found = [date for pattern in DATES for date in pattern.finditer(text)]
+    return [f"{date['year']}-{month_number(date['month']):02}-{int(date['day']):02}" for date in found]
+
+
+def month_number(name: str) -> int:
+    """1 to 12, by the first three letters of an English month."""
+    return next(number for number, month in enumerate(MONTHS, start=1) if month.startswith(name[:3]))
 
 
 def numbers_in(query: str) -> list[str]:

@@ -44,6 +44,12 @@ CLASS = {"type": "string", "description": "", "enum": ["first", "second"]}
     ("Book it on 2012-05-07 under 7f3a.", {"count": 7}, "value_not_in_query"),
     ("Book it on 2012-05-07.", {"day": "2012-05-07", "level": 2}, None),
     ("Book it on 2012-05-07.", {"day": "2012-05-07", "level": 3}, "value_not_in_query"),
+    ("Book it on June 30, 2022.", {"day": "2022-06-30"}, None),        # four of 14 refusals of a real round
+    ("Book it for the 20th of March, 2023.", {"day": "2023-03-20"}, None),
+    ("Book it on Sept. 3rd 2024 and 5 May 2025.", {"day": "2024-09-03", "end": "2025-05-05"}, None),
+    ("Book it on June 30, 2022.", {"day": "2022-06-03"}, "value_not_in_query"),
+    ("Book it on June 30, 2022.", {"day": "2022-06-30", "end": "2022-06-30"}, "value_twice"),
+    ("Book it on June 30.", {"day": "2022-06-30"}, "value_not_in_query"),
     ("Install the editor.", {"title": ""}, "value_not_in_query"),       # an empty text was taken as said
     ("Install the editor.", {"title": " "}, "value_not_in_query"),
 ])
