@@ -128,7 +128,8 @@ def card(monkeypatch):
     for module, name in ((training.trainer, "pack"), (train, "supervised_counts")):
         monkeypatch.setattr(module, name, on_host(getattr(module, name)))
     for name, answer in (("synchronize", None), ("mem_get_info", (80 * 2**30, 80 * 2**30)), ("memory_reserved", 0),
-                         ("memory_allocated", 0), ("max_memory_allocated", 0), ("get_device_capability", (7, 0))):
+                         ("memory_allocated", 0), ("max_memory_allocated", 0), ("reset_peak_memory_stats", None),
+                         ("get_device_capability", (7, 0))):
         monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
     # The mode keeps values of one-element tensors, and would move them to the card in earnest.
     monkeypatch.setattr("torch._subclasses.fake_tensor.CONSTANT_NUMEL_LIMIT", 0)

@@ -69,3 +69,32 @@ def test_the_nodes_that_gather_gradients_are_the_same_in_every_pass():
         model.hidden_states(torch.tensor([[1, 2, 3]])).sum().backward()
         found = [p.expand_as(p).grad_fn.next_functions[0][0] for p in flat.params]
         assert all(a is b for a, b in zip(found, flat.accumulators, strict=True))
+
+
+AFTER_SAMPLING = """
+import json
+import sys
+
+import torch
+
+import train
+from data.tasks import Row
+from model import ModelConfig, Transformer
+
+held = torch.ones(1 << 28)                      # a GiB, as a round's cache
+del held
+model = Transformer(ModelConfig.from_dict({
+    "architectures": ["LlamaForCausalLM"], "vocab_size": 64, "hidden_size": 16, "intermediate_size": 32,
+    "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1})).init_weights(0)
+rows = [Row(str(n), "invocation", [1] * n, [1] * n) for n in (20, 30)]
+train.run_training(train.TrainConfig(out=sys.argv[1], max_steps=1, global_batch_size=2, checkpoint_minutes=0), rows,
+                   model, progress=False)
+print(json.loads(open(sys.argv[1] + "/metrics.jsonl").readline())["peak_mem_gb"])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone forgets a peak")
+def test_what_was_held_before_a_training_is_no_part_of_its_peak(tmp_path):
+    done = Job(AFTER_SAMPLING, str(tmp_path / "run")).completed()
+    assert done.returncode == 0, done.stderr
+    assert 0 < float(done.stdout) < 1

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -253,8 +254,25 @@ def available_memory(device: torch.device) -> int:
     return free_memory(device) // sharing
 
 
+def forget_peak(device: torch.device) -> None:
+    """From now on `peak_memory_gb` tells what comes: what a round's sampling held is not its training's.
+
+    On a CPU Linux alone can forget; elsewhere the peak stays that of the whole process.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    from model.device import hand_back_freed_memory
+
+    hand_back_freed_memory()
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")         # proc(5): resets the peak resident set
+    except OSError:
+        pass                                                                    # not Linux, or not allowed
+
+
 def peak_memory_gb(device: torch.device) -> float:
-    """Largest memory so far in 2**30 bytes: the allocator's on a GPU, the resident set on a CPU."""
+    """Largest memory in 2**30 bytes since `forget_peak`: the allocator's on a GPU, the resident set on a CPU."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
     import resource

@@ -30,7 +30,7 @@ from training.gate import check_model
 from training.metrics import Metrics
 from training.optimizer import make_optimizer
 from training.overflow import advice
-from training.plan import make_plan, peak_memory_gb
+from training.plan import forget_peak, make_plan, peak_memory_gb
 from training.processes import Processes, progress_line
 from training.resume import data_sha256, restore, snapshot, synchronise
 from training.rows import fingerprint, load_rows, supervised_in
@@ -128,6 +128,7 @@ class Journal:
                                                   "rows_sha256": trainer.rows_sha256,
                                                   "data_sha256": trainer.data_sha256})
         synchronise(trainer)
+        forget_peak(trainer.processes.device)
         self.metrics = Metrics(self.out, trainer.step) if self.first else None
         self.began = self.saved = self.noted = time.monotonic()
         self.first_step, self.first_tokens = trainer.step, trainer.tokens
