@@ -5,8 +5,10 @@ import time
 import pytest
 from eval_fixtures import apibank_folder, real
 
+from data.schema import ToolCall
 from eval.answers import Answer, read_answers
 from eval.apibank.benchmark import load
+from eval.apibank.prompts import reply
 from eval.apibank.reading import find_call, read_arguments
 from eval.apibank.searches import bm25_top, lexical_best
 from eval.apibank.verdicts import DRIFT, judge
@@ -28,6 +30,12 @@ from eval.score import score_answers
 )
 def test_the_first_bracketed_call_of_a_line(reply, call):
     assert find_call(reply) == call
+
+
+def test_a_name_that_spells_a_call_stays_a_name():
+    """A model wrote the whole call as its name, with no arguments: the released reader then found a right call."""
+    assert find_call(reply([ToolCall("F(a='1')", {})]))[0] == "F_a__1__"
+    assert find_call(reply([ToolCall("F", {"a": "1"})])) == ("F", "a='1'")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """How a row of API-Bank is shown to a model, and how ToolDev's calls become the reply that is scored."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,12 +41,14 @@ def reply(calls: Sequence[ToolCall]) -> str:
     """Calls in bracket form, one per line (the scorer takes the first).
 
     Quotes inside a value cannot be written in that form: the released reader ends a value at the first one, and so it
-    does here. An empty text would swallow what follows it, so empty arguments are left out.
+    does here. An empty text would swallow what follows it, so empty arguments are left out. A name that holds brackets
+    (`Api(x='1')` without arguments of its own) would be read as the call that it spells: it stays a name, of no API.
     """
     lines = []
     for call in calls:
         pieces = [f"{name}='{_plain(value)}'" for name, value in call.arguments.items() if value not in ("", None)]
-        lines.append(f"[{call.name}({', '.join(pieces)})]")
+        name = re.sub(r"\W", "_", call.name)
+        lines.append(f"[{name}({', '.join(pieces)})]")
     return "\n".join(lines)
 
 
