@@ -84,15 +84,16 @@ WORKLOADS = {"cpu": ("a", "b"), "cuda": ("decode", "many")}
 BANDWIDTH_BAR, SPEED_BARS, LLAMA_BAR = 0.7, {"c": 2.3, "d": 2.3, "many": 5.0}, 1.3
 
 
+def config_of(shape: str) -> ModelConfig:
+    sizes = SHAPES[shape]
+    as_qwen2 = {"head_dim": sizes["hidden_size"] // sizes["num_attention_heads"], "qkv_bias": True,
+                "model_type": "qwen2"}
+    return ModelConfig(**sizes | as_qwen2)
+
+
 def make_model(shape: str, device: str, dtype: torch.dtype) -> Transformer:
-    config = ModelConfig(
-        head_dim=SHAPES[shape]["hidden_size"] // SHAPES[shape]["num_attention_heads"],
-        qkv_bias=True,
-        model_type="qwen2",
-        **SHAPES[shape],
-    )
     with torch.device("meta"):
-        model = Transformer(config)
+        model = Transformer(config_of(shape))
     model = model.to(dtype).to_empty(device=device)
     model.tie_weights()
     generator = torch.Generator(device).manual_seed(0)

@@ -1,9 +1,10 @@
 """What stands above a table of measurements, and parts of the speed benchmarks that need no minutes."""
 
+import pytest
 import torch
 
 import benchmarks.machine
-from benchmarks import sampler_work, train_speed
+from benchmarks import sampler_speed, sampler_work, train_speed
 from benchmarks.machine import NO_BF16, describe
 
 
@@ -48,3 +49,10 @@ def test_scoring_and_tool_generation_are_one_sample_of_many_prompts():
         assert len(prompts) == 64 and lengths == [[new]] * 64
         assert len({tuple(prompt[:20]) for prompt in prompts}) == 1
         assert len(sampler_work.make_work(workload, 49152, None, quick=True)[0]) == 12
+
+
+@pytest.mark.parametrize("shape", sampler_speed.SHAPES)
+def test_every_shape_of_the_samplers_benchmark_makes_a_model(shape):
+    """That of SmolLM2 named head_dim twice, and its measurement ended at once."""
+    config = sampler_speed.config_of(shape)
+    assert config.qkv_bias and config.hidden_size == config.head_dim * config.num_attention_heads
