@@ -280,7 +280,8 @@ class ToolIndex:
             fresh = self.postings.scores([term for term in terms if term not in seen])
             again = [term for term in terms if term in seen]
             alone = fresh + self.postings.scores(again) if again else fresh
-            whole, seen = whole + fresh, seen | terms.keys()
+            whole += fresh
+            seen |= terms.keys()
             written = [term for term in dict.fromkeys(words(made[number])) if term not in terms] if made else []
             score = to_one(alone)
             if written:
@@ -288,7 +289,9 @@ class ToolIndex:
             if number:                                          # a product: a mask's branches take longer
                 which += (score > best) * (number - which)
             np.maximum(best, score, out=best)
-        joined = (to_one(whole) + best) / 2
+        joined = to_one(whole)
+        joined += best
+        joined /= 2
         first = sorted(self.named(query), key=lambda i: -joined[i])
         chosen = list(dict.fromkeys(first + top(joined, k)))[:k]
         return [Found(i, self.tools[i], float(joined[i]), sentences[which[i]] if sentences else query) for i in chosen]
