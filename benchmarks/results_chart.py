@@ -186,7 +186,7 @@ def _panel(results: Results, score: tuple[str, str], left: float, marks: Sequenc
     for model, value in ((model, line[name]) for model, line in results.lines.items()):
         parts += [f'<path d="M{start:.1f} {y(value):.1f}H{end:.1f}" stroke="{colour["muted"]}" '
                   'stroke-dasharray="5 4"/>',
-                  _text(end - 2, y(value) - 5, f"{model} {value:.1f}", colour["muted"], 12, "end",
+                  _text(end - 2, y(value) + 14, f"{model} {value:.1f}", colour["muted"], 12, "end",
                         halo=colour["paper"])]
     for place, step in enumerate(steps):
         words = textwrap.wrap(SHORT.get(step, name_of(step)) if wide < 90 else name_of(step), max(6, int(wide / 7)))
