@@ -46,8 +46,8 @@ def trace() -> list[list[str]]:
 
 
 def lines_of(file: str, row: str) -> list[str]:
-    return [line for line in (ROOT / file).read_text(encoding="utf-8").splitlines()
-            if line.lstrip("|- ").startswith(row)]
+    lines = [re.sub(" +", " ", line) for line in (ROOT / file).read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line.lstrip("|- ").startswith(row)]
 
 
 def stands_in(number: str, line: str) -> bool:

@@ -40,8 +40,6 @@ _RESULT = re.compile(r"\s*(?:<(?:tool_response|tool_result|function_response|fun
                      r"\[TOOL_RESULTS\])", re.IGNORECASE)
 _OBSERVED = re.compile(r"[\s*]*(?:Observation|Tool (?:response|result|output)|Function (?:response|result))[\s*]*:",
                        re.IGNORECASE)
-
-
 _MARKS = re.compile(r"<[|｜][^<>|｜\n]{1,30}[|｜]>|</?s>")     # of a turn's end, say: they are no words
 _CALL_KEY = re.compile(r"(?:tool|function)_?(?:calls?|invocations?)$", re.IGNORECASE)
 STOPPED = ("finish_reason", "stop_reason", "finishReason", "stopReason", "done_reason")
