@@ -75,6 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rounds", type=int, default=Evolution.rounds, help="rounds of self-evolution")
     quiet("queries-per-round", 0, "new queries a round, none twice; without it, equal shares of the file, "
           f"{Sizes.queries_per_round:,} at most", type=int)
+    quiet("probe", None, "labelled examples whose agreement of samples is followed over the rounds, at the cost of as "
+          f"many queries a round; 0: none; without it, {RoundConfig.probe}", type=int)
     add("--config", metavar="F", default=argparse.SUPPRESS, help="the settings that a run saved (its run.json); flags "
         "override them")
     parser.read_config = saved_settings
@@ -139,6 +141,7 @@ def run_settings(args: argparse.Namespace, inputs: Inputs) -> RunSettings:
     evolve, train = given.pop("evolve"), given.pop("train")
     given |= dict.fromkeys(EPOCHS, args.epochs) if args.epochs is not None else {}
     given |= {name: getattr(args, name) for name in (*HELP, "shuffle_tools") if getattr(args, name) is not None}
+    given |= {"probe": args.probe} if args.probe is not None else {}
     evolve |= named_values(args.evolve, RoundConfig, OF_ROUND, "--evolve")
     evolve |= {"stop_when": True} if args.stop_when else {}
     sharded = {"shard": args.shard} if args.shard != "off" else {}

@@ -112,6 +112,7 @@ def ask(asked: Benchmarks, settings: RunSettings, name: str, data: str, step: Pa
     for pace in ("max_rows", "cache_gb"):
         if pace in settings.evolve:
             command += [f"--{pace.replace('_', '-')}", str(settings.evolve[pace])]
+    command += ["--pack-weights"] if settings.evolve.get("pack_weights") else []
     args = _parsed(command, asked.limit)
     finished = (out / "summary.json").is_file()
     if finished:
