@@ -7,6 +7,7 @@ the embedded model of a few million weights. Left out: paths of results and anyt
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import platform
 import subprocess
@@ -23,6 +24,7 @@ from tooldev import VARIANTS, Evolution, Lora, Sft
 from training.config import TrainConfig
 
 DATA_FILES = ("tools", "examples", "queries", "validation", "test")
+EXTENT = ("rounds", "variants")         # which steps a run has; what a step does depends on neither
 
 
 @dataclass(frozen=True)
@@ -172,12 +174,22 @@ def refuse_edited(out: Path) -> None:
 
 
 def claim(out: Path, record: dict[str, Any]) -> None:
-    """Write run.json, or check that the folder's run is this one; a difference is refused by name."""
+    """Write run.json, or check that the folder's run is this one; a difference is refused by name.
+
+    How far the run goes may change: a finished run takes another round, or another variant, and keeps its steps.
+    """
     if not (out / "run.json").is_file():
         write_json(out / "run.json", record)
         return
     refuse_other_settings(out, record)
-    begun, now = read_json(out / "run.json")["versions"], record["versions"]
+    kept = read_json(out / "run.json")
+    begun, now = kept["versions"], record["versions"]
+    for name in EXTENT:
+        was, asked = kept["settings"].get(name), json.loads(json.dumps(record["settings"][name]))
+        if was != asked:
+            print(f"note: {name} of this run was {was}, now {asked}; steps that are complete stay", file=sys.stderr)
+            kept["settings"][name] = asked
+            write_json(out / "run.json", kept)
     for name in (n for n in now if begun.get(n) != now[n]):
         print(f"note: {name} was {begun.get(name)}, now {now[name]}; results may differ in the last digits",
               file=sys.stderr)
@@ -196,7 +208,8 @@ def refuse_other_settings(out: Path, record: dict[str, Any]) -> None:
     compared = [name for name in ("settings", "data_sha256", "model_sha256") if name in record]
     before, now = (_flat({name: without_pace(source[name]) if name == "settings" else source.get(name)
                           for name in compared}) for source in (begun, record))
-    before["settings.model"] = now.get("settings.model")                # a path is free: the weights' hashes count
+    for name in ("model", *EXTENT):             # a path is free: the weights' hashes count; so is how far a run goes
+        before[f"settings.{name}"] = now.get(f"settings.{name}")
     refuse_changes(out, before, now, advice="use them again, or another --out")
 
 

@@ -22,6 +22,7 @@ from lora import apply_lora, load_adapter, lora_parameters, save_adapter
 from model import ModelConfig, Transformer, load_model, load_tokenizer, save_model
 from pipeline import run_bench
 from pipeline.inputs import hold_out, read_inputs
+from pipeline.settings import RunSettings
 from sampler import Completion
 from train import TrainConfig
 
@@ -132,6 +133,12 @@ def test_run_does_every_step_and_again_only_reads(base, data, tmp_path, capsys):
     assert run(base, data, out, *options, "--learning-rate", "3e-3") == 2
     assert "settings.learning_rate was 0.001, now 0.003" in capsys.readouterr().err.splitlines()[-1]
 
+    assert run(base, data, out, *options, "--rounds", 2) == 0                # a finished run takes another round
+    assert "note: rounds of this run was 1, now 2; steps that are complete stay" in capsys.readouterr().err
+    assert read_json(out / "run.json")["settings"]["rounds"] == 2
+    assert read_json(out / "round-2" / "ledger.json")["queries"]["in"] == 4
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
 
 def test_run_asks_every_step_the_benchmarks_and_goes_on_where_it_stopped(base, data, tmp_path, capsys, monkeypatch):
     out, board = tmp_path / "run", bfcl_folder(tmp_path / "bfcl", irrelevance=1)
@@ -163,6 +170,14 @@ def test_run_asks_every_step_the_benchmarks_and_goes_on_where_it_stopped(base, d
     assert summaries == {path: path.read_bytes() for path in out.glob("*/bench/*/summary.json")}
     assert run(base, data, out, *options, "--bench-limit", 12) == 2
     assert "bench_limit was 11, now 12" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_pace_of_the_rounds_is_that_of_the_benchmarks(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(run_bench.evaluate, "main", given.append)
+    settings = RunSettings.from_preset("tiny", model="base", seed=0, evolve={"max_rows": 7, "pack_weights": True})
+    run_bench.ask(run_bench.Benchmarks({}, {}, None, 2), settings, "bfcl", "data", Path("raw"), tmp_path)
+    assert (given[0].max_rows, given[0].pack_weights, given[0].cache_gb) == (7, True, None)
 
 
 def test_run_and_train_keep_files_that_are_not_theirs(base, data, tmp_path, capsys):
