@@ -6,12 +6,16 @@ Writes docs/results-light.svg and docs/results-dark.svg, and the table between t
 benchmarks/real_*.json: the scores of a real backbone on BFCL by step, which benchmarks/real_table.py writes beside its
 page; drawn are those of the strict reading. Writes docs/world-light.svg and docs/world-dark.svg from the first table of
 benchmarks/ablation.md: the embedded model on the generated world. The form of a real_*.json (values in percent; "of" is
-left out where all were asked):
+left out where all were asked; "gains": rounds against joint training on the same entries, in points):
 
     {"backbone": "SmolLM2-135M-Instruct", "benchmark": "BFCL, single-turn", "entries": 80, "of": 3600,
      "want_a_call": 55, "steps": [
         {"step": "raw", "scores": {"non_live": {"value": 1.0, "low": 0.5, "high": 2.0}, "live": {...},
-                                   "overall": {...}}, "lenient": {...}, "no_tool_fits": {"n": 25, "called": 3}}, ...]}
+                                   "overall": {...}}, "lenient": {...}, "no_tool_fits": {"n": 25, "called": 3}}, ...],
+     "gains": {"round-1": {"value": 1.0, "low": -2.0, "high": 4.0}}}
+
+Writes docs/rounds-light.svg and docs/rounds-dark.svg from both: what rounds add to joint training, by size of the model
+(the paper's Fig. 4).
 """
 
 from __future__ import annotations
@@ -20,8 +24,9 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -35,7 +40,7 @@ SHORT = {"adaption": "adap- tion", "invocation": "invo.", "invocation-adapted": 
 BACKBONE_SCORES = {"non_live": "BFCL, non-live", "live": "BFCL, live"}
 WORLD_COLUMNS = {"all": "All test items", "unlabelled": "Domains without labels"}
 HERE = home("benchmarks")
-WIDTH, HEIGHT, PANEL, LEFT, TOP, FLOOR = 880, 378, 440, 44, 88, 284
+WIDTH, HEIGHT, LEFT, TOP, FLOOR = 880, 378, 44, 88, 284
 FONT = "-apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 THEMES = {
     "light": {"paper": "#ffffff", "ink": "#1f2328", "muted": "#59636e", "rule": "#d8dee4",
@@ -66,6 +71,8 @@ class Results:
     scores: dict[str, str]                      # score's name -> title of its panel
     series: dict[str, Series]                   # model -> its results
     lines: dict[str, dict[str, float]]          # other model -> score's name -> value
+    unit: str = ", % right"                     # behind a panel's title
+    signed: bool = False                        # values are differences
 
 
 # -------------------------------------------------------------------------------------------------------------- reading
@@ -105,9 +112,17 @@ def published(model: str) -> dict[str, float]:
 def backbone_series(record: dict, path: Path) -> Series:
     """The steps of a real_*.json; ValueError names what is missing."""
     try:
-        return {row["step"]: {name: Point(*(score[key] for key in ("value", "low", "high")))
-                              for name, score in row["scores"].items()} for row in record["steps"]}
+        return {row["step"]: {name: point(score, path) for name, score in row["scores"].items()}
+                for row in record["steps"]}
     except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: {error} is missing; see the form in benchmarks/results_chart.py") from None
+
+
+def point(score: dict[str, float], path: Path) -> Point:
+    """A score of the file; ValueError names what is missing."""
+    try:
+        return Point(*(score[key] for key in ("value", "low", "high")))
+    except KeyError as error:
         raise ValueError(f"{path}: {error} is missing; see the form in benchmarks/results_chart.py") from None
 
 
@@ -131,6 +146,35 @@ def world_series(path: Path) -> Series:
     return made
 
 
+def rounds(folder: Path = HERE) -> Results:
+    """What rounds add to joint training, by the number of weights: a panel for each model."""
+    added = {"4.8M weights, generated world": world_gains(folder / "ablation.md")}
+    records = sorted(read_records(folder).items(), key=lambda item: weights_of(item[1]["backbone"]))
+    for path, record in records:
+        if record.get("gains"):
+            added[f"{weights_of(record['backbone']):.0f}M weights, BFCL"] = {
+                step: point(gain, path) for step, gain in record["gains"].items()}
+    steps = sorted({step for gains in added.values() for step in gains}, key=lambda step: (len(step), step))
+    series = {step: {panel: gains[step] for panel, gains in added.items() if step in gains} for step in steps}
+    asked = "; ".join(dict.fromkeys(asked_of(record) for _, record in records if record.get("gains")))
+    return Results("What rounds add to joint training, by size of the model",
+                   f"Points over joint training, on the same items. Bars: 95% intervals. BFCL: {asked}.",
+                   {panel: panel for panel in added}, {"gain": series}, {}, unit="", signed=True)
+
+
+def weights_of(backbone: str) -> float:
+    """Millions of weights: SmolLM2-135M-Instruct, Qwen2.5-Coder-0.5B-Instruct (494M, its config says)."""
+    number, unit = re.search(r"-(\d+(?:\.\d+)?)([MB])\b", backbone).groups()
+    return {"0.5B": 494.0}.get(number + unit, float(number) * {"M": 1, "B": 1000}[unit])
+
+
+def world_gains(path: Path) -> dict[str, Point]:
+    """The paired lines of the ablation's first part, over all items."""
+    part = path.read_text(encoding="utf-8").split("\n## ")[1]
+    found = re.findall(r"^- all: (round-\d+) minus joint: (\S+) points \[(\S+), (\S+)\]", part, re.MULTILINE)
+    return {step: Point(*map(float, numbers)) for step, *numbers in sorted(found)}
+
+
 # -------------------------------------------------------------------------------------------------------------- drawing
 
 def chart(results: Results, theme: str) -> str:
@@ -140,7 +184,7 @@ def chart(results: Results, theme: str) -> str:
     parts = [_text(16, 26, results.title, colour["ink"], 16, weight=600),
              _text(16, 46, results.note, colour["muted"], 12)]
     for place, (name, title) in enumerate(results.scores.items()):
-        parts.append(_panel(results, (name, title), PANEL * place, marks, steps, colour))
+        parts.append(_panel(results, (name, title), place, marks, steps, colour))
     parts += _legend(list(results.series), colour) if len(results.series) > 1 else []
     panels = "; ".join(_said(results, name) for name in results.scores)
     said = escape(f"{results.title}. {results.note} In percent: {panels}.", quote=True)
@@ -152,7 +196,8 @@ def chart(results: Results, theme: str) -> str:
 
 def _said(results: Results, name: str) -> str:
     """A panel in words, for those who do not see it."""
-    models = [f"{model}: " + ", ".join(f"{name_of(step)} {score[name].value:.1f}" for step, score in series.items())
+    models = [f"{model}: " + ", ".join(f"{name_of(step)} {shown(results, score[name])}"
+                                      for step, score in series.items() if name in score)
               for model, series in results.series.items()]
     lines = [f"{model} {line[name]:.1f}" for model, line in results.lines.items()]
     return f"{results.scores[name]}: " + "; ".join(models + lines)
@@ -166,22 +211,31 @@ def _order(series: Sequence[Series]) -> list[str]:
 
 def _scale(results: Results) -> list[float]:
     """The marks of the value axis, one for all panels: they stand side by side."""
-    points = [score[name] for series in results.series.values() for score in series.values() for name in results.scores]
+    points = [point for series in results.series.values() for score in series.values()
+              for name, point in score.items() if name in results.scores]
     lines = [line[name] for line in results.lines.values() for name in results.scores]
     return ticks(min([point.low for point in points] + lines), max([point.high for point in points] + lines))
 
 
-def _panel(results: Results, score: tuple[str, str], left: float, marks: Sequence[float], steps: Sequence[str],
+def shown(results: Results, point: Point) -> str:
+    """The value of a point as it is written beside it."""
+    return f"{point.value:+.1f}" if results.signed else f"{point.value:.1f}"
+
+
+def _panel(results: Results, score: tuple[str, str], panel: int, marks: Sequence[float], steps: Sequence[str],
            colour: dict) -> str:
     """One score (its name and title): axes, lines of other models, error bars, points joined by a line."""
     name, title = score
-    start, end = left + LEFT, left + PANEL - 16
+    room = WIDTH / len(results.scores)
+    left = room * panel
+    start, end = left + LEFT, left + room - 16
     wide = (end - start) / len(steps)
     y = lambda value: FLOOR + (TOP - FLOOR) * (value - marks[0]) / (marks[-1] - marks[0])
-    parts = [_text(left + 16, TOP - 16, f"{title}, % right", colour["ink"], 14, weight=600),
+    parts = [_text(left + 16, TOP - 16, title + results.unit, colour["ink"], 14, weight=600),
              _text((start + end) / 2, FLOOR + 56, "after this step", colour["muted"], 12, "middle")]
     for mark in marks:
-        parts += [f'<path d="M{start:.1f} {y(mark):.1f}H{end:.1f}" stroke="{colour["rule"]}"/>',
+        ink = colour["muted" if results.signed and mark == 0 else "rule"]
+        parts += [f'<path d="M{start:.1f} {y(mark):.1f}H{end:.1f}" stroke="{ink}"/>',
                   _text(start - 6, y(mark) + 4, f"{mark:g}", colour["muted"], 12, "end")]
     for model, value in ((model, line[name]) for model, line in results.lines.items()):
         parts += [f'<path d="M{start:.1f} {y(value):.1f}H{end:.1f}" stroke="{colour["muted"]}" '
@@ -194,11 +248,13 @@ def _panel(results: Results, score: tuple[str, str], left: float, marks: Sequenc
                   for line, word in enumerate(words)]
     for series, ink in zip(results.series.values(), colour["series"], strict=False):
         at = {step: start + wide * (place + 0.5) for place, step in enumerate(steps)}
-        parts += _line([(at[step], series[step][name]) for step in steps if step in series], y, ink, colour)
+        points = [(at[step], series[step][name]) for step in steps if name in series.get(step, {})]
+        parts += _line(points, y, ink, colour, partial(shown, results))
     return "\n".join(parts)
 
 
-def _line(points: Sequence[tuple[float, Point]], y, ink: str, colour: dict) -> list[str]:
+def _line(points: Sequence[tuple[float, Point]], y: Callable[[float], float], ink: str, colour: dict,
+          shown: Callable[[Point], str]) -> list[str]:
     """The points of one model."""
     path = " ".join(f"{x:.1f},{y(point.value):.1f}" for x, point in points)
     parts = [f'<polyline points="{path}" fill="none" stroke="{ink}" stroke-width="2"/>']
@@ -207,7 +263,7 @@ def _line(points: Sequence[tuple[float, Point]], y, ink: str, colour: dict) -> l
                   f'M{x - 4:.1f} {y(point.low):.1f}h8" stroke="{ink}" stroke-width="1.25"/>',
                   f'<circle cx="{x:.1f}" cy="{y(point.value):.1f}" r="4.5" fill="{ink}" stroke="{colour["paper"]}" '
                   'stroke-width="1.5"/>',
-                  _text(x + 7, y(point.value) - 7, f"{point.value:.1f}", colour["ink"], 12, halo=colour["paper"])]
+                  _text(x + 7, y(point.value) - 7, shown(point), colour["ink"], 12, halo=colour["paper"])]
     return parts
 
 
@@ -261,7 +317,7 @@ def with_table(readme: str, made: str) -> str:
 
 def charts() -> dict[str, Results]:
     """What is drawn, by the beginning of its files' names in docs/."""
-    return {"results": backbones(), "world": world()}
+    return {"results": backbones(), "world": world(), "rounds": rounds()}
 
 
 def main() -> None:
