@@ -28,7 +28,7 @@ if __name__ == "__main__":
 
     hush_interrupts()
 
-from data.files import write_json, write_jsonl
+from data.files import held, write_json, write_jsonl
 from data.parse import Reason
 from data.schema import Tool, read_json
 from data.tasks import Row
@@ -46,7 +46,6 @@ from evolution.state import (
     claim,
     clear_progress,
     earlier_examples,
-    held,
     leave_progress,
     mark_round,
     refuse_stopped,
@@ -218,7 +217,8 @@ def run_round(config: RoundConfig, model: "Transformer | None" = None, tokenizer
         writer = make_writer(config, train, start, model, tokenizer, generate, say, processes)
         return Round(config, train, inputs, writer, place)
 
-    with sharing(train.shard, train.timeout_minutes) as processes, nullcontext() if plan_only else held(place):
+    alone = nullcontext() if plan_only else held(place.folder, "evolve", place.dist_rank)
+    with sharing(train.shard, train.timeout_minutes) as processes, alone:
         if plan_only:
             say("\n".join(plan(ready())))
             return {}

@@ -11,6 +11,7 @@ optimizer, overflow, interrupt, processes, checkpoints, resume, plan.
 import math
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from data.batching import MicroBatch, step_rows
-from data.files import refuse_no_folder
+from data.files import held, refuse_no_folder
 from data.tasks import IGNORE_INDEX, OBJECTIVES, Row
 from model import Tokenizer
 from tooldev import one_line
@@ -234,7 +235,8 @@ def run_training(config: TrainConfig, rows: Rows = None,
 def run_steps(trainer: Trainer) -> TrainResult:
     """The steps that are left, with what is noted between them, and the finished run's files."""
     config, out = trainer.config, Path(trainer.config.out)
-    with Journal(trainer) as journal, trainer.interrupt:
+    alone = held(out, "train") if trainer.processes.dist_rank == 0 else nullcontext()
+    with alone, Journal(trainer) as journal, trainer.interrupt:
         trainer.model.train()
         record: dict[str, Any] = {"loss": None}
         try:

@@ -12,10 +12,12 @@ opened for writing, unless the user says `--overwrite`. Left out: what the files
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +28,27 @@ from typing import Any, BinaryIO, Self, TextIO
 MANIFEST, BEGUN, DONE = "manifest.json", ".begun.json", "DONE.json"
 OVERWRITE = ", or say --overwrite to replace what gets the same name, the input too"
 SHOWN = 4           # so many names or differences are told, the rest counted
+
+
+# ------------------------------------------------------------------------------------------------------ one at a time
+
+@contextmanager
+def held(folder: Path, work: str, dist_rank: int = 0) -> Iterator[None]:
+    """Hold a folder for this process and this work in it; the system lets go on any exit, a kill too.
+
+    Raises:
+        ValueError: another process does the same work in it. Two that append to one file would mix their lines.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".{work}.lock-{dist_rank:03d}").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder}: another process is at work in it ({work}); wait for it or stop it") from None
+        except OSError as error:
+            print(f"note: {folder}: its file system has no locks ({error.strerror}), so nothing keeps a second process "
+                  "out", file=sys.stderr)
+        yield
 
 
 # --------------------------------------------------------------------------------------------------------- whole files

@@ -4,13 +4,11 @@ A record is on disk as soon as its item is done, so a killed round goes on with 
 on the item and not on its neighbours, hence the same records in the end, whoever made them and in whatever order.
 """
 
-import fcntl
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,19 +97,6 @@ def wait_until(condition: Callable[[], bool]) -> None:
     """Poll; torchrun ends this process if another one dies."""
     while not condition():
         time.sleep(POLL_SECONDS)
-
-
-@contextmanager
-def held(place: Place) -> Iterator[None]:
-    """Hold the round's folder for this process; ValueError if another one has it. The system lets go on any exit."""
-    folder = place.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".lock-{place.dist_rank:03d}").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(f"{folder}: another process is working on this round; wait for it or stop it") from None
-        yield
 
 
 # ------------------------------------------------------------------------------------------------------------- identity

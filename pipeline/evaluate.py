@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data.decoding import check_temperature, never_sampled
-from data.files import Claim, add_overwrite, claim, made, sha256_file, visible, write_json, write_jsonl
+from data.files import Claim, add_overwrite, claim, held, made, sha256_file, visible, write_json, write_jsonl
 from eval import benches
 from eval.answers import read_answers
 from eval.benches import Benchmark
@@ -196,10 +196,10 @@ def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[st
         model.eval()
         if args.pack_weights and dist_rank == 0 and packing_note(model):
             tell(packing_note(model))
-        for old in folder.glob("completions-*.jsonl") if forget else ():
-            old.unlink()
-        folder.mkdir(parents=True, exist_ok=True)
-        with in_step(model, processes.joint_pass) if processes else nullcontext():
+        alone = held(folder, "eval", dist_rank)
+        with alone, in_step(model, processes.joint_pass) if processes else nullcontext():
+            for old in folder.glob("completions-*.jsonl") if forget else ():
+                old.unlink()
             generate_share(model, ids, folder, item_ids=item_ids, dist_rank=dist_rank, world_size=world_size,
                            about={"model": fingerprint(args.model, adapter), "precision": names[dtype]},
                            max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=args.seed,

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.files import BEGUN, begun_marker, refuse_foreign, write_json
+from data.files import BEGUN, begun_marker, held, refuse_foreign, write_json
 from data.schema import Example, load_examples, load_queries, load_tools, read_json
 from data.world import value_match
 from eval.exact import evaluate
@@ -216,9 +216,20 @@ def run_pipeline(settings: RunSettings, out: str | Path,
         benchmarks: what every step is asked once it is complete, and not twice.
 
     Raises:
-        ValueError: an input row is bad (file and line are named), or `out` holds a run with other settings.
+        ValueError: an input row is bad (file and line are named), or `out` holds a run with other settings, or another
+            process is at work in it.
     """
     out = Path(out)
+    if processes is not None and processes.dist_rank > 0:
+        return work_through(settings, out, prepare, processes, benchmarks)
+    writable(out)
+    with held(out, "run"):
+        return work_through(settings, out, prepare, processes, benchmarks)
+
+
+def work_through(settings: RunSettings, out: Path, prepare: Callable[[Path], dict[str, list[dict]] | None],
+                 processes: Processes | None, benchmarks: Benchmarks | None) -> dict[str, Any]:
+    """All steps that are not complete, on one process of the run; the first one writes the report and returns it."""
     first = processes is None or processes.dist_rank == 0
     truth = begin(settings, out, prepare) if first else None
     if processes is not None:
@@ -246,7 +257,6 @@ def run_pipeline(settings: RunSettings, out: str | Path,
 def begin(settings: RunSettings, out: Path,
           prepare: Callable[[Path], dict[str, list[dict]] | None]) -> dict[str, list[dict]] | None:
     """Check the folder of the run and write its data and its run.json, or find them as they would be written."""
-    writable(out)
     data = out / "data"
     refuse_foreign(out, "run.json", *begun_marker(out, "tooldev.py run"))
     refuse_other_settings(out, {"settings": dataclasses.asdict(settings)})     # before the folder's data is touched

@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 import evolve
 import sampler
 import train
-from data.files import write_jsonl
+from data.files import held, write_jsonl
 from data.schema import read_jsonl
-from evolution.state import Place, Progress, held
+from evolution.state import Place, Progress
 from evolve import run_round
 from model import load_tokenizer
 from tests.evolve_run import FAST, Dice, make_run
@@ -160,7 +160,7 @@ def test_in_half_precision_a_killed_chunk_begins_anew(tmp_path, monkeypatch):
 
 def test_two_starts_at_once_are_refused(tmp_path):
     config = make_run(tmp_path, QUERIES)
-    with held(Place(Path(config.run) / "round-1")), pytest.raises(ValueError, match="another process"):
+    with held(Path(config.run) / "round-1", "evolve"), pytest.raises(ValueError, match="another process"):
         roll(config)
 
 

@@ -1,5 +1,6 @@
 """Output folders lose nothing: a command replaces only what it made from these inputs, unless the user says so."""
 
+import errno
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from data.files import (
     aside,
     begun_marker,
     claim,
+    held,
     made,
     naming,
     refuse_changes,
@@ -407,3 +409,44 @@ def test_text_that_begins_like_a_mark_is_text(text, tmp_path):
     assert not_text(tmp_path / "a.txt") is None
     (tmp_path / "cut.parquet").write_bytes(("x" * 511 + "é").encode())       # a character cut in two by the look
     assert not_text(tmp_path / "cut.parquet") is None
+
+
+def test_a_second_process_does_not_write_into_the_same_work(tmp_path, capsys, monkeypatch):
+    """A command typed again while the first one runs on, as after a lost connection."""
+    with held(tmp_path, "run"):
+        with held(tmp_path, "train"), held(tmp_path, "run", dist_rank=1):           # other work, and a process of ours
+            pass
+        with pytest.raises(ValueError, match=r"another process is at work in it \(run\); wait for it or stop it"):
+            held(tmp_path, "run").__enter__()
+    with held(tmp_path, "run"):
+        pass
+
+    def refused(file, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    monkeypatch.setattr("data.files.fcntl.flock", refused)
+    with held(tmp_path, "run"):
+        assert "its file system has no locks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "train", "eval"])
+def test_a_command_typed_twice_is_refused_and_the_first_goes_on(command, tmp_path, capsys):
+    data = tmp_path / "examples.jsonl"
+    data.write_text(examples(6))
+    tools = tmp_path / "tools.jsonl"
+    tools.write_text(json.dumps(TOOL) + "\n")
+    queries = tmp_path / "queries.jsonl"
+    queries.write_text(json.dumps({"id": "q", "query": "Tides at Bergen?"}) + "\n")
+    out, small = tmp_path / "out", ["--micro-batch-tokens", "1024", "--max-length", "1024"]
+    type_it = {
+        "run": lambda: tooldev.main(["run", "--tools", str(tools), "--examples", str(data), "--queries", str(queries),
+                                     "--holdout", "0", "--rounds", "0", "--variants", "joint", "--out", str(out)]),
+        "train": lambda: train_main(["--model", tooldev.home("model", "tiny").as_posix(), "--stage", "invocation",
+                                     "--data", str(data), "--max-steps", "1", "--out", str(out), *small]),
+        "eval": lambda: tooldev.main(["eval", "--bench", "bfcl", "--data", str(bfcl_folder(tmp_path / "bfcl")),
+                                      "--bench-limit", "11", "--max-new-tokens", "1", "--out", str(out),
+                                      "--model", tooldev.home("model", "tiny").as_posix()]),
+    }[command]
+    with held(out / "generation" if command == "eval" else out, command):
+        assert type_it() == 2
+    assert "another process is at work in it" in capsys.readouterr().err.splitlines()[-1]
+    assert not [path for path in out.rglob("*") if path.is_file() and not path.name.startswith(".")]
