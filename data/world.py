@@ -21,7 +21,7 @@ import hashlib
 import json
 import random
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -214,109 +214,63 @@ def listing(items: list[str]) -> str:
 def draw_value(field: Field, rng: random.Random, test: bool) -> tuple[object, str]:
     """(JSON value, how the request spells it), from the testing or the training pool."""
     kind = field.kind
-    if kind == "choice":
-        value = rng.choice(field.choices)
-        return value, value
     if kind == "switch":
-        value = rng.random() < 0.5
-        return value, ""
-    return _DRAW[kind](rng, test, field)
+        return rng.random() < 0.5, ""
+    value = rng.choice(field.choices) if kind == "choice" else _DRAW[kind](rng, test, field)
+    if kind in ("words", "integers"):
+        return value, listing([str(item) for item in value])
+    if kind in NESTED:
+        first, last = value.values()
+        between = {"address": ", ", "range": " and " if field.clauses[0].startswith("between") else " to ",
+                   "period": " to "}[kind]
+        return value, f"{first}{between}{last}"
+    return value, str(value)
 
 
-def _draw_person(rng, test, field):
-    value = " ".join(_person(rng, test))
-    return value, value
-
-
-def _draw_email(rng, test, field):
+def _email(rng: random.Random, test: bool, field: Field) -> str:
     first, last = _person(rng, test)
-    value = f"{first}.{last}@{rng.choice(lexicon.MAIL_HOSTS[test])}".lower()
-    return value, value
+    return f"{first}.{last}@{rng.choice(lexicon.MAIL_HOSTS[test])}".lower()
 
 
-def _draw_phone(rng, test, field):
-    value = f"{rng.randint(200, 989)}-{number_in(rng, 1000, 9999, test)}"
-    return value, value
+def _time(rng: random.Random, test: bool, field: Field) -> str:
+    minutes = (15, 45) if test else (0, 5, 10, 20, 25, 30, 35, 40, 50, 55)
+    return f"{rng.randint(6, 22):02d}:{rng.choice(minutes):02d}"
 
 
-def _draw_date(rng, test, field):
-    value = _date(rng, test)
-    return value, value
+def _city(rng: random.Random, test: bool) -> str:
+    return rng.choice(lexicon.CITY_STARTS[test]) + rng.choice(lexicon.CITY_ENDS[test])
 
 
-def _draw_time(rng, test, field):
-    value = f"{rng.randint(6, 22):02d}:{rng.choice((15, 45) if test else (0, 5, 10, 20, 25, 30, 35, 40, 50, 55)):02d}"
-    return value, value
+def _address(rng: random.Random, test: bool, field: Field) -> dict[str, str]:
+    return {"street": f"{number_in(rng, 1, 200, test)} {rng.choice(lexicon.STREETS[test])} Street",
+            "zip": str(number_in(rng, 10000, 99999, test))}
 
 
-def _draw_city(rng, test, field):
-    value = rng.choice(lexicon.CITY_STARTS[test]) + rng.choice(lexicon.CITY_ENDS[test])
-    return value, value
-
-
-def _draw_title(rng, test, field):
-    value = f"{rng.choice(lexicon.TITLE_FIRST[test])} {rng.choice(lexicon.TITLE_LAST[test])}"
-    return value, value
-
-
-def _draw_website(rng, test, field):
-    value = f"www.{_draw_city(rng, test, field)[0].lower()}.{rng.choice(('com', 'org', 'net'))}"
-    return value, value
-
-
-def _draw_code(rng, test, field):
-    value = f"{field.prefix}-{number_in(rng, 1000, 9999, test)}"
-    return value, value
-
-
-def _draw_integer(rng, test, field):
-    value = number_in(rng, 2, 90, test)
-    return value, str(value)
-
-
-def _draw_money(rng, test, field):
-    value = number_in(rng, 5, 900, test) + rng.choice((0, 0, 0.25, 0.5, 0.75))
-    return value, str(value)
-
-
-def _draw_decimal(rng, test, field):
-    value = number_in(rng, 2, 90, test) + rng.randint(1, 9) / 10
-    return value, str(value)
-
-
-def _draw_words(rng, test, field):
-    value = rng.sample(lexicon.TAG_WORDS[test], rng.choice((2, 2, 3)))
-    return value, listing(value)
-
-
-def _draw_integers(rng, test, field):
-    value = [number_in(rng, 2, 90, test) for _ in range(rng.choice((2, 2, 3)))]
-    return value, listing([str(v) for v in value])
-
-
-def _draw_address(rng, test, field):
-    street = f"{number_in(rng, 1, 200, test)} {rng.choice(lexicon.STREETS[test])} Street"
-    code = str(number_in(rng, 10000, 99999, test))
-    return {"street": street, "zip": code}, f"{street}, {code}"
-
-
-def _draw_range(rng, test, field):
+def _range(rng: random.Random, test: bool, field: Field) -> dict[str, int]:
     low = number_in(rng, 2, 50, test)
-    high = low + 4 * rng.randint(1, 12)
-    return ({"low": low, "high": high}, f"{low} and {high}" if field.clauses[0].startswith("between")
-            else f"{low} to {high}")
+    return {"low": low, "high": low + 4 * rng.randint(1, 12)}
 
 
-def _draw_period(rng, test, field):
-    start, end = sorted((_date(rng, test), _date(rng, test)))
-    return {"start": start, "end": end}, f"{start} to {end}"
-
-
-_DRAW = {"person": _draw_person, "email": _draw_email, "phone": _draw_phone, "date": _draw_date, "time": _draw_time,
-         "city": _draw_city, "title": _draw_title, "website": _draw_website, "code": _draw_code,
-         "integer": _draw_integer,
-         "money": _draw_money, "decimal": _draw_decimal, "words": _draw_words, "integers": _draw_integers,
-         "address": _draw_address, "range": _draw_range, "period": _draw_period}
+# kind -> (rng, test, field) -> the JSON value
+_DRAW: dict[str, Callable[[random.Random, bool, Field], object]] = {
+    "person": lambda rng, test, field: " ".join(_person(rng, test)),
+    "email": _email,
+    "phone": lambda rng, test, field: f"{rng.randint(200, 989)}-{number_in(rng, 1000, 9999, test)}",
+    "date": lambda rng, test, field: _date(rng, test),
+    "time": _time,
+    "city": lambda rng, test, field: _city(rng, test),
+    "title": lambda rng, test, field: f"{rng.choice(lexicon.TITLE_FIRST[test])} {rng.choice(lexicon.TITLE_LAST[test])}",
+    "website": lambda rng, test, field: f"www.{_city(rng, test).lower()}.{rng.choice(('com', 'org', 'net'))}",
+    "code": lambda rng, test, field: f"{field.prefix}-{number_in(rng, 1000, 9999, test)}",
+    "integer": lambda rng, test, field: number_in(rng, 2, 90, test),
+    "money": lambda rng, test, field: number_in(rng, 5, 900, test) + rng.choice((0, 0, 0.25, 0.5, 0.75)),
+    "decimal": lambda rng, test, field: number_in(rng, 2, 90, test) + rng.randint(1, 9) / 10,
+    "words": lambda rng, test, field: rng.sample(lexicon.TAG_WORDS[test], rng.choice((2, 2, 3))),
+    "integers": lambda rng, test, field: [number_in(rng, 2, 90, test) for _ in range(rng.choice((2, 2, 3)))],
+    "address": _address,
+    "range": _range,
+    "period": lambda rng, test, field: dict(zip(("start", "end"), sorted((_date(rng, test), _date(rng, test))))),
+}
 
 
 # ------------------------------------------------------------------------------------------------------------- requests
