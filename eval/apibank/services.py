@@ -1,14 +1,14 @@
 """What API-Bank's simulated services answer to one call on their initial state (Li et al. 2023, arXiv 2304.08244).
 
 Every recorded call of levels 1 and 2 succeeded, so a verdict needs three things only: does this call raise, what does a
-look-up return, and do the arguments agree with the recorded ones. Services that merely report success return SAME.
+look-up return, and do the arguments agree with the recorded ones. A service that merely reports success returns None.
 Translation and the dictionary need a network and the tool search an embedding model: see `eval.apibank`.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ class Databases:
 
 def call_service(name: str, arguments: Mapping[str, Any], databases: Databases) -> Any:
     """Output of one call, or SAME; raises ServiceError where the service does."""
-    return SERVICES[name](arguments, databases)
+    output = SERVICES[name](arguments, databases)
+    return SAME if output is None else output
 
 
 # ------------------------------------------------------------------------------------------------------ dates and words
@@ -104,32 +105,22 @@ def _record_of(database: str, text_key: str, time_key: str, arguments: Mapping, 
     raise ServiceError("No such record.")
 
 
-def _agenda(needs_time: bool, returns_record: bool) -> Callable:
+def _looked_up(database: str, text_key: str, *time_keys: str, record: bool = False, time_needed: bool = False,
+               text_needed: bool = False) -> Callable:
+    """A service that looks up by a text or by the first of the times; its output is the record where that is asked."""
     def call(a: Mapping, db: Databases) -> Any:
-        if needs_time or a["time"]:
-            check_moment(a["time"])
-        record = _record_of("Agenda", "content", "time", a, db)
-        return record if returns_record else SAME
-    return call
-
-
-def _reminder(returns_record: bool) -> Callable:
-    def call(a: Mapping, db: Databases) -> Any:
-        check_moment(a["time"])
-        _need(a["content"].strip(), "Content should not be null")
-        record = _record_of("Reminder", "content", "time", a, db)
-        return record if returns_record else SAME
-    return call
-
-
-def _meeting(returns_record: bool) -> Callable:
-    def call(a: Mapping, db: Databases) -> Any:
-        for key in ("start_time", "end_time"):
-            if a[key]:
+        for key in time_keys:
+            if time_needed or a[key]:
                 check_moment(a[key])
-        record = _record_of("Meeting", "meeting_topic", "start_time", a, db)
-        return record if returns_record else SAME
+        _need(not text_needed or a[text_key].strip(), "Content should not be null")
+        found = _record_of(database, text_key, time_keys[0], a, db)
+        return found if record else None
     return call
+
+
+_agenda = partial(_looked_up, "Agenda", "content", "time")
+_reminder = partial(_looked_up, "Reminder", "content", "time", time_needed=True, text_needed=True)
+_meeting = partial(_looked_up, "Meeting", "meeting_topic", "start_time", "end_time")
 
 
 def _add(*texts: str, times: tuple[str, ...] = ("time",)) -> Callable:
@@ -138,7 +129,6 @@ def _add(*texts: str, times: tuple[str, ...] = ("time",)) -> Callable:
             check_moment(a[key])
         _need(all(a[key].strip() for key in texts), "Content should not be null")
         db.user(a["token"])
-        return SAME
     return call
 
 
@@ -150,7 +140,6 @@ def _alarm(key: str) -> Callable:
         user = db.user(a["token"])
         there = any(alarm["username"] == user and alarm["time"] == a[key] for alarm in db["Alarm"].values())
         _need(there, "No alarm at this time.")
-        return SAME
     return call
 
 
@@ -163,7 +152,6 @@ def _get_user_token(a: Mapping, db: Databases) -> Any:
 
 def _modify_password(a: Mapping, db: Databases) -> Any:
     _need(db["Account"][db.user(a["token"])]["password"] == a["old_password"], "The old password is incorrect.")
-    return SAME
 
 
 def _forgot_password(a: Mapping, db: Databases) -> Any:
@@ -171,33 +159,28 @@ def _forgot_password(a: Mapping, db: Databases) -> Any:
     _need(a.get("username") and a.get("email"), "The username and email are required for the first call.")
     account = db["Account"].get(a["username"])
     _need(account is not None and account["email"] == a["email"], "The username or the email is incorrect.")
-    return SAME
 
 
 def _register_user(a: Mapping, db: Databases) -> Any:
     _need(a["username"] not in db["Account"], "The username already exists.")
-    return SAME
 
 
 def _balance(a: Mapping, db: Databases) -> Any:
     account = db["Bank"].get(db.user(a["token"]))
     _need(account is not None, "The user does not have an account.")
-    return SAME
 
 
 def _open_account(a: Mapping, db: Databases) -> Any:
-    return "failed" if a["account"] == "test" else SAME
+    return "failed" if a["account"] == "test" else None
 
 
 def _book_hotel(a: Mapping, db: Databases) -> Any:
     for key in ("check_in_time", "check_out_time"):
-        _need(normal_date(a[key], DAY) is not None, "The date does not have the documented format.")
-    return SAME
+        _date(a[key], DAY)
 
 
 def _symptom(a: Mapping, db: Databases) -> Any:
     _need(a["symptom"].strip().lower() in db["Symptom"], "The symptom does not exist.")
-    return SAME
 
 
 def _stock(a: Mapping, db: Databases) -> Any:
@@ -208,7 +191,6 @@ def _stock(a: Mapping, db: Databases) -> Any:
 
 def _history(a: Mapping, db: Databases) -> Any:
     _need(normal_day_of_year(a["date"]) in db["History"], "The date is not in the database.")
-    return SAME
 
 
 def _appointment(a: Mapping, db: Databases) -> Any:
@@ -216,7 +198,6 @@ def _appointment(a: Mapping, db: Databases) -> Any:
     _need(patient and doctor, "Patient name or doctor name cannot be empty.")
     taken = any(r["patient_name"] == patient and r["date"] == day for r in db["Appointments"].values())
     _need(not taken, "This patient has already been registered in this day.")
-    return SAME
 
 
 def _query_registration(a: Mapping, db: Databases) -> Any:
@@ -229,7 +210,6 @@ def _query_registration(a: Mapping, db: Databases) -> Any:
 
 def _cancel_registration(a: Mapping, db: Databases) -> Any:
     _need(a["appointment_id"].strip() in db["Appointments"], "The appointment ID is incorrect.")
-    return SAME
 
 
 def _modify_registration(a: Mapping, db: Databases) -> Any:
@@ -240,21 +220,18 @@ def _modify_registration(a: Mapping, db: Databases) -> Any:
     _need(day is None or _date(day, DAY) != record["date"], "Fail because date is not changed.")
     _need(doctor is None or (doctor.strip() and doctor.strip() != record["doctor_name"]),
           "Fail because doctor is empty or not changed.")
-    return SAME
 
 
 def _record_health(a: Mapping, db: Databases) -> Any:
     _need(a["user_id"].strip(), "The user id cannot be empty.")
     _date(a["time"], MOMENT)
     _need(isinstance(a.get("health_data"), list), "The health data has invalid format.")     # it arrives as text
-    return SAME
 
 
 def _query_health(a: Mapping, db: Databases) -> Any:
     start, end = _date(a["start_time"], MOMENT), _date(a["end_time"], MOMENT)
     _need(start <= end, "The start time cannot be later than the end time.")
     _need(a["user_id"].strip().upper() in db["HealthData"], "The user id does not exist.")
-    return SAME
 
 
 def _scene(a: Mapping, db: Databases) -> Any:
@@ -265,7 +242,6 @@ def _scene(a: Mapping, db: Databases) -> Any:
 
 def _delete_scene(a: Mapping, db: Databases) -> Any:
     _scene(a, db)
-    return SAME
 
 
 def _change_scene(a: Mapping, db: Databases) -> Any:
@@ -275,13 +251,11 @@ def _change_scene(a: Mapping, db: Databases) -> Any:
 def _timed_switch(a: Mapping, db: Databases) -> Any:
     _need(a["name"].strip(), "Name cannot be empty.")
     _date(a["time"], MOMENT)
-    return SAME
 
 
 def _cancel_switch(a: Mapping, db: Databases) -> Any:
     moment, switches = _date(a["time"], MOMENT), db["TimeSwitch"].get(a["name"].strip().lower())
     _need(switches is not None and any(s["time"] == moment for s in switches), "device or time does not exist.")
-    return SAME
 
 
 def _music(a: Mapping, db: Databases) -> Any:
@@ -299,37 +273,34 @@ def _known_url(database: str) -> Callable:
         known = db[database]
         urls = known if isinstance(known, dict) else {item["url"] for item in known}
         _need(a["url"].strip() in urls, "The url does not exist.")
-        return SAME
     return call
 
 
 def _calculator(a: Mapping, db: Databases) -> Any:
     _need(FORMULA.match(a["formula"]), "invalid formula")
-    return SAME
 
 
 def _email(a: Mapping, db: Databases) -> Any:
     _need(EMAIL.match(a["receiver"].strip()), "Email address of the receiver is invalid.")
     _need(a["subject"].strip() and a["content"].strip(), "Subject and content cannot be empty.")
-    return SAME
 
 
 def _token_only(a: Mapping, db: Databases) -> Any:
     db.user(a["token"])
-    return SAME
 
 
 def _anything(a: Mapping, db: Databases) -> Any:
-    return SAME
+    """Always succeeds."""
 
 
 SERVICES: dict[str, Callable[[Mapping, Databases], Any]] = {
-    "AddAgenda": _add("content"), "DeleteAgenda": _agenda(True, False), "ModifyAgenda": _agenda(False, False),
-    "QueryAgenda": _agenda(False, True), "AddReminder": _add("content"), "DeleteReminder": _reminder(False),
-    "ModifyReminder": _reminder(False), "QueryReminder": _reminder(True),
-    "AddMeeting": _add("meeting_topic", times=("start_time", "end_time")), "DeleteMeeting": _meeting(False),
-    "ModifyMeeting": _meeting(False), "QueryMeeting": _meeting(True), "AddAlarm": _add(), "DeleteAlarm": _alarm("time"),
-    "QueryAlarm": _alarm("time"), "ModifyAlarm": _alarm("from_time"), "GetUserToken": _get_user_token,
+    "AddAgenda": _add("content"), "DeleteAgenda": _agenda(time_needed=True), "ModifyAgenda": _agenda(),
+    "QueryAgenda": _agenda(record=True), "AddReminder": _add("content"), "DeleteReminder": _reminder(),
+    "ModifyReminder": _reminder(), "QueryReminder": _reminder(record=True),
+    "AddMeeting": _add("meeting_topic", times=("start_time", "end_time")), "DeleteMeeting": _meeting(),
+    "ModifyMeeting": _meeting(), "QueryMeeting": _meeting(record=True), "AddAlarm": _add(),
+    "DeleteAlarm": _alarm("time"), "QueryAlarm": _alarm("time"), "ModifyAlarm": _alarm("from_time"),
+    "GetUserToken": _get_user_token,
     "CheckToken": _token_only, "DeleteAccount": _token_only, "ModifyPassword": _modify_password,
     "ForgotPassword": _forgot_password, "RegisterUser": _register_user, "QueryBalance": _balance,
     "OpenBankAccount": _open_account, "BookHotel": _book_hotel, "EmergencyKnowledge": _symptom,
