@@ -26,6 +26,11 @@ def words(text: str) -> list[str]:
     return _WORD.findall(normal(text, "NFKC").casefold().replace("_", " "))
 
 
+def folded(query: str) -> str:
+    """A query with spelling folded, to see that two are the same; as it is where it has no words."""
+    return " ".join(words(query)) or query.strip()
+
+
 def ngrams(text: str, n: int = NGRAM) -> set[tuple[str, ...]]:
     """The n-grams of a text; a shorter one gives all its words as its only n-gram."""
     found = words(text)

@@ -25,57 +25,32 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_bound(value: Any) -> bool:
-    return is_number(value) or isinstance(value, bool)
-
-
-def _is_divisor(value: Any) -> bool:
-    return is_number(value) and value > 0
-
-
-def _is_count(value: Any) -> bool:
-    return is_number(value) and value >= 0 and value == int(value)
-
-
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_schema(value: Any) -> bool:
+def is_schema(value: Any) -> bool:
+    """True for what may stand where a schema does."""
     return isinstance(value, dict | bool)
 
 
-def _is_schema_or_list(value: Any) -> bool:
-    return isinstance(value, dict | bool | list)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list) and bool(value)
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_names_by_name(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(names, list) and all(isinstance(name, str) for name in names)
-                                           for names in value.values())
+def is_names(value: Any) -> bool:
+    """True for a list of names."""
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 # keywords -> what their value must be, in words and as a test; null stands for a keyword that is not there
 KEYWORDS: dict[str, tuple[str, Callable[[Any], bool]]] = {word: (told, test) for words, told, test in (
     ("minimum maximum", "a number", is_number),
-    ("exclusiveMinimum exclusiveMaximum", "a number", _is_bound),
-    ("multipleOf", "a number above 0", _is_divisor),
+    ("exclusiveMinimum exclusiveMaximum", "a number", lambda value: is_number(value) or isinstance(value, bool)),
+    ("multipleOf", "a number above 0", lambda value: is_number(value) and value > 0),
     ("minLength maxLength minItems maxItems minProperties maxProperties minContains maxContains",
-     "a whole number, 0 or more", _is_count),
-    ("uniqueItems", "true or false", _is_flag),
-    ("dependentRequired", "an object of lists of names", _is_names_by_name),
-    ("items", "a schema", _is_schema_or_list),
+     "a whole number, 0 or more", lambda value: is_number(value) and value >= 0 and value == int(value)),
+    ("uniqueItems", "true or false", lambda value: isinstance(value, bool)),
+    ("dependentRequired", "an object of lists of names",
+     lambda value: isinstance(value, dict) and all(map(is_names, value.values()))),
+    ("items", "a schema", lambda value: is_schema(value) or isinstance(value, list)),
     ("additionalProperties unevaluatedProperties unevaluatedItems contains propertyNames not if then else",
-     "a schema", _is_schema),
-    ("anyOf oneOf allOf prefixItems", "a list with at least one schema", _is_list),
-    ("dependentSchemas", "an object of schemas", _is_object),
+     "a schema", is_schema),
+    ("anyOf oneOf allOf prefixItems", "a list with at least one schema",
+     lambda value: isinstance(value, list) and bool(value)),
+    ("dependentSchemas", "an object of schemas", lambda value: isinstance(value, dict)),
 ) for word in words.split()}
 _UNIONS = ("anyOf", "oneOf")
 _TOGETHER = ("allOf", "then", "else", "dependentSchemas")

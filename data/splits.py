@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data.binary import not_text
-from data.contamination import tool_signature, words
+from data.contamination import folded, tool_signature
 from data.files import add_overwrite, aside, claim, sha256_file
 from data.schema import Tool, strict_json_loads
 
@@ -176,11 +176,6 @@ def _gather(paths: Iterable[Path], key_of: Callable[[dict[str, Any], SplitConfig
     return sorted(picks.values()), dropped
 
 
-def normalised(query: str) -> str:
-    """A query's words, spelling folded; the text itself where it has none."""
-    return " ".join(words(query)) or query.strip()
-
-
 def _tool_key(record: dict[str, Any], config: SplitConfig) -> tuple[str, str] | str:
     tool = Tool.from_dict(record)
     return (tool_signature(tool), "") if tool.description.strip() else "no_description"
@@ -194,11 +189,11 @@ def _example_key(record: dict[str, Any], config: SplitConfig) -> tuple[str, str]
     if config.max_tools and len(record["tools"]) > config.max_tools:
         return "over_max_tools"
     calls = len(record["calls"])
-    return normalised(record["query"]), f"{min(calls, MANY_CALLS)}{'+' if calls >= MANY_CALLS else ''} calls"
+    return folded(record["query"]), f"{min(calls, MANY_CALLS)}{'+' if calls >= MANY_CALLS else ''} calls"
 
 
 def _query_key(record: dict[str, Any], config: SplitConfig) -> tuple[str, str] | str:
-    return normalised(record["query"]), ""
+    return folded(record["query"]), ""
 
 
 # -------------------------------------------------------------------------------------------------------------- drawing

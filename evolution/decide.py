@@ -12,14 +12,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from data.contamination import Guard
+from data.contamination import Guard, folded
 from data.parse import Reason, parse_calls, parse_tools
 from data.retrieval import ToolIndex, tool_text, top, words
 from data.rules import check_calls, check_tools
 from data.schema import Example, Query, Tool, ToolCall
 from evolution.config import RoundConfig, Voting, stage_seed
 from evolution.grounding import ungrounded
-from evolution.ledger import folded
 from sampler.consistency import Vote, majority_vote
 
 MAX_QUERY_CHARS = 32_768

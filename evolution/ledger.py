@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.contamination import ngrams, tool_signature, words
+from data.contamination import folded, ngrams, tool_signature
 from data.files import write_jsonl
 from data.schema import Example
 from data.tasks import made_tools
@@ -152,11 +152,6 @@ def similarity(examples: Sequence[Example], earlier: Sequence[Example]) -> dict[
     return {"tool_names_seen": seen([tool.name for tool in now], {tool.name for tool in then}),
             "tool_signatures_seen": seen([tool_signature(tool) for tool in now], {tool_signature(t) for t in then}),
             "queries_seen": seen([folded(e.query) for e in examples], {folded(e.query) for e in earlier})}
-
-
-def folded(query: str) -> str:
-    """A query with case and punctuation folded, to see that two are the same."""
-    return " ".join(words(query)) or query.strip()
 
 
 def judged_by_votes(verdicts: Sequence[tuple[int, dict[str, int]]]) -> dict[str, dict[str, float | int]]:

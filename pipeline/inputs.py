@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.contamination import load_guard, words
+from data.contamination import folded, load_guard
 from data.files import begun_marker, refuse_foreign, sha256_text, write_jsonl
 from data.schema import Example, Query, Tool, dump_json, load_examples, load_queries, load_tools, read_json
 from tooldev import home
@@ -74,7 +74,7 @@ def read_inputs(tools: str, examples: str, queries: str, *, test: str = "", vali
                          f"--{name} names others")
         else:
             notes.append(f"{name}: none (--holdout 0)")
-    held, benchmark = {_folded(example.query) for rows in made.values() for example in rows}, load_guard(guard)
+    held, benchmark = {folded(example.query) for rows in made.values() for example in rows}, load_guard(guard)
 
     def left(what: str, rows: list, bad: Callable[[Any], Any], why: str) -> list:
         good = [row for row in rows if not bad(row)]
@@ -84,14 +84,14 @@ def read_inputs(tools: str, examples: str, queries: str, *, test: str = "", vali
             raise ValueError(f"no {what} are left: all of them repeat {why}; give others")
         return good
 
-    kept = left("examples", kept, lambda example: _folded(example.query) in held, "a held-out query")
-    asked = {_folded(example.query) for example in kept}
-    new = left("new queries", _rows(load_queries, queries, "queries"), lambda query: _folded(query.query) in held,
+    kept = left("examples", kept, lambda example: folded(example.query) in held, "a held-out query")
+    asked = {folded(example.query) for example in kept}
+    new = left("new queries", _rows(load_queries, queries, "queries"), lambda query: folded(query.query) in held,
                "a held-out query")
     return Inputs(
         tools=left("tools", _rows(load_tools, tools, "tools"), benchmark.tool_overlap, "the guarded benchmark"),
         examples=left("examples", kept, benchmark.example_overlap, "the guarded benchmark"),
-        queries=left("new queries", new, lambda query: _folded(query.query) in asked, "a labelled example"),
+        queries=left("new queries", new, lambda query: folded(query.query) in asked, "a labelled example"),
         validation=made.get("validation", []), test=made.get("test", []), notes=notes)
 
 
@@ -102,7 +102,7 @@ def hold_out(examples: Sequence[Example], fraction: float, name: str, path: str)
     """
     groups: dict[str, int] = {}
     for example in examples:
-        key = _folded(example.query)
+        key = folded(example.query)
         groups[key] = groups.get(key, 0) + 1
     wanted = min(MOST_HELD_OUT, max(1, round(fraction * len(examples))))
     held: set[str] = set()
@@ -117,7 +117,7 @@ def hold_out(examples: Sequence[Example], fraction: float, name: str, path: str)
                          "examples, or --holdout 0")
     parts: tuple[list[Example], list[Example]] = ([], [])
     for example in examples:
-        parts[_folded(example.query) in held].append(example)
+        parts[folded(example.query) in held].append(example)
     return parts
 
 
@@ -126,10 +126,6 @@ def _rows(load: Callable[[str], list], path: str, what: str) -> list:
     if not rows:
         raise ValueError(f"{path}: no {what} in it; expected JSON Lines, one object per line")
     return rows
-
-
-def _folded(query: str) -> str:
-    return " ".join(words(query)) or query.strip()
 
 
 # --------------------------------------------------------------------------------------------- a folder that is there

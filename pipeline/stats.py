@@ -15,10 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from data.contamination import tool_signature
+from data.contamination import folded, tool_signature
 from data.prompts import generation_messages
 from data.schema import Example, Query, Tool, read_jsonl
-from data.splits import normalised
 from data.tasks import IGNORE_INDEX, EncodeChat, Row, rows_for_stage
 
 EDGES = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -47,7 +46,7 @@ def contents(kind: str, records: list[Any]) -> dict[str, Any]:
     """What can be counted without a tokenizer."""
     report: dict[str, Any] = {"kind": kind, "rows": len(records)}
     if kind != "tools":
-        report["repeated_queries"] = len(records) - len({normalised(record.query) for record in records})
+        report["repeated_queries"] = len(records) - len({folded(record.query) for record in records})
     tools = records if kind == "tools" else [tool for record in records for tool in getattr(record, "tools", ())]
     if tools:
         report["tools"] = len(tools)

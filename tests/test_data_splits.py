@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from data.contamination import folded
 from data.schema import load_examples, load_queries, load_tools, read_jsonl
-from data.splits import SplitConfig, normalised, split
+from data.splits import SplitConfig, split
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -71,8 +72,8 @@ def test_tools_are_unique_by_signature_and_queries_by_their_words(corpus, tmp_pa
     reports = manifest["outputs"]
     assert reports["tools"]["rows"] == 200 and reports["tools"]["left_out"] == {"duplicate": 2}
     assert reports["examples"]["left_out"] == {"duplicate": 1}
-    asked = {normalised(e.query) for e in load_examples(tmp_path / "out" / "examples.jsonl")}
-    assert not asked & {normalised(q.query) for q in load_queries(tmp_path / "out" / "queries.jsonl")}
+    asked = {folded(e.query) for e in load_examples(tmp_path / "out" / "examples.jsonl")}
+    assert not asked & {folded(q.query) for q in load_queries(tmp_path / "out" / "queries.jsonl")}
     assert reports["queries"]["left_out"]["asked_by_an_example"] > 0
     assert reports["tools"]["licenses"] == {"MIT": 200} and reports["examples"]["licenses"] == {"CC0": 100}
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from data.formats.typewords import read_type, union_of
+from data.json_schema import is_names, is_schema
 
 Schema = dict[str, Any]
 UNIONS = ("anyOf", "oneOf", "allOf")
@@ -21,44 +22,33 @@ ANNOTATIONS = ("title", "description", "$comment", "$schema", "$id", "id")
 _EVERY_KEY = ("", ".*", ".+", "^.*", "^.+", "^.*$", "^.+$", "^")     # patterns that every key matches
 
 
-def _is_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
 def _is_type(value: Any) -> bool:
     """A known type word, or a list of them."""
     words = value if isinstance(value, list) else [value]
     return bool(words) and all(isinstance(word, str) and word.strip() and read_type(word).known for word in words)
 
 
-def _is_schema(value: Any) -> bool:
-    return isinstance(value, dict | bool)
-
-
 def _is_schemas(value: Any) -> bool:
-    return isinstance(value, list) and all(_is_schema(member) for member in value)
+    return isinstance(value, list) and all(map(is_schema, value))
 
 
 def _is_named(value: Any) -> bool:
     """Schemas by name; some places write null for one that is not there."""
-    return isinstance(value, dict) and all(part is None or _is_schema(part) for part in value.values())
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float)           # drafts 3 and 4 have exclusiveMinimum: true
+    return isinstance(value, dict) and all(part is None or is_schema(part) for part in value.values())
 
 
 _SHAPES: dict[str, Callable[[Any], bool]] = {
     "type": _is_type,
-    "required": lambda value: isinstance(value, bool) or _is_names(value),
+    "required": lambda value: isinstance(value, bool) or is_names(value),
     "enum": lambda value: isinstance(value, list),
-    "items": lambda value: _is_schema(value) or _is_schemas(value),
+    "items": lambda value: is_schema(value) or _is_schemas(value),
     **dict.fromkeys(("properties", "patternProperties", "dependentSchemas", "$defs", "definitions", "components"),
                     _is_named),
     **dict.fromkeys((*UNIONS, "prefixItems"), _is_schemas),
     **dict.fromkeys(("additionalProperties", "unevaluatedProperties", "propertyNames", "not", "contains",
-                     "additionalItems", "unevaluatedItems", *CONDITIONS), _is_schema),
-    **dict.fromkeys((*COUNTS, *BOUNDS, "minContains", "maxContains"), _is_number),
+                     "additionalItems", "unevaluatedItems", *CONDITIONS), is_schema),
+    **dict.fromkeys((*COUNTS, *BOUNDS, "minContains", "maxContains"),
+                    lambda value: isinstance(value, int | float)),      # drafts 3 and 4 have exclusiveMinimum: true
     **dict.fromkeys(("nullable", "uniqueItems", "deprecated", "readOnly", "writeOnly", "strict"),
                     lambda value: isinstance(value, bool)),
     **dict.fromkeys((*ANNOTATIONS, "format", "pattern", "$ref", "$anchor", "contentEncoding", "contentMediaType"),
@@ -148,7 +138,7 @@ def openness(spec: Schema) -> Schema | bool | None:
     schemas = [part for part in (extra, *patterns.values()) if isinstance(part, dict)]
     if True in patterns.values() or {} in schemas:
         return True
-    if patterns and not _is_schema(extra) and not any(pattern in _EVERY_KEY for pattern in patterns):
+    if patterns and not is_schema(extra) and not any(pattern in _EVERY_KEY for pattern in patterns):
         return True
     if schemas:
         return schemas[0] if all(part == schemas[0] for part in schemas) else {"anyOf": schemas}
@@ -175,7 +165,7 @@ def both(one: Schema, other: Schema) -> Schema:
         out["items"] = _joined([one["items"], other["items"]], "allOf")
     if isinstance(one.get("required"), list) and isinstance(other.get("required"), list):
         out["required"] = list(dict.fromkeys([*names_of(one["required"]), *names_of(other["required"])]))
-    extras = [part["additionalProperties"] for part in (one, other) if _is_schema(part.get("additionalProperties"))]
+    extras = [part["additionalProperties"] for part in (one, other) if is_schema(part.get("additionalProperties"))]
     if len(extras) == 2:
         wide = [extra for extra in extras if extra is not False]
         out["additionalProperties"] = True if True in extras else wide[-1] if wide else False

@@ -41,6 +41,7 @@ from data.formats.values import (
     put_default,
     put_enum,
 )
+from data.json_schema import is_names
 from data.schema import MAX_JSON_DEPTH, JsonError
 
 MAX_REFERENCES = 200        # per tool: a schema may refer to itself, and in several places
@@ -343,7 +344,7 @@ def _required_names(told: Any, known: list[str]) -> tuple[list[str], bool]:
         names = [told] if told in known else [name for name in parts if name]
         fits = all(name in known for name in names)
         return names if fits else [], fits
-    return names_of(told), told is None or isinstance(told, list) and all(isinstance(name, str) for name in told)
+    return names_of(told), told is None or is_names(told)
 
 
 def _bare(schema: Schema) -> Schema:
