@@ -23,6 +23,8 @@ from data.formats.items import (
     is_nothing,
     need_list,
     need_text,
+    noted,
+    unanswered,
 )
 from data.formats.spelled import offered, pythonic
 from data.formats.tagged import value_at
@@ -38,12 +40,12 @@ def read(row: Any, context: Context) -> Iterator[Item]:
         yield _prompt(row)
     elif isinstance(row.get("query"), list):
         turns = _turns(row["query"])
+        query, tools = transcript(turns), need_list(row.get("tools"), "`tools`")
         if is_nothing(row.get("answers")):
-            yield LeftOut("no_answer")
-            yield Ask(transcript(turns), need_list(row.get("tools"), "`tools`"), notes=("no_answer",))
+            yield from unanswered("no_answer", query, tools)
             return
-        yield Sample(transcript(turns), need_list(row.get("tools"), "`tools`"),
-                     need_list(row.get("answers"), "`answers`", "calls"), notes=("dialogue",) if len(turns) > 1 else ())
+        yield Sample(query, tools, need_list(row.get("answers"), "`answers`", "calls"),
+                     notes=noted(dialogue=len(turns) > 1))
     else:
         yield from _raw_dialogue(row, context)
 
@@ -80,7 +82,7 @@ def _prompt(row: Any) -> Item:
     call = need_text(row, "expected_output").partition("API-Request:")[2].strip()
     if not call:
         return Ask(transcript(turns), tools)
-    return Sample(transcript(turns), tools, read_request(call, tools), notes=("dialogue",) if len(turns) > 1 else ())
+    return Sample(transcript(turns), tools, read_request(call, tools), notes=noted(dialogue=len(turns) > 1))
 
 
 def read_request(text: str, tools: list[Any]) -> list[dict[str, Any]]:

@@ -16,15 +16,13 @@ from data.formats.items import Ask, Context, Format, Item, LeftOut, RowError, Sa
 def read(row: Any, context: Context) -> Iterator[Item]:
     messages = row.get("question")
     if isinstance(messages, list) and messages and isinstance(messages[0], list):
-        if len(messages) > 1:
-            yield LeftOut("later_user_turn", len(messages) - 1)
+        yield LeftOut("later_user_turn", len(messages) - 1)
         messages = messages[0]
     turns = turns_of(messages) if isinstance(messages, list) else []
     query = transcript(turns) if turns else messages
     if not isinstance(query, str) or not query.strip():
         raise RowError("no_query", "`question` holds no message", stage="query")
-    if any(turn.role == "system" for turn in turns):
-        yield LeftOut("system_prompt")
+    yield LeftOut("system_prompt", int(any(turn.role == "system" for turn in turns)))
     tools = need_list(row.get("function"), "`function`")
     identity = str(row.get("id"))
     truth = (context.answers or {}).get(identity, row.get("ground_truth"))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data.formats.dialogue import STOPPED, Turn, is_off, learnt, samples, turns_of, unfinished
-from data.formats.items import Ask, Context, Item, LeftOut, Refused, RowError, Sample, need_list, tools_in
+from data.formats.items import Context, Item, RowError, Sample, need_list, refused, tools_in, unanswered
 from data.formats.spelled import Offered, holds_calls, offered, tells_of_calls
 from data.formats.strict import strict_loads
 from data.formats.tagged import tool_list, values_between
@@ -115,11 +115,9 @@ def _without_call(row: Mapping[str, Any], item: Sample, names: Offered) -> Itera
     astray = _stray_column(row, names)
     if astray:
         why = f"the column `{astray}` holds calls, the conversation none; are they its answer? It cannot be told"
-        yield Refused(RowError("calls_in_text", why, stage="calls"), item.part)
-        yield Ask(item.query, item.tools, item.part, ("answer_rejected",))
+        yield from refused(RowError("calls_in_text", why, stage="calls"), item.query, item.tools, item.part)
     elif choice := _choice_of(row):
-        yield LeftOut(choice)
-        yield Ask(item.query, item.tools, item.part, (choice,))
+        yield from unanswered(choice, item.query, item.tools, item.part)
     else:
         yield item
 

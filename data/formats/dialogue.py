@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from data.formats.items import Ask, Context, Item, LeftOut, Refused, RowError, Sample, is_nothing, need_list
+from data.formats.items import Ask, Context, Item, LeftOut, RowError, Sample, is_nothing, need_list, refused, unanswered
 from data.formats.parts import spread
 from data.formats.spelled import Offered, calls_in, holds_calls, offered, spelled_calls, tells_of_calls
 from data.formats.strict import strict_loads
@@ -286,10 +286,8 @@ def samples(turns: list[Turn], tools: list[Any], context: Context, *, bracketed:
                 yield from _answered(transcript(turns[:at + 1]), tools, _reply(turns, at), f"turn{at}", ("dialogue",))
         elif turn.calling and not _follows_user(turns, at):
             dependent += 1
-    if dependent:
-        yield LeftOut("call_after_result", dependent)
-    if later and context.turns != "all":
-        yield LeftOut("call_in_later_turn", later)
+    yield LeftOut("call_after_result", dependent)
+    yield LeftOut("call_in_later_turn", later if context.turns != "all" else 0)
 
 
 def _with_results(turns: list[Turn]) -> list[Turn]:
@@ -330,26 +328,15 @@ def _first_sample(query: str, tools: list[Any], reply: list[Turn], after: str) -
     elif not reply or not tools:
         yield Ask(query, tools)
     elif not all(turn.learnt for turn in reply):
-        yield from _not_learnt(query, tools)
+        yield from unanswered("answer_not_to_learn", query, tools)
     elif after == "tool":
         fault = RowError("result_without_call", "a tool's result follows a reply without calls", stage="calls")
-        yield from _refused(fault, query, tools)
+        yield from refused(fault, query, tools)
     elif after != "user" and all(is_nothing(_MARKS.sub("", turn.text)) for turn in reply):
         fault = RowError("empty_answer", "the assistant's reply has neither text nor calls", stage="calls")
-        yield from _refused(fault, query, tools)
+        yield from refused(fault, query, tools)
     else:
         yield Sample(query, tools, [], notes=("answer_in_words",))
-
-
-def _refused(fault: RowError, query: str, tools: list[Any], part: str = "",
-             notes: tuple[str, ...] = ()) -> Iterator[Item]:
-    yield Refused(fault, part)
-    yield Ask(query, tools, part, (*notes, "answer_rejected"))
-
-
-def _not_learnt(query: str, tools: list[Any], part: str = "", notes: tuple[str, ...] = ()) -> Iterator[Item]:
-    yield LeftOut("answer_not_to_learn")
-    yield Ask(query, tools, part, (*notes, "answer_not_to_learn"))
 
 
 def _answered(query: str, tools: list[Any], reply: list[Turn], part: str = "",
@@ -357,18 +344,16 @@ def _answered(query: str, tools: list[Any], reply: list[Turn], part: str = "",
     """The sample of a reply with calls; or, where they cannot be read, why, and the query and tools by themselves."""
     fault = next((turn.fault for turn in reply if turn.fault), None)
     if not all(turn.learnt for turn in reply if turn.calling):
-        yield from _not_learnt(query, tools, part, notes)
+        yield from unanswered("answer_not_to_learn", query, tools, part, notes)
         return
     if fault and fault.reason == "calls_in_text" and not tools:
         yield LeftOut("calls_without_tools")
         yield Ask(query, tools, part, (*notes, "no_candidate_tools"))
         return
     if fault:
-        yield from _refused(fault, query, tools, part, notes)
+        yield from refused(fault, query, tools, part, notes)
         return
-    words = sum(bool(turn.text.strip()) for turn in reply)
-    if words:
-        yield LeftOut("words_beside_calls", words)
+    yield LeftOut("words_beside_calls", sum(bool(turn.text.strip()) for turn in reply))
     yield Sample(query, tools, [call for turn in reply for call in turn.calls], part, notes)
 
 

@@ -1,7 +1,7 @@
 """glaive-function-calling-v2 as published: `system` and `chat` as text, calls as `<functioncall> {...}`.
 
 The arguments of a call stand in single quotes, so a call is not JSON; a quote inside them may or may not be escaped.
-Conversions of Glaive with roles are handed to sharegpt.py.
+Conversions of Glaive with roles are read as conversations.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats import sharegpt
+from data.formats import conversation
 from data.formats.conversation import column_of
 from data.formats.dialogue import Turn, calling, samples
 from data.formats.items import Context, Format, Item, RowError, need_text
@@ -23,7 +23,7 @@ _ROLES = {"USER": "user", "ASSISTANT": "assistant", "FUNCTION RESPONSE": "tool"}
 
 def read(row: Any, context: Context) -> Iterator[Item]:
     if not isinstance(row.get("chat"), str) and column_of(row):
-        yield from sharegpt.read(row, context)
+        yield from conversation.read(row, context, listed=True)
         return
     text = need_text(row, "chat")
     parts = _MARK.split(text)

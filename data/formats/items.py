@@ -67,13 +67,32 @@ class Refused:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Something of the row that has no place in the output; counted in the manifest by `what`."""
+    """Something of the row that has no place in the output; counted in the manifest by `what`, where it is there."""
 
     what: str
     count: int = 1
 
 
 Item = Sample | Document | Ask | Refused | LeftOut
+
+
+def unanswered(why: str, query: str, tools: list[Any], part: str = "", notes: tuple[str, ...] = (),
+               group: str | None = None) -> Iterator[Item]:
+    """A query whose answer is left out: `why` is counted, and noted beside it."""
+    yield LeftOut(why)
+    yield Ask(query, tools, part, (*notes, why), group)
+
+
+def refused(fault: RowError, query: str, tools: list[Any], part: str = "",
+            notes: tuple[str, ...] = ()) -> Iterator[Item]:
+    """A query whose answer cannot be used: why, and the query by itself."""
+    yield Refused(fault, part)
+    yield Ask(query, tools, part, (*notes, "answer_rejected"))
+
+
+def noted(**notes: bool) -> tuple[str, ...]:
+    """The names of those notes that are true, in order."""
+    return tuple(name for name, true in notes.items() if true)
 
 
 @dataclass(frozen=True)

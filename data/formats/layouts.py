@@ -18,7 +18,7 @@ from data.formats.items import Context, RowError, Sample, read_call
 from data.formats.registry import FORMATS
 from data.formats.tooldocs import read_tool
 from data.prompts import NO_CALL_TEXT, calls_answer, invocation_messages, pieces_text
-from data.schema import Example, Tool, dump_json, json_schema, read_jsonl
+from data.schema import Example, dump_json, read_jsonl
 
 Row = dict[str, Any]
 
@@ -29,9 +29,8 @@ def openai(example: Example) -> Row:
                                                                   "arguments": dump_json(call.arguments)}}
              for n, call in enumerate(example.calls)]
     answer = {"role": "assistant", "tool_calls": calls} if calls else {"role": "assistant", "content": NO_CALL_TEXT}
-    functions = [function_of(tool) for tool in example.tools]
     return {"messages": [{"role": "user", "content": example.query}, answer],
-            "tools": [{"type": "function", "function": function} for function in functions]}
+            "tools": [tool.to_function() for tool in example.tools]}
 
 
 def sharegpt(example: Example) -> Row:
@@ -40,7 +39,7 @@ def sharegpt(example: Example) -> Row:
     value = dump_json(calls[0] if len(calls) == 1 else calls)
     answer = {"from": "function_call", "value": value} if calls else {"from": "gpt", "value": NO_CALL_TEXT}
     return {"conversations": [{"from": "human", "value": example.query}, answer],
-            "tools": dump_json([function_of(tool) for tool in example.tools]), **origin(example)}
+            "tools": dump_json([tool.to_function()["function"] for tool in example.tools]), **origin(example)}
 
 
 def hermes(example: Example) -> Row:
@@ -52,11 +51,6 @@ def hermes(example: Example) -> Row:
 
 
 LAYOUTS: dict[str, Callable[[Example], Row]] = {"openai": openai, "sharegpt": sharegpt, "hermes": hermes}
-
-
-def function_of(tool: Tool) -> Row:
-    """The tool as a function with a JSON Schema of its parameters; what it returns has no place there."""
-    return {"name": tool.name, "description": tool.description, "parameters": json_schema(tool.parameters)}
 
 
 def origin(example: Example) -> Row:

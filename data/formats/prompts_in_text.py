@@ -8,7 +8,7 @@ from typing import Any
 
 from data.formats.conversation import as_messages
 from data.formats.dialogue import Turn, transcript
-from data.formats.items import Context, Format, Item, LeftOut, RowError, Sample, need_list, need_text, tools_in
+from data.formats.items import Context, Format, Item, LeftOut, RowError, Sample, need_list, need_text, noted, tools_in
 from data.formats.spelled import fault_of, offered
 from data.formats.tagged import after_thinking, value_at, values_between
 from data.schema import JsonError, strict_json_loads
@@ -16,6 +16,7 @@ from data.schema import JsonError, strict_json_loads
 _TOOL = re.compile(r"^\d+\. Name: (?P<name>[^\n]*)\nDescription: (?P<description>.*?)\nParameters: (?=\{)",
                    re.MULTILINE | re.DOTALL)
 _SPOKEN = re.compile(r"<(?P<tag>user|think|tool_call|response|obs)>(?P<text>.*?)</(?P=tag)>", re.DOTALL)
+_ROLES = {"user": "user", "tool_call": "assistant", "response": "assistant", "obs": "tool"}
 
 
 def read_toolrl(row: Any, context: Context) -> Iterator[Item]:
@@ -26,26 +27,18 @@ def read_toolrl(row: Any, context: Context) -> Iterator[Item]:
         parameters, _ = value_at(instruction, match.end(), "tools")
         tools.append({"name": match["name"].strip(), "description": match["description"].strip(),
                       "parameters": parameters})
-    turns = [_toolrl_turn(match["tag"], match["text"].strip()) for match in _SPOKEN.finditer(need_text(row, "input"))
+    turns = [Turn(_ROLES[match["tag"]], match["text"].strip()) for match in _SPOKEN.finditer(need_text(row, "input"))
              if match["tag"] != "think"]
     if not any(turn.role == "user" for turn in turns):
         raise RowError("no_user_message", "no <user> in `input`", stage="query")
     output = after_thinking(need_text(row, "output"))
     calls = values_between(output, "tool_call") if "<tool_call>" in output else []
-    notes = (*(("dialogue",) if len(turns) > 1 else ()), *(() if calls else ("answer_in_words",)))
     fault = None if calls else fault_of(row["output"], offered(tools))
     if fault:
         raise fault
-    thoughts = row["output"].count("</think>") + row["input"].count("</think>")
-    if thoughts:
-        yield LeftOut("reasoning", thoughts)
-    if calls and "<response>" in output:
-        yield LeftOut("words_beside_calls")
-    yield Sample(transcript(turns), tools, calls, notes=notes)
-
-
-def _toolrl_turn(tag: str, text: str) -> Turn:
-    return Turn({"user": "user", "tool_call": "assistant", "response": "assistant", "obs": "tool"}[tag], text)
+    yield LeftOut("reasoning", row["output"].count("</think>") + row["input"].count("</think>"))
+    yield LeftOut("words_beside_calls", int(bool(calls) and "<response>" in output))
+    yield Sample(transcript(turns), tools, calls, notes=noted(dialogue=len(turns) > 1, answer_in_words=not calls))
 
 
 TOOLRL = Format("toolrl", "ToolRL rows: tools in the instruction, <tool_call> after <think>", read_toolrl,
@@ -99,11 +92,10 @@ def read_mtu(row: Any, context: Context) -> Iterator[Item]:
         raise RowError("bad_prompt", "no tool list in `question`", stage="tools")
     value, at = value_at(text, mark.end(), "tools")
     said = _MTU_TURN.split("\n" + text[at:].lstrip("}] \n"))
-    thoughts = sum(bool(words.strip()) for who, words in zip(said[1::2], said[2::2]) if who.lower() not in _MTU_ROLES)
-    if thoughts:
-        yield LeftOut("reasoning", thoughts)
-    turns = [Turn(_MTU_ROLES[who.lower()], words.strip()) for who, words in zip(said[1::2], said[2::2])
-             if who.lower() in _MTU_ROLES and words.strip()]
+    spoken = [(_MTU_ROLES.get(who.lower()), words.strip()) for who, words in zip(said[1::2], said[2::2])
+              if words.strip()]
+    yield LeftOut("reasoning", sum(role is None for role, _ in spoken))
+    turns = [Turn(role, words) for role, words in spoken if role]
     if not any(turn.role == "user" for turn in turns):
         raise RowError("no_user_message", "no `User:` after the tool list", stage="query")
     answer = row.get("answer")
@@ -112,8 +104,7 @@ def read_mtu(row: Any, context: Context) -> Iterator[Item]:
     calls = [{"name": name.strip(), "arguments": arguments} for name, arguments in answer.items() if name.strip()]
     nested = any("." in value and value.split(".")[0].strip() in answer for value in _texts(answer))
     shared = isinstance(value, dict) and isinstance(value.get("apis"), list)
-    notes = tuple(note for note, true in (("shared_parameters", shared), ("dialogue", len(turns) > 1),
-                                          ("answer_in_words", not calls), ("nested_reference", nested)) if true)
+    notes = noted(shared_parameters=shared, dialogue=len(turns) > 1, answer_in_words=not calls, nested_reference=nested)
     if shared:
         parameters = {"type": "object", "properties": {entry["name"]: entry
                                                        for entry in value.get("available_parameters") or []}}
@@ -136,14 +127,12 @@ def read_nestful(row: Any, context: Context) -> Iterator[Item]:
     file (`--tools`)."""
     entries = need_list(row.get("output"), "`output`", "calls")
     calls = [entry for entry in entries if isinstance(entry, dict) and entry.get("name") != "var_result"]
-    if len(calls) < len(entries):
-        yield LeftOut("var_result", len(entries) - len(calls))
+    yield LeftOut("var_result", len(entries) - len(calls))
     tools = tools_in(row.get("tools")) or list((context.tools or {}).values())
     if not tools:
         raise RowError("tools_not_found", "no specification file; give it with --tools", stage="tools")
     nested = any("$var" in str(call.get("arguments")) for call in calls)
-    yield Sample(need_text(row, "input"), tools, calls,
-                 notes=("nested_reference",) if nested else ())
+    yield Sample(need_text(row, "input"), tools, calls, notes=noted(nested_reference=nested))
 
 
 NESTFUL = Format("nestful", "NESTFUL sequences; the tools come from the *-spec.json beside the file or --tools",

@@ -28,8 +28,7 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     if holds_an_answer(row[column]):
         why = f"`{column}` is a conversation with its answers: {row[column][:120]!r}"
         raise RowError("calls_in_text", why, stage="query")
-    if any(row.get(label) for label in _LABELS):
-        yield LeftOut("tool_label")
+    yield LeftOut("tool_label", int(any(row.get(label) for label in _LABELS)))
     yield Ask(row[column])
 
 
@@ -46,9 +45,7 @@ def _utterance(row: Any) -> Iterator[Item]:
     text = "".join(str(segment.get("text", "")) for segment in segments)
     if not text.strip():
         raise RowError("no_query", "the segments hold no text", stage="query")
-    slots = sum("entity" in segment for segment in segments)
-    if slots:
-        yield LeftOut("slot", slots)
+    yield LeftOut("slot", sum("entity" in segment for segment in segments))
     yield Ask(text.strip())
 
 

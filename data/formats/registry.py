@@ -7,15 +7,13 @@ from typing import Any
 from data.formats import (
     apibank,
     bfcl,
+    chats,
+    functionchat,
     glaive,
-    hermes,
     mcp,
-    openai,
     prompts_in_text,
     queries,
     sealtools,
-    sharegpt,
-    toolace,
     toolalpaca,
     toolbench,
     trl,
@@ -26,8 +24,8 @@ from data.formats.items import Format
 FORMATS: dict[str, Format] = {fmt.name: fmt for fmt in (
     toolalpaca.FORMAT, prompts_in_text.TOOLRL, prompts_in_text.MASKED, sealtools.FORMAT, sealtools.NESTOOLS,
     apibank.FORMAT, xlam.FORMAT,
-    prompts_in_text.NESTFUL, trl.FORMAT, hermes.FORMAT, glaive.FORMAT, toolace.FORMAT, sharegpt.FORMAT,
-    openai.FUNCTIONCHAT, openai.FORMAT,
+    prompts_in_text.NESTFUL, trl.FORMAT, chats.HERMES, glaive.FORMAT, chats.TOOLACE, chats.SHAREGPT,
+    functionchat.FORMAT, chats.OPENAI,
     bfcl.FORMAT, prompts_in_text.MTU, toolbench.FORMAT, mcp.FORMAT, mcp.TOOLS, queries.FORMAT)}
 
 # Rows that no reader takes, by keys that tell them, and why.

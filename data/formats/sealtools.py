@@ -22,6 +22,8 @@ from data.formats.items import (
     is_nothing,
     need_list,
     need_text,
+    noted,
+    unanswered,
 )
 from data.formats.literals import LiteralError, literal_at
 
@@ -82,8 +84,7 @@ def _instruction(prompt: str) -> str:
 def read_nestools(row: Any, context: Context) -> Iterator[Item]:
     task, tools = need_text(row, "task"), need_list(row.get("api"), "`api`")
     if is_nothing(row.get("call")):
-        yield LeftOut("no_answer")
-        yield Ask(task, tools, notes=("no_answer",))
+        yield from unanswered("no_answer", task, tools)
     else:
         yield from _sample(task, tools, need_list(row["call"], "`call`", "calls"), ("only_called_tools",))
 
@@ -94,10 +95,8 @@ def _sample(query: Any, tools: Any, calls: Any, notes: tuple[str, ...] = ()) -> 
                                      f"{type(tools).__name__}, {type(calls).__name__}")
     nested = any(isinstance(value, str) and _REFERENCE.fullmatch(value) for call in calls if isinstance(call, dict)
                  for value in _values(call.get("parameters")))
-    yield Sample(query, tools, calls, notes=(*notes, "nested_reference") if nested else notes)
-    named = sum(bool(isinstance(call, dict) and call.get("responses")) for call in calls)
-    if named:
-        yield LeftOut("names_of_results", named)
+    yield Sample(query, tools, calls, notes=(*notes, *noted(nested_reference=nested)))
+    yield LeftOut("names_of_results", sum(bool(isinstance(call, dict) and call.get("responses")) for call in calls))
 
 
 def _values(value: Any) -> Iterator[Any]:

@@ -12,13 +12,14 @@ from data.formats.items import (
     Document,
     Format,
     Item,
-    LeftOut,
     Refused,
     RowError,
     Sample,
     group_of,
     is_nothing,
     need_list,
+    noted,
+    unanswered,
 )
 from data.schema import JsonError, strict_json_loads
 
@@ -37,8 +38,7 @@ def read(row: Any, context: Context) -> Iterator[Item]:
             yield Ask(query, tools, str(number), group=group)
             continue
         if is_nothing(answers[number]):
-            yield LeftOut("no_answer")
-            yield Ask(query, tools, str(number), ("no_answer",), group)
+            yield from unanswered("no_answer", query, tools, str(number), group=group)
             continue
         try:
             calls = [read_action(action) for action in need_list(answers[number], "an answer", "calls")]
@@ -46,8 +46,7 @@ def read(row: Any, context: Context) -> Iterator[Item]:
             yield Refused(error, str(number))
             yield Ask(query, tools, str(number), group=group)
         else:
-            notes = ("nested_reference",) if "${" in str(calls) else ()
-            yield Sample(query, tools, calls, str(number), notes, group)
+            yield Sample(query, tools, calls, str(number), noted(nested_reference="${" in str(calls)), group)
 
 
 def read_action(action: Any) -> dict[str, Any]:

@@ -10,9 +10,7 @@ from data.formats.items import Ask, Context, Document, Format, Item, LeftOut, gr
 
 def read(row: Any, context: Context) -> Iterator[Item]:
     if "query" in row:
-        needed = row.get("relevant APIs") or row.get("gt_api_list")
-        if needed:
-            yield LeftOut("names_of_needed_tools", len(needed))
+        yield LeftOut("names_of_needed_tools", len(row.get("relevant APIs") or row.get("gt_api_list") or ()))
         tools = [_with_results(api) for api in need_list(row.get("api_list"), "`api_list`") if isinstance(api, dict)]
         yield Ask(need_text(row, "query"), tools)
         return

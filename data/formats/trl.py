@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from data.formats.conversation import answered, as_messages, column_of
-from data.formats.items import Ask, Context, Format, Item, LeftOut, RowError, Sample, need_list
+from data.formats.items import Context, Format, Item, LeftOut, RowError, Sample, need_list, unanswered
 from data.formats.spelled import calls_in
 
 _PROMPTS = ("prompt", "question", "query", "instruction", "user", "input")
@@ -41,8 +41,7 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     solution = answer == "answer" and isinstance(row[answer], str) and as_messages(row[answer]) is None
     for item in answered(row, [*_earlier(row), *prompt], said, context, listed=True):
         if solution and isinstance(item, Sample) and not item.calls:
-            yield LeftOut("final_answer")
-            yield Ask(item.query, item.tools, item.part, ("final_answer",))
+            yield from unanswered("final_answer", item.query, item.tools, item.part)
         else:
             yield item
 

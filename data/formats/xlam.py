@@ -6,17 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from data.formats.items import (
-    Ask,
     Context,
     Format,
     Item,
-    LeftOut,
-    Refused,
     RowError,
     Sample,
     is_nothing,
     need_list,
     need_text,
+    refused,
+    unanswered,
 )
 
 
@@ -24,16 +23,12 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     tools = need_list(row.get("tools"), "`tools`")
     query = need_text(row, "query")
     if is_nothing(row["answers"]):
-        yield LeftOut("no_answer")      # an empty list is an answer, nothing is none
-        yield Ask(query, tools, notes=("no_answer",))
+        yield from unanswered("no_answer", query, tools)      # an empty list is an answer, nothing is none
         return
     try:
-        calls = need_list(row["answers"], "`answers`", "calls")
+        yield Sample(query, tools, need_list(row["answers"], "`answers`", "calls"))
     except RowError as error:
-        yield Refused(error)
-        yield Ask(query, tools, notes=("answer_rejected",))
-    else:
-        yield Sample(query, tools, calls)
+        yield from refused(error, query, tools)
 
 
 def looks_like(row: Any) -> bool:

@@ -1,24 +1,29 @@
-"""OpenAI messages with `tools` and `tool_calls`, and FunctionChat, whose three files wrap the same parts."""
+"""FunctionChat-Bench, whose three files wrap the same parts: OpenAI's messages, tools and `tool_calls`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats.conversation import column_of, read
 from data.formats.dialogue import transcript, turns_of
-from data.formats.items import Ask, Context, Format, Item, LeftOut, Refused, RowError, Sample, json_inside, need_list
+from data.formats.items import (
+    Ask,
+    Context,
+    Format,
+    Item,
+    LeftOut,
+    Refused,
+    RowError,
+    Sample,
+    json_inside,
+    need_list,
+    noted,
+    refused,
+)
 from data.formats.spelled import fault_of, offered
 
 
-def looks_like(row: Any) -> bool:
-    return isinstance(row, dict) and (isinstance(row.get("messages"), list) or column_of(row) is not None)
-
-
-FORMAT = Format("openai", "OpenAI messages with tools and tool_calls", read, looks_like)
-
-
-def read_functionchat(row: Any, context: Context) -> Iterator[Item]:
+def read(row: Any, context: Context) -> Iterator[Item]:
     if "input_messages" in row:
         yield from _decision(row["input_messages"], row.get("input_tools"), row.get("ground_truth"), "")
         yield LeftOut("accepted_alternatives", int(bool(row.get("acceptable_arguments"))))
@@ -35,20 +40,18 @@ def _decision(messages: Any, tools: Any, truth: Any, part: str) -> Iterator[Item
     try:
         turns = turns_of(messages)
         query = transcript(turns)
-        if any(turn.role == "system" and turn.text.strip() for turn in turns):
-            yield LeftOut("system_prompt")
+        yield LeftOut("system_prompt", int(any(turn.role == "system" and turn.text.strip() for turn in turns)))
+        tools = need_list(tools, "`tools`")
         if not isinstance(truth, dict):
-            yield Ask(query, need_list(tools, "`tools`"), part)
+            yield Ask(query, tools, part)
             return
         calls = truth.get("tool_calls") or []
-        fault = None if calls else fault_of(str(truth.get("content") or ""), offered(need_list(tools, "`tools`")))
+        fault = None if calls else fault_of(str(truth.get("content") or ""), offered(tools))
         if fault:
-            yield Refused(fault, part)
-            yield Ask(query, need_list(tools, "`tools`"), part, ("answer_rejected",))
+            yield from refused(fault, query, tools, part)
             return
-        notes = (*(("dialogue",) if sum(turn.role != "system" for turn in turns) > 1 else ()),
-                 *(() if calls else ("answer_in_words",)))
-        yield Sample(query, need_list(tools, "`tools`"), calls, part, notes)
+        dialogue = sum(turn.role != "system" for turn in turns) > 1
+        yield Sample(query, tools, calls, part, noted(dialogue=dialogue, answer_in_words=not calls))
     except RowError as error:
         yield Refused(error, part)
 
@@ -63,9 +66,8 @@ def _single_calls(row: Any) -> Iterator[Item]:
             yield Sample(query["content"], candidates["content"], [call], f"{number}.{candidates['type']}")
 
 
-def looks_like_functionchat(row: Any) -> bool:
+def looks_like(row: Any) -> bool:
     return isinstance(row, dict) and ("input_messages" in row or "function_num" in row or "dialog_num" in row)
 
 
-FUNCTIONCHAT = Format("functionchat", "FunctionChat-Bench: single calls, call decisions, dialogues", read_functionchat,
-                      looks_like_functionchat)
+FORMAT = Format("functionchat", "FunctionChat-Bench: single calls, call decisions, dialogues", read, looks_like)
