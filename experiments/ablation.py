@@ -13,10 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Self
 
 from data import world
 from data.files import refuse_foreign, write_json, write_text
@@ -25,6 +26,7 @@ from eval.exact import test_set, verdicts_of
 from eval.lenient import READINGS
 from eval.report.benchmarks import BENCHMARKS, name_of
 from eval.report.measured import folders_of, read_cell
+from eval.report.page import interval
 from eval.uncertainty import Comparison, describe, over_clusters, over_seeds, paired_bootstrap, proportion
 from experiments.funnel import by_votes, percent, totals, votes_table
 from experiments.jobs import Job, run_jobs
@@ -144,28 +146,26 @@ def collect(out: Path, seeds: Sequence[int], fresh: int = 0) -> str:
     begun = read_json(out / f"seed-{seeds[0]}" / "run.json")["settings"]
     steps = steps_of(out / f"seed-{seeds[0]}")
     by_seed = {step: [verdicts_of(out / f"seed-{seed}" / step / "eval") for seed in seeds] for step in steps}
-    by_seed["last"] = by_seed[steps[-1]]
-    pooled = {step: [*chain(*verdicts)] for step, verdicts in by_seed.items()}
-    parts = ["all", *dict.fromkeys(v["set"] for v in pooled["raw"])]
-    compared = {(a, b, part): paired_bootstrap(right(pooled[a], part), right(pooled[b], part)) for a, b in _pairs(steps)
-                for part in parts}
+    parts = ["all", *dict.fromkeys(v["set"] for v in chain(*by_seed["raw"]))]
+    found = {(step, part): [right(verdicts, part) for verdicts in by_seed[step]] for step in steps for part in parts}
+    found |= {("last", part): found[steps[-1], part] for part in parts}
     tests = {seed: load_examples(out / f"seed-{seed}" / "data" / "test.jsonl") for seed in seeds}
     asked = {part: [tool for seed in seeds for tool in tools_asked(tests[seed], part)] for part in parts}
-    spread = {(a, b, part): {"over_tools": over_clusters(right(pooled[a], part), right(pooled[b], part), asked[part]),
-                             "over_seeds": between_seeds(by_seed[a], by_seed[b], part)} for a, b, part in compared}
+    compared = {(a, b): {part: Paired.of(found[a, part], found[b, part], asked[part]) for part in parts}
+                for a, b in _pairs(steps)}
     rounds = {step: [read_json(out / f"seed-{seed}" / step / "ledger.json") for seed in seeds]
               for step in rounds_of(steps)}
     record = {"seeds": list(seeds), "versions": versions(), "settings": begun,
-              "scores": {step: {part: score(right(pooled[step], part))
-                                | {"over_seeds": _per_seed(by_seed[step], part)} for part in parts}
-                         for step in steps},
-              "comparisons": {f"{a} -> {b}": {part: compared[a, b, part].to_dict() | spread[a, b, part]
-                                              for part in parts}
-                              for a, b in _pairs(steps)},
-              "undecodable": {step: sum(v["outcome"] == "undecodable" for v in pooled[step]) for step in steps},
+              "scores": {step: {part: score([*chain(*found[step, part])])
+                                | {"over_seeds": over_seeds([sum(one) / max(len(one), 1) for one in found[step, part]])}
+                                for part in parts} for step in steps},
+              "comparisons": {f"{a} -> {b}": {part: pair.to_dict() for part, pair in pairs.items()}
+                              for (a, b), pairs in compared.items()},
+              "undecodable": {step: sum(v["outcome"] == "undecodable" for v in chain(*by_seed[step]))
+                              for step in steps},
               "funnel": {step: totals(ledgers) for step, ledgers in rounds.items()},
               "by votes": by_votes([ledger for ledgers in rounds.values() for ledger in ledgers])}
-    text = _markdown(record, steps, parts, compared, spread)
+    text = _markdown(record, steps, parts, compared)
     if fresh:
         record["fresh"], lines = _fresh(out, tests, rounds_of(steps), fresh)
         text += "\n".join(["", *lines]) + "\n"
@@ -220,32 +220,34 @@ def score(found: Sequence[bool]) -> dict:
     return proportion(sum(found), len(found)).to_dict() | {"items": len(found)}
 
 
-def shown(cell: dict) -> str:
-    """A fraction in % with its interval."""
-    return f"{100 * cell['value']:.1f} [{100 * cell['low']:.1f}, {100 * cell['high']:.1f}]"
+@dataclass(frozen=True)
+class Paired:
+    """How two steps differ on the same items, and how that varies over the items' tools and over seeds."""
 
+    result: Comparison
+    over_tools: dict
+    over_seeds: dict
 
-def between_seeds(before: Sequence[list[dict]], after: Sequence[list[dict]], part: str) -> dict:
-    """Mean and t-interval of the seeds' differences in the fraction of right items, from the verdicts of each seed."""
-    fractions = [[fmean(right(verdicts, part)) for verdicts in seeds] for seeds in (before, after)]
-    return over_seeds([b - a for a, b in zip(*fractions, strict=True)])
+    @classmethod
+    def of(cls, before: Sequence[Sequence[bool]], after: Sequence[Sequence[bool]], tools: Sequence[str]) -> Self:
+        """From whether the items of each seed were answered rightly, and the tool that each item asks for."""
+        pooled = [[*chain(*seeds)] for seeds in (before, after)]
+        return cls(paired_bootstrap(*pooled), over_clusters(*pooled, tools),
+                   over_seeds([fmean(b) - fmean(a) for a, b in zip(before, after, strict=True)]))
 
+    def to_dict(self) -> dict:
+        return self.result.to_dict() | {"over_tools": self.over_tools, "over_seeds": self.over_seeds}
 
-def in_words(spread: dict[str, dict]) -> str:
-    """The end of a line: the difference over tools and over seeds, in points; one of them has no interval."""
-    return "".join(f"; over {found['n']} {name.removeprefix('over_')} [{100 * found['low']:+.1f}, "
-                   f"{100 * found['high']:+.1f}]"
-                   for name, found in spread.items() if found["low"] is not None)
-
-
-def _per_seed(seeds: Sequence[list[dict]], part: str) -> dict:
-    found = [right(verdicts, part) for verdicts in seeds]
-    return over_seeds([sum(one) / max(len(one), 1) for one in found])
+    def line(self, before: str, after: str) -> str:
+        """One sentence, in points; one tool or one seed has no interval."""
+        spread = {"tools": self.over_tools, "seeds": self.over_seeds}
+        return describe(self.result, before, after) + "".join(
+            f"; over {found['n']} {name} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
+            for name, found in spread.items() if found["low"] is not None)
 
 
 def _markdown(record: dict[str, Any], steps: Sequence[str], parts: Sequence[str],
-              compared: dict[tuple[str, str, str], Comparison],
-              spread: dict[tuple[str, str, str], dict[str, dict]]) -> str:
+              compared: dict[tuple[str, str], dict[str, Paired]]) -> str:
     lines = [f"Exact match in % over {len(record['seeds'])} seeds, pooled test items, 95% intervals (Wilson).", "",
              "| variant | " + " | ".join(f"{part} ({record['scores']['raw'][part]['items']})" for part in parts)
              + " | paper, BFCL overall |", "|---|" + "---|" * (len(parts) + 1)]
@@ -254,14 +256,12 @@ def _markdown(record: dict[str, Any], steps: Sequence[str], parts: Sequence[str]
         title = VARIANTS[step].title if step in VARIANTS else step.replace("-", " ")
         paper = (f"{VARIANTS[step].paper[2]:.2f}" if step in VARIANTS else f"{PAPER_EVOLVED[2]:.2f} (best)" if step
                  == steps[-1] else "")
-        lines.append(f"| {title} | {' | '.join(map(shown, cells))} | {paper} |")
+        lines.append(f"| {title} | {' | '.join(map(interval, cells))} | {paper} |")
     lines += ["", "The paper's column is another model on another benchmark: the order of the rows can be compared, "
                   "the numbers cannot.", "",
               PAIRED, ""]
-    for a, b in _pairs(steps):
-        for part in parts:
-            lines.append(f"- {part}: " + describe(compared[a, b, part], a, steps[-1] if b == "last" else b)
-                         + in_words(spread[a, b, part]))
+    lines += [f"- {part}: " + pair.line(a, steps[-1] if b == "last" else b)
+              for (a, b), pairs in compared.items() for part, pair in pairs.items()]
     return "\n".join([*lines, *([""] + _rounds(record) if record["funnel"] else [])]) + "\n"
 
 
@@ -295,20 +295,14 @@ def _fresh(out: Path, tests: dict[int, list[Example]], rounds: Sequence[str],
              "holds):"]
     for both in (False, True):
         found = {step: [items(step, seed, both) for seed in tests] for step in ("joint", *rounds)}
-        pooled = {step: [was_right for answers in by_seed for was_right in answers] for step, by_seed in found.items()}
-        scores = {step: score(answers) for step, answers in pooled.items()}
-        compared = {step: paired_bootstrap(pooled["joint"], pooled[step]) for step in rounds}
+        scores = {step: score([*chain(*answers)]) for step, answers in found.items()}
         tools = [tool for seed in tests for tool in further[seed]
                  + (tools_asked(tests[seed], "unlabelled") if both else [])]
-        spread = {step: {"over_tools": over_clusters(pooled["joint"], pooled[step], tools),
-                         "over_seeds": over_seeds([fmean(b) - fmean(a)
-                                                   for a, b in zip(found["joint"], found[step], strict=True)])}
-                  for step in rounds}
-        title = f"{len(pooled['joint']):,} items" + ", the test's of these domains among them" * both
+        compared = {step: Paired.of(found["joint"], found[step], tools) for step in rounds}
+        title = f"{scores['joint']['items']:,} items" + ", the test's of these domains among them" * both
         lines += ["", f"| {title} | exact match |", "|---|---|",
-                  *(f"| {step.replace('-', ' ')} | {shown(cell)} |" for step, cell in scores.items()), "",
-                  *("- " + describe(result, "joint", step) + in_words(spread[step])
-                    for step, result in compared.items())]
+                  *(f"| {step.replace('-', ' ')} | {interval(cell)} |" for step, cell in scores.items()), "",
+                  *(f"- {pair.line('joint', step)}" for step, pair in compared.items())]
         record["with the test's" if both else "further"] = {"scores": scores, "comparisons": {
-            f"joint -> {step}": result.to_dict() | spread[step] for step, result in compared.items()}}
+            f"joint -> {step}": pair.to_dict() for step, pair in compared.items()}}
     return record, lines

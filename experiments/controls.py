@@ -21,9 +21,9 @@ from typing import Any
 from data.files import write_json, write_text
 from data.schema import load_examples, read_json, read_jsonl
 from eval.exact import verdicts_of
-from eval.uncertainty import Comparison, describe, over_clusters, paired_bootstrap
+from eval.report.page import interval
 from evolution.config import CONTROLS, leaves_out
-from experiments.ablation import PAIRED, between_seeds, in_words, right, score, shown, tools_asked
+from experiments.ablation import PAIRED, Paired, right, score, tools_asked
 from experiments.funnel import by_votes, percent, totals, votes_table
 from experiments.jobs import Job, run_jobs
 from pipeline.settings import RunSettings, versions
@@ -104,35 +104,30 @@ def collect(out: Path, seeds: list[Path], rounds: int, controls: list[str]) -> s
     last = f"round-{rounds}"
     places = {"joint": "joint", "the method": last} | {name: f"controls/{name}/{last}" for name in controls}
     by_seed = {name: [verdicts_of(seed / place / "eval") for seed in seeds] for name, place in places.items()}
-    verdicts = {name: [*chain(*rows)] for name, rows in by_seed.items()}
     ledgers = {name: [read_json(seed / Path(place).parent / f"round-{n}" / "ledger.json") for seed in seeds
                       for n in range(1, rounds + 1)]
                for name, place in places.items() if name != "joint"}
-    parts = ["all", *dict.fromkeys(v["set"] for v in verdicts["joint"])]
-    found = {name: {part: right(rows, part) for part in parts} for name, rows in verdicts.items()}
-    compared = {(name, part): paired_bootstrap(found[name][part], found["the method"][part])
-                for name in ("joint", *controls) for part in parts}
+    parts = ["all", *dict.fromkeys(v["set"] for v in chain(*by_seed["joint"]))]
+    found = {name: {part: [right(rows, part) for rows in verdicts] for part in parts}
+             for name, verdicts in by_seed.items()}
     tests = [item for seed in seeds for item in load_examples(seed / "data" / "test.jsonl")]
-    spread = {(name, part): {"over_tools": over_clusters(found[name][part], found["the method"][part],
-                                                         tools_asked(tests, part)),
-                             "over_seeds": between_seeds(by_seed[name], by_seed["the method"], part)}
-              for name, part in compared}
+    compared = {(name, part): Paired.of(found[name][part], found["the method"][part], tools_asked(tests, part))
+                for name in ("joint", *controls) for part in parts}
     record: dict[str, Any] = {
         "seeds": [seed.name for seed in seeds], "rounds": rounds, "versions": versions(),
-        "scores": {name: {part: score(items) for part, items in cells.items()} for name, cells in found.items()},
+        "scores": {name: {part: score([*chain(*items)]) for part, items in cells.items()}
+                   for name, cells in found.items()},
         "funnel": {name: totals(rows) for name, rows in ledgers.items()},
-        "comparisons": {f"{name} -> the method, {part}": result.to_dict() | spread[name, part]
-                        for (name, part), result in compared.items()},
+        "comparisons": {f"{name} -> the method, {part}": pair.to_dict() for (name, part), pair in compared.items()},
     }
     record["by votes"] = by_votes(ledgers["the method"])
     write_json(out / "controls.json", record)
-    text = _markdown(record, parts, compared, spread)
+    text = _markdown(record, parts, compared)
     write_text(out / "controls.md", text)
     return text
 
 
-def _markdown(record: dict[str, Any], parts: list[str], compared: dict[tuple[str, str], Comparison],
-              spread: dict[tuple[str, str], dict[str, dict]]) -> str:
+def _markdown(record: dict[str, Any], parts: list[str], compared: dict[tuple[str, str], Paired]) -> str:
     scores, rounds = record["scores"], record["rounds"]
     lines = [f"Exact match in % after {rounds} round{'s' * (rounds > 1)} over {len(record['seeds'])} seeds, pooled "
              "test items, 95% intervals (Wilson);"
@@ -144,9 +139,8 @@ def _markdown(record: dict[str, Any], parts: list[str], compared: dict[tuple[str
         found = record["funnel"].get(name)
         head = [f"{found['queries']}", f"{found['accepted']}", f"{found['steps']}", percent(found["precision"]),
                 percent(found["recall"])] if found else [""] * 5
-        lines.append(f"| {name} | " + " | ".join([*head, *map(shown, cells.values())]) + " |")
+        lines.append(f"| {name} | " + " | ".join([*head, *map(interval, cells.values())]) + " |")
     lines += ["", PAIRED, ""]
-    lines += [f"- {part}: " + describe(result, name, "the method") + in_words(spread[name, part])
-              for (name, part), result in compared.items()]
+    lines += [f"- {part}: {pair.line(name, 'the method')}" for (name, part), pair in compared.items()]
     lines += ["", "Accepted answers of the method:", "", *votes_table(record["by votes"])]
     return "\n".join(lines) + "\n"

@@ -18,8 +18,7 @@ def totals(ledgers: Sequence[dict]) -> dict[str, Any]:
             sums.update({key: cell[key] for key in ("right", "made", "said")})
         for stage in ledger["stages"].values():
             reasons.update(stage["rejected"])
-    return {**sums, "precision": _fraction(sums["right"], sums["made"]),
-            "recall": _fraction(sums["right"], sums["said"]), "reasons": dict(reasons.most_common())}
+    return {**with_fractions(sums), "reasons": dict(reasons.most_common())}
 
 
 def by_votes(ledgers: Sequence[dict]) -> dict[str, dict[str, Any]]:
@@ -28,9 +27,7 @@ def by_votes(ledgers: Sequence[dict]) -> dict[str, dict[str, Any]]:
     for ledger in ledgers:
         for votes, cell in ledger["judged"].items():
             sums.setdefault(votes, Counter()).update({key: cell[key] for key in ("examples", "right", "made", "said")})
-    return {votes: {**cell, "precision": _fraction(cell["right"], cell["made"]),
-                    "recall": _fraction(cell["right"], cell["said"])}
-            for votes, cell in sorted(sums.items())}
+    return {votes: with_fractions(cell) for votes, cell in sorted(sums.items())}
 
 
 def votes_table(cells: dict[str, dict[str, Any]]) -> list[str]:
@@ -45,5 +42,7 @@ def percent(fraction: float | None) -> str:
     return "" if fraction is None else f"{100 * fraction:.1f}"
 
 
-def _fraction(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+def with_fractions(sums: Counter) -> dict[str, Any]:
+    """The sums, and precision and recall of the values in them."""
+    return {**sums, **{name: sums["right"] / sums[whole] if sums[whole] else None
+                       for name, whole in (("precision", "made"), ("recall", "said"))}}
