@@ -25,6 +25,7 @@ from data.schema import Example, load_examples, read_json
 from eval.exact import test_set, verdicts_of
 from eval.lenient import READINGS
 from eval.report.benchmarks import BENCHMARKS, name_of
+from eval.report.gather import is_round
 from eval.report.measured import folders_of, read_cell
 from eval.report.page import interval
 from eval.uncertainty import Comparison, describe, over_clusters, over_seeds, paired_bootstrap, proportion
@@ -136,7 +137,7 @@ def steps_of(folder: Path) -> list[str]:
 
 
 def rounds_of(steps: Sequence[str]) -> list[str]:
-    return [step for step in steps if step.startswith("round-")]
+    return [step for step in steps if is_round(step)]
 
 
 # ------------------------------------------------------------------------------------------------------------ the table

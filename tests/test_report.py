@@ -285,7 +285,7 @@ def test_a_histogram_counts_in_whole_numbers_and_says_what_its_bars_are():
 
 
 def test_a_curve_has_its_axis_named_between_its_ends():
-    svg = charts.curve_panel("Training loss: joint", [(1, 2.0), (150, 0.5)])
+    svg = charts.loss_panel("Training loss: joint", [(1, 2.0), (150, 0.5)])
     assert re.findall(r'class="small[^>]*>([^<]+)<', svg)[-4:] == ["150", "1", "optimizer step", "loss, nats a token"]
     assert "150" in re.findall(r'aria-label="([^"]+)"', svg)[0]
 
@@ -294,10 +294,10 @@ def test_empty_and_partial_charts_are_still_charts():
     point = {"value": 5.0, "low": 1.0, "high": 9.0}
     svgs = [
         charts.interval_panel("t", ["a", "b", "c"], [point, None, point], y_label="y", low=0, high=9),
-        charts.curve_panel("t", [(1, 0.5)]),
+        charts.loss_panel("t", [(1, 0.5)]),
         charts.funnel_panel("t", [("query", 0, 0)]),
         charts.histogram_panel("<t>", [("1", 0, 0)], x_label="x", y_label="w", part="p"),
     ]
     for svg in svgs:
         ElementTree.fromstring(svg)
-    assert charts.curve_panel("t", []) == "" and "polyline" not in svgs[0]
+    assert charts.loss_panel("t", []) == "" and "polyline" not in svgs[0]

@@ -10,12 +10,12 @@ scored on benchmarks, and benchmarks.py has their tables. Beside it: tables.py, 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 from data.files import write_json, write_text
+from data.schema import dump_json
 from eval.report import benchmarks
 from eval.report.explorer import explorer_data
 from eval.report.gather import gather
@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> int:
     run = Path(args.run)
     report = write_report(run)
     if args.json:
-        print(json.dumps(report, ensure_ascii=False, indent=2))
+        print(dump_json(report, indent=2))
         return 0
     print("\n".join(str(run / f"report.{kind}") for kind in ("html", "md", "json")))
     return 0

@@ -15,9 +15,10 @@ from typing import Any
 from eval.bfcl.entries import IRRELEVANCE
 from eval.lenient import LENIENT, READINGS, STRICT
 from eval.report import charts
+from eval.report.gather import is_round
 from eval.report.markup import Block, Cell
 from eval.report.measured import BENCHMARKS, NATIVE
-from eval.report.page import comparison, number, short, title_of
+from eval.report.page import comparison, gain_panels, number, short, title_of
 from eval.report.paper import TABLE_1, TABLE_1_COLUMNS, TABLE_2
 from eval.score import subset_text
 from tooldev import PAPER_EVOLVED, STEPS, VARIANTS
@@ -135,7 +136,7 @@ def all_columns(found: Mapping[str, Any]) -> list[Block]:
 
 
 def _value(score: Mapping[str, float] | None) -> str:
-    return plain(None if score is None else score["value"])
+    return plain(score and score["value"])
 
 
 def irrelevance(found: Mapping[str, Any]) -> list[Block]:
@@ -205,10 +206,6 @@ def table_3(found: Mapping[str, Any]) -> list[Block]:
             ("table", "Table 3: the training objectives, BFCL, %", ["variant", *heads], rows)]
 
 
-def is_round(name: str) -> bool:
-    return name.startswith("round-")
-
-
 def _gain(cell: Mapping[str, Any], raw: Mapping[str, Any], reading: str) -> float | None:
     scores = [part["scores"][reading].get("overall") for part in (cell, raw)]
     return None if None in scores else scores[0]["value"] - scores[1]["value"]
@@ -238,24 +235,14 @@ def variants_figure(found: Mapping[str, Any]) -> list[Block]:
 
 def rounds_figure(found: Mapping[str, Any]) -> list[Block]:
     """Figure 2: what every round gained over joint training on BFCL, on the same entries."""
-    gains = {pair["after"]: {reading: in_points(pair[reading]) for reading in READINGS}
-             for pair in found["comparisons"]
+    gains = {pair["after"]: pair for pair in found["comparisons"]
              if pair["before"] == "joint" and is_round(pair["after"]) and pair["benchmark"] == "bfcl"}
     if not gains:
         return []
-    ends = [end for pair in gains.values() for gain in pair.values() for end in (gain["low"], gain["high"])]
-    labels = list(map(title_of, gains))
-    panels = [charts.interval_panel(f"BFCL gain over joint training: {reading} reading", labels,
-                                    [pair[reading] for pair in gains.values()], y_label="gain, points of the entries",
-                                    low=min(0, *ends), high=max(0, *ends), signed=True, x_label="round")
-              for reading in READINGS]
+    panels = gain_panels(gains, {word: f"BFCL gain over joint training: {word} reading" for word in READINGS},
+                         "gain, points of the entries")
     return [("figure", "Gain of every round over joint training on BFCL, in points of its entries (the paper's Fig. 2 "
              "shows such gains); the bars are 95% intervals.", panels)]
-
-
-def in_points(cell: Mapping[str, float]) -> dict[str, float]:
-    """A paired difference as a point of a chart."""
-    return {"value": 100 * cell["difference"], "low": 100 * cell["low"], "high": 100 * cell["high"]}
 
 
 # ------------------------------------------------------------------------------------------------- answers, differences

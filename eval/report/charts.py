@@ -73,9 +73,8 @@ def interval_panel(title: str, labels: Sequence[str], points: Sequence[dict | No
     return _svg(title, told, parts + bars + dots + axes, floor + BOTTOM + 14)
 
 
-def curve_panel(title: str, points: Sequence[tuple[float, float]], *, x_label: str = "optimizer step",
-                y_label: str = "loss, nats a token") -> str:
-    """A curve (x, y): pale as it is, and dark its running mean over a tenth of it."""
+def loss_panel(title: str, points: Sequence[tuple[float, float]]) -> str:
+    """The loss over the steps: pale as it is, and dark its running mean over a tenth of it."""
     if not points:
         return ""
     xs, ys = [p[0] for p in points], [p[1] for p in points]
@@ -89,14 +88,14 @@ def curve_panel(title: str, points: Sequence[tuple[float, float]], *, x_label: s
         parts.append(_polyline(name, [(x(a), y(b)) for a, b in zip(xs, values, strict=True)]))
     parts += [_text(x(max(xs)), 120 + TOP + 16, f"{max(xs):,.0f}", "small", "end"),
               _text(x(min(xs)), 120 + TOP + 16, f"{min(xs):,.0f}", "small", "start"),
-              _x_name((LEFT + WIDTH - RIGHT) / 2, 120 + TOP + 16, x_label), _y_name(y_label)]
-    said = (f"{y_label}, from {smooth[0]:.3g} at {x_label} {min(xs):,.0f} to {smooth[-1]:.3g} at {x_label} "
-            f"{max(xs):,.0f}")
+              _x_name((LEFT + WIDTH - RIGHT) / 2, 120 + TOP + 16, "optimizer step"),
+              _y_name("loss, nats a token")]
+    said = (f"loss, nats a token, from {smooth[0]:.3g} at optimizer step {min(xs):,.0f} to {smooth[-1]:.3g} at "
+            f"optimizer step {max(xs):,.0f}")
     return _svg(title, said, parts, 120 + TOP + BOTTOM - 4)
 
 
-def funnel_panel(title: str, stages: Sequence[tuple[str, int, int]], *, x_label: str = "queries",
-                 y_label: str = "stage") -> str:
+def funnel_panel(title: str, stages: Sequence[tuple[str, int, int]]) -> str:
     """Horizontal bars, one per stage (name, came in, passed): dark what passed, pale what was rejected there."""
     most = max((coming for _, coming, _ in stages), default=0) or 1
     parts, top = [], TOP + 8
@@ -109,10 +108,10 @@ def funnel_panel(title: str, stages: Sequence[tuple[str, int, int]], *, x_label:
                   f'<rect class="part" x="0" y="{top + 10}" width="{kept:.1f}" height="12"/>']
         top += 42
     parts += [f'<path class="zero" d="M0 {top - 12}H{WIDTH - RIGHT}"/>', _text(0, top + 4, "0", "small", "start"),
-              _x_name((WIDTH - RIGHT) / 2, top + 4, x_label), _y_name(y_label),
+              _x_name((WIDTH - RIGHT) / 2, top + 4, "queries"), _y_name("stage"),
               _text(WIDTH - RIGHT, top + 4, f"{most:,}", "small", "end")]
     said = "; ".join(f"{name}, {passed:,} of {coming:,} passed" for name, coming, passed in stages)
-    return _svg(title, f"{x_label} by {y_label}: {said}", parts, top + 10)
+    return _svg(title, f"queries by stage: {said}", parts, top + 10)
 
 
 def histogram_panel(title: str, bars: Sequence[tuple[str, int, int]], *, x_label: str, y_label: str, part: str,

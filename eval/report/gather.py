@@ -65,6 +65,10 @@ def round_names(run: Path) -> list[str]:
     return [f"round-{n}" for n in sorted(int(number) for number in numbers if number.isdigit())]
 
 
+def is_round(name: str) -> bool:
+    return name.startswith("round-")
+
+
 def start_of(name: str) -> str:
     """The step before this one: whose weights it went on from, or at least whose model wrote a round's data.
 
@@ -94,7 +98,7 @@ def read_step(run: Path, name: str, verdicts: dict[str, list[dict]]) -> dict[str
 
 def is_complete(run: Path, name: str, tested: bool) -> bool:
     """A round ends with its ledger, another step with its scores (or, in a run without a test, with its marker)."""
-    last = "ledger.json" if name.startswith("round-") else "eval/summary.json" if tested else "DONE.json"
+    last = "ledger.json" if is_round(name) else "eval/summary.json" if tested else "DONE.json"
     return (run / name / last).is_file()
 
 
@@ -117,7 +121,7 @@ def gains(verdicts: dict[str, list[dict]]) -> dict[str, dict[str, dict]]:
     if "joint" not in verdicts:
         return {}
     return {name: compare(verdicts["joint"], found, f"joint and {name}") for name, found in verdicts.items()
-            if name.startswith("round-")}
+            if is_round(name)}
 
 
 def from_raw_to_last(steps: Sequence[dict], verdicts: dict[str, list[dict]]) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from typing import Any
 from data.schema import read_json, read_jsonl
 from eval.bfcl.entries import IRRELEVANCE
 from eval.lenient import LENIENT, STRICT
-from eval.report.gather import start_of
+from eval.report.gather import is_round, start_of
 from eval.score import VERDICTS, compare, scores_of
 from tooldev import STEPS
 
@@ -103,7 +103,7 @@ def comparisons(places: Mapping[str, Mapping[str, Path]]) -> list[dict[str, Any]
     against joint training, too."""
     labels, found = list(places), []
     for label in labels[1:]:
-        joint = ["joint"] if label.startswith("round-") and "joint" in labels else []
+        joint = ["joint"] if is_round(label) and "joint" in labels else []
         for before in dict.fromkeys((started(label, labels), *joint, labels[0])):
             for bench in places[label]:
                 if before != label and bench in places[before]:
@@ -115,7 +115,7 @@ def comparisons(places: Mapping[str, Mapping[str, Path]]) -> list[dict[str, Any]
 
 def started(label: str, labels: Sequence[str]) -> str:
     """The label of the step that this one went on from, or the first one."""
-    known = label in STEPS or label.startswith("round-") and label.removeprefix("round-").isdigit()
+    known = label in STEPS or is_round(label) and label.removeprefix("round-").isdigit()
     start = start_of(label) if known else ""
     return start if start in labels else labels[0]
 

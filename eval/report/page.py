@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.report import charts
+from eval.report.gather import is_round
 from eval.report.markup import Block, Cell
 from eval.report.measured import changes
 
@@ -204,17 +205,21 @@ def round_gains(gains: dict[str, dict[str, dict]]) -> list[Block]:
     """Every round against the step before the rounds."""
     if not gains:
         return []
-    parts, cells = list(next(iter(gains.values()))), [cell for gain in gains.values() for cell in gain.values()]
-    low, high = min(0, *(100 * cell["low"] for cell in cells)), max(0, *(100 * cell["high"] for cell in cells))
-    labels = list(map(title_of, gains))
-    points = {part: [percent(gain[part], "difference") for gain in gains.values()] for part in parts}
-    panels = [charts.interval_panel(f"Gain over joint training: {part_title(part)}", labels, points[part],
-                                    y_label="gain in exact match, points", low=low, high=high, signed=True,
-                                    x_label="round") for part in parts]
+    parts = list(next(iter(gains.values())))
+    panels = gain_panels(gains, {part: f"Gain over joint training: {part_title(part)}" for part in parts},
+                         "gain in exact match, points")
     return [("figure", "Gain of every round over joint training, in points (the paper's Fig. 2 shows this for BFCL); "
              "the bars are 95% intervals.", panels),
             ("table", "Each round against joint training, points [95% interval]", ["round", *map(part_name, parts)],
              [[title_of(name), *(difference(gain[part]) for part in parts)] for name, gain in gains.items()])]
+
+
+def gain_panels(gains: Mapping[str, Mapping[str, dict]], titles: Mapping[str, str], y_label: str) -> list[str]:
+    """A panel for each title, by part: the paired differences of every round, on one scale."""
+    points = {part: [percent(gain[part], "difference") for gain in gains.values()] for part in titles}
+    ends = [point[end] for column in points.values() for point in column for end in ("low", "high")]
+    return [charts.interval_panel(title, list(map(title_of, gains)), points[part], y_label=y_label, low=min(0, *ends),
+                                  high=max(0, *ends), signed=True, x_label="round") for part, title in titles.items()]
 
 
 def categories(steps: Sequence[dict]) -> list[Block]:
@@ -229,7 +234,7 @@ def categories(steps: Sequence[dict]) -> list[Block]:
 
 def which_is_best(report: dict[str, Any]) -> list[Block]:
     best = report["best"]
-    what = "round" if str(best["last"]).startswith("round-") else "step"
+    what = "round" if is_round(str(best["last"])) else "step"
     words = {"last": f"last {what}", "by_validation": f"best {what} by validation",
              "on_test": f"best {what} on the test"}
     shown = [step for step in report["steps"] if "validation" in step or step["name"] in best.values()
@@ -337,7 +342,7 @@ def training(report: dict[str, Any]) -> list[Block]:
         facts = [cell[key] for key in ("steps", "tokens", "supervised_tokens", "skipped", "first_loss", "last_loss")]
         rows.append([title_of(name), *map(number, facts), time, number(pace.get("tok_per_s")),
                      number(pace.get("peak_mem_gb"))])
-    panels = [charts.curve_panel(f"Training loss: {title_of(name)}", cell["curve"])
+    panels = [charts.loss_panel(f"Training loss: {title_of(name)}", cell["curve"])
               for name, cell in trained if cell["curve"]]
     return [("h", "Training"), ("figure", "Loss a token, in nats, over optimizer steps; dark: running mean.", panels),
             ("table", "Training; minutes are those of the whole step with its sampling and evaluation",
@@ -349,7 +354,7 @@ def beside_paper(report: dict[str, Any], steps: dict[str, dict]) -> list[Block]:
     parts, best, paper = parts_of(list(steps.values())), report["best"], report["paper"]
     lines = [(cell["title"], cell["bfcl"], steps.get(name)) for name, cell in paper["variants"].items()]
     chosen = best["by_validation"] or best["last"] or ""
-    if chosen.startswith("round-"):
+    if is_round(chosen):
         lines.append((f"after the rounds (here: {title_of(chosen)})", paper["evolved"], steps.get(chosen)))
     rows = [[name, *(f"{value:.2f}" for value in bfcl.values()),
              *(interval(step and cell_of(step, part)) for part in parts)] for name, bfcl, step in lines]

@@ -241,7 +241,6 @@ def _stacked(panels: Sequence[str]) -> str:
 # --------------------------------------------------------------------------------------------------------- command line
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of `python -m eval.report.tables`."""
     parser.add_argument("--out", required=True, help="folder for the tables and figures")
     parser.add_argument("--csv", help="data_combined_Sep_20_2024.csv: writes Table 1")
     parser.add_argument("--figure", default="Figure 2", help="title of the figure made from --point")
@@ -252,7 +251,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int | None:
-    """Write what was asked for; print the tables."""
     out, tables = Path(args.out), []
     rows = _named(args.row)
     if args.csv:
