@@ -21,10 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import machine
 from data.files import write_json, write_text
 from eval.lenient import LENIENT, STRICT
-from eval.report.benchmarks import AGGREGATES, contents, in_points, is_round, name_of, of_bench
+from eval.report.benchmarks import AGGREGATES, contents, name_of, of_bench
+from eval.report.gather import is_round
 from eval.report.markup import Block, to_markdown
 from eval.report.measured import BENCHMARKS, folders_of, read_benchmarks
-from eval.report.page import number
+from eval.report.page import number, percent
 
 
 def main() -> int:
@@ -82,7 +83,8 @@ def bfcl_record(title: str, found: dict[str, Any]) -> dict[str, Any]:
     steps = [{"step": label, "scores": {name: cell["scores"][STRICT][name] for name in AGGREGATES},
               "lenient": cell["scores"][LENIENT]["overall"], "no_tool_fits": cell["no_tool_fits"]}
              for label, cell in cells.items()]
-    gains = {pair["after"]: {key: round(value, 2) for key, value in in_points(pair[STRICT]).items()}
+    gains = {pair["after"]: {key: round(percent(pair[STRICT], "difference")[key], 2)
+                             for key in ("value", "low", "high")}
              for pair in found["comparisons"]
              if pair["benchmark"] == "bfcl" and pair["before"] == "joint" and is_round(pair["after"])}
     part = {"of": first["subset"]["of"]} if first["subset"] else {}

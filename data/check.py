@@ -4,7 +4,6 @@ The exit code is 1 if anything is rejected.
 """
 
 import argparse
-import json
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -78,7 +77,6 @@ def check_file(path: str | Path, *, tools: bool) -> tuple[Funnel, list[dict]]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the subcommand."""
     parser.add_argument("file", type=Path, help="JSON Lines of examples, or of tools with --tools")
     parser.add_argument("--tools", action="store_true", help="the file holds tools, one per line")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
@@ -89,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the funnel; 1 if anything was rejected."""
     funnel, rejected = check_file(args.file, tools=args.tools)
-    print(json.dumps(vars(funnel), ensure_ascii=False, indent=2) if args.json else funnel.markdown())
+    print(dump_json(vars(funnel), indent=2) if args.json else funnel.markdown())
     if args.rejected:
         text = "".join(dump_json(row) + "\n" for row in rejected)
         refuse_replacing(args.rejected, text, inputs=[args.file], overwrite=args.overwrite)

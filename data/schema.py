@@ -140,9 +140,9 @@ def strict_json_loads(text: str) -> Any:
     return value
 
 
-def dump_json(value: Any) -> str:
+def dump_json(value: Any, indent: int | None = None) -> str:
     """Compact one-line JSON as it stands in prompts, answers and files: default separators, Unicode kept."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 # -------------------------------------------------------------------------------------------------------------- records

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from data.binary import not_text
 from data.contamination import folded, tool_signature
 from data.files import add_overwrite, aside, claim, sha256_file
-from data.schema import Tool, strict_json_loads
+from data.schema import Tool, dump_json, strict_json_loads
 
 # Sizes of the paper, section 4.1; rounds of new queries, section 3.4.
 NUM_TOOLS, NUM_EXAMPLES, NUM_QUERIES, ROUNDS = 26_522, 20_000, 10_000, 1
@@ -251,7 +251,6 @@ def _write(path: Path, inputs: tuple[Path, ...], picks: list[Pick], available: i
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `tooldev.py split`."""
     for kind in ("tools", "examples", "queries"):
         parser.add_argument(f"--{kind}", nargs="+", type=Path, default=[], metavar="F",
                             help=f"files of {kind}, as convert writes them")
@@ -278,13 +277,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the subcommand; prints what was drawn."""
     config = SplitConfig(tuple(args.tools), tuple(args.examples), tuple(args.queries), args.num_tools,
                          args.num_examples, args.num_held_out, args.num_queries, args.rounds,
                          tuple(_quota(text) for text in args.mix), tuple(args.without), args.max_tools, args.seed)
     manifest = split(config, args.out, overwrite=args.overwrite)
     if args.json:
-        print(json.dumps(manifest, ensure_ascii=False, indent=2))
+        print(dump_json(manifest, indent=2))
         return 0
     print("| file | rows | wanted | available | left out |\n|---|---:|---:|---:|---|")
     for name, report in manifest["outputs"].items():

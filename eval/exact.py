@@ -36,12 +36,11 @@ def judge(item: Example, text: str, finish_reason: str) -> tuple[str, str]:
 
 
 def answer(items: Sequence[Example], model: Any, tokenizer: Any, generate: Callable[..., Any],
-           render: Callable[..., Any], *, max_new_tokens: int, progress: bool = False) -> list[dict]:
+           render: Callable[..., Any], *, max_new_tokens: int) -> list[dict]:
     """Greedy answers, one record per item in order: id, text, finish_reason, tokens, logprob."""
     prompts = [render(invocation_messages(item.query, item.tools), tokenizer)[0] for item in items]
     drawn = generate(model, prompts, num_samples=1, max_new_tokens=max_new_tokens, temperature=0.0, top_k=0, seed=0,
-                     eos_ids=tokenizer.eos_ids, vocab_size=tokenizer.vocab_size, banned_ids=never_sampled(tokenizer),
-                     progress=progress)
+                     eos_ids=tokenizer.eos_ids, vocab_size=tokenizer.vocab_size, banned_ids=never_sampled(tokenizer))
     return [{"id": item.id, "text": tokenizer.decode(one.ids), "finish_reason": one.finish_reason,
              "tokens": len(one.ids), "logprob": round(one.logprob, 6)}
             for item, (one,) in zip(items, drawn, strict=True)]
@@ -101,7 +100,7 @@ def _share(verdicts: Sequence[dict]) -> dict:
 
 
 def evaluate(items: Sequence[Example], model: Any, tokenizer: Any, generate: Callable[..., Any],
-             render: Callable[..., Any], folder: str | Path, *, max_new_tokens: int, progress: bool = False) -> dict:
+             render: Callable[..., Any], folder: str | Path, *, max_new_tokens: int) -> dict:
     """Answer and score the items -> the summary; `folder` keeps answers.jsonl, verdicts.jsonl and summary.json (last).
 
     Where summary.json is there already the work is done: it is read, not repeated. `generate` is the sampler's,
@@ -111,7 +110,7 @@ def evaluate(items: Sequence[Example], model: Any, tokenizer: Any, generate: Cal
     if (folder / "summary.json").is_file():
         return read_json(folder / "summary.json")
     folder.mkdir(parents=True, exist_ok=True)
-    answers = answer(items, model, tokenizer, generate, render, max_new_tokens=max_new_tokens, progress=progress)
+    answers = answer(items, model, tokenizer, generate, render, max_new_tokens=max_new_tokens)
     verdicts, summary = score(items, answers)
     write_jsonl(folder / "answers.jsonl", answers)
     write_jsonl(folder / "verdicts.jsonl", verdicts)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data.files import add_overwrite, claim, made, refuse_replacing, sha256_file, write_json, write_jsonl, write_text
-from data.schema import read_jsonl
+from data.schema import dump_json, read_jsonl
 from eval import benches
 from eval.answers import Answer, form_of, printable, read_answers
 from eval.benches import Benchmark
@@ -53,7 +53,6 @@ def answers_help() -> str:
 
 
 def main(args: argparse.Namespace) -> int | None:
-    """Score, write and print."""
     settings = {name: value for name, value in vars(args).items() if name not in PATHS}
     claimed = claim(args.out, "tooldev.py score", settings=settings, writes=SCORES, overwrite=args.overwrite,
                     inputs=[(Path(args.answers).name, args.answers), ("data", args.data)],
@@ -233,7 +232,7 @@ def comparison(verdicts: Mapping[str, Sequence[Mapping]], against: str | None, o
     other = Path(against) / VERDICTS[LENIENT]
     if LENIENT in verdicts and other.is_file():
         record[LENIENT] = _compared(read_scores(other), verdicts[LENIENT], f"{against} ({LENIENT})", own)
-    text = json.dumps(record, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+    text = dump_json(record, indent=2) + "\n"
     refuse_replacing(out / "comparison.json", text, overwrite=overwrite)
     return text
 

@@ -1,6 +1,5 @@
 """What a round reads, checked and screened before anything is generated or written, and what makes it this round."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from data.schema import Example, Query, load_examples, load_queries, read_jsonl
 from evolution.config import RoundConfig
 from evolution.decide import choose_queries, screen_queries
 from evolution.state import content_sha, earlier_examples, model_sha, require_start
-from training.config import TrainConfig
+from training.config import lasting
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,3 @@ def read_inputs(config: RoundConfig) -> Inputs:
                 "guard_sha": content_sha(record for path in config.guard for _, record in read_jsonl(path))}
     return Inputs(start, sha, kept, screened, clean if drop else labelled, clean_earlier if drop else earlier,
                   validation, overlaps + more, guard, barred, identity)
-
-
-def lasting(train: dict[str, Any]) -> dict[str, Any]:
-    """The training settings that decide about the result; the others may change on the way."""
-    free = {spec.name for spec in dataclasses.fields(TrainConfig) if spec.metadata.get("free")}
-    return {name: value for name, value in train.items() if name not in free}

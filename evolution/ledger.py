@@ -21,6 +21,7 @@ from evolution.config import leaves_out
 Judge = Callable[[Example], dict[str, int] | None]
 STAGES = ("query", "tools", "vote", "calls")        # in this order a query passes them
 DIVERSITY_FLOOR = 0.5                               # of the first round's distinct tool names per tool
+NO_CALL_CEILING = 0.5                               # of the accepted answers
 
 
 @dataclass(frozen=True)
@@ -172,13 +173,12 @@ def _part_of(part: int, whole: int) -> float:
     return round(part / whole, 4) if whole else 0.0
 
 
-def stop_reason(ledgers: Sequence[dict[str, Any]], diversity_floor: float = DIVERSITY_FLOOR,
-                no_call_ceiling: float = 0.5) -> str | None:
+def stop_reason(ledgers: Sequence[dict[str, Any]]) -> str | None:
     """Why no further round should follow the ones of these ledgers (in order), or None.
 
     It stops when validation fell in the last two rounds (what round 1 started from counts, too), when the distinct
-    tool names per tool are under `diversity_floor` of the first round's, when answers of no call are more than
-    `no_call_ceiling` of the accepted ones, or when nothing was accepted.
+    tool names per tool are under DIVERSITY_FLOOR of the first round's, when answers of no call are more than
+    NO_CALL_CEILING of the accepted ones, or when nothing was accepted.
     """
     if not ledgers:
         return None
@@ -189,12 +189,12 @@ def stop_reason(ledgers: Sequence[dict[str, Any]], diversity_floor: float = DIVE
     if len(scores) == 3 and None not in scores and scores[0] > scores[1] > scores[2]:
         return f"validation fell twice: {scores[0]:.4f} -> {scores[1]:.4f} -> {scores[2]:.4f}"
     before, now = (ledger["diversity"]["distinct_tool_name_share"] for ledger in (first, last))
-    if before and now < diversity_floor * before:
+    if before and now < DIVERSITY_FLOOR * before:
         return (f"distinct tool names per tool fell from {before:.3f} to {now:.3f}, "
-                f"under {diversity_floor:.0%} of round 1")
+                f"under {DIVERSITY_FLOOR:.0%} of round 1")
     no_call = last["diversity"]["no_call_share"]
-    if no_call > no_call_ceiling:
-        return f"{no_call:.0%} of round {last['round']}'s accepted answers call nothing (ceiling {no_call_ceiling:.0%})"
+    if no_call > NO_CALL_CEILING:
+        return f"{no_call:.0%} of round {last['round']}'s accepted answers call nothing (ceiling {NO_CALL_CEILING:.0%})"
     return None
 
 

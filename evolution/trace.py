@@ -5,7 +5,6 @@ files. The loss of the training rows that came of the query is measured with the
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ CELL_CHARS = 200          # of an answer that did not parse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the subcommand."""
     parser.add_argument("run", type=Path, help="folder of a run")
     parser.add_argument("--id", help="id of the query; default: the first accepted one whose vote was not unanimous")
     parser.add_argument("--round", type=int, help="number of the round; default: the first that met the query")
@@ -36,12 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print the story."""
     if args.losses is not None:
         return measured(args.run, args.round, args.losses)
     folder, name = find(args.run, args.round, args.id)
     if args.json:
-        print(json.dumps(records(folder, name), ensure_ascii=False, indent=2))
+        print(dump_json(records(folder, name), indent=2))
         return 0
     for line in story(folder, name, loss=not args.no_loss, full=args.full):
         print(line)

@@ -21,7 +21,7 @@ from eval.report.measured import NATIVE
 from eval.report.page import interval, number, title_of
 from pipeline.evaluate import fingerprint
 from pipeline.licence import licence_of
-from training.config import PATHS, TrainConfig
+from training.config import PATHS, TrainConfig, lasting
 
 UNKNOWN = "not recorded"
 PLACE = "TOOLS"                             # in the system text below: a JSON object a line for each tool
@@ -177,9 +177,8 @@ def trained_with(file: Path) -> dict[str, Any] | None:
 
 def train_settings(config: dict[str, Any], folder: Path) -> str:
     """What a run of train.py was given, less what changes no result; of paths the names alone."""
-    lasting = [name for name, field in TrainConfig.__dataclass_fields__.items()
-               if name in config and not field.metadata.get("free")]
-    here = {name: Path(config[name]).name if name in PATHS else config[name] for name in lasting}
+    here = {name: Path(value).name if name in PATHS else value for name, value in lasting(config).items()
+            if name in TrainConfig.__dataclass_fields__}
     lines = [f"| {name.replace('_', ' ')} | {plain(str(value))} |" for name, value in here.items() if value != ""]
     hashes = [f"- sha256 of {what}: `{config[key]}`"
               for what, key in (("the rows", "rows_sha256"), ("the data file", "data_sha256")) if config.get(key)]

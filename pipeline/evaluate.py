@@ -30,7 +30,6 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of `eval`."""
     parser.add_argument("--bench", required=True, choices=benches.names())
     parser.add_argument("--data", required=True, help="folder of the benchmark's data")
     parser.add_argument("--model", required=True, help="Hugging Face folder of the model")

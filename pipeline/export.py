@@ -21,6 +21,7 @@ from data.schema import read_json
 from lora import adapter_folder, companions
 from pipeline.card import model_card
 from pipeline.inputs import EMBEDDED, flag
+from training.config import PRECISIONS
 from training.gate import check_model
 
 if TYPE_CHECKING:
@@ -93,10 +94,12 @@ def place(aside: Path, out: Path) -> None:
 
 def write(args: argparse.Namespace, adapter: Path, folder: Path, tokenizer: Tokenizer) -> str:
     """Fill the folder; returns what there is to say about it."""
+    import torch
+
     from lora import export
     from model import load_model, save_model
 
-    dtype = stored_dtype(Path(args.model)) if args.dtype == "same" else dtypes()[args.dtype]
+    dtype = stored_dtype(Path(args.model)) if args.dtype == "same" else getattr(torch, PRECISIONS[args.dtype])
     drift = export(args.model, adapter, folder, load_model=load_model, dtype=dtype, shard_gb=args.shard_gb,
                    save_model=save_model if args.merge else None)
     if drift is None:
@@ -155,9 +158,3 @@ def stored_dtype(folder: Path) -> Any:
 
     counts = Counter(info["dtype"] for file in weight_files(folder) for info in read_header(file).values())
     return DTYPES[counts.most_common(1)[0][0]]
-
-
-def dtypes() -> dict[str, Any]:
-    import torch
-
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

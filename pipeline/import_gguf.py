@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from data.files import add_overwrite, claim, made
+from training.config import PRECISIONS
 
 WRITES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
 
@@ -41,10 +42,9 @@ def write(file: Path, out: Path, *, dtype: str = "bf16", made_by: str = "tooldev
 
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; expected a GGUF file")
-    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     with claim(out, made_by, inputs=[(file.name, file)], writes=WRITES, settings={"dtype": dtype},
                overwrite=overwrite) as claimed:
-        config = import_gguf(file, out, dtypes[dtype])
+        config = import_gguf(file, out, getattr(torch, PRECISIONS[dtype]))
         weights = sorted(path.name for path in out.glob("model*.safetensors*"))
         claimed.finish(made(out, [*WRITES, *weights]))
     print(f"{out}: {config.model_type}, {config.num_hidden_layers} layers of width {config.hidden_size}, "

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,4 +160,4 @@ def table(title: str, rows: Mapping[str, tuple[Any, Any]]) -> str:
 
 def print_json(value: Any) -> None:
     """A result on stdout, indented."""
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2))
+    print(dump_json(value, indent=2))

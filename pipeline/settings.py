@@ -21,7 +21,7 @@ from data.files import refuse_changes, sha256_file, some, write_json
 from data.schema import read_json
 from evolution.config import FREE, RoundConfig
 from tooldev import VARIANTS, Evolution, Lora, Sft
-from training.config import TrainConfig
+from training.config import lasting
 
 DATA_FILES = ("tools", "examples", "queries", "validation", "test")
 EXTENT = ("rounds", "variants")         # which steps a run has; what a step does depends on neither
@@ -215,9 +215,8 @@ def refuse_other_settings(out: Path, record: dict[str, Any]) -> None:
 
 def without_pace(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings of a run less those of its rounds and its training that only set the pace."""
-    free = {spec.name for spec in dataclasses.fields(TrainConfig) if spec.metadata.get("free")}
     return {**settings, "evolve": {name: value for name, value in settings["evolve"].items() if name not in FREE},
-            "train": {name: value for name, value in settings["train"].items() if name not in free}}
+            "train": lasting(settings["train"])}
 
 
 def _flat(record: Any, prefix: str = "") -> dict[str, Any]:

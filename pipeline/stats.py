@@ -17,7 +17,7 @@ from typing import Any
 
 from data.contamination import folded, tool_signature
 from data.prompts import generation_messages
-from data.schema import Example, Query, Tool, read_jsonl
+from data.schema import Example, Query, Tool, dump_json, read_jsonl
 from data.tasks import IGNORE_INDEX, EncodeChat, Row, rows_for_stage
 
 EDGES = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -145,7 +145,6 @@ def render(report: dict[str, Any]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `tooldev.py stats`."""
     parser.add_argument("file", type=Path, metavar="F", help="a file of tools, examples or queries")
     parser.add_argument("--model", type=Path, metavar="DIR",
                         help="a folder with a tokenizer; without it nothing is said about tokens")
@@ -156,7 +155,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the subcommand; prints the report."""
     kind, records = load(args.file)
     report = contents(kind, records)
     if args.model is not None:
@@ -168,5 +166,5 @@ def main(args: argparse.Namespace) -> int:
             print(f"{args.model}: {note}", file=sys.stderr)
         report |= tokens(kind, records, tokenizer, encode_chat, max_length=args.max_length,
                          pack_tokens=args.pack_tokens or args.max_length)
-    print(json.dumps(report, ensure_ascii=False, indent=2) if args.json else render(report))
+    print(dump_json(report, indent=2) if args.json else render(report))
     return 0

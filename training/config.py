@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,8 +152,7 @@ class TrainConfig:
 
     def identity(self) -> dict[str, Any]:
         """The settings that a run may not change on the way."""
-        lasting = [spec.name for spec in dataclasses.fields(self) if not spec.metadata.get("free")]
-        return {name: getattr(self, name) for name in lasting}
+        return lasting(vars(self))
 
     def sha256(self, more: str = "") -> str:
         """Of `identity` and `more`, less the paths: machines may differ in them; their contents are compared apart."""
@@ -169,6 +168,12 @@ class TrainConfig:
     def target_modules(self) -> tuple[str, ...]:
         """`targets`, a name each."""
         return tuple(self.targets.split(","))
+
+
+def lasting(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some training settings that decide about the result; the others may change on the way."""
+    free = {field.name for field in dataclasses.fields(TrainConfig) if field.metadata.get("free")}
+    return {name: value for name, value in settings.items() if name not in free}
 
 
 @dataclass(frozen=True)

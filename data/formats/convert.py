@@ -9,7 +9,6 @@ the file. Conversion reads formats and judges nothing: `--check` has the rule ch
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -21,6 +20,7 @@ from data.formats.layouts import LAYOUTS, summary_of, write_layout
 from data.formats.output import FILES, Outputs, Seen
 from data.formats.registry import FORMATS
 from data.formats.source import MAX_RECORD_BYTES
+from data.schema import dump_json
 
 _PROSE = (".md", ".rst")   # descriptions beside the data, not listed
 
@@ -99,7 +99,6 @@ def _shared(names: dict[Path, str]) -> list[tuple[Path, str]]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `tooldev.py convert`."""
     parser.add_argument("--from", dest="format", default="auto", metavar="FORMAT",
                         help="auto, " + ", ".join(FORMATS) + " (default: auto, found from each row)")
     parser.add_argument("--in", dest="inputs", nargs="+", required=True, type=Path, metavar="F",
@@ -130,22 +129,17 @@ def main(args: argparse.Namespace) -> int:
         refuse_options_of_reading(args)
         refuse_inputs_inside(args.out, args.inputs)
         made = write_layout(args.inputs, args.out, args.to, overwrite=args.overwrite)
-        print(as_json(made) if args.json else summary_of(made, args.out, args.to))
+        print(dump_json(made, indent=2) if args.json else summary_of(made, args.out, args.to))
         return 0
     options = Options(args.format, args.turns, args.answers, args.tools, args.check, args.source, args.license,
                       args.max_record_mb << 20)
     manifest = convert(args.inputs, args.out, options, overwrite=args.overwrite)
-    print(as_json(manifest) if args.json else summary(manifest))
+    print(dump_json(manifest, indent=2) if args.json else summary(manifest))
     broken = [report for report in manifest["inputs"] if report.get("broken_off")]
     for report in broken:
         print(f"warning: {report['file']} could not be read to its end ({report['broken_off']}); what stood before it "
               "was converted", file=sys.stderr)
     return 1 if broken else 0
-
-
-def as_json(manifest: dict[str, Any]) -> str:
-    """A manifest, as --json prints it."""
-    return json.dumps(manifest, ensure_ascii=False, indent=2)
 
 
 def refuse_options_of_reading(args: argparse.Namespace) -> None:

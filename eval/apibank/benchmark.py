@@ -43,7 +43,6 @@ class Settings:
 
 
 def add_arguments(parser: Any, *, prompts: bool) -> None:
-    """The flags of `eval` (those of the prompts, too) and of `score`."""
     if prompts:
         parser.add_argument("--released-prompt", action="store_true", help="the released prompt instead of the paper's")
 

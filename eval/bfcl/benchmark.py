@@ -45,7 +45,6 @@ class Settings:
 
 
 def add_arguments(parser: Any, *, prompts: bool) -> None:
-    """The flags of `eval` (those of the prompts, too) and of `score`."""
     parser.add_argument("--decoder", choices=DECODERS, default=Settings.decoder,
                         help="how text answers are read (auto: <tool_call> blocks, else the leaderboard's syntax)")
     parser.add_argument("--rules", choices=RULES, help="which evaluator's rules (default: those of the data's edition)")

@@ -57,7 +57,6 @@ class Settings:
 
 
 def add_arguments(parser: Any, *, prompts: bool) -> None:
-    """The flags of `eval`."""
     if prompts:
         parser.add_argument("--retrieve", default="gold", metavar="K|gold|gold+K",
                             help="offer the K tools of the pool that fit the query best; gold: those that it needs; "
