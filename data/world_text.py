@@ -281,6 +281,7 @@ def curriculum(seed: int, order: list[int], plain_rows: int) -> Iterator[list[di
         yield conversation(random.Random(f"general/{seed}/{row}"), MADE_UP if place[row] >= plain_rows else 0.0)
 
 
+@cache
 def _value_pattern() -> re.Pattern:
     """Words of the training pools that stand for open values: capitalised names, and parts of addresses."""
     last = [a + b for a in lexicon.LAST_STARTS[0] for b in lexicon.LAST_ENDS[0]]
@@ -293,13 +294,10 @@ def _value_pattern() -> re.Pattern:
                       rf"|(?<=@)(?:{'|'.join(sorted(hosts))})\b")
 
 
-_VALUES: list[re.Pattern] = []
-
-
 def with_made_up_values(messages: list[dict], rng: random.Random) -> list[dict]:
     """The same conversation, every known name, title, place and tag replaced by a made-up word, the same everywhere."""
-    if not _VALUES:
-        _VALUES.append(_value_pattern())
+    if len(messages) != 3:
+        return messages
     answer = prompts.pieces_text(messages[-1]["content"])
     tags = {word for found in re.findall(r'\[("[a-z]+"(?:, "[a-z]+")*)\]', answer)
             for word in re.findall(r"[a-z]+", found)}
@@ -312,16 +310,14 @@ def with_made_up_values(messages: list[dict], rng: random.Random) -> list[dict]:
         return swap[word.lower()].capitalize() if word[0].isupper() else swap[word.lower()]
 
     def rewrite(text: str) -> str:
-        text = _VALUES[0].sub(made_up, text)
+        text = _value_pattern().sub(made_up, text)
         return re.sub(rf"\b(?:{'|'.join(sorted(tags))})\b", made_up, text) if tags else text
 
     def content(value):
         return (rewrite(value) if isinstance(value, str)
                 else [(kind, rewrite(text) if kind == "text" else text) for kind, text in value])
 
-    return [messages[0], *({**message, "content": content(message["content"])}
-                           for message in messages[1:])] if len(messages) == 3 \
-        else messages
+    return [messages[0], *({**message, "content": content(message["content"])} for message in messages[1:])]
 
 
 # ------------------------------------------------------------------------------------------------------------ tokenizer

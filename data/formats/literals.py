@@ -98,6 +98,15 @@ class _Literals:
             raise self.fail(f"expected {letter!r}")
         self.at += 1
 
+    def comma(self, closing: str) -> bool:
+        """Take the comma after a part; False where `closing` comes instead."""
+        if self.peek() == ",":
+            self.at += 1
+            return True
+        if self.peek() != closing:
+            raise self.fail(f"expected ',' or {closing!r}")
+        return False
+
     def end(self) -> None:
         if self.peek():
             raise self.fail("text after the end")
@@ -181,11 +190,7 @@ class _Literals:
         comma = False
         while self.peek() != closing:
             items.append(self.value(depth + 1))
-            comma = self.peek() == ","
-            if comma:
-                self.at += 1
-            elif self.peek() != closing:
-                raise self.fail(f"expected ',' or {closing!r}")
+            comma = self.comma(closing)
         self.at += 1
         return items[0] if closing == ")" and len(items) == 1 and not comma else items
 
@@ -200,10 +205,7 @@ class _Literals:
                 raise self.fail(f"the key {key!r} stands twice, before")
             self.take(":")
             out[key] = self.value(depth + 1)
-            if self.peek() == ",":
-                self.at += 1
-            elif self.peek() != "}":
-                raise self.fail("expected ',' or '}'")
+            self.comma("}")
         self.at += 1
         return out
 
@@ -247,10 +249,7 @@ class _Calls(_Literals):
             if keyword in out:
                 raise self.fail(f"the argument {keyword!r} stands twice, at or before")
             out[keyword] = self.value(0)
-            if self.peek() == ",":
-                self.at += 1
-            elif self.peek() != ")":
-                raise self.fail("expected ',' or ')'")
+            self.comma(")")
         self.at += 1
         return name, out
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data.files import whole_lines
 from data.schema import dump_json, load_examples, read_json, read_jsonl, strict_json_loads
 from eval.exact import OUTCOMES, verdicts_of
 from eval.uncertainty import paired_bootstrap, proportion
@@ -204,9 +205,8 @@ def read_metrics(path: Path) -> list[dict]:
     """The records of a training run, also of one at work (a last line that is cut off is left out)."""
     if not path.is_file():
         return []
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
     try:
-        return [strict_json_loads(line) for line in whole.split("\n") if line.strip()]
+        return [strict_json_loads(line.decode("utf-8")) for line in whole_lines(path) if line.strip()]
     except ValueError as err:
         raise ValueError(f"{path}: {err}; expected one record per optimizer step, train the step again") from None
 
