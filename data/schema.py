@@ -145,6 +145,15 @@ def dump_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
 
 
+def leaves(value: Any) -> Iterator[Any]:
+    """The plain values inside a JSON value, in order."""
+    if isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from leaves(item)
+    else:
+        yield value
+
+
 # -------------------------------------------------------------------------------------------------------------- records
 
 def _require(condition: bool, message: str) -> None:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from data import world_lexicon as lexicon
-from data.schema import Example, Query, Tool, ToolCall
+from data.schema import Example, Query, Tool, ToolCall, leaves
 
 CATEGORIES = ("simple", "multiple", "parallel", "parallel_multiple", "irrelevance")
 CATEGORY_WEIGHTS = (0.28, 0.32, 0.15, 0.15, 0.10)
@@ -422,15 +422,10 @@ def training_data(seed: int, *, tools: int = 800, labelled: int = 1500) -> dict[
 
 # -------------------------------------------------------------------------------------------------------------- judging
 
-def leaves(value: object) -> list[str]:
-    """The plain values inside a JSON value, each with its type: order-free material for `value_match`."""
-    if isinstance(value, dict):
-        return sorted(leaf for item in value.values() for leaf in leaves(item))
-    if isinstance(value, list):
-        return sorted(leaf for item in value for leaf in leaves(item))
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return [json.dumps(float(value))]
-    return [json.dumps(value)]
+def typed_leaves(value: object) -> list[str]:
+    """The plain values inside a JSON value, each with its type (5 and 5.0 are one): material for `value_match`."""
+    return [json.dumps(float(leaf) if isinstance(leaf, (int, float)) and not isinstance(leaf, bool) else leaf)
+            for leaf in leaves(value)]
 
 
 def value_match(calls: list[ToolCall] | tuple[ToolCall, ...], truth: list[dict]) -> tuple[int, int, int]:
@@ -439,8 +434,8 @@ def value_match(calls: list[ToolCall] | tuple[ToolCall, ...], truth: list[dict])
     Self-made tools name their arguments as they like, so only values can be compared: precision is the first figure
     over the second, recall the first over the third.
     """
-    made = [leaf for call in calls for leaf in leaves(call.arguments)]
-    right = [leaf for call in truth for leaf in leaves(call["arguments"])]
+    made = [leaf for call in calls for leaf in typed_leaves(call.arguments)]
+    right = [leaf for call in truth for leaf in typed_leaves(call["arguments"])]
     remaining, both = list(right), 0
     for leaf in made:
         if leaf in remaining:

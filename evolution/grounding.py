@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from data.parse import Reason
-from data.schema import Tool, ToolCall
+from data.schema import Tool, ToolCall, leaves
 
 NUMBER = re.compile(r"(?<![\w.:-])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w:-]|\.\d)")           # no date, no part of a code
 MEASURED = re.compile(r"(?<![\w.:-])-?\d+(?:,\d{3})*(?:\.\d+)?(?=-?[^\W\d_]+(?!\w))")       # 5kg, 12-inch, 3pm
@@ -40,7 +40,7 @@ def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> 
     """
     text, written, quoted = plain(query), numbers_in(query), QUOTED.findall(query)
     text = " ".join((text, *iso_dates(text)))
-    most = max(len(written) + len(quoted), sum(1 for call in calls for _ in leaves(call.arguments)))
+    most = max(len(written) + len(quoted), sum(len(looked_for(call.arguments)) for call in calls))
     if calls and most > MAX_VALUES:
         return Reason("too_many_values", f"{most} values; at most {MAX_VALUES} are held against a query")
     numbers = Counter(map(as_number, written))
@@ -49,7 +49,7 @@ def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> 
                            if isinstance(value, (str, int, float))} for tool in tools}
     used: set[str | float] = set()
     for call in calls:
-        counts = Counter(map(comparable, leaves(call.arguments)))
+        counts = Counter(map(comparable, looked_for(call.arguments)))
         used |= set(counts)
         for value, times in counts.items():
             said = text.count(str(value)) if value != "" else 0       # an empty text says nothing
@@ -101,13 +101,9 @@ def comparable(value: str | int | float) -> str | float:
         return float("inf") if value > 0 else float("-inf")
 
 
-def leaves(value: Any) -> Iterator[str | int | float]:
+def looked_for(arguments: Any) -> list[str | int | float]:
     """The texts and numbers inside a JSON value."""
-    if isinstance(value, (dict, list)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from leaves(item)
-    elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        yield value
+    return [leaf for leaf in leaves(arguments) if isinstance(leaf, (str, int, float)) and not isinstance(leaf, bool)]
 
 
 def enums(schema: Any) -> Iterator[Any]:

@@ -90,12 +90,10 @@ def records(folder: Path, name: str) -> dict[str, Any]:
 
 def story(folder: Path, name: str, *, loss: bool, full: bool) -> list[str]:
     """The lines of the story of one query."""
-    accepted = _by_id(folder / "accepted.jsonl").get(name)
-    rejected = [row for _, row in read_jsonl(folder / "rejected.jsonl") if row["id"] == name]
-    namesakes = [row for row in rejected if row["reason"] == "duplicate_id"]
-    rejected = next((row for row in rejected if row not in namesakes), None)
-    tries = [row for _, row in read_jsonl(folder / "tools.jsonl") if row["id"] == name]
-    record = _by_id(folder / "calls.jsonl").get(name)
+    found = records(folder, name)
+    accepted, tries, record = found["accepted"], found["tools"], found["calls"]
+    namesakes = [row for row in found["rejected"] if row["reason"] == "duplicate_id"]
+    rejected = next((row for row in found["rejected"] if row not in namesakes), None)
     query = tries[0]["query"] if tries else rejected["text"]
     lines = [f"# Query {name} in {folder.name}", "", f"> {query}", ""]
     lines += _tools_story(query, tries, full) if tries else ["It was rejected before anything was generated.", ""]

@@ -55,7 +55,7 @@ def test_test_values_never_occur_in_training_text(training_text):
         choices = {value for tool in item.tools for p in tool.parameters["properties"].values()
                    for value in p.get("enum", ())}
         for call in item.calls:
-            for leaf in world.leaves(call.arguments):
+            for leaf in world.typed_leaves(call.arguments):
                 value = json.loads(leaf)
                 if (
                     isinstance(value, str)
@@ -71,7 +71,7 @@ def test_test_values_never_occur_in_training_text(training_text):
 def test_numbers_of_tests_and_training_are_disjoint():
     def numbers(items):
         return {json.loads(leaf) for e in items for c in e.calls
-                for leaf in world.leaves(c.arguments) if isinstance(json.loads(leaf), float)}
+                for leaf in world.typed_leaves(c.arguments) if isinstance(json.loads(leaf), float)}
 
     tests, training = numbers(world.test_items(300, 300, 100, seed=1)), numbers(world.examples(2000, group="labelled",
                                                                                                split="train", seed=1))

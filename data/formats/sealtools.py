@@ -26,6 +26,7 @@ from data.formats.items import (
     unanswered,
 )
 from data.formats.literals import LiteralError, literal_at
+from data.schema import leaves
 
 _REFERENCE = re.compile(r"API_call_\d+")
 
@@ -94,20 +95,9 @@ def _sample(query: Any, tools: Any, calls: Any, notes: tuple[str, ...] = ()) -> 
         raise RowError("bad_prompt", f"expected a text and two lists, found {type(query).__name__}, "
                                      f"{type(tools).__name__}, {type(calls).__name__}")
     nested = any(isinstance(value, str) and _REFERENCE.fullmatch(value) for call in calls if isinstance(call, dict)
-                 for value in _values(call.get("parameters")))
+                 for value in leaves(call.get("parameters")))
     yield Sample(query, tools, calls, notes=(*notes, *noted(nested_reference=nested)))
     yield LeftOut("names_of_results", sum(bool(isinstance(call, dict) and call.get("responses")) for call in calls))
-
-
-def _values(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        for inner in value.values():
-            yield from _values(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _values(inner)
-    else:
-        yield value
 
 
 def looks_like(row: Any) -> bool:
