@@ -34,7 +34,8 @@ def read_config(path: Path) -> dict:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: not found; an adapter is a folder in PEFT's layout{_snapshots(path)}")
     try:
-        config = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        config = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant,
+                            object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not JSON ({error})") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
@@ -91,6 +92,12 @@ def _finite(value: object) -> bool:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError(f"a key stands twice among {', '.join(key for key, _ in pairs)}")
+    return dict(pairs)
 
 
 def _snapshots(path: Path) -> str:

@@ -245,6 +245,8 @@ def _rope_of(rope: dict, outer_theta: float | None) -> tuple[float, RopeScaling 
     kind = rope.get("rope_type", rope.get("type", "default"))
     if rope.get("type") not in (None, kind):       # older versions of the reference read `type`, newer ones `rope_type`
         raise ValueError(f"rope_type is {kind!r}, but type {rope['type']!r}; keep the right one")
+    if rope.get("factor") not in (None, 1) and "rope_type" not in rope and "type" not in rope:
+        raise ValueError(f"RoPE settings {rope!r} have a factor and no rope_type; say which kind it is of")
     if kind not in ROPE_TYPES or any(isinstance(value, dict) for value in rope.values()):
         raise ValueError(f"rope type {kind!r} with {rope!r} is not supported; supported: {', '.join(ROPE_TYPES)}")
     if rope.get("partial_rotary_factor") not in (None, 1):

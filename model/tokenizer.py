@@ -7,18 +7,22 @@ only the chat renderer asks for them. Decoding goes through each id's bytes, so 
 import codecs
 import json
 import re
+import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .config import found_below
-from .templates import Template, choose_form, read_object, read_template
+from .templates import MARKERS, Template, choose_form, read_object, read_template
 from .untrained import untaught
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
+PROBE = '\n Ab 12\n\n  {"é": "東🙂"}\tX  \n'                      # text that every tokenizer has to give back
+MARK = re.compile(r"[<\[|]")                                  # in an added token: it is a mark, and no text
 BYTE_PIECE = re.compile("<0x[0-9A-Fa-f]{2}>")                 # how sentencepiece names its byte tokens
 BOS = ("<|begin_of_text|>", "<s>")
 END_OF_TURN = {"llama3": ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"), "chatml": ("<|im_end|>", "<|endoftext|>"),
@@ -48,7 +52,9 @@ def load_tokenizer(path: str | Path) -> "Tokenizer":
                                 f"weights there{found_below(path)}")
     official = sentencepiece.is_file() and not (fast.is_file() and _added_beside(sentencepiece, fast))
     made = SentencePieceTokenizer(sentencepiece, template) if official else JsonTokenizer(fast, template)
+    _refuse_lossy(made, path)
     _refuse_unknown_tokens(made, path)
+    made.notes += _swallowing(made, path)
     made.spell_out(untaught(path, made.tags()))
     return made
 
@@ -81,28 +87,59 @@ def _open_sentencepiece(file: Path) -> "SentencePieceProcessor":
                          "remove this file to use that one") from error
 
 
+def _refuse_lossy(tokenizer: "Tokenizer", path: Path) -> None:
+    """A tokenizer that changes ordinary text would change labels: lower case, lost spaces, characters that it lacks."""
+    back = tokenizer.decode(tokenizer.encode(PROBE))
+    if unicodedata.normalize("NFC", back) != PROBE:
+        raise ValueError(f"{path / tokenizer.file}: not supported, since it does not give back the text that it is "
+                         f"given: {PROBE!r} becomes {back!r}")
+
+
+def _swallowing(tokenizer: "Tokenizer", path: Path) -> tuple[str, ...]:
+    """A note where tokens that turns are made of take the white space beside them away (lstrip, rstrip)."""
+    listed = _listed_tokens(path)
+    taking = tokenizer.swallowing | {token["content"] for token in listed.values()
+                                     if token.get("lstrip") or token.get("rstrip")}
+    made_of = (*MARKERS.get(tokenizer.family, ()), *END_OF_TURN[tokenizer.family], "<tool_call>", "</tool_call>")
+    named = [text for text in dict.fromkeys(made_of) if text in taking]
+    return (f"WARNING: {' and '.join(named)} of the tokenizer take away white space beside them (lstrip, rstrip), so "
+            "the model may have been trained without the line breaks there; they are written here",) if named else ()
+
+
 def _refuse_unknown_tokens(tokenizer: "Tokenizer", path: Path) -> None:
-    """Tokens that a file beside the one that is read names have to be known to it; special_tokens_map.json tells no
-    ids.
-    """
-    named = read_object(path / "tokenizer_config.json").get("added_tokens_decoder") or {}
-    listed = {i: token.get("content") for i, token in named.items() if isinstance(token, dict)}
+    for file, tokens in unknown_tokens(tokenizer, path).items():
+        raise ValueError(f"{path / file}: {len(tokens)} of its tokens (first: {tokens[0]}) are not known to "
+                         f"{tokenizer.file}, so they could be neither read nor written; save the tokenizer with "
+                         "its tokenizer.json (Hugging Face's save_pretrained)")
+
+
+def unknown_tokens(tokenizer: "Tokenizer", path: Path) -> dict[str, list[str]]:
+    """Tokens that files of this folder name beside the tokenizer's own, and that it does not know, by file."""
+    found: dict[str, list[str]] = {}
     beside = {str(i): text for text, i in read_object(path / "added_tokens.json").items()}
-    unknown = {file: [f"{text!r} with id {i}" for i, text in tokens.items()
-                      if not i.isdecimal() or tokenizer.spelling(int(i)) != text]
-               for file, tokens in (("added_tokens.json", beside), ("tokenizer_config.json", listed))}
-    unknown["special_tokens_map.json"] = _unknown_special(tokenizer, path)
-    for file, tokens in unknown.items():
-        if tokens:
-            raise ValueError(f"{path / file}: {len(tokens)} of its tokens (first: {tokens[0]}) are not known to "
-                             f"{tokenizer.file}, so they could be neither read nor written; save the tokenizer with "
-                             "its tokenizer.json (Hugging Face's save_pretrained)")
+    listed = {i: token["content"] for i, token in _listed_tokens(path).items()}
+    for file, tokens in (("added_tokens.json", beside), ("tokenizer_config.json", listed)):
+        found[file] = [f"{text!r} with id {i}" for i, text in tokens.items()
+                       if not i.isdecimal() or tokenizer.spelling(int(i)) != text]
+    for file in ("special_tokens_map.json", "tokenizer_config.json"):             # which tell no ids
+        found.setdefault(file, []).extend(_unknown_special(tokenizer, read_object(path / file)))
+    return {file: tokens for file, tokens in found.items() if tokens}
 
 
-def _unknown_special(tokenizer: "Tokenizer", path: Path) -> list[str]:
-    """What special_tokens_map.json begins or ends a text with, or adds, and no piece is spelled like."""
-    special = read_object(path / "special_tokens_map.json")
-    named = [special.get("bos_token"), special.get("eos_token"), *(special.get("additional_special_tokens") or ())]
+def _listed_tokens(path: Path) -> dict[str, dict]:
+    """added_tokens_decoder of tokenizer_config.json: id -> a token's content and flags."""
+    file = path / "tokenizer_config.json"
+    named = read_object(file).get("added_tokens_decoder") or {}
+    if not isinstance(named, dict) or not all(isinstance(one, dict) and "content" in one for one in named.values()):
+        raise ValueError(f"{file}: added_tokens_decoder should map ids to tokens, found {str(named)[:100]}")
+    return named
+
+
+def _unknown_special(tokenizer: "Tokenizer", special: dict) -> list[str]:
+    """What such a file begins or ends a text with, or adds, and no piece is spelled like."""
+    named = [special.get("bos_token"), special.get("eos_token")]
+    for more in (special.get("additional_special_tokens") or [], special.get("extra_special_tokens") or []):
+        named += more.values() if isinstance(more, dict) else more if isinstance(more, list) else [more]
     texts = [token.get("content") if isinstance(token, dict) else token for token in named]
     pieces = (tokenizer.spelling(i) for i in range(tokenizer.vocab_size))
     unknown = [text for text in texts if isinstance(text, str) and tokenizer.control_id(text) is None]
@@ -124,7 +161,7 @@ class Tokenizer(ABC):
         file: the name of the file that was read.
     """
 
-    strip_first_space = False                      # sentencepiece: decoding drops the space that encoding put first
+    swallowing: Set[str] = frozenset()             # added tokens that take away white space beside them
 
     def __init__(self, file: Path, vocab_size: int, controls: dict[str, int], special_ids: set[int],
                  template: Template | None) -> None:
@@ -164,6 +201,11 @@ class Tokenizer(ABC):
         except UnicodeEncodeError as error:
             raise ValueError(f"cannot encode text with a lone surrogate: {text[:60]!r}") from error
         return self._encode(text)
+
+    @cached_property
+    def strip_first_space(self) -> bool:
+        """Whether decoding drops a first space, since encoding puts one there, as sentencepiece does."""
+        return self.token_bytes(self._encode("A")[0]).startswith(b" ")
 
     @abstractmethod
     def _encode(self, text: str) -> list[int]:
@@ -246,23 +288,32 @@ class JsonTokenizer(Tokenizer):
             added, model = raw["added_tokens"], raw["model"]
             if model["type"] != "BPE":
                 raise ValueError(f"a tokenizer of type {model['type']!r} is not supported; supported: BPE")
+            if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
+                raise ValueError("marks inside or at the end of words (continuing_subword_prefix, end_of_word_suffix) "
+                                 "are not supported")
             self._pieces = {i: piece for piece, i in model["vocab"].items()}
             self._added = {token["id"]: token["content"] for token in added}
             size = max(self._pieces.keys() | self._added.keys()) + 1
-            controls = {token["content"]: token["id"] for token in added}
+            words = [token for token in added if not token["special"] and not MARK.search(token["content"])]
+            controls = {token["content"]: token["id"] for token in added if token not in words}
+            if len(self._added) < len(added) or len(controls) + len(words) < len(added):
+                raise ValueError("an id or a text stands twice among its added_tokens")
+            self.swallowing = {text["content"] for text in added if text.get("lstrip") or text.get("rstrip")}
             special = {token["id"] for token in added if token["special"]}
             pre_tokenizer, self._byte_level = raw["pre_tokenizer"], "ByteLevel" in json.dumps(
                 [raw["pre_tokenizer"], raw["decoder"]])
         except Exception as error:
             raise ValueError(f"{file}: not a tokenizer that can be read here: {error!r}") from error
         super().__init__(file, size, controls, special, template)
-        self.strip_first_space = not self._byte_level
         try:
-            # A tokenizer that knows no added tokens encodes literally; nor may a merge-skipping vocabulary hold one.
-            raw |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+            # A tokenizer that knows no marks encodes literally; nor may a merge-skipping vocabulary hold one. Added
+            # words, such as runs of spaces, are text; their ids are kept by the vocabulary.
+            raw |= {"added_tokens": words, "post_processor": None, "truncation": None, "padding": None}
             raw |= self._prefixes(pre_tokenizer)
             unknown = model.get("unk_token")
             model["vocab"] = {p: i for p, i in model["vocab"].items() if p not in controls or p == unknown}
+            model["vocab"] |= {word["content"]: word["id"] for word in words}
+            model["dropout"] = None                # of a training that chose merges at random
             self._backend = Backend.from_str(json.dumps(raw, ensure_ascii=False))
         except Exception as error:                 # the library raises plain Exception for a file that it cannot read
             raise ValueError(f"{file}: not a tokenizer that can be read here: {error!r}") from error
@@ -276,7 +327,6 @@ class JsonTokenizer(Tokenizer):
             return _always_prefixed(pre_tokenizer)
         found = pre_tokenizer or {}
         if found.get("type") == "Metaspace" and found.get("prepend_scheme") == "first":
-            self.strip_first_space = False
             return {"pre_tokenizer": {**found, "prepend_scheme": "never"}}
         return {}
 
@@ -297,8 +347,6 @@ class JsonTokenizer(Tokenizer):
 
 class SentencePieceTokenizer(Tokenizer):
     """A sentencepiece tokenizer.model, such as Mistral's; it puts its prefix space before every text."""
-
-    strip_first_space = True
 
     def __init__(self, file: Path, template: Template | None = None) -> None:
         self._backend = _open_sentencepiece(file)

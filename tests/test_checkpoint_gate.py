@@ -130,7 +130,7 @@ def test_a_config_that_names_code_of_its_own_earns_one_loud_line(named, lines, f
     assert said.count("modeling_mine.MyLlama") == said.count("WARNING") == lines
 
 
-def test_an_adapter_with_another_chat_template_earns_one_loud_line(folders, capsys):
+def test_an_adapter_with_another_chat_template_or_tokens_earns_one_loud_line(folders, capsys):
     shutil.copy(folders[0] / "tokenizer_config.json", folders[1])
     check_model(*folders)
     assert capsys.readouterr().err == ""
@@ -138,6 +138,11 @@ def test_an_adapter_with_another_chat_template_earns_one_loud_line(folders, caps
     check_model(*folders)
     (line,) = capsys.readouterr().err.splitlines()
     assert "WARNING" in line and "another chat template (tokenizer_config.json) than the model's" in line
+    shutil.copy(folders[0] / "tokenizer_config.json", folders[1])
+    change(folders[1] / "added_tokens.json", **{"<|im_end|>": 3067, "<think>": 3072})
+    check_model(*folders)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "saved with tokens that the model's tokenizer does not have (first: '<think>' with id 3072)" in line
 
 
 @pytest.mark.parametrize("path", ["hub/models--a--b", "hub", "hub/models--a--b/snapshots"])

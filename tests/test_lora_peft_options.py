@@ -118,6 +118,14 @@ def test_weights_of_an_integer_type_are_refused(tmp_path):
         load_adapter(toy_model(), tmp_path)
 
 
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    stored(tmp_path)
+    file = tmp_path / "adapter_config.json"
+    file.write_text(file.read_text().rstrip().removesuffix("}") + ', "lora_alpha": 64}')
+    with pytest.raises(ValueError, match="a key stands twice among .*lora_alpha"):
+        load_adapter(toy_model(), tmp_path)
+
+
 PARTS = ("self_attn.q_proj", "self_attn.k_proj", "mlp.up_proj")
 NAMES = [f"model.layers.{i}.{part}" for i in (0, 1, 11) for part in PARTS]
 

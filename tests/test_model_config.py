@@ -83,6 +83,7 @@ def test_a_window_that_is_not_given_is_the_references_default(raw):
     (LLAMA | {"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "full_attention"),
     (LLAMA | {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor"),
     (LLAMA | {"rope_scaling": "llama3"}, "must be an object"),
+    (LLAMA | {"rope_scaling": {"factor": 8.0}}, "a factor and no rope_type"),
     (LLAMA | {"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
     (LLAMA | {"hidden_size": 66, "head_dim": None}, "hidden_size 66"),
     (LLAMA | {"num_key_value_heads": 3}, "not a multiple"),

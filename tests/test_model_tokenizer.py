@@ -197,7 +197,10 @@ def test_two_tokenizers_that_are_not_one_are_refused(tmp_path):
     ("tokenizer_config.json", {"added_tokens_decoder": {"400": {"content": "<|im_start|>", "special": True}}}),
     ("tokenizer_config.json", {"added_tokens_decoder": {"3": {"content": "<|im_start|>"}}}),
     ("special_tokens_map.json", {"eos_token": {"content": "<|im_end|>"}}),
-    ("special_tokens_map.json", {"bos_token": "<s>", "additional_special_tokens": ["<|im_start|>"]})])
+    ("special_tokens_map.json", {"bos_token": "<s>", "additional_special_tokens": ["<|im_start|>"]}),
+    ("tokenizer_config.json", {"eos_token": "<|im_end|>"}),
+    ("tokenizer_config.json", {"bos_token": None, "additional_special_tokens": [{"content": "<think>"}]}),
+    ("tokenizer_config.json", {"extra_special_tokens": {"thought": "<think>"}})])
 @pytest.mark.parametrize("converted", [True, False])
 def test_added_tokens_that_the_tokenizers_file_does_not_know_are_refused(file, content, converted, tmp_path):
     sentencepiece_folder(tmp_path)
@@ -228,6 +231,95 @@ def test_added_tokens_that_are_known_are_no_reason_to_refuse(tmp_path):
 def test_a_file_that_is_no_tokenizer_is_refused(tmp_path, file, text, words):
     (tmp_path / file).write_text(text)
     with pytest.raises(ValueError, match=words):
+        load_tokenizer(tmp_path)
+
+
+def changed(folder, change):
+    """A folder's tokenizer.json, changed in place."""
+    raw = json.loads((folder / "tokenizer.json").read_text())
+    change(raw)
+    (folder / "tokenizer.json").write_text(json.dumps(raw))
+    return folder
+
+
+LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+
+
+@pytest.mark.parametrize("part", [
+    {"normalizer": {"type": "Lowercase"}}, {"pre_tokenizer": {"type": "Whitespace"}}, {"pre_tokenizer": None},
+    {"normalizer": {"type": "Strip", "strip_left": True, "strip_right": True}},
+    {"normalizer": {"type": "Replace", "pattern": {"String": "\n"}, "content": " "}},
+    {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, LEVEL]}},
+    {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True},
+                                                             {**LEVEL, "add_prefix_space": True}]}}])
+def test_a_tokenizer_that_does_not_give_back_its_text_is_refused(part, tmp_path):
+    with pytest.raises(ValueError, match="tokenizer.json: not supported, since it does not give back the text"):
+        load_tokenizer(changed(chatml_folder(tmp_path), lambda raw: raw.update(part)))
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda raw: raw["model"].update(continuing_subword_prefix="##"), "not supported"),
+    (lambda raw: raw["model"].update(end_of_word_suffix="</w>"), "not supported"),
+    (lambda raw: raw["added_tokens"].append({**raw["added_tokens"][0], "id": 7}), "stands twice"),
+    (lambda raw: raw["added_tokens"].append({**raw["added_tokens"][0], "content": "<x>"}), "stands twice")])
+def test_word_marks_and_tokens_that_stand_twice_are_refused(change, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        load_tokenizer(changed(chatml_folder(tmp_path), change))
+
+
+def test_added_words_are_text_and_get_their_own_ids(tmp_path):
+    """Such as the runs of spaces that some tokenizers add: the reference finds them in any text, marks only in ours."""
+    from tokenizers import Tokenizer as Reference
+
+    def add(raw):
+        first = max(token["id"] for token in raw["added_tokens"]) + 1
+        flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
+        raw["added_tokens"] += [{"id": first + i, "content": text, **flags} for i, text in enumerate(("   ", "turnip"))]
+
+    tokenizer = load_tokenizer(changed(chatml_folder(tmp_path), add))
+    text = "def f():\n   return the turnip"
+    assert tokenizer.encode(text) == Reference.from_file(str(tmp_path / "tokenizer.json")).encode(text).ids
+    assert {tokenizer.vocab_size - 1, tokenizer.vocab_size - 2} <= set(tokenizer.encode(text))
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.control_id("turnip") is None and tokenizer.control_id("<tool_call>") is not None
+
+
+def test_merges_are_not_chosen_at_random(tmp_path):
+    plain = load_tokenizer(chatml_folder(tmp_path / "plain")).encode("the weather of a city")
+    assert load_tokenizer(chatml_folder(tmp_path / "random", dropout=0.9)).encode("the weather of a city") == plain
+
+
+@pytest.mark.parametrize("change", [
+    {"pre_tokenizer": None, "normalizer": {"type": "Sequence", "normalizers": [
+        {"type": "Prepend", "prepend": "\u2581"},
+        {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]}},
+    {"pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "never", "split": False}}])
+def test_decoding_drops_the_space_that_encoding_put_first_and_no_other(change, tmp_path):
+    converted_beside(sentencepiece_folder(tmp_path), ADDED)
+    (tmp_path / "tokenizer.model").unlink()
+    tokenizer = load_tokenizer(changed(tmp_path, lambda raw: raw.update(change)))
+    assert [tokenizer.decode(tokenizer.encode(text)) for text in ("a", " a", "  a\n")] == ["a", " a", "  a\n"]
+
+
+@pytest.mark.parametrize("where", ["tokenizer.json", "tokenizer_config.json"])
+def test_turn_tokens_that_take_white_space_away_earn_a_loud_line(where, tmp_path):
+    folder = chatml_folder(tmp_path)
+    assert not any("white space" in line for line in load_tokenizer(folder).notes)
+    end = load_tokenizer(folder).control_id("<|im_end|>")
+    if where == "tokenizer.json":
+        changed(folder, lambda raw: next(t for t in raw["added_tokens"] if t["id"] == end).update(rstrip=True))
+    else:
+        listed = {str(end): {"content": "<|im_end|>", "lstrip": True}}
+        (folder / where).write_text(json.dumps({"added_tokens_decoder": listed}))
+    (line,) = [line for line in load_tokenizer(folder).notes if "white space" in line]
+    assert line.startswith("WARNING: <|im_end|> of the tokenizer")
+
+
+@pytest.mark.parametrize("decoder", [[1], {"3": None}, {"3": {}}])
+def test_a_list_of_tokens_of_another_shape_is_refused(decoder, tmp_path):
+    chatml_folder(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": decoder}))
+    with pytest.raises(ValueError, match="added_tokens_decoder should map ids to tokens"):
         load_tokenizer(tmp_path)
 
 

@@ -53,7 +53,7 @@ def check_model(folder: str | Path, adapter: str | Path = "", *, fresh: bool = F
     if tokenizer.vocab_size > config.vocab_size:
         raise ValueError(f"{folder}: the tokenizer has {tokenizer.vocab_size} ids, the model {config.vocab_size} "
                          "embeddings; take both from one checkpoint")
-    for line in (*notes(config, tokenizer), *code_notes(folder), *adapter_notes(folder, adapter)):
+    for line in (*notes(config, tokenizer), *code_notes(folder), *adapter_notes(folder, adapter, tokenizer)):
         (say or tell)(f"{folder}: {line}")
     return tokenizer
 
@@ -79,19 +79,28 @@ def code_notes(folder: Path) -> list[str]:
             "weights are computed as the architecture that config.json names, as without trust_remote_code"]
 
 
-def adapter_notes(folder: Path, adapter: str | Path) -> list[str]:
-    """What a user should know of an adapter whose folder has a chat template of its own, as trainers save it."""
+def adapter_notes(folder: Path, adapter: str | Path, tokenizer: "Tokenizer") -> list[str]:
+    """What a user should know of an adapter whose folder has a tokenizer's files of its own, as trainers save them."""
     from lora import adapter_folder
-    from model.templates import read_template, says
+    from model.templates import read_object, read_template, says
+    from model.tokenizer import unknown_tokens
 
     if not adapter:
         return []
-    base, own = read_template(folder), read_template(adapter_folder(adapter))
-    if own is None or (base is not None and says(own.text) == says(base.text)):
-        return []
-    return [f"WARNING: {adapter_folder(adapter)}: the adapter was saved with another chat template ({own.source}) than "
-            "the model's. Prompts are written by the model's, so they may differ from those that the adapter was "
-            "trained on; where its tokenizer files belong to it, put them into a copy of the model's folder"]
+    own_folder = adapter_folder(adapter)
+    base, own = read_template(folder), read_template(own_folder)
+    differing = []
+    if own is not None and (base is None or says(own.text) != says(base.text)):
+        differing.append(f"another chat template ({own.source}) than the model's")
+    added = {str(one.get("id")): one.get("content") for one in read_object(own_folder / "tokenizer.json").get(
+        "added_tokens") or () if isinstance(one, dict)}
+    tokens = [*(repr(text) for i, text in added.items() if not i.isdecimal() or tokenizer.spelling(int(i)) != text),
+              *(text for texts in unknown_tokens(tokenizer, own_folder).values() for text in texts)]
+    if tokens:
+        differing.append(f"tokens that the model's tokenizer does not have (first: {tokens[0]})")
+    return [f"WARNING: {own_folder}: the adapter was saved with {' and '.join(differing)}. Prompts are written by the "
+            "model's, so they may differ from those that the adapter was trained on; where its tokenizer files belong "
+            "to it, put them into a copy of the model's folder"] if differing else []
 
 
 def tell(line: str) -> None:
