@@ -73,7 +73,9 @@ def test_a_channel_of_thoughts_is_no_answer(tmp_path):
 @pytest.mark.parametrize(("key", "word"), [
     ("finish_reason", "length"), ("finish_reason", "tool_calls"), ("finish_reason", "content_filter"),
     ("stop_reason", "max_tokens"), ("stop_reason", "tool_use"), ("finishReason", "MAX_TOKENS"),
-    ("finishReason", "MALFORMED_FUNCTION_CALL"), ("status", "incomplete")])
+    ("finishReason", "MALFORMED_FUNCTION_CALL"), ("status", "incomplete"), ("stop_reason", "refusal"),
+    ("stop_reason", "pause_turn"), ("stopReason", "guardrail_intervened"), ("finishReason", "PROHIBITED_CONTENT"),
+    ("response_metadata", {"model": "m", "finish_reason": "length"})])
 def test_a_reply_that_was_cut_off_is_no_answer_in_words(tmp_path, key, word):
     rows = [{"messages": [USER, {**WORDS, key: word}], "tools": TOOLS}]
     if key != "status":                 # of a row, it is anybody's

@@ -526,6 +526,10 @@ def test_the_items_after_the_first_ones_have_their_own_schema(schema, others):
     assert "dropped" not in found.changes
 
 
+def test_an_array_that_may_hold_nothing_stays_one():
+    assert read(of(a={"type": "array", "items": False}))["properties"]["a"]["items"] is False
+
+
 def test_constraints_on_keys_and_on_the_first_items_are_carried_over():
     keys = {"type": "object", "additionalProperties": WHOLE, "propertyNames": {"enum": ["x", "y"]}, "maxProperties": 1}
     pair = {"type": "array", "prefixItems": [TEXT, WHOLE]}

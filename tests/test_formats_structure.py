@@ -204,6 +204,12 @@ NO_LABEL = {
     "a bad answer of KTO, a text": {"prompt": "Leith?", "completion": "Why?", "label": "False", "tools": TOOLS},
     "a bad conversation of KTO": {"messages": [USER, CALLING], "label": False, "tools": TOOLS},
     "what the prompt says": {"prompt": [USER, CALLING, RESULT], "completion": [WORDS], "tools": TOOLS},
+    **{f"xlam, {key}": {"query": "Leith?", "tools": json.dumps(TOOLS), "answers": J, key: value}
+       for key, value in {"weight": 0, "train": "false", "label": False, "is_correct": False, "is_valid": False,
+                          "execution_success": False, "reward": -1.0}.items()},
+    "no call of xlam": {"query": "Leith?", "tools": TOOLS, "answers": [], "is_correct": False},
+    "a reward of nothing": {"messages": [USER, CALLING], "tools": TOOLS, "reward": 0.0},
+    "no success": {"messages": [USER, WORDS], "tools": TOOLS, "success": False},
 }
 
 
@@ -216,7 +222,8 @@ def test_what_is_not_to_be_learnt_leaves_a_query_and_a_count(tmp_path, case):
 
 def test_a_weight_of_one_changes_nothing(tmp_path):
     rows = [{"messages": [USER, {**CALLING, "weight": weight}], "tools": TOOLS} for weight in (1, 0.5, None, True)]
-    assert given(run(tmp_path, rows)[1]) == [[CALL]] * 4
+    rows += [{"query": "Leith?", "tools": TOOLS, "answers": J, "reward": 0.5, "is_valid": True, "success": None}]
+    assert given(run(tmp_path, rows)[1]) == [[CALL]] * 5
     assert learnt({"train": True, "loss": None, "mask": False}) and not learnt({"train": "false"})
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data.formats.dialogue import STOPPED, Turn, is_off, learnt, samples, turns_of, unfinished
+from data.formats.dialogue import Turn, samples, turns_of, unfinished
 from data.formats.items import Context, Item, RowError, Sample, need_list, refused, tools_in, unanswered
 from data.formats.spelled import Offered, holds_calls, offered, tells_of_calls
 from data.formats.strict import strict_loads
@@ -21,8 +21,6 @@ COLUMNS = ("messages", "conversations", "conversation", "dialog", "dialogue", "d
            "chat_history", "trajectory", "contents")
 CALL_ROLES = ("function_call", "tool_call", "function_calls", "tool_calls")
 _TOOLS = ("tools", "functions")
-_VERDICTS = ("label", "kto_tag", "is_correct", "desirable")    # false: the answer is an example of what not to say
-_BAD = ("bad", "wrong", "incorrect", "rejected", "undesirable")
 _CHOICES = ("tool_choice", "toolChoice", "toolConfig", "tool_config", "function_call")
 _CHOICE_KEYS = ("functionCallingConfig", "function_calling_config", "mode", "type")
 
@@ -101,8 +99,6 @@ def answered(row: Any, messages: list[Any], answer: list[Any], context: Context,
     turns = turns_of(plain, names)
     if answer:
         turns = [turn._replace(learnt=False) for turn in turns] + turns_of(answer, names)
-    if not _row_is_learnt(row):
-        turns = [turn._replace(learnt=False) for turn in turns]
     for item in samples(_ended(row, turns), tools, context, bracketed=bracketed):
         if isinstance(item, Sample) and not item.calls:
             yield from _without_call(row, item, names)
@@ -142,16 +138,8 @@ def _ended(row: Mapping[str, Any], turns: list[Turn]) -> list[Turn]:
     last = max((at for at, turn in enumerate(turns) if turn.role != "system"), default=-1)
     if last < 0 or turns[last].role not in ("assistant", "call"):
         return turns
-    told = {key: row.get(key) for key in STOPPED if key in row}
-    fault = turns[last].fault or unfinished(told, calling=turns[last].calling)
+    fault = turns[last].fault or unfinished(row, calling=turns[last].calling)
     return [*turns[:last], turns[last]._replace(fault=fault), *turns[last + 1:]]
-
-
-def _row_is_learnt(row: Mapping[str, Any]) -> bool:
-    """False where a whole row is marked as not to be learnt, or as an example of a bad answer (KTO's `label`)."""
-    bad = [key for key, value in row.items() if key in _VERDICTS and (
-        is_off(value) or isinstance(value, str) and value.strip().lower() in _BAD)]
-    return learnt(row) and not any(row.get(key) is not None for key in bad)
 
 
 def _stray_column(row: Mapping[str, Any], names: Offered) -> str | None:

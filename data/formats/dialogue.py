@@ -36,6 +36,10 @@ _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")
 _LEARNT = ("weight", "loss_weight", "loss_scale", "train", "training", "trainable", "trained", "train_on", "loss",
            "loss_mask", "train_on_turn", "learn")
 _MASKED = ("masked", "mask")
+# Of a row; false, or a reward of nothing: its answer is an example of what not to say.
+_VERDICTS = ("label", "kto_tag", "is_correct", "correct", "desirable", "is_valid", "valid", "passed", "success",
+             "execution_success", "reward")
+_BAD = ("bad", "wrong", "incorrect", "rejected", "undesirable")
 _RESULT = re.compile(r"\s*(?:<(?:tool_response|tool_result|function_response|function_results?|tool_output)\b|"
                      r"\[TOOL_RESULTS\])", re.IGNORECASE)
 _OBSERVED = re.compile(r"[\s*]*(?:Observation|Tool (?:response|result|output)|Function (?:response|result))[\s*]*:",
@@ -43,8 +47,9 @@ _OBSERVED = re.compile(r"[\s*]*(?:Observation|Tool (?:response|result|output)|Fu
 _MARKS = re.compile(r"<[|｜][^<>|｜\n]{1,30}[|｜]>|</?s>")     # of a turn's end, say: they are no words
 _CALL_KEY = re.compile(r"(?:tool|function)_?(?:calls?|invocations?)$", re.IGNORECASE)
 STOPPED = ("finish_reason", "stop_reason", "finishReason", "stopReason", "done_reason")
-_CUT_OFF = ("length", "max_tokens", "max_output_tokens", "model_length", "content_filter", "safety", "recitation",
-            "malformed_function_call", "incomplete", "failed", "cancelled", "error", "abort")
+_LOGS = ("response_metadata", "generation_info", "metadata", "extra", "info")     # where logs may lie in a message
+_CUT_OFF = re.compile(r"length|max_|limit|exceed|timeout|too_many|filter|safety|block|prohibit|spii|recit|guardrail|"
+                      r"refus|malformed|unexpected|incomplete|fail|cancel|error|abort|interrupt|pause|progress")
 _ENDS_WITH_CALLS = ("tool_calls", "tool_call", "tool_use", "function_call")
 
 
@@ -81,6 +86,13 @@ def role_of(name: Any) -> str:
     return role
 
 
+def row_is_learnt(row: Mapping[str, Any]) -> bool:
+    """False where a whole row is marked as not to be learnt, or as an example of a bad answer (KTO's `label`)."""
+    bad = [key for key, value in row.items() if key in _VERDICTS and (
+        is_off(value) or isinstance(value, str) and value.strip().lower() in _BAD)]
+    return learnt(row) and not any(row.get(key) is not None for key in bad)
+
+
 def learnt(marked: Mapping[str, Any]) -> bool:
     """False where a message or a row is marked as not to be learnt: `"weight": 0`, `"train": false`, ..."""
     off = any(is_off(marked[key]) for key in _LEARNT if key in marked)
@@ -101,10 +113,12 @@ def _is_on(value: Any) -> bool:
 
 def unfinished(marked: Mapping[str, Any], keys: Sequence[str] = STOPPED, *, calling: bool = False) -> RowError | None:
     """A fault where a log says of a reply that it was cut off, or, of one without calls, that it ended with calls."""
-    for key in keys:
-        word = marked[key] if key in marked else None
+    logs = [dict.get(marked, name) for name in _LOGS]
+    told = [(key, marked[key]) for key in keys if key in marked]
+    told += [(key, log[key]) for log in logs if isinstance(log, dict) for key in STOPPED if key in log]
+    for key, word in told:
         kind = word.strip().lower() if isinstance(word, str) else ""
-        if kind in _CUT_OFF or kind in _ENDS_WITH_CALLS and not calling:
+        if _CUT_OFF.search(kind) or kind in _ENDS_WITH_CALLS and not calling:
             return RowError("unfinished_answer", f"`{key}` is {word!r:.40}: the reply is not all that was answered",
                             stage="calls")
     return None

@@ -301,8 +301,8 @@ class SchemaReader:
             rest = spec.get("additionalItems") if isinstance(given, list) else given
             return {"prefixItems": parts, **self.other_items(rest, path, depth)}
         given = as_spec(given) if isinstance(given, str) and given.lstrip().startswith("{") else given
-        if isinstance(given, dict) and given:
-            return {"items": _bare(self.schema(given, path + ".items", depth + 1))}
+        if isinstance(given, dict) and given or given is False:
+            return self.other_items(given, path, depth)
         if given:
             self.changes.dropped.add("items")
         return {"items": dict(info.schema["items"])} if "items" in info.schema else {}
