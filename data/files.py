@@ -18,9 +18,10 @@ import json
 import os
 import re
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TextIO
@@ -41,14 +42,22 @@ def held(folder: Path, work: str, dist_rank: int = 0) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f".{work}.lock-{dist_rank:03d}").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{folder}: another process is at work in it ({work}); wait for it or stop it") from None
-        except OSError as error:
-            print(f"note: {folder}: its file system has no locks ({error.strerror}), so nothing keeps a second process "
-                  "out", file=sys.stderr)
+        _lock(file.fileno(), folder, work)
         yield
+
+
+def _lock(opened: int, folder: Path, work: str, *, wait: bool = False) -> None:
+    """Lock an open file, or the folder itself, against other processes; a second one is refused, or waits."""
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not wait:
+            raise ValueError(f"{folder}: another process is at work in it ({work}); wait for it or stop it") from None
+        print(f"{folder}: another command is writing there; waiting for its end", file=sys.stderr)
+        fcntl.flock(opened, fcntl.LOCK_EX)
+    except OSError as error:
+        print(f"note: {folder}: its file system has no locks ({error.strerror}), so nothing keeps a second process "
+              "out", file=sys.stderr)
 
 
 # --------------------------------------------------------------------------------------------------------- whole files
@@ -243,16 +252,34 @@ class Claim:
     settings: dict[str, Any]
     inputs: list[dict[str, Any]]
     former: frozenset[str] = frozenset()        # files of an earlier manifest that --overwrite makes void
+    writes: tuple[str, ...] = ()
+    overwrite: bool = False
+    locks: list[weakref.finalize] = field(default_factory=list, compare=False)
 
     def __enter__(self) -> Self:
-        """Say in the folder what was begun, so that the same command may go on after a kill."""
-        write_json(self.out / BEGUN, {"made_by": self.made_by, "settings": self.settings, "inputs": self.inputs})
+        """Say in the folder what was begun, so that the same command may go on after a kill; others wait meanwhile."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.out, os.O_RDONLY)
+        self.locks.append(weakref.finalize(self, os.close, folder))     # which lets go
+        _lock(folder, self.out, self.made_by, wait=True)
+        try:
+            if not self.overwrite:
+                _refuse_others(self, self.writes)           # one that worked here since this claim was made
+            write_json(self.out / BEGUN, {"made_by": self.made_by, "settings": self.settings, "inputs": self.inputs})
+        except BaseException:
+            self._unlock()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         if kind is None or not visible(self.out):
             (self.out / BEGUN).unlink(missing_ok=True)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        for lock in self.locks:
+            lock()
 
     def finish(self, outputs: Mapping[str, Mapping[str, Any]], inputs: list[dict[str, Any]] | None = None,
                **facts: Any) -> dict[str, Any]:
@@ -297,23 +324,26 @@ def claim(out: str | Path, made_by: str, *, inputs: Iterable[tuple[str, str | Pa
     if not overwrite:
         refuse_inputs_inside(out, (*(path for _, path in inputs), *reads))
     known = [{"file": name, "sha256": sha256_path(path)} for name, path in inputs]
-    mine = Claim(out, made_by, json.loads(json.dumps(settings or {})), known)
+    mine = Claim(out, made_by, json.loads(json.dumps(settings or {})), known, writes=tuple(writes), overwrite=overwrite)
     if overwrite:
         return replace(mine, former=_made_void(mine, [path for _, path in inputs]))
     found = visible(out)                    # looked at before the markers: another process may be at work here
-    if not found:
-        return mine
-    if (record := _record(out / BEGUN)) is not None:
-        _refuse_other_claim(mine, record)
-        if _same_claim(mine, record := _record(out / MANIFEST)):    # a finished run that was begun once more
-            _refuse_changed_files(out, record, writes)
-    elif (record := _record(out / MANIFEST)) is not None:
-        _refuse_other_claim(mine, record)
-        _refuse_changed_files(out, record, writes)
-    elif not begun:
+    if found and not _refuse_others(mine, writes) and not begun:
         raise ValueError(f"--out {out}: holds files that this command did not make ({some(found)}); choose another "
                          "folder, or say --overwrite to replace those that get the same name")
     return mine
+
+
+def _refuse_others(mine: Claim, writes: Iterable[str]) -> bool:
+    """ValueError where a marker or a manifest says that the folder is another claim's; whether there is one of ours."""
+    out, manifest = mine.out, _record(mine.out / MANIFEST)
+    record = _record(out / BEGUN) if visible(out) else None         # of a command killed before it wrote: void
+    for told in (manifest,) if record is None else (record,):
+        if told is not None:
+            _refuse_other_claim(mine, told)
+    if manifest is not None and (record is None or _same_claim(mine, manifest)):    # a finished run, perhaps begun anew
+        _refuse_changed_files(out, manifest, writes)
+    return (record if record is not None else manifest) is not None
 
 
 def made(out: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:

@@ -46,20 +46,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    out = Path(args.out)
+    out = Path(os.path.realpath(args.out))              # a link to a folder, and ".", have a name of their own then
     adapter = adapter_folder(args.adapter)
     tokenizer = check_model(args.model, adapter)
     if not args.shard_gb > 0:
         raise ValueError(f"--shard-gb is {args.shard_gb:g}; it must be above 0")
     if out.resolve() in (Path(args.model).resolve(), adapter.resolve()):
-        raise ValueError(f"--out {out}: is where the export comes from; choose another folder")
-    claim(out, "tooldev.py export", inputs=[], writes=[], overwrite=args.overwrite)
+        raise ValueError(f"--out {args.out}: is where the export comes from; choose another folder")
+    claim(args.out, "tooldev.py export", inputs=[], writes=[], overwrite=args.overwrite)
     aside = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         aside.mkdir(parents=True)
     except OSError as error:
-        raise ValueError(f"--out {out}: cannot write there ({error.strerror}); choose another folder or change its "
-                         "rights") from None
+        raise ValueError(f"--out {args.out}: cannot write there ({error.strerror}); choose another folder or change "
+                         "its rights") from None
     try:
         with naming(out):
             line = write(args, adapter, aside, tokenizer)
@@ -70,7 +70,7 @@ def main(args: argparse.Namespace) -> int:
         place(aside, out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    print(f"{line}\n{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+    print(f"{line}\n{args.out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
     return 0
 
 
@@ -79,7 +79,7 @@ def place(aside: Path, out: Path) -> None:
 
     Its generation_config.json, its tokenizer or its chat template beside these weights would be read as theirs.
     """
-    if not out.exists() or not any(out.iterdir()):
+    if not out.exists() or not any(out.iterdir()) and not out.samefile(Path.cwd()):
         os.replace(aside, out)
         return
     parts = sorted(aside.iterdir(), key=lambda path: (path.name.endswith("config.json"), path.name))

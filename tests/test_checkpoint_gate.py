@@ -202,6 +202,18 @@ def test_an_export_over_another_checkpoint_leaves_nothing_of_it_to_be_read_as_it
         "README.md", "adapter_config.json", "adapter_model.safetensors", "notes.txt"]
 
 
+@pytest.mark.parametrize("out", [".", "link", "none/../new/"])
+def test_an_export_goes_where_the_name_leads(out, folders, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to("here")
+    monkeypatch.chdir(tmp_path / "here" if out == "." else tmp_path)
+    assert main(["export", "--model", str(folders[0]), "--adapter", str(folders[1]), "--out", out]) == 0
+    place = tmp_path / ("new" if "new" in out else "here")
+    assert sorted(file.name for file in place.iterdir()) == ["README.md", "adapter_config.json",
+                                                             "adapter_model.safetensors"]
+    assert (tmp_path / "link").is_symlink() and not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"temperature": 1.0}, {"temperature": 0.7, "top_k": 40}])
 def test_logits_that_are_not_finite_are_named_and_choose_no_token(settings):
     model = load_model(TINY)

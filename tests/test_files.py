@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,26 @@ def test_a_command_that_was_killed_goes_on_and_another_one_does_not(tmp_path):
         write_text(out / "a.jsonl", "all of it\n")
         claimed.finish({"a": {"sha256": "-"}})
     assert sorted(p.name for p in out.iterdir()) == ["a.jsonl", "manifest.json"]
+
+
+def test_a_second_command_waits_for_the_first_and_replaces_nothing_of_it(tmp_path, capsys):
+    out = tmp_path / "out"
+    for name in ("one.jsonl", "two.jsonl"):
+        (tmp_path / name).write_text(name)
+    first, second = (claim(out, "a", inputs=[(name, tmp_path / name)], writes=["a.jsonl"])
+                     for name in ("one.jsonl", "two.jsonl"))
+    with ThreadPoolExecutor(1) as pool:
+        with first:
+            waiting = pool.submit(second.__enter__)
+            assert wait([waiting], 0.2).not_done
+            write_text(out / "a.jsonl", "of the first\n")
+            first.finish(made(out, ["a.jsonl"]))
+        with pytest.raises(ValueError, match="made from other inputs .one.jsonl, two.jsonl"):
+            waiting.result(20)
+    with first:                                     # the same once more may, and is not kept out
+        pass
+    assert "another command is writing there" in capsys.readouterr().err
+    assert (out / "a.jsonl").read_text() == "of the first\n"
 
 
 def test_a_finished_folder_that_was_begun_again_keeps_what_was_edited_since(tmp_path):
