@@ -198,18 +198,18 @@ def reply_of(answer: Answer, write: Callable[[Sequence[ToolCall]], str]) -> tupl
         return None, error.code
     if isinstance(value, list):
         return write(value), None
-    return (None if value is None else converted(value, write)[0]), None
+    return (None if value is None else converted(value, write)["reply"]), None
 
 
-def converted(text: str, write: Callable[[Sequence[ToolCall]], str]) -> tuple[str, bool]:
-    """(reply to score, whether it was rewritten): `write(calls)` where the text holds readable `<tool_call>` blocks.
+def converted(text: str, write: Callable[[Sequence[ToolCall]], str]) -> dict[str, Any]:
+    """The fields of a line of answers: "reply", what is scored, is `write(calls)` where the text holds readable blocks.
 
-    The released evaluators know no such blocks. The raw text is kept beside, and the answer is marked `converted`.
+    The released evaluators know no `<tool_call>`. The raw text is kept beside then, and the answer marked `converted`.
     """
-    if "<tool_call>" not in text:
-        return text, False
-    calls = parse_calls(text)
-    return (text, False) if isinstance(calls, Reason) else (write(calls), True)
+    calls = parse_calls(text) if "<tool_call>" in text else None
+    if calls is None or isinstance(calls, Reason):
+        return {"reply": text}
+    return {"reply": write(calls), "converted": True, "text": text}
 
 
 def form_of(answer: Answer) -> str:

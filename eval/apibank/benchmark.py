@@ -76,9 +76,8 @@ class Benchmark:
         return row.expected
 
     def answer_line(self, row: Row, text: str) -> dict[str, Any]:
-        reply, rewritten = converted(text, prompts.reply)
-        line = {"id": row.id, "level": row.level, "file": row.file, "sample_id": row.sample_id, "reply": reply}
-        return line | ({"converted": True, "text": text} if rewritten else {})
+        return {"id": row.id, "level": row.level, "file": row.file, "sample_id": row.sample_id,
+                **converted(text, prompts.reply)}
 
     def find(self, answer: Answer) -> Row | None:
         """By the id `L1/file#number`, or by level, file and sample_id."""

@@ -68,9 +68,7 @@ class Benchmark:
         return item.truth if isinstance(item.truth, str) else "" if item.truth is None else dump_json(item.truth)
 
     def answer_line(self, item: Item, text: str) -> dict[str, Any]:
-        reply, rewritten = converted(text, partial(prompts.reply, item.task))
-        line = {"id": item.id, "task": item.task, "reply": reply}
-        return line | ({"converted": True, "text": text} if rewritten else {})
+        return {"id": item.id, "task": item.task, **converted(text, partial(prompts.reply, item.task))}
 
     def find(self, answer: Answer) -> Item | None:
         """By id and task; an answer may bring an item that is not here, with its own ground_truth."""
