@@ -128,9 +128,8 @@ def _domain_fields(domain: str, obj: str, rng: random.Random) -> list[Field]:
 JSON_TYPES = {
     "person": "string", "email": "string", "phone": "string", "date": "string", "time": "string", "city": "string",
     "title": "string", "website": "string", "code": "string", "choice": "string", "switch": "boolean",
-    "integer": "integer",
-    "money": "number", "decimal": "number", "words": "array", "integers": "array", "address": "dict", "range": "dict",
-    "period": "dict",
+    "integer": "integer", "money": "number", "decimal": "number", "words": "array", "integers": "array",
+    "address": "dict", "range": "dict", "period": "dict",
 }
 NESTED = {"address": {"street": "string", "zip": "string"}, "range": {"low": "integer", "high": "integer"},
           "period": {"start": "string", "end": "string"}}

@@ -45,8 +45,7 @@ def training_rows(examples: Sequence[Example], tokenizer: Tokenizer,
     """Rows of both objectives, and what is too long for one."""
     from model.chat import encode_chat
 
-    return rows_for_stage("evolve", examples, tokenizer, encode_chat, train.max_length, train.only_called,
-                          train.recipe)
+    return rows_for_stage("evolve", examples, tokenizer, encode_chat, train.max_length, train.only_called, train.recipe)
 
 
 def training_settings(config: RoundConfig, start: Path, folder: Path) -> TrainConfig:

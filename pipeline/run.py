@@ -22,15 +22,7 @@ from data.files import refuse_inputs_inside
 from evolution.config import RoundConfig
 from evolution.flags import named_values
 from pipeline import run_bench
-from pipeline.inputs import (
-    EMBEDDED,
-    MOST_HELD_OUT,
-    Inputs,
-    flag,
-    read_inputs,
-    refuse_other_run,
-    table,
-)
+from pipeline.inputs import EMBEDDED, MOST_HELD_OUT, Inputs, flag, read_inputs, refuse_other_run, table
 from pipeline.saved import saved_settings, sizes
 from pipeline.settings import PAPER_PRESET, PRESETS, RunSettings, round_settings, writable
 from pipeline.steps import run_pipeline, say

@@ -5,15 +5,7 @@ import math
 import pytest
 
 from data.schema import Example, ToolCall
-from evolution.ledger import (
-    diversity,
-    entropy,
-    funnel,
-    judged_by_votes,
-    similarity,
-    stop_reason,
-    vote_table,
-)
+from evolution.ledger import diversity, entropy, funnel, judged_by_votes, similarity, stop_reason, vote_table
 from tests.evolve_run import tool
 
 

@@ -15,14 +15,7 @@ from data.files import mark_done, naming, write_json
 from data.tasks import PAPER, Row
 from model import Tokenizer
 from model.sharding import is_sharded, shard_blocks, sharing_of, warm
-from training.base import (
-    compute_dtype,
-    load_model_for,
-    model_config,
-    place,
-    trained_parameters,
-    weights_on,
-)
+from training.base import compute_dtype, load_model_for, model_config, place, trained_parameters, weights_on
 from training.checkpoints import Checkpoints, kept
 from training.config import TrainConfig, TrainResult
 from training.flat import FlatWeights

@@ -42,8 +42,7 @@ def convert(inputs: list[Path], out: Path, options: Options, *, overwrite: bool 
             not_read(path, explicit=True)
     read = [(name_in_reports(path, names[path]), path) for path in files
             if not_read(path, explicit=path in inputs) is None]
-    claimed = claim(out, "tooldev.py convert", inputs=read, writes=FILES, settings=vars(options),
-                    overwrite=overwrite)
+    claimed = claim(out, "tooldev.py convert", inputs=read, writes=FILES, settings=vars(options), overwrite=overwrite)
     hashes = {path: entry["sha256"] for (_, path), entry in zip(read, claimed.inputs, strict=True)}
     seen, reports = Seen(), []
     with claimed:

@@ -40,8 +40,8 @@ class Tally:
 
     def report(self) -> dict[str, Any]:
         out = {"rows": self.rows, "rows_converted": self.converted, "rows_unreadable": self.unreadable,
-               "tools": self.tools,
-               "repeated_tools": self.repeated_tools, "examples": self.examples, "queries": self.queries,
+               "tools": self.tools, "repeated_tools": self.repeated_tools, "examples": self.examples,
+               "queries": self.queries,
                "rejected": dict(sorted(self.rejected.items())), "left_out": dict(sorted(self.left_out.items())),
                "notes": dict(sorted(self.notes.items())), "tools_changed": dict(sorted(self.changes.items())),
                "columns_not_read": dict(sorted(self.not_read.items()))}
@@ -163,8 +163,7 @@ class Lines:
         if not query.strip():
             raise RowError("no_query", "the query is empty", stage="query")
         head = _line({"id": identity, "query": query})
-        tail = {"calls": calls, "source": self.source,
-                **self.licence, "provenance": provenance}
+        tail = {"calls": calls, "source": self.source, **self.licence, "provenance": provenance}
         return f'{head[:-1]}, "tools": [{", ".join(tools)}], {_line(tail)[1:]}'
 
     def _ask(self, item: Ask) -> None:

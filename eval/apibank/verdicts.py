@@ -11,15 +11,7 @@ from typing import Any
 from eval.apibank.reading import find_call, read_arguments
 from eval.apibank.rows import Data, Row
 from eval.apibank.searches import bm25_top, lexical_best
-from eval.apibank.services import (
-    DAY,
-    MOMENT,
-    SAME,
-    ServiceError,
-    call_service,
-    normal_date,
-    normal_day_of_year,
-)
+from eval.apibank.services import DAY, MOMENT, SAME, ServiceError, call_service, normal_date, normal_day_of_year
 
 OPTIONAL = {"ModifyRegistration": ("new_appointment_date", "new_appointment_doctor"),
             "RecordHealthData": ("health_data",),

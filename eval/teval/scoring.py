@@ -11,16 +11,7 @@ from typing import Any
 
 from eval.answers import FAILURES, literal
 from eval.teval.items import PLANS, Item
-from eval.teval.plan import (
-    MAX_CHARS,
-    SIMILARITIES,
-    THRESHOLDS,
-    ZERO,
-    Similarity,
-    plan_score,
-    read_lines,
-    read_steps,
-)
+from eval.teval.plan import MAX_CHARS, SIMILARITIES, THRESHOLDS, ZERO, Similarity, plan_score, read_lines, read_steps
 
 CUTS = ("<eoa>", "<TOKENS_UNUSED_1>", "<|im_end|>", "\nuser", "\nassistant", "\nUSER", "[INST]", "<|user|>")
 DOTTED = re.compile(r"(?<!\w)\w+\.\w+")            # from the start of a run of word characters only: linear time
