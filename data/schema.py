@@ -331,13 +331,19 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         FileNotFoundError: there is no such file.
         ValueError: "PATH, line N: ..." for a line that is not UTF-8, not strict JSON or not an object.
     """
-    path = Path(path)
+    return ((number, value) for number, _, value in located_jsonl(path))
+
+
+def located_jsonl(path: str | Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """As `read_jsonl`: (line number, the byte that the line begins at, object)."""
+    path, offset = Path(path), 0
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected JSON Lines, one object per line")
     if (found := not_text(path)) is not None:
         raise ValueError(f"{path}: {found}")
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
+            begins, offset = offset, offset + len(line)
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 if not text.strip():
@@ -347,7 +353,7 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
             except ValueError as err:
                 raise ValueError(f"{path}, line {number}: {err}; expected one JSON object in UTF-8, mend or remove "
                                  "the line") from None
-            yield number, value
+            yield number, begins, value
 
 
 def _load(path: str | Path, record: type) -> list:

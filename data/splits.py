@@ -14,16 +14,15 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data.binary import not_text
 from data.contamination import folded, tool_signature
 from data.files import add_overwrite, aside, claim, sha256_file
-from data.schema import Tool, dump_json, strict_json_loads
+from data.schema import Tool, dump_json, located_jsonl
 
 # Sizes of the paper, section 4.1; rounds of new queries, section 3.4.
 NUM_TOOLS, NUM_EXAMPLES, NUM_QUERIES, ROUNDS = 26_522, 20_000, 10_000, 1
@@ -134,31 +133,13 @@ def _plain(value: Any) -> Any:
 
 # ------------------------------------------------------------------------------------------------------------ gathering
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(byte offset, record) of every line. Raises ValueError with the line."""
-    if (found := not_text(path)) is not None:
-        raise ValueError(f"{path}: {found}")
-    offset = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    record = strict_json_loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-                    if not isinstance(record, dict):
-                        raise ValueError(f"found {type(record).__name__}, expected an object")
-                except ValueError as error:
-                    raise ValueError(f"{path}, line {number}: {error}; mend or remove the line") from None
-                yield offset, record
-            offset += len(line)
-
-
 def _gather(paths: Iterable[Path], key_of: Callable[[dict[str, Any], SplitConfig], tuple[str, str] | str],
             config: SplitConfig) -> tuple[list[Pick], Counter[str]]:
     """All rows that may be drawn, the first of those with one key; and why the others may not, counted."""
     picks: dict[bytes, Pick] = {}
     dropped: Counter[str] = Counter()
     for number, path in enumerate(paths):
-        for offset, record in _rows(path):
+        for _, offset, record in located_jsonl(path):
             try:
                 found = key_of(record, config)
             except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -14,7 +14,7 @@ from typing import Any
 from data.schema import read_json, read_jsonl
 from eval.bfcl.entries import IRRELEVANCE
 from eval.lenient import LENIENT, STRICT
-from eval.report.gather import is_round, start_of
+from eval.report.gather import is_round, round_names, start_of
 from eval.score import VERDICTS, compare, scores_of
 from tooldev import STEPS
 
@@ -45,8 +45,7 @@ def read_benchmarks(folders: Mapping[str, Iterable[Path]]) -> dict[str, Any]:
 def folders_of(run: Path) -> dict[str, list[Path]]:
     """The benchmark folders of a run's steps, in the order of the steps."""
     found: dict[str, list[Path]] = {}
-    rounds = sorted(run.glob("round-*"), key=lambda path: (len(path.name), path.name))
-    for name in (*STEPS, *(path.name for path in rounds)):
+    for name in (*STEPS, *round_names(run)):
         for summary in sorted(run.glob(f"{name}/bench/*/summary.json")):
             label = name + NATIVE if summary.parent.name.endswith(NATIVE) else name
             found.setdefault(label, []).append(summary.parent)
