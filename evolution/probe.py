@@ -40,37 +40,6 @@ def same_answer(calls: Sequence[ToolCall], example: Example) -> bool:
     return canonical_answer(calls, example.tools) == canonical_answer(example.calls, example.tools)
 
 
-def probe(writer: Writer, examples: Sequence[Example], draws: Draws) -> dict[str, Any] | None:
-    """Agreement, log-probability (nats per token) and right votes of full samples; None without examples."""
-    if not examples:
-        return None
-    found = answers_to(writer, examples, draws)
-    votes, right, codes = [], 0, []
-    for example, samples in zip(examples, found, strict=True):
-        answers = [read_answer(sample["text"], sample["finish_reason"]) for sample in samples]
-        codes += [answer.code for answer in answers if isinstance(answer, Reason)]
-        vote = majority_vote([None if isinstance(answer, Reason) else answer for answer in answers], example.tools,
-                             [sample["logprob"] for sample in samples])
-        votes.append(vote)
-        right += vote.answer is not None and same_answer(vote.answer, example)
-    logprobs = [sample["logprob"] for samples in found for sample in samples]
-    return {"examples": len(examples), "set_sha": content_sha(e.to_dict() for e in examples),
-            "agreement": round(sum(vote.agreement for vote in votes) / len(votes), 4),
-            "logprob": round(sum(logprobs) / len(logprobs), 4), "right": round(right / len(votes), 4),
-            "unparsed": round(len(codes) / len(logprobs), 4), "wrote_tools_instead": codes.count("wrote_tools_instead")}
-
-
-def validate(writer: Writer, examples: Sequence[Example], draws: Draws) -> float | None:
-    """Fraction of examples whose greedy answer equals the label; None without examples."""
-    if not examples:
-        return None
-    found = answers_to(writer, examples, draws)
-    answers = [read_answer(sample["text"], sample["finish_reason"]) for sample, in found]
-    right = sum(not isinstance(answer, Reason) and same_answer(answer, example)
-                for example, answer in zip(examples, answers, strict=True))
-    return round(right / len(examples), 4)
-
-
 @dataclass(frozen=True)
 class Measure:
     """What a round is measured on, the same before and after its training."""
@@ -82,12 +51,35 @@ class Measure:
     validation_draws: Draws
 
     def probe(self) -> dict[str, Any] | None:
-        """The fixed probe set under the weights that the model has now."""
-        return probe(self.writer, self.probed, self.probe_draws)
+        """Agreement, log-probability (nats per token) and right votes of full samples of the fixed probe set, under the
+        weights that the model has now; None without examples."""
+        if not self.probed:
+            return None
+        found = answers_to(self.writer, self.probed, self.probe_draws)
+        votes, right, codes = [], 0, []
+        for example, samples in zip(self.probed, found, strict=True):
+            answers = [read_answer(sample["text"], sample["finish_reason"]) for sample in samples]
+            codes += [answer.code for answer in answers if isinstance(answer, Reason)]
+            vote = majority_vote([None if isinstance(answer, Reason) else answer for answer in answers], example.tools,
+                                 [sample["logprob"] for sample in samples])
+            votes.append(vote)
+            right += vote.answer is not None and same_answer(vote.answer, example)
+        logprobs = [sample["logprob"] for samples in found for sample in samples]
+        return {"examples": len(self.probed), "set_sha": content_sha(e.to_dict() for e in self.probed),
+                "agreement": round(sum(vote.agreement for vote in votes) / len(votes), 4),
+                "logprob": round(sum(logprobs) / len(logprobs), 4), "right": round(right / len(votes), 4),
+                "unparsed": round(len(codes) / len(logprobs), 4),
+                "wrote_tools_instead": codes.count("wrote_tools_instead")}
 
     def validate(self) -> float | None:
-        """The validation examples under the weights that the model has now."""
-        return validate(self.writer, self.validation, self.validation_draws)
+        """Fraction of the validation examples whose greedy answer equals the label; None without examples."""
+        if not self.validation:
+            return None
+        found = answers_to(self.writer, self.validation, self.validation_draws)
+        answers = [read_answer(sample["text"], sample["finish_reason"]) for sample, in found]
+        right = sum(not isinstance(answer, Reason) and same_answer(answer, example)
+                    for example, answer in zip(self.validation, answers, strict=True))
+        return round(right / len(self.validation), 4)
 
 
 def measured_before(place: Place, earlier: list[dict[str, Any]], measure: Measure) -> dict[str, Any]:

@@ -148,15 +148,10 @@ def round_is_done(folder: str | Path) -> bool:
     return path.is_file() and "ledger.json" in read_json(path).get("sha256", {})
 
 
-def stage_is_done(folder: str | Path) -> bool:
-    """True if the marker of a training stage is there."""
-    return (Path(folder) / "DONE.json").is_file()
-
-
 def require_start(run: Path, number: int) -> Path:
     """The adapter folder that round `number` starts from; ValueError if the step before it is not complete."""
     before = run / ("joint" if number == 1 else f"round-{number - 1}")
-    complete = stage_is_done(before) if number == 1 else round_is_done(before)
+    complete = (before / "DONE.json").is_file() if number == 1 else round_is_done(before)
     if not complete:
         raise ValueError(f"{before}/DONE.json: the marker of the step before round {number} is missing; finish "
                          f"{'the joint stage' if number == 1 else f'round {number - 1}'} first")

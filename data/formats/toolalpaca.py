@@ -21,6 +21,7 @@ from data.formats.items import (
     noted,
     unanswered,
 )
+from data.formats.schemas import lookup
 from data.schema import JsonError, strict_json_loads
 
 _METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
@@ -109,10 +110,7 @@ def _tool(document: dict[str, Any], name: str | None, path: str, method: str,
 def _resolve(document: dict[str, Any], node: Any, hops: int = 0) -> Any:
     """Follow a local `$ref`."""
     if hops < 8 and isinstance(node, dict) and isinstance(node.get("$ref"), str):
-        target: Any = document
-        for step in node["$ref"].removeprefix("#/").split("/"):
-            target = target.get(step) if isinstance(target, dict) else None
-        return _resolve(document, target or {}, hops + 1)
+        return _resolve(document, lookup(document, node["$ref"]) or {}, hops + 1)
     return node
 
 
