@@ -76,12 +76,16 @@ def refuse_strangers(bench: str, benchmark: Benchmark, answers: Sequence[Answer]
     fields = benches.module_of(bench).FIELDS
     known = [answer for answer in answers if benchmark.find(answer)]
     bare = [answer for answer in known if not answer.fault and not any(field in answer.record for field in fields)]
-    if len(bare) < len(known):
+    broken = [answer for answer in known if answer.fault]
+    if len(bare) + len(broken) < len(known):
         if bare:
             print(f"{len(bare)} lines have no {' or '.join(fields)} and count as undecodable")
         return
     if not answers:
         found = "the file is empty"
+    elif broken:
+        found = (f"none of the {len(answers)} lines can be read as an answer; the first of {len(broken)} that are no "
+                 f"strict JSON: {broken[0].fault}")
     elif known:
         found = f"none of the {len(answers)} lines has {' or '.join(fields)}; the first holds {_shown(known[0])}"
     else:

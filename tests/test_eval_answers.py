@@ -199,6 +199,8 @@ def test_a_broken_element_of_an_array_costs_that_answer_alone(tmp_path):
         (b'{"id": "simple_0", "prediction": "[f()]"}\n', "none of the 1 lines has output or text or result"),
         (b'{"id": "L1/one.jsonl#4", "reply": "[F()]"}\n', "names an entry of"),
         (b"hello\n", "names an entry of"),
+        (b'{"id": "simple_0", "latency": NaN, "result": "[f()]"}\n', "no strict JSON: value_not_json"),
+        (b'{"id": "simple_0", "output": []},\n{"id": "simple_1", "output": []},\n', "2 that are no strict JSON"),
         (b'{"simple_0": [{"f": {}}]}', "names an entry of"),
         (b'[{"id": "simple_0", "output": []}, {"id"', "get the whole file"),
         (b'[{"id": "simple_0", "output": []}', "not closed"),
