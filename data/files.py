@@ -41,8 +41,16 @@ def held(folder: Path, work: str, dist_rank: int = 0) -> Iterator[None]:
         ValueError: another process does the same work in it. Two that append to one file would mix their lines.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".{work}.lock-{dist_rank:03d}").open("a") as file:
+    path = folder / f".{work}.lock-{dist_rank:03d}"
+    with path.open("a") as file:
         _lock(file.fileno(), folder, work)
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)                # while it is held: nobody else can have taken it
+            return
+    with held(folder, work, dist_rank):                     # the one before took its file away as we opened it
         yield
 
 

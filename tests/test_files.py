@@ -439,6 +439,7 @@ def test_a_second_process_does_not_write_into_the_same_work(tmp_path, capsys, mo
             pass
         with pytest.raises(ValueError, match=r"another process is at work in it \(run\); wait for it or stop it"):
             held(tmp_path, "run").__enter__()
+    assert not list(tmp_path.iterdir())                 # nothing is left of it
     with held(tmp_path, "run"):
         pass
 
