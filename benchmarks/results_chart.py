@@ -90,8 +90,8 @@ def backbones(folder: Path = HERE) -> Results:
     """The real backbones, that with most steps first."""
     records = read_records(folder)
     series = {record["backbone"]: backbone_series(record, path) for path, record in records.items()}
-    asked = "; ".join(dict.fromkeys(map(asked_of, records.values())))
     records = list(records.values())
+    asked = asked_of_all(records)
     return Results(f"{' and '.join(series)} on {records[0]['benchmark']}",
                    f"{asked}. Bars: 95% intervals. Dashed: other small models on the whole benchmark, as published.",
                    BACKBONE_SCORES, series, {model: published(model) for model in SMALL_MODELS})
@@ -101,6 +101,16 @@ def asked_of(record: dict) -> str:
     """How many entries were asked, in words."""
     part = f" of {record['of']:,} entries, chosen by hash" if "of" in record else " entries"
     return f"{record['entries']:,}{part}; {record['want_a_call']:,} of them want a call"
+
+
+def asked_of_all(records: Sequence[dict]) -> str:
+    """The same of several records: once where they were asked the same, else their numbers one after the other."""
+    texts = list(dict.fromkeys(map(asked_of, records)))
+    if len(texts) > 1 and len({record.get("of") for record in records}) == 1:
+        both = [" and ".join(f"{record[key]:,}" for record in records) for key in ("entries", "want_a_call")]
+        part = f" of {records[0]['of']:,} entries, chosen by hash" if "of" in records[0] else " entries"
+        return f"{both[0]}{part}; {both[1]} of them want a call"
+    return "; ".join(texts)
 
 
 def published(model: str) -> dict[str, float]:
@@ -156,7 +166,7 @@ def rounds(folder: Path = HERE) -> Results:
                 step: point(gain, path) for step, gain in record["gains"].items()}
     steps = sorted({step for gains in added.values() for step in gains}, key=lambda step: (len(step), step))
     series = {step: {panel: gains[step] for panel, gains in added.items() if step in gains} for step in steps}
-    asked = "; ".join(dict.fromkeys(asked_of(record) for _, record in records if record.get("gains")))
+    asked = asked_of_all([record for _, record in records if record.get("gains")])
     return Results("What rounds add to joint training, by size of the model",
                    f"Points over joint training, on the same items. Bars: 95% intervals. BFCL: {asked}.",
                    {panel: panel for panel in added}, {"gain": series}, {}, unit="", signed=True)
@@ -293,7 +303,7 @@ def table(records: Sequence[dict]) -> str:
         last = record["steps"][-1]["step"]
         lines += [f"| {record['backbone']} | {' | '.join(cells(row, last=row['step'] == last))} |"
                   for row in record["steps"]]
-    asked = "; ".join(dict.fromkeys(map(asked_of, records)))
+    asked = asked_of_all(records)
     return "\n".join([*lines, "", f"BFCL, % right. {asked}. 95% intervals."])
 
 
