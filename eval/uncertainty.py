@@ -154,7 +154,7 @@ def paired_bootstrap(a: Sequence[float], b: Sequence[float], seed: int = 0, *,
     delta = right - left
     draws = _resampled_means(delta, resamples, np.random.default_rng(seed))
     low, high = (float(x) for x in np.quantile(draws, [0.025, 0.975]))
-    tail = min(np.count_nonzero(draws <= 0), np.count_nonzero(draws >= 0))
+    tail = int(min(np.count_nonzero(draws <= 0), np.count_nonzero(draws >= 0)))
     p_value = min(1.0, 2 * (tail + 1) / (resamples + 1))
     binary = bool(np.isin(left, (0, 1)).all() and np.isin(right, (0, 1)).all())
     only_a = only_b = None

@@ -1,5 +1,6 @@
 """Intervals and paired tests: known values, coverage, symmetry."""
 
+import json
 import math
 import random
 
@@ -62,6 +63,13 @@ def test_bootstrap_repeats_flips_sign_and_calls_noise_noise():
     better = paired_bootstrap(a, [True] * 800, 3)
     assert not better.inside_noise and better.low > 0 and "noise" not in describe(better)
     assert paired_bootstrap([], [], 0) == Comparison(0.0, 0.0, 0.0, 1.0, 0)
+
+
+def test_a_comparison_of_scores_between_0_and_1_is_written_as_json():
+    """T-Eval's are such; a number of NumPy's in it ended a report after all the work was done."""
+    found = paired_bootstrap([0.0] * 20, [0.5, 0.25] * 10)
+    assert not found.inside_noise and json.loads(json.dumps(found.to_dict()))["p_value"] < 0.01
+    assert type(found.p_value) is float
 
 
 def test_entries_of_one_cluster_count_once():
