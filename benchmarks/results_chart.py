@@ -24,7 +24,8 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -121,18 +122,20 @@ def published(model: str) -> dict[str, float]:
 
 def backbone_series(record: dict, path: Path) -> Series:
     """The steps of a real_*.json; ValueError names what is missing."""
+    with naming_what_is_missing(path):
+        return {row["step"]: {name: point(score) for name, score in row["scores"].items()} for row in record["steps"]}
+
+
+def point(score: dict[str, float]) -> Point:
+    return Point(*(score[key] for key in ("value", "low", "high")))
+
+
+@contextmanager
+def naming_what_is_missing(path: Path) -> Iterator[None]:
+    """A key that a file does not have is a ValueError that names both."""
     try:
-        return {row["step"]: {name: point(score, path) for name, score in row["scores"].items()}
-                for row in record["steps"]}
+        yield
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: {error} is missing; see the form in benchmarks/results_chart.py") from None
-
-
-def point(score: dict[str, float], path: Path) -> Point:
-    """A score of the file; ValueError names what is missing."""
-    try:
-        return Point(*(score[key] for key in ("value", "low", "high")))
-    except KeyError as error:
         raise ValueError(f"{path}: {error} is missing; see the form in benchmarks/results_chart.py") from None
 
 
@@ -162,8 +165,9 @@ def rounds(folder: Path = HERE) -> Results:
     records = sorted(read_records(folder).items(), key=lambda item: weights_of(item[1]["backbone"]))
     for path, record in records:
         if record.get("gains"):
-            added[f"{weights_of(record['backbone']):.0f}M weights, BFCL"] = {
-                step: point(gain, path) for step, gain in record["gains"].items()}
+            with naming_what_is_missing(path):
+                added[f"{weights_of(record['backbone']):.0f}M weights, BFCL"] = {
+                    step: point(gain) for step, gain in record["gains"].items()}
     steps = sorted({step for gains in added.values() for step in gains}, key=lambda step: (len(step), step))
     series = {step: {panel: gains[step] for panel, gains in added.items() if step in gains} for step in steps}
     asked = asked_of_all([record for _, record in records if record.get("gains")])

@@ -193,6 +193,10 @@ def test_scores_of_a_real_model_stand_on_its_page(file):
         for name, cell in zip(AGGREGATES, cells[1::2], strict=False):
             score = row["scores"][name]
             assert cell == f"{score['value']:.1f} [{score['low']:.1f}, {score['high']:.1f}]", (file.name, row["step"])
+    for step, gain in record["gains"].items():
+        line = lines_of(page, f"BFCL: {name_of(step)} against joint training")[0].replace("−", "-")
+        value, low, high = (f"{gain[key]:+.1f}" for key in ("value", "low", "high"))
+        assert f"| {value} [{low}, {high}]".replace("-0.0", "+0.0") in re.sub(" +", " ", line), (file.name, step)
     if "of" in record:
         asked = results_chart.asked_of(record).partition(", chosen")[0]
         assert asked in (ROOT / page).read_text(encoding="utf-8")
