@@ -19,7 +19,8 @@ _QUOTE = r"\\*[\"']"
 
 # Calls of any tool: its name and its arguments as neighbours in an object, and a call in brackets.
 _OF_ANY_TOOL = re.compile(
-    rf"{_QUOTE}{_KEYS}{_QUOTE}\s*:\s*{_QUOTE}[^\"'\n\\]{{1,80}}{_QUOTE}\s*,\s*{_QUOTE}{_INPUTS}{_QUOTE}\s*:\s*(?:{_QUOTE})?\{{"
+    rf"{_QUOTE}{_KEYS}{_QUOTE}\s*:\s*{_QUOTE}[^\"'\n\\]{{1,80}}{_QUOTE}\s*,"
+    rf"\s*{_QUOTE}{_INPUTS}{_QUOTE}\s*:\s*(?:{_QUOTE})?\{{"
     r"|\[\s*[A-Za-z_][\w.]{0,80}\(\s*\w+\s*=\s*[\"'\d\[{]", re.IGNORECASE)
 
 # What may stand before a call on its line, where the call is all that the line says.
