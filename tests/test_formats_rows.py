@@ -75,7 +75,8 @@ def test_a_channel_of_thoughts_is_no_answer(tmp_path):
     ("stop_reason", "max_tokens"), ("stop_reason", "tool_use"), ("finishReason", "MAX_TOKENS"),
     ("finishReason", "MALFORMED_FUNCTION_CALL"), ("status", "incomplete"), ("stop_reason", "refusal"),
     ("stop_reason", "pause_turn"), ("stopReason", "guardrail_intervened"), ("finishReason", "PROHIBITED_CONTENT"),
-    ("response_metadata", {"model": "m", "finish_reason": "length"})])
+    ("response_metadata", {"model": "m", "finish_reason": "length"}), ("prefix", True), ("partial", True),
+    ("truncated", True), ("end_turn", False), ("done", False), ("error", {"code": 500}), ("error", "timeout")])
 def test_a_reply_that_was_cut_off_is_no_answer_in_words(tmp_path, key, word):
     rows = [{"messages": [USER, {**WORDS, key: word}], "tools": TOOLS}]
     if key != "status":                 # of a row, it is anybody's
@@ -83,6 +84,13 @@ def test_a_reply_that_was_cut_off_is_no_answer_in_words(tmp_path, key, word):
     _, examples, queries, rejected = run(tmp_path, rows)
     assert not examples and len(queries) == len(rows) == len(rejected)
     assert {r["reason"] for r in rejected} == {"unfinished_answer"}
+
+
+def test_a_reply_that_ended_well_says_so_and_calls_do_not_end_a_turn(tmp_path):
+    well = [{**WORDS, "end_turn": True, "error": None}, {**WORDS, "prefix": "", "done": True, "error": {"code": None}},
+            {**CALLING, "end_turn": False, "error": "none"}]
+    _, examples, _, rejected = run(tmp_path, [{"messages": [USER, reply], "tools": TOOLS} for reply in well])
+    assert given(examples) == [[], [], [CALL]] and not rejected
 
 
 def test_calls_that_were_cut_off_may_lack_one(tmp_path):
@@ -111,7 +119,8 @@ def test_a_solution_is_no_reply(tmp_path, prompt):
     assert given(run(tmp_path, [spoken, prompt | {"answer": J, "tools": TOOLS}], "b.jsonl")[1]) == [[], [CALL]]
 
 
-@pytest.mark.parametrize("mark", [{"mask": 1}, {"masked": "true"}, {"loss_scale": 0.0}, {"train_on": False}])
+@pytest.mark.parametrize("mark", [{"mask": 1}, {"masked": "true"}, {"loss_scale": 0.0}, {"train_on": False},
+                                  {"step_loss_mask": 0}, {"lossMask": 0}, {"sample_weight": 0.0}])
 def test_more_marks_of_what_is_not_to_be_learnt(tmp_path, mark):
     report, examples, *_ = run(tmp_path, [{"messages": [USER, {**WORDS, **mark}], "tools": TOOLS}])
     assert not examples and report["left_out"] == {"answer_not_to_learn": 1}

@@ -175,6 +175,14 @@ def test_sharegpt_turns_and_system_lists_are_read_alike(tmp_path):
 
 REFUSED = {
     "JSON among words": f"I call the tool now: {J}",
+    "a sentence of Chinese": f"我将调用tide_table函数，参数为{ARGS}。",
+    "a call in Chinese without spaces": "我调用tide_table(harbour='Leith')来查询",
+    "a sentence of Spanish": f"Voy a llamar a tide_table con los argumentos {ARGS}",
+    "Kimi's id of a call": f"functions.tide_table:0{ARGS}",
+    "a hyphen for an underscore": "tide-table(harbour='Leith')",
+    "a shell's prompt": "$ tide_table Leith",
+    "said to be done": "*calls tide_table*",
+    "said to be used on something": "Using tool `tide_table` on Leith...",
     "fenced JSON among words": f"Let me look.\n```json\n{J}\n```",
     "JSON that breaks off": '{"name": "tide_table", "arguments": {"harbour": "Le',
     "a list that breaks off": f"[{J}, ",

@@ -14,7 +14,8 @@ from data.formats.literals import LiteralError, call_at
 
 _KEYS = "(?:name|function|tool|action|api|tool_name|function_name|api_name|recipient_name)"
 _INPUTS = "(?:arguments|parameters|args|params|(?:(?:tool|action)[ _])?input)"
-_DOING = r"(?:calling|using|invoking|executing|running)\W+(?:the\W+)?"
+_DOING = r"(?:(?:call|us|invok|execut|runn)ing|(?:call|use|invoke|execute|run)s)\W+(?:the\W+)?"
+_EDGE = r"(?<![A-Za-z0-9_])"        # before a name; letters of scripts without spaces may stand there
 _QUOTE = r"\\*[\"']"
 
 # Calls of any tool: its name and its arguments as neighbours in an object, and a call in brackets.
@@ -80,28 +81,29 @@ def _patterns(tools: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[re.Patter
     """(the ways to name a tool that only calls have, a name before a bracket)."""
     names = sorted((name for name, _ in tools), key=len, reverse=True)
     bare = "(?:" + "|".join(re.escape(name) for name in names) + ")"
-    one = "(?:functions\\.)?" + bare
+    one = "(?:functions\\.)?" + bare + r"(?::\d+)?"
     keys, inputs, quote = _KEYS, _INPUTS, _QUOTE
     ways = (rf"{quote}{keys}{quote}\s*:\s*{quote}{one}{quote}", rf"{quote}{one}{quote}\s*:\s*[\[{{]",
             rf"<{one}(?:\s[^<>]*)?/?>", rf"<{keys}>\s*{one}\s*</", rf"\bcall:\s*{one}\s*[({{]",
-            rf"\b{one}\(\s*\{{", rf"\b{one}\W{{0,3}}(?:with|using)\b[^\n{{}}]{{0,30}}\{{\s*[\"']",
+            rf"{_EDGE}{one}\(\s*\{{", rf"{_EDGE}{one}(?![A-Za-z0-9_])[^\n{{}}]{{0,40}}\{{\s*[\"']",
             rf"<[^<>\n]*\bname\s*=\s*[\"']?{one}[\"'\s/>]", rf"\[\s*{one}\s*\(", rf"^\W*{one}[\s:(`]*(?:```\w*\s*)?\{{",
             rf"^\W*{keys}\W*:\W*{one}\W*\n\W*{inputs}\W*:",
             rf"^\W*Action\W*\d*\W*:\W*{one}(?:\s*\[[^\n]*\])?\W*$",
-            rf"\bto\s*=\s*[\"']?{one}\b", rf"\b{one}\W{{0,6}}\{{\s*[\"']", rf"\A[/@!#]{one}(?!\w)",
+            rf"\bto\s*=\s*[\"']?{one}\b", rf"{_EDGE}{one}\W{{0,6}}\{{\s*[\"']", rf"\A(?:[/@!#]|\$\s?){one}(?!\w)",
             rf"\A\W*(?:```\w*\s*)?{keys}\W{{0,3}}\d*\W*:\W*{one}(?!\w)", rf"\b{keys}\s*=\s*[\"']{one}[\"']",
             rf"\A\W*(?:{_DOING})?(?:tool|function|api)(?:[ _-](?:calls?|used?|name|request|invocation))?"
             rf"\W{{0,3}}\d*\W*:\W*{one}(?!\w)",
-            rf"^\W*{_DOING}(?:(?:tool|function|api)\W+)?{one}\W*$",
-            rf"\b{one}\s+--\w|\(\s*{one}\s+:\w",
+            rf"^\W*{_DOING}(?:(?:tool|function|api)\W+)?{one}\W*(?:$|\b(?:with|on|for)\b)",
+            rf"{_EDGE}{one}\s+--\w|\(\s*{one}\s+:\w",
             rf"\A\W*{one}(?:\W+(?:(?:and|then)\W+)?{one})*\W*\Z",
             *(_with_its_parameters(name, parameters) for name, parameters in tools if parameters))
     any_way = re.compile("|".join(f"(?:{way})" for way in ways), re.IGNORECASE | re.MULTILINE)
-    return any_way, re.compile(rf"(?<![\w.])(?:(?:functions|default_api|tools|api|client)\.)?(?P<name>{bare})\(")
+    spaces = "(?:(?:functions|default_api|tools|api|client)\\.)?"
+    return any_way, re.compile(rf"{_EDGE}(?<!\.){spaces}(?P<name>{bare})\(")
 
 
 def _with_its_parameters(name: str, parameters: tuple[str, ...]) -> str:
     """The pattern of a tool's name just before one of its own parameters and a value: `name p=1`, `name: {p: 1`."""
     own = "(?:" + "|".join(re.escape(parameter) for parameter in parameters) + ")"
     between = r"(?=\s*[^\w\s])\W{1,12}"
-    return rf"(?<!\w){re.escape(name)}(?:\W{{1,12}}{own}[\"']?\s*=(?!=)|{between}{own}[\"']?\s*:)"
+    return rf"{_EDGE}{re.escape(name)}(?:\W{{1,12}}{own}[\"']?\s*=(?!=)|{between}{own}[\"']?\s*:)"

@@ -33,8 +33,8 @@ ROLES = {name: role for role, names in {
 
 _CALLS = ("tool_calls", "function_call", "toolCalls", "function_calls", "functionCall")
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")
-_LEARNT = ("weight", "loss_weight", "loss_scale", "train", "training", "trainable", "trained", "train_on", "loss",
-           "loss_mask", "train_on_turn", "learn")
+_LEARNT = re.compile(r"(?:.+_)?(?:loss|weight|loss_?(?:mask|weights?|scale))"
+                     r"|train(?:ing|able|ed|_?on(?:_?turn)?)?|learn", re.IGNORECASE)
 _MASKED = ("masked", "mask")
 # Of a row; false, or a reward of nothing: its answer is an example of what not to say.
 _VERDICTS = ("label", "kto_tag", "is_correct", "correct", "desirable", "is_valid", "valid", "passed", "success",
@@ -50,6 +50,9 @@ STOPPED = ("finish_reason", "stop_reason", "finishReason", "stopReason", "done_r
 _LOGS = ("response_metadata", "generation_info", "metadata", "extra", "info")     # where logs may lie in a message
 _CUT_OFF = re.compile(r"length|max_|limit|exceed|timeout|too_many|filter|safety|block|prohibit|spii|recit|guardrail|"
                       r"refus|malformed|unexpected|incomplete|fail|cancel|error|abort|interrupt|pause|progress")
+_GOES_ON = {
+    **dict.fromkeys(("prefix", "partial", "truncated", "is_truncated", "incomplete", "interrupted", "aborted"), True),
+    **dict.fromkeys(("end_turn", "done", "complete", "completed", "is_complete", "finished"), False)}
 _ENDS_WITH_CALLS = ("tool_calls", "tool_call", "tool_use", "function_call")
 
 
@@ -95,7 +98,7 @@ def row_is_learnt(row: Mapping[str, Any]) -> bool:
 
 def learnt(marked: Mapping[str, Any]) -> bool:
     """False where a message or a row is marked as not to be learnt: `"weight": 0`, `"train": false`, ..."""
-    off = any(is_off(marked[key]) for key in _LEARNT if key in marked)
+    off = any(is_off(marked[key]) for key in marked if _LEARNT.fullmatch(key))
     return not off and not any(_is_on(marked[key]) for key in _MASKED if key in marked)
 
 
@@ -112,7 +115,13 @@ def _is_on(value: Any) -> bool:
 
 
 def unfinished(marked: Mapping[str, Any], keys: Sequence[str] = STOPPED, *, calling: bool = False) -> RowError | None:
-    """A fault where a log says of a reply that it was cut off, or, of one without calls, that it ended with calls."""
+    """A fault where a log says that a reply was cut off, goes on or failed, or, of one without calls, that it has not
+    ended, or ended with calls."""
+    error, goes_on = dict.get(marked, "error"), [key for key, mark in _GOES_ON.items()
+                                                 if dict.get(marked, key) is mark and (mark or not calling)]
+    if goes_on or not (_void(error) or is_nothing(error) or is_off(error)):
+        shown = f"{goes_on[0]}: {marked[goes_on[0]]}" if goes_on else f"error: {error!r:.80}"
+        return RowError("unfinished_answer", f"{shown}; the reply is not all that was answered", stage="calls")
     logs = [dict.get(marked, name) for name in _LOGS]
     told = [(key, marked[key]) for key in keys if key in marked]
     told += [(key, log[key]) for log in logs if isinstance(log, dict) for key in STOPPED if key in log]

@@ -39,7 +39,7 @@ _MARK = re.compile(
     r"|```tool_(?:code|call)|<tool_code>|<use_mcp_tool>|<\|tools_prefix\|>", re.IGNORECASE)
 _CONTROL = re.compile(r"<[|｜/]?[^<>\n]{1,60}>|\[/?[A-Z_]{3,}\]|```\w*|✿\w+✿|\bto=|[\n;]")
 _PARAMETER = re.compile(r"<(?:\w+:)?(?:invoke|parameter|arg_\w+)\b", re.IGNORECASE)   # arguments as tags
-_KEYWORD_CALL = re.compile(r"[A-Za-z_][\w.]*\(\s*\w+\s*=")
+_KEYWORD_CALL = re.compile(r"[A-Za-z_][\w.-]*\(\s*\w+\s*=")
 _ENTITY = re.compile(r"&(?:lt|quot|apos|#0*3[49]|#x2[27]);", re.IGNORECASE)
 _CALL_ID = re.compile(r"\[CALL_ID\]\s*[\w-]*")
 _VALUE = re.compile(r"\{|\[(?!/?[A-Z_]{3,}\])")
