@@ -24,11 +24,16 @@ class Cache(Protocol):
     layers: Sequence[LayerCache]
 
 
+# Sequences whose lengths differ by no more than this factor attend in one padded batch. A GPU wants few calls. On a CPU
+# calls are cheap, and padding costs work and memory: tensors of its sizes also leave gaps that no others fit into.
+TOGETHER_ON_GPU, TOGETHER_ON_CPU = 1.5, 1.1
+
+
 class Pack:
     """Where the sequences of a padding-free row lie, for attention: `lengths` in order, their sum is S.
 
-    Sequences whose lengths are within a factor of 1.5 share one padded (n, L) batch, so a row costs few attention
-    calls and never more than 2.25 times the work of its sequences. Computed once, used by every layer.
+    Sequences of similar lengths share one padded (n, L) batch, so a row costs few attention calls. On a GPU these are
+    never more than 2.25 times the work of the sequences. Computed once, used by every layer.
     """
 
     def __init__(self, lengths: list[int], device: torch.device) -> None:
@@ -36,6 +41,7 @@ class Pack:
         for length in lengths:
             starts.append(starts[-1] + length)
         order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+        together = TOGETHER_ON_CPU if device.type == "cpu" else TOGETHER_ON_GPU
         self.total = starts[-1]
         self.position_ids = torch.cat([torch.arange(n) for n in lengths]).to(device)[None]          # (1, S)
         self.groups: list[Tensor] = []                                  # each (n, L): the row's token at [sequence, i]
@@ -43,7 +49,7 @@ class Pack:
         used = 0
         while order:
             longest = lengths[order[0]]
-            group = [i for i in order if lengths[i] * 3 >= longest * 2]
+            group = [i for i in order if lengths[i] * together >= longest]
             order = order[len(group):]
             first = torch.tensor([starts[i] for i in group])[:, None]
             last = torch.tensor([starts[i + 1] - 1 for i in group])[:, None]
