@@ -10,8 +10,6 @@ method as one function is `pipeline.steps.run_pipeline`. This module imports not
 instant.
 """
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import errno

@@ -6,8 +6,6 @@ what a query asks to make (Eq. 3). What an example becomes depends on its id and
 Sources: irrelevance rows, masked names and shuffled tools are those of Hammer (arXiv 2410.04587).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import random

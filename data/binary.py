@@ -3,8 +3,6 @@
 Data are read as JSON Lines, JSON, CSV and text, gzipped or not. Left out: reading anything else.
 """
 
-from __future__ import annotations
-
 import gzip
 import zlib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What every command that lets a model write agrees on: temperatures that are ones, and ids that are never drawn."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import Protocol
 

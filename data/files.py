@@ -9,8 +9,6 @@ the same settings from the same inputs, and the files are as it left them. All e
 opened for writing, unless the user says `--overwrite`. Left out: what the files mean.
 """
 
-from __future__ import annotations
-
 import argparse
 import fcntl
 import hashlib

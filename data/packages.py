@@ -2,8 +2,6 @@
 run.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -7,8 +7,6 @@ Of rows with one key the first stands for all.
 Examples are stratified by their number of calls. The manifest counts what went where, with hashes and licences.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

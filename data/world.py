@@ -15,8 +15,6 @@ Categories are those of BFCL (Patil et al. 2024): `simple`, `multiple`, `paralle
 of the embedded model's pre-training (data/world_text.py) and any judging beyond `value_match`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import random

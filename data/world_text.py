@@ -7,8 +7,6 @@ unlabelled domains' own fields and frames: those a model meets first in the tool
 queries of stage 3. The byte-level BPE tokenizer is trained on the same text.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import re

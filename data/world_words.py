@@ -5,8 +5,6 @@ and copied: a combination never comes back, so there is nothing to recall, and e
 leave no sign of which it is. No word of the test pools or of the held-out domains is among them.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from functools import cache

@@ -6,8 +6,6 @@ was asked for, paper section 4.5). Raw answers are kept beside the verdicts, sco
 match is eval/bfcl/checker.py.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 A record is on disk as soon as its item is done (state.Progress); what it is worth is decided elsewhere, at every start.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -34,7 +32,7 @@ class Writer:
     """A model that answers prompts: itself, its tokenizer, what samples (sampler.generate), and at what pace."""
 
     model: nn.Module
-    tokenizer: Tokenizer
+    tokenizer: "Tokenizer"
     generate: Callable[..., Any]
     pace: Pace
     say: Callable[[str], None]

@@ -5,8 +5,6 @@ No vote sees that; the query does. Ours, not the paper's: `--grounded` of a roun
 calls do ("tomorrow" for a date would be thrown out), and cannot judge switches and choices.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence

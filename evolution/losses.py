@@ -5,8 +5,6 @@
 the example as it was accepted: what a recipe (data/augment.py) made of it depends on all that the round trained on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +51,7 @@ def measure_losses(folder: Path, most: int = SOME, *, say: Callable[[str], None]
     return len(told)
 
 
-def own_rows(example: Example, settings: dict[str, Any], tokenizer: Tokenizer) -> tuple[list[Row], list[Refused]]:
+def own_rows(example: Example, settings: dict[str, Any], tokenizer: "Tokenizer") -> tuple[list[Row], list[Refused]]:
     """The rows of one accepted example without a recipe, and those refused; `settings`: of the round's training."""
     from model.chat import encode_chat
 
@@ -68,7 +66,7 @@ def began_with(folder: Path, settings: dict[str, Any]) -> Path:
     return named if named.is_dir() else require_start(folder.parent, int(folder.name.removeprefix("round-")))
 
 
-def row_losses(model: Transformer, before: Path, after: Path, rows: Sequence[Row]) -> dict[str, tuple[float, float]]:
+def row_losses(model: "Transformer", before: Path, after: Path, rows: Sequence[Row]) -> dict[str, tuple[float, float]]:
     """Mean loss per supervised token of every row, in nats, under the adapters `before` and `after`."""
     import torch
     import torch.nn.functional as F

@@ -4,8 +4,6 @@ Lengths come from the first queries and labelled examples, tokenised; hours from
 (training/costs.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -43,7 +41,7 @@ class RoundPlan:
 
 
 def plan_round(config: RoundConfig, train: TrainConfig, queries: Sequence[Query], labelled: Sequence[Example],
-               tokenizer: Tokenizer, earlier: int = 0) -> RoundPlan:
+               tokenizer: "Tokenizer", earlier: int = 0) -> RoundPlan:
     """Count the tokens of a round; `train` holds its training settings, `earlier` is what --accumulate adds."""
     from model.chat import render
 

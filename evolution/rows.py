@@ -1,7 +1,5 @@
 """What a round trains on (Eq. 6): what it accepted, earlier and labelled examples, as rows of both objectives."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +38,7 @@ def training_examples(accepted: list[Example], inputs: Inputs,
     return [*accepted, *inputs.earlier, *mixed], counts
 
 
-def training_rows(examples: Sequence[Example], tokenizer: Tokenizer,
+def training_rows(examples: Sequence[Example], tokenizer: "Tokenizer",
                   train: TrainConfig) -> tuple[list[Row], list[Refused]]:
     """Rows of both objectives, and what is too long for one."""
     from model.chat import encode_chat

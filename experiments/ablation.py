@@ -8,8 +8,6 @@ interval on what the rounds give; `--variants joint` trains only what the rounds
 every seed the benchmarks, as `run --bench` does.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Sequence

@@ -9,8 +9,6 @@ steps, with one part left out: the new data (`labelled_only`: further steps on t
 and .json; the same command resumes.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil

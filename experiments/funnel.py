@@ -1,7 +1,5 @@
 """Sums over the ledgers of rounds: queries in, accepted, why not, and how right the accepted answers are."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Several runs of our own commands at a time, each with its share of the cores; `ablate` and `controls` use it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

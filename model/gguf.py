@@ -5,8 +5,6 @@ module imports (requirements-gguf.txt). What is ours is what the formats say dif
 of q_proj and k_proj, the rotary scaling, and the tokenizer, which a GGUF file holds as lists.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,7 +97,7 @@ def import_gguf(file: str | Path, out: str | Path, dtype: torch.dtype = torch.bf
     return config
 
 
-def _read(file: Path) -> GGUFReader:
+def _read(file: Path) -> "GGUFReader":
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; expected a GGUF file")
     try:
@@ -170,7 +168,7 @@ def _ends(fields: dict[str, Any]) -> int | list[int] | None:
     return ids if len(ids) > 1 else ids[0] if ids else None
 
 
-def _rope_scaling(reader: GGUFReader, raw: dict[str, Any]) -> dict[str, Any]:
+def _rope_scaling(reader: "GGUFReader", raw: dict[str, Any]) -> dict[str, Any]:
     """Llama 3.1's rotary scaling, which a GGUF file holds as one divisor a frequency; refused unless it is just
     that.
     """
@@ -188,7 +186,7 @@ def _rope_scaling(reader: GGUFReader, raw: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _filled(reader: GGUFReader, config: ModelConfig, dtype: torch.dtype) -> Transformer:
+def _filled(reader: "GGUFReader", config: ModelConfig, dtype: torch.dtype) -> Transformer:
     """The model with the file's weights, a tensor at a time."""
     with torch.device("meta"):
         model = Transformer(config)

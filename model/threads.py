@@ -10,8 +10,6 @@ threads than there are cores. So we give it some idle ones for as long as the co
 afterwards. How the work is split does not change, and so no result does.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import threading

@@ -7,8 +7,6 @@
 Exit code 1: the model's answer does not parse or breaks the rules.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable, Sequence

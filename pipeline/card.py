@@ -5,8 +5,6 @@ folders of `eval` and from the base's folder; what none of them says is called n
 lines are Hugging Face's for model cards.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter

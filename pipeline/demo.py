@@ -5,8 +5,6 @@ four that no training text knows; tools and values of the test occur nowhere els
 of a few million weights and are printed beside the paper's.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 from dataclasses import dataclass

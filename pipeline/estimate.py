@@ -5,8 +5,6 @@ are those of training/costs.py. So minutes are estimates, and are called that. A
 so trained on, every query.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import islice
 from statistics import fmean
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 SAMPLE = 64                 # rows of each kind that are tokenised to learn their length
 
 
-def estimate(run: Run, steps: Sequence[Step], counts: dict[str, int],
+def estimate(run: "Run", steps: "Sequence[Step]", counts: dict[str, int],
              benched: tuple[int, float] = (0, 0.0)) -> list[str]:
     """Lines to print: one per step and the total; `benched`: entries of benchmarks and the tokens of their prompts."""
     lengths = _lengths(run)
@@ -50,7 +48,7 @@ def _asked(count: int, lengths: dict[str, float], samples: int = 1) -> dict[str,
     return {"read": count * lengths["prompt"], "written": count * samples * lengths["answer"]}
 
 
-def _step(settings: RunSettings, step: Step, counts: dict[str, int],
+def _step(settings: RunSettings, step: "Step", counts: dict[str, int],
           lengths: dict[str, float]) -> tuple[str, dict[str, float]]:
     """(what the step does, its tokens without the test)."""
     if not step.stage:
@@ -65,7 +63,7 @@ def _step(settings: RunSettings, step: Step, counts: dict[str, int],
     return facts, {"trained": tokens}
 
 
-def _round(settings: RunSettings, step: Step, counts: dict[str, int],
+def _round(settings: RunSettings, step: "Step", counts: dict[str, int],
            lengths: dict[str, float]) -> tuple[str, dict[str, float]]:
     """(what a round does, its tokens): probe and validation before the first and after each belong to it."""
     queries = settings.queries_per_round or counts["queries"]
@@ -93,7 +91,7 @@ def _training(settings: RunSettings, rows: int, epochs: float, length: float) ->
     return f"{rows:,} rows x {steps / per_epoch:.3g}, {tokens:,.0f} tokens, {steps:,} steps", tokens
 
 
-def _lengths(run: Run) -> dict[str, float]:
+def _lengths(run: "Run") -> dict[str, float]:
     """Mean tokens of rows, prompts and answers over the first rows of the data."""
     from model.chat import encode_chat
 
@@ -122,7 +120,7 @@ def _lengths(run: Run) -> dict[str, float]:
                       "generation_answer": supervised(made["generation"])}
 
 
-def _rates(run: Run, length: int) -> Rates:
+def _rates(run: "Run", length: int) -> Rates:
     """Of the base with fresh adapters, on rows of about that length."""
     from lora import apply_lora
 

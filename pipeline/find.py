@@ -4,8 +4,6 @@
     python tooldev.py find "..." --tools pool.jsonl --index pool.index --json     # the index is kept for the next time
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

@@ -6,8 +6,6 @@ Where the model's own safetensors can be had, take those: a GGUF file holds roun
 is written; training goes on from it.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Errors name the file, the line and what to do. Left out: whether tools and calls are good ones; data/rules.py says that.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 from collections.abc import Callable, Mapping, Sequence

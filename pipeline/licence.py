@@ -3,8 +3,6 @@
 Model hubs want an identifier (Hugging Face's list: hub docs, "Licenses"); a title such as "Apache License" is none.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

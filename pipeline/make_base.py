@@ -13,8 +13,6 @@ The result, `OUT/model`, is what stands in model/tiny: config.json, tokenizer.js
 command goes on after an interruption. What the general text is, and what it leaves out, is in data/world_text.py.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import time

@@ -8,8 +8,6 @@ no --test or --validation file is given, a share of the examples is held out by 
 where it stopped.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 from functools import partial

@@ -5,8 +5,6 @@ has a block for tools, the raw model is asked by that, too, in raw/bench/NAME-na
 command with --bench added, and asks then.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import sys

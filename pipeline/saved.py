@@ -3,8 +3,6 @@
 F is a run.json, or its part "settings" alone. Paths to data are not among them: those are flags.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any

@@ -4,8 +4,6 @@ A preset holds the sizes that depend on the model: the paper's for its backbones
 the embedded model of a few million weights. Left out: paths of results and anything that only changes the pace.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -5,8 +5,6 @@
 Reads what training reads: tools, examples, or conversations ({"messages"} or {"text"}).
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import sys

@@ -5,8 +5,6 @@ two per example (query-aware tool generation, tool invocation), or the prompt of
 --model only what needs no tokenizer is reported.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

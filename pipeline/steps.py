@@ -5,8 +5,6 @@ so the same call after any interruption goes on where it stopped. The other vari
 same kind.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import sys
@@ -80,7 +78,7 @@ class Run:
     """
 
     def __init__(self, settings: RunSettings, out: Path, truth: dict[str, list[dict]] | None = None,
-                 processes: Processes | None = None) -> None:
+                 processes: "Processes | None" = None) -> None:
         from model import load_tokenizer
 
         self.processes, self.first = processes, processes is None or processes.dist_rank == 0
@@ -205,8 +203,8 @@ def print_plan(run: Run, steps: list[Step], counts: dict[str, int], benched: tup
 
 def run_pipeline(settings: RunSettings, out: str | Path,
                  prepare: Callable[[Path], dict[str, list[dict]] | None],
-                 processes: Processes | None = None,
-                 benchmarks: Benchmarks | None = None) -> dict[str, Any]:
+                 processes: "Processes | None" = None,
+                 benchmarks: "Benchmarks | None" = None) -> dict[str, Any]:
     """Run (or finish) the method in the folder `out`; returns the report, which is also in report.{html,md,json}.
 
     Args:
@@ -228,7 +226,7 @@ def run_pipeline(settings: RunSettings, out: str | Path,
 
 
 def work_through(settings: RunSettings, out: Path, prepare: Callable[[Path], dict[str, list[dict]] | None],
-                 processes: Processes | None, benchmarks: Benchmarks | None) -> dict[str, Any]:
+                 processes: "Processes | None", benchmarks: "Benchmarks | None") -> dict[str, Any]:
     """All steps that are not complete, on one process of the run; the first one writes the report and returns it."""
     first = processes is None or processes.dist_rank == 0
     truth = begin(settings, out, prepare) if first else None

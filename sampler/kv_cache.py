@@ -21,8 +21,6 @@ The cache also keeps *leads*: text that several prompts begin with, computed onc
 Letters: K key/value heads, G queries per key/value head, D head_dim, P slots, W width, R rows (samples being decoded).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -62,7 +60,7 @@ class Block:
     def slots(self) -> slice:
         return slice(self.start, self.stop)
 
-    def joined(self, other: Block) -> Block:
+    def joined(self, other: "Block") -> "Block":
         """This block and the one behind it as one."""
         return Block(self.start, other.stop, max(self.prefix, other.prefix), max(self.suffix, other.suffix),
                      self.needed + other.needed)
@@ -87,7 +85,7 @@ class KVCache:
     Before each forward pass say what its tokens are: `begin_prefill(pieces)` or `begin_decode(...)`.
     """
 
-    def __init__(self, config: ModelConfig, *, slots: int, width: int, prefix_length: int, suffix_length: int,
+    def __init__(self, config: "ModelConfig", *, slots: int, width: int, prefix_length: int, suffix_length: int,
                  dtype: torch.dtype, device: torch.device) -> None:
         self.slots, self.width, self.device = slots, width, device
         self.prefix_length, self.suffix_length = prefix_length, suffix_length
@@ -102,7 +100,7 @@ class KVCache:
         self.masks: dict = {}                                           # of this pass, made once for all layers
 
     @staticmethod
-    def bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:
+    def bytes_per_token(config: "ModelConfig", dtype: torch.dtype) -> int:
         """Keys and values of one token in all layers."""
         return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * dtype.itemsize
 

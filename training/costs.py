@@ -6,8 +6,6 @@ there is one (`timed`), else from a product and a copy timed on the spot (`assum
 arithmetic, writing by how fast the weights are read. All of it is an estimate, and is called that.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,7 +56,7 @@ class Rates:
         return cls(arithmetic / read, rows / step, arithmetic / flops(train, shape, 1.0, SUPERVISED))
 
     @classmethod
-    def timed(cls, model: Transformer, length: int) -> Self:
+    def timed(cls, model: "Transformer", length: int) -> Self:
         """From passes of a model with its adapters over rows of `length` tokens, the faster of two each."""
         rows = max(1, TIMED_TOKENS // max(length, 1))
         device = model.lm_head.weight.device
@@ -72,7 +70,7 @@ class Rates:
         return cls(rates[0], rates[0] / WRITTEN, rates[1])
 
 
-def _pass(model: Transformer, ids: torch.Tensor, lengths: list[int], train: bool) -> float:
+def _pass(model: "Transformer", ids: torch.Tensor, lengths: list[int], train: bool) -> float:
     """Seconds of one pass, forward and, to train, backward."""
     began = time.perf_counter()
     with torch.set_grad_enabled(train):

@@ -5,8 +5,6 @@ networks"; Liu et al. 2025, arXiv:2502.16982. Embeddings, norms and biases stay 
 model (LOG.md); it is never for adapters.
 """
 
-from __future__ import annotations
-
 import itertools
 
 import torch

@@ -4,8 +4,6 @@ Used where a reply as a whole is no call that is read (spelled.py): such a reply
 it was meant, but it is no answer in words. A mention of a tool (`call tide_table() with a harbour`) is no call.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache

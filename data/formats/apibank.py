@@ -5,8 +5,6 @@ message stays as it is). The request "Generate API Request:" is a cue for the mo
 said.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

@@ -4,8 +4,6 @@ An accepted answer lists the values that each argument may have; the first is ta
 argument may be left out). An irrelevance item has no answer and its calls are []. For scoring use eval/bfcl/ instead.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

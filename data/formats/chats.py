@@ -4,8 +4,6 @@ They differ in how a row is recognised, and in where its tools and calls may sta
 in the system text, which is where conversions of ToolACE leave it. `bracketed`: calls are `[name(...)]`.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

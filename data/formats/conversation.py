@@ -4,8 +4,6 @@ The formats of conversations (openai, sharegpt, hermes, toolace, trl) differ in 
 tools may stand; what a turn says and calls is read in one way (dialogue.py, spelled.py).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -6,8 +6,6 @@ the file. Conversion reads formats and judges nothing: `--check` has the rule ch
 `--to` goes the other way: examples in the layouts that other trainers read (layouts.py).
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections import Counter

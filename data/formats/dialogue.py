@@ -8,8 +8,6 @@ left out. Calls that follow a tool's result depend on that result and are always
 cannot be read costs its own sample and no other; one that is marked as not to be learnt, or is empty, is no label.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """FunctionChat-Bench, whose three files wrap the same parts: OpenAI's messages, tools and `tool_calls`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -4,8 +4,6 @@ The arguments of a call stand in single quotes, so a call is not JSON; a quote i
 Conversions of Glaive with roles are read as conversations.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

@@ -4,8 +4,6 @@ A reader is a generator `read(row, context)`; it only finds the parts. Tools and
 spells them and normalised in one place (tooldocs.py, `read_call` here), so that a reader stays a page long.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any

@@ -3,8 +3,6 @@
 `convert` makes one `FileJob` per input; lines.py writes what the reader finds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

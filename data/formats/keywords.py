@@ -4,8 +4,6 @@ Drafts 4 to 2020-12 and OpenAPI's `nullable`. Everything here may widen a schema
 the schemas given fits the one made of them, so that a label which was right stays right. Nothing is noted here.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

@@ -4,8 +4,6 @@ Every row is read back by this project's own reader before it is written: one wh
 back otherwise (a description that spells the layout's own tags, say) goes to rejected.jsonl with what would change.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """What is written of the rows of one file: its lines in the four output files, and what is counted on the way."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from dataclasses import dataclass, field

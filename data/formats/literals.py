@@ -6,8 +6,6 @@ and quote, numbers, True/true/None/null, lists, tuples, dicts) and calls around 
 values, operators, f-strings with fields, NaN and infinities.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Tool lists without queries: MCP `tools/list` results, server records, and plain lists of function schemas."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

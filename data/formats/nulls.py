@@ -4,8 +4,6 @@ Arrow and Parquet give every row of a column the same keys: where another row ha
 a null is no value; a null that the tool's schema allows is one and stays.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

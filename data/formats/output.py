@@ -1,7 +1,5 @@
 """The four output files of a conversion, written aside as lines arrive and renamed together at the end."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from contextlib import suppress

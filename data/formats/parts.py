@@ -4,8 +4,6 @@ They become messages in OpenAI's keys. Parts that are none of these (images, sou
 to refuse; so do calls in a message that is not the assistant's.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from data.formats.items import filled

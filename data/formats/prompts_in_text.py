@@ -1,7 +1,5 @@
 """Corpora that keep everything inside one prompt: ToolRL, Hammer's masked rows, MTU-Bench; and NESTFUL beside them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """Query lists: user queries without calls. MetaTool, TaskBench, SNIPS, any CSV with a query column, plain text."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Any
 

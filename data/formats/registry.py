@@ -1,7 +1,5 @@
 """All formats by name, and the guess behind `--from auto`. The order is that of the guess: special layouts first."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from data.formats import (

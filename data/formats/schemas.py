@@ -5,8 +5,6 @@ defaults, open objects and the constraints that the rule checker judges are carr
 on the way (keywords.py), never narrowed, and whatever is not carried over is noted.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 from urllib.parse import unquote

@@ -4,8 +4,6 @@ A later call may use an earlier one's result as a value ("API_call_1", named in 
 kept as text and the sample noted `nested_reference`; the names of the results themselves have no place in a call.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

@@ -5,8 +5,6 @@ A record that cannot be read is yielded as a `Broken` with its line, so the call
 is not what it should be raises ValueError. What this module leaves out: any idea of what a record means.
 """
 
-from __future__ import annotations
-
 import codecs
 import csv
 import gzip

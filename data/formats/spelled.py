@@ -7,8 +7,6 @@ What spells a call in another way, or among words, is refused as `calls_in_text`
 but it is no answer in words. A reply that only mentions a tool is one.
 """
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Iterator, Mapping, Sequence

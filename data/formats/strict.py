@@ -4,8 +4,6 @@ The rules are those of `data.schema.strict_json_loads` (no repeated keys, NaN, n
 deep nesting) but for its cap on the number of values; only what the scanner's hooks cannot see is looked at afterwards.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -4,8 +4,6 @@ JSON is read from just after the opening tag to where it ends, never up to the f
 spells `</tool_call>` stays whole. Python literals stand in for JSON in some corpora and are read by the literal parser.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

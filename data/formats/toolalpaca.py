@@ -1,7 +1,5 @@
 """ToolAlpaca: one record per API, with an OpenAPI document as a JSON string, queries, and one list of actions each."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """ToolBench / RapidAPI: tool files with an `api_list`, and query files that name the APIs needed but give no values."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -12,8 +12,6 @@ and nested schemas are carried over (schemas.py). Every change is kept:
               one; left out
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any, NamedTuple
 

@@ -5,8 +5,6 @@ lead to, rather than a reply: they do not tell that no tool fits. The messages o
 trained on what the assistant says there, so only the answer can be a label.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Is a text a conversation as a chat template writes it, turn marks and all? Such a text is no user's query."""
 
-from __future__ import annotations
-
 import re
 
 _WHO = r"(?:user|human|system|assistant|bot|model|tool|observation|prompter|developer|ipython|gpt)"

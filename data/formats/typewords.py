@@ -5,8 +5,6 @@ word says beyond the canonical words (the item type, that the parameter may be l
 be kept (value types of mappings, members of a mixed union) is for the caller to record with the original word.
 """
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 from typing import Any, NamedTuple

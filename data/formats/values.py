@@ -1,7 +1,5 @@
 """The values that a schema names (enum, default, bounds), as the record has them, and the notes of what was changed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

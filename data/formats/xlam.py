@@ -1,7 +1,5 @@
 """xLAM / APIGen: query, tools and answers, the last two JSON strings (or real lists, as in Hammer's copies)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -7,8 +7,6 @@ report.html; explorer.py packs them into it, explorer.js and explorer.css show t
 scored on benchmarks, and benchmarks.py has their tables. Beside it: tables.py, the paper's tables with rows of ours.
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from pathlib import Path

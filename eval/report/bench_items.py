@@ -5,8 +5,6 @@ from the benchmark's data, and left out where these are gone or are others by no
 records.py; a row is [id, question, benchmark, category, error types by step as strictly read, as leniently read].
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ others published stands beside it: the paper's rows (paper.py) and small models 
 sources).
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

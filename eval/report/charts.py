@@ -6,8 +6,6 @@ what is measured and of what; both axes have names, with units. What a chart sho
 stands in a table beside it. Text is escaped here; values are in the units that are printed.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from html import escape

@@ -6,8 +6,6 @@ Details for which there is no room are left out, and the page says which and whe
 run: the page names its hash. What models and users wrote is only ever made text.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

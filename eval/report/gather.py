@@ -4,8 +4,6 @@ Read are run.json, STEP/eval, STEP/metrics.jsonl, round-N/ledger.json and second
 out.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

@@ -7,8 +7,6 @@ explorer (explorer.py) stand only in the html. The html fetches nothing and runs
 the browser to hold it to that.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from html import escape

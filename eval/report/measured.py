@@ -4,8 +4,6 @@ A folder holds one benchmark's answers of one model. Its label is the step of a 
 answers are kept beside one another, and the steps are compared on the same entries.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The words and tables of a run's report: report.json's values as blocks, which eval/report/markup.py prints."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

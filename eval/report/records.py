@@ -4,8 +4,6 @@ An entry is (row, detail). The row is short and stands in the page's index, the 
 texts are cut as they are read, so that a round of megabytes is never held at once; a cut one is [beginning, length].
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
