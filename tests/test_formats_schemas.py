@@ -257,6 +257,8 @@ REFUSED = [
     ("no_parameters", tool({"a": TEXT}, "api_arguments")),
     ("no_parameters", tool(of(a=TEXT), "signature")),
     ("no_parameters", tool([{"name": "a", "type": "str"}], "fields")),
+    ("no_parameters", tool({"name": "plan", "schema": of(a=TEXT)}, "json_schema")),
+    ("no_parameters", tool({"content": {"application/json": {"schema": of(a=TEXT)}}}, "requestBody")),
 ]
 
 
@@ -296,6 +298,20 @@ def test_the_schema_inside_a_parameter_of_openapi_is_read():
     found = read([{"name": "unit", "in": "query", "required": True, "schema": {"type": "string", "enum": ["m", "ft"]}}])
     assert found["properties"] == {"unit": {"type": "string", "description": "", "enum": ["m", "ft"]}}
     assert found["required"] == ["unit"]
+
+
+def test_values_with_words_beside_them_are_noted_since_either_may_be_meant():
+    raw = tool(of(a={"type": "string", "enum": {"QUEUED": "It waits.", "DONE": "It is done."}}))
+    record, changes = read_tool(raw)
+    assert "enum" not in record["arguments"]["properties"]["a"] and "a.enum" in changes["values"]
+
+
+def test_the_types_that_googles_client_writes_are_read():
+    schema = {"type_": "OBJECT", "properties": {"a": {"type_": "STRING"}, "type_": {"type_": "ARRAY"}}}
+    assert {name: spec["type"] for name, spec in read(schema)["properties"].items()} == {
+        "a": "string",
+        "type_": "array",
+    }
 
 
 def test_the_word_enum_leaves_the_type_to_the_values():

@@ -277,6 +277,14 @@ REFUSED = {
         {"messages": [USER, {"role": "assistant", "content": "Let me look."}, RESULT], "tools": TOOLS},
         "result_without_call",
     ),
+    "a result inside the reply": (
+        {"messages": [USER, {"role": "assistant", "content": "<tool_result>5 m</tool_result>"}], "tools": TOOLS},
+        "result_without_call",
+    ),
+    "an observation as the reply": (
+        {"messages": [USER, {"role": "assistant", "content": "Observation: 5 m"}], "tools": TOOLS},
+        "result_without_call",
+    ),
     "calls under another key": (
         {"messages": [USER, {"role": "assistant", "content": "Done.", "actions": [CALL]}], "tools": TOOLS},
         "calls_in_text",

@@ -350,8 +350,8 @@ def _first_sample(query: str, tools: list[Any], reply: list[Turn], after: str) -
         yield Ask(query, tools)
     elif not all(turn.learnt for turn in reply):
         yield from unanswered("answer_not_to_learn", query, tools)
-    elif after == "tool":
-        fault = RowError("result_without_call", "a tool's result follows a reply without calls", stage="calls")
+    elif after == "tool" or any(_RESULT.search(turn.text) or _OBSERVED.match(turn.text) for turn in reply):
+        fault = RowError("result_without_call", "a tool's result is in, or after, a reply without calls", stage="calls")
         yield from refused(fault, query, tools)
     elif after != "user" and all(is_nothing(_MARKS.sub("", turn.text)) for turn in reply):
         fault = RowError("empty_answer", "the assistant's reply has neither text nor calls", stage="calls")

@@ -78,6 +78,8 @@ def cleaned(spec: Schema) -> Schema:
     """A schema without null keywords (tables write null where another row has one), in the newest draft's words."""
     may_be_null = ("default", "default_value", "const")
     out = {key: value for key, value in spec.items() if value is not None or key in may_be_null}
+    if isinstance(out.get("type_"), str):                       # Google's client for Python writes it so
+        out.setdefault("type", out.pop("type_"))
     if out.get("const", "") is None and out.keys() & {"type", "enum", "$ref", *UNIONS} and out.get("type") != "null":
         del out["const"]
     for bound, old in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):

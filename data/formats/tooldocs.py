@@ -240,10 +240,21 @@ def _refuse_unread(raw: dict[str, Any]) -> None:
         if isinstance(value, str) and value.lstrip().startswith("{"):
             value = inside(value, f"`{key}`") if '"type"' in value or "'type'" in value else None
         specs = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-        schema = isinstance(value, dict) and isinstance(value.get("properties"), dict) and value["properties"]
-        if schema or specs and all(isinstance(spec, dict) and _is_type_of_argument(spec.get("type")) for spec in specs):
+        typed = all(isinstance(spec, dict) and _is_type_of_argument(spec.get("type")) for spec in specs)
+        if specs and typed or _holds_properties(value):
             shown = f"`{key}` looks like its parameters, which are read from {', '.join(PARAMETERS)}"
             raise RowError("no_parameters", shown, stage="tools")
+
+
+def _holds_properties(value: Any) -> bool:
+    """Is a schema that lists properties among the objects of a value (OpenAPI's `requestBody`, however deep it is)?"""
+    stack = [value]
+    while stack:
+        part = stack.pop()
+        if isinstance(part, dict) and isinstance(part.get("properties"), dict) and part["properties"]:
+            return True
+        stack.extend(part.values() if isinstance(part, dict) else part if isinstance(part, list) else ())
+    return False
 
 
 def _is_type_of_argument(word: Any) -> bool:

@@ -43,8 +43,6 @@ def put_enum(spec: Schema, info: TypeInfo, out: Schema, path: str, changes: Chan
     enum = first(spec, VALUES) or info.schema.get("enum")
     if enum is None and "const" in spec:
         enum = [spec["const"]]
-    if isinstance(enum, dict):
-        enum = list(enum.values()) if all(isinstance(value, str) for value in enum.values()) else list(enum)
     if not isinstance(enum, list) or not enum or len(enum) == 1 and enum[0] in ("", None):
         if enum is not None and enum != [] and kind != "null":
             changes.values[path + ".enum"] = enum
