@@ -357,6 +357,12 @@ def made(out: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
     return {name: {"sha256": sha256_file(out / name)} for name in names if (out / name).is_file()}
 
 
+def claimed_settings(out: Path) -> dict[str, Any]:
+    """The settings of the command that wrote, or began to write, into a folder; empty where none says so."""
+    record = out.is_dir() and (_record(out / BEGUN) or _record(out / MANIFEST)) or {}
+    return record["settings"] if isinstance(record.get("settings"), dict) else {}
+
+
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """The flag of every command that claims a folder."""
     parser.add_argument("--overwrite", action="store_true",

@@ -1,11 +1,13 @@
 """`tooldev.py eval`: let a model answer a benchmark, keep its raw answers, score them.
 
-Greedy by default. The same command goes on after an interruption and ends with the same files; under torchrun the
-entries are shared out and the last process to finish scores. OUT holds generation/ (raw completions), answers.jsonl,
-verdicts.jsonl and verdicts_lenient.jsonl (both readings of the answers), summary.json and eval.json (every setting).
+Greedy by default. The same command goes on after an interruption and ends with the same files. With a larger
+--bench-limit it asks the further entries alone. Under torchrun the entries are shared out and the last process to
+finish scores. OUT holds generation/ (raw completions), answers.jsonl, verdicts.jsonl and verdicts_lenient.jsonl (both
+readings of the answers), summary.json and eval.json (every setting).
 """
 
 import argparse
+import json
 import os
 import sys
 from collections import Counter
@@ -15,7 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from data.decoding import check_temperature, never_sampled
-from data.files import Claim, add_overwrite, claim, held, made, sha256_file, visible, write_json, write_jsonl
+from data.files import (
+    Claim,
+    add_overwrite,
+    claim,
+    claimed_settings,
+    held,
+    made,
+    sha256_file,
+    visible,
+    write_json,
+    write_jsonl,
+)
 from eval import benches
 from eval.answers import read_answers
 from eval.benches import Benchmark
@@ -141,11 +154,28 @@ def claim_out(args: argparse.Namespace) -> Claim:
     settings = {name: value for name, value in vars(args).items()
                 if name not in PACE and not (name in LATER and value == LATER[name])}
     reads = [path for path in (args.model, args.adapter, args.against) if path]
-    claimed = claim(out, "tooldev.py eval", inputs=[("data", args.data)], writes=WRITTEN, settings=settings,
-                    reads=reads, overwrite=args.overwrite, begun=completions_only(out / "generation"))
+
+    def claimed_with(overwrite: bool, **changes: Any) -> Claim:
+        return claim(out, "tooldev.py eval", inputs=[("data", args.data)], writes=WRITTEN,
+                     settings={**settings, **changes}, reads=reads, overwrite=overwrite,
+                     begun=completions_only(out / "generation"))
+
+    former = claimed_settings(out)
+    if args.overwrite or not asks_more(former, settings):
+        claimed = claimed_with(args.overwrite)
+    else:
+        claimed_with(False, bench_limit=former["bench_limit"])      # what is there is this eval's, of fewer entries
+        claimed = claimed_with(True)
     if args.against:
         read_scores(args.against)                       # what cannot be read is told now, not after the answers
     return claimed
+
+
+def asks_more(former: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether nothing but a larger --bench-limit, or none, sets an eval off from the former one in its folder."""
+    before, now = former.get("bench_limit"), settings.get("bench_limit")
+    return before is not None and (now is None or now > before) and (
+        {**former, "bench_limit": None} == json.loads(json.dumps({**settings, "bench_limit": None})))
 
 
 def completions_only(folder: Path) -> bool:

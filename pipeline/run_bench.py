@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     quiet("bench", [], f"ask every step these benchmarks ({', '.join(benches.names())}), each with its data folder",
           nargs="+", metavar="NAME=DIR")
     quiet("bench-limit", None, "entries of each benchmark: a fixed subset, the categories in proportion, chosen by the "
-          "hash of the ids; without it, all", type=int, metavar="N")
+          "hash of the ids; without it, all. A larger one later asks the further entries", type=int, metavar="N")
     parser.add_argument("--bench-tokens", type=int, default=NEW_TOKENS, metavar="N",
                         help="longest answer to a benchmark, in tokens")
 
@@ -102,7 +102,7 @@ def flags(args: argparse.Namespace) -> list[str]:
 
 
 def ask(asked: Benchmarks, settings: RunSettings, name: str, data: str, step: Path, out: Path) -> None:
-    """One call of `eval`; of one that is finished, only whether its settings are the same."""
+    """One call of `eval`; of one that is finished with as many entries, only whether its settings are the same."""
     command = ["--bench", name, "--data", data, "--model", settings.model, "--out", str(out), "--max-new-tokens",
                str(asked.new_tokens), "--precision", settings.precision]
     command += [] if step.name == "raw" else ["--adapter", str(step)]
@@ -113,8 +113,7 @@ def ask(asked: Benchmarks, settings: RunSettings, name: str, data: str, step: Pa
     command += ["--pack-weights"] if settings.evolve.get("pack_weights") else []
     args = _parsed(command, asked.limit)
     finished = (out / "summary.json").is_file()
-    if finished:
-        evaluate.claim_out(args)
+    if finished and not evaluate.claim_out(args).overwrite:         # a larger --bench-limit asks the further entries
         return
     say(f"  {step.name}: {out.name}")
     with contextlib.redirect_stdout(sys.stderr):

@@ -5,12 +5,13 @@ generate there is no collective, so none waits for another. On a restart every i
 out, also when the number of processes has changed. Because a completion depends on (seed, item id, sample, step) and
 not on who draws it, the files together say the same as one process would have.
 
-A file: one line of settings, then one line per item, {"item_id", "completions": [[ids, logprob, finish_reason], ...]}.
+A file: one line of settings, then one line per item, {"item_id", "prompt_sha256", "completions": [[ids, logprob,
+finish_reason], ...]}. The same folder takes further items later; those that are there are not drawn again.
 """
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data.files import append_record, append_to, naming, refuse_changes, sha256_text, whole_lines
@@ -36,10 +37,12 @@ def generate_share(model, prompts: Sequence[Sequence[int]], folder: str | Path, 
         options: see `options.Options`; `on_item` and `on_sample` get the index within this call's share.
 
     Raises:
-        ValueError: the files in `folder` were made with other settings, which are named.
+        ValueError: the files in `folder` were made with other settings, which are named, or hold an item that is not
+            asked here, or was asked by another prompt.
     """
-    settings = _settings(prompts, item_ids, about or {}, Options(**options))
-    done = read_shares(folder, settings)
+    settings = _settings(about or {}, Options(**options))
+    hashes = dict(zip(item_ids, map(_prompt_sha256, prompts), strict=True))
+    done = read_shares(folder, settings, hashes)
     mine = [i for i in range(dist_rank, len(prompts), world_size) if item_ids[i] not in done]
     path = Path(folder, f"completions-{dist_rank}.jsonl")
     with naming(path), append_to(path) as file:             # on a full disk closing fails like the last write did
@@ -49,7 +52,8 @@ def generate_share(model, prompts: Sequence[Sequence[int]], folder: str | Path, 
 
         def on_item(index: int, completions: list[Completion]) -> None:
             rows = [[c.ids, c.logprob, c.finish_reason] for c in completions]
-            append_record(file, {"item_id": item_ids[mine[index]], "completions": rows})
+            item = item_ids[mine[index]]
+            append_record(file, {"item_id": item, "prompt_sha256": hashes[item], "completions": rows})
             if told is not None:
                 told(index, completions)
 
@@ -58,11 +62,16 @@ def generate_share(model, prompts: Sequence[Sequence[int]], folder: str | Path, 
     return len(mine)
 
 
-def read_shares(folder: str | Path, settings: dict | None = None) -> dict[int | str, list[Completion]]:
+def read_shares(folder: str | Path, settings: dict | None = None,
+                hashes: Mapping[int | str, str] | None = None) -> dict[int | str, list[Completion]]:
     """All whole items of all files, by item id. A line torn by a kill at a file's end is not an item.
 
+    Args:
+        hashes: that of the prompt of every item that may be there; None: any.
+
     Raises:
-        ValueError: a line is not what `generate_share` writes, or a file has other settings than those given.
+        ValueError: a line is not what `generate_share` writes, or a file has other settings or prompts than those
+            given.
     """
     items: dict[int | str, list[Completion]] = {}
     for path in sorted(Path(folder).glob("completions-*.jsonl")):
@@ -70,7 +79,11 @@ def read_shares(folder: str | Path, settings: dict | None = None) -> dict[int | 
             try:
                 record = json.loads(line)
                 if number > 1:
-                    items[record["item_id"]] = [Completion(*row) for row in record["completions"]]
+                    item = record["item_id"]
+                    if hashes is not None and hashes.get(item) != record["prompt_sha256"]:
+                        raise ValueError(f"{path}, line {number}: item {item!r} is not asked now, or by another "
+                                         "prompt; ask as before to go on, or choose another folder")
+                    items[item] = [Completion(*row) for row in record["completions"]]
                 elif settings is not None:
                     refuse_changes(path, record["settings"], settings)
             except (KeyError, TypeError, json.JSONDecodeError) as error:
@@ -79,8 +92,11 @@ def read_shares(folder: str | Path, settings: dict | None = None) -> dict[int | 
     return items
 
 
-def _settings(prompts: Sequence[Sequence[int]], item_ids: Sequence[int | str], about: dict, options: Options) -> dict:
-    text = json.dumps([list(map(list, prompts)), list(item_ids)])
+def _prompt_sha256(prompt: Sequence[int]) -> str:
+    return sha256_text(json.dumps(list(prompt)))
+
+
+def _settings(about: dict, options: Options) -> dict:
     values = {name: getattr(options, name) for name in LASTING}
     values |= {name: sorted(values[name]) for name in ("eos_ids", "banned_ids")}
-    return json.loads(json.dumps(about | values | {"prompts_sha": sha256_text(text)}))
+    return json.loads(json.dumps(about | values))

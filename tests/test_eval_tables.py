@@ -301,6 +301,28 @@ def test_eval_scores_a_subset_as_a_subset(tmp_path, tiny_folder, capsys):
         assert run_module(evaluate, [*command[:-1], "4" if bench == "apibank" else "5"]) == 0
 
 
+def test_a_larger_subset_asks_the_further_entries_alone(tmp_path, tiny_folder, capsys):
+    data, out = bfcl_folder(tmp_path / "data"), tmp_path / "out"
+    asked = [eval_command(data, tiny_folder, out, *limit)
+             for limit in (("--bench-limit", "11"), ("--bench-limit", "13"), ())]
+    said = []
+    for command, entries in zip(asked, (11, 13, 14), strict=True):
+        assert run_module(evaluate, command) == 0
+        said.append(capsys.readouterr().err)
+        assert len((out / "answers.jsonl").read_text().splitlines()) == entries
+    assert [f"sampled {n}/{n} items" in err for n, err in zip((11, 2, 1), said, strict=True)] == [True] * 3
+    once = eval_command(data, tiny_folder, tmp_path / "once")
+    assert run_module(evaluate, once) == 0
+    assert (out / "answers.jsonl").read_bytes() == (tmp_path / "once" / "answers.jsonl").read_bytes()
+    assert run_module(evaluate, asked[0]) == 2 and "bench_limit" in capsys.readouterr().err     # nor is one given up
+    assert run_module(evaluate, asked[2]) == 0
+    capsys.readouterr()
+    assert run_module(evaluate, [*eval_command(data, tiny_folder, tmp_path / "few", "--bench-limit", "11")]) == 0
+    (tmp_path / "few" / "answers.jsonl").write_text("mine\n")
+    assert run_module(evaluate, eval_command(data, tiny_folder, tmp_path / "few", "--bench-limit", "12")) == 2
+    assert (tmp_path / "few" / "answers.jsonl").read_text() == "mine\n"
+
+
 def test_the_native_prompt_has_the_tools_as_the_models_template_has_them(tmp_path, tiny_folder, capsys):
     from model import load_tokenizer
 

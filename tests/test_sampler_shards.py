@@ -77,10 +77,23 @@ def test_other_settings_are_refused_by_name_and_the_same_do_nothing_again(tmp_pa
     assert (tmp_path / "completions-0.jsonl").read_bytes() == content
     with pytest.raises(ValueError, match="seed was 4, now 5"):
         generate_share(model, PROMPTS[:4], tmp_path, item_ids=IDS[:4], **place, **(OPTIONS | {"seed": 5}))
-    with pytest.raises(ValueError, match="prompts_sha"):
+    with pytest.raises(ValueError, match="item .* by another prompt"):
         generate_share(model, PROMPTS[1:5], tmp_path, item_ids=IDS[:4], **place, **OPTIONS)
+    with pytest.raises(ValueError, match="item .* is not asked now"):
+        generate_share(model, PROMPTS[:3], tmp_path, item_ids=IDS[:3], **place, **OPTIONS)
     with pytest.raises(ValueError, match="model"):
         generate_share(model, PROMPTS[:4], tmp_path, item_ids=IDS[:4], about={"model": "other"}, **place, **OPTIONS)
+
+
+def test_further_items_are_drawn_beside_those_that_are_there(tmp_path):
+    model, place = tiny(), {"dist_rank": 0, "world_size": 1}
+    for name in ("grown", "once"):
+        (tmp_path / name).mkdir()
+    for size, drawn in ((3, 3), (5, 2), (8, 3)):
+        assert generate_share(model, PROMPTS[:size], tmp_path / "grown", item_ids=IDS[:size], **place,
+                              **OPTIONS) == drawn
+    generate_share(model, PROMPTS[:8], tmp_path / "once", item_ids=IDS[:8], **place, **OPTIONS)
+    assert tokens(read_shares(tmp_path / "grown")) == tokens(read_shares(tmp_path / "once"))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
