@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from data.binary import not_text
+from data.formats.parts import spread
 from data.formats.source import open_binary
 from data.parse import Reason, parse_calls
 from data.schema import JsonError, ToolCall, strict_json_loads
@@ -27,6 +28,8 @@ _HEAD_CHARS = 4_096
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 _LOOSE = json.JSONDecoder(parse_int=str, parse_float=str)     # finds where a value ends; what it holds is read strictly
 _ARGUMENTS = ("arguments", "parameters", "args", "input")
+_CALLS = ("tool_calls", "function_call", "functionCall")
+_PARTS = ("text", "output_text", "thinking", "redacted_thinking")       # of a message, beside calls
 MAX_CHARS = 100_000             # of Python text; a complete answer is some thousand characters
 # What reading somebody's text as Python may raise; each means "this has no value".
 FAILURES = (SyntaxError, ValueError, TypeError, AttributeError, KeyError, IndexError, ArithmeticError, MemoryError,
@@ -144,15 +147,23 @@ def saved_answer(value: Any) -> str | list[ToolCall] | None:
 
     Calls are `{name: arguments}`, `{"name", "arguments"}`, `{"function": {"name", "arguments"}}` or `[name,
     arguments]`, one alone, in a list, or each in a list of its own; arguments are an object or its JSON text, empty for
-    none. A message is read by its `tool_calls`, and by its text where it has none; a list of one text is that text.
+    none. A message, or the list of its parts, is read by its calls, and by its text where it has none; a list of one
+    text is that text.
 
     Raises:
         NotCalls: the value is none of these.
     """
     while isinstance(value, list) and len(value) == 1 and isinstance(value[0], (str, list)):
         value = value[0]
-    if isinstance(value, dict) and isinstance(value.get("content"), str) and not value.get("tool_calls"):
-        return value["content"]
+    if isinstance(value, list) and any(isinstance(part, dict) and part.get("type") in _PARTS for part in value):
+        value = {"content": value}
+    if isinstance(value, dict) and value.keys() & {"content", "parts"}:
+        value = spread({"role": "assistant", **value})
+        text = value.get("content")
+        if isinstance(text, list) and all(isinstance(one, dict) and isinstance(one.get("text"), str) for one in text):
+            text = "\n".join(one["text"] for one in text)
+        if (text is None or isinstance(text, str)) and not any(value.get(key) for key in _CALLS):
+            return text
     return value if value is None or isinstance(value, str) else _saved_calls(value)
 
 
@@ -163,8 +174,9 @@ def _saved_calls(value: Any) -> list[ToolCall]:
         return [call for item in value for call in _saved_calls(item)]
     if not isinstance(value, dict) or not value:
         raise NotCalls("result_not_calls")
-    if isinstance(value.get("tool_calls"), list):
-        return _saved_calls(value["tool_calls"])
+    for key in _CALLS:
+        if isinstance(value.get(key), (list, dict)):
+            return _saved_calls(value[key])
     inner, name = value.get("function"), value.get("name")
     if isinstance(inner, dict) and isinstance(inner.get("name"), str):
         return _saved_calls(inner)

@@ -62,6 +62,12 @@ def score(folder, bench, content, *flags):
         [{"type": "tool_use", "name": "lamp.set", "input": HALL}],
         {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "lamp.set", "arguments": TEXT}}]},
         {"role": "assistant", "content": "[lamp.set(room='hall', level=40)]", "tool_calls": None},
+        {"role": "assistant", "content": None, "function_call": {"name": "lamp.set", "arguments": TEXT}},
+        {"role": "assistant", "content": [{"type": "text", "text": "[lamp.set(room='hall', level=40)]"}]},
+        {"content": [{"type": "text", "text": "I do"}, {"type": "tool_use", "name": "lamp.set", "input": HALL}]},
+        [{"type": "thinking", "thinking": "?"}, {"type": "tool_use", "name": "lamp.set", "input": HALL}],
+        [{"functionCall": {"name": "lamp.set", "args": HALL}}],
+        {"role": "model", "parts": [{"functionCall": {"name": "lamp.set", "args": HALL}}]},
     ],
 )
 def test_every_shape_under_result_is_read(tmp_path, result):
