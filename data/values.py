@@ -47,9 +47,8 @@ def has_type(value: Any, schema: Any) -> bool:
     return not tests or any(test(value) for test in tests)
 
 
-def _type_checker() -> TypeChecker:
-    tests = {**IS_TYPE, "object": IS_TYPE["dict"]}          # the library's own functions ask for "object"
-    return TypeChecker({word: lambda checker, value, test=test: test(value) for word, test in tests.items()})
+_TESTS = {**IS_TYPE, "object": IS_TYPE["dict"]}             # the library's own functions ask for "object"
+_TYPES = TypeChecker({word: lambda checker, value, test=test: test(value) for word, test in _TESTS.items()})
 
 
 # ---------------------------------------------------------------------- keywords that judge by our own idea of equality
@@ -150,13 +149,9 @@ def _counted(keyword: str, judge: Callable[..., Any]) -> Callable[..., Errors]:
     return check
 
 
-def _judge_class() -> type:
-    words = {**Draft202012Validator.VALIDATORS, **_OURS}
-    counted = {word: _counted(word, judge) for word, judge in words.items() if word not in _REACHING_OUT}
-    return extend(Draft202012Validator, counted, type_checker=_type_checker())
-
-
-_Judge = _judge_class()
+_JUDGED = {word: _counted(word, judge) for word, judge in {**Draft202012Validator.VALIDATORS, **_OURS}.items()
+           if word not in _REACHING_OUT}
+_Judge = extend(Draft202012Validator, _JUDGED, type_checker=_TYPES)
 
 
 def value_faults(value: Any, schema: Schema, where: str = "") -> list[Finding]:
@@ -173,14 +168,10 @@ def value_faults(value: Any, schema: Schema, where: str = "") -> list[Finding]:
             continue
         if error.validator == "type":
             mistyped.add(tuple(error.path))
-        rule = _RULE_OF[_keyword(error)]
+        twice = error.validator == "oneOf" and not error.context        # it fits several branches
+        rule = _RULE_OF["oneOf twice" if twice else error.validator]
         findings.append((rule.code, rule.tell(error, _place(error, where))))
     return findings
-
-
-def _keyword(error: ValidationError) -> str | None:
-    """The keyword that an error is of; a value that fits several branches of oneOf is a matter of its own."""
-    return "oneOf twice" if error.validator == "oneOf" and not error.context else error.validator
 
 
 def _place(error: ValidationError, where: str) -> str:
@@ -200,99 +191,60 @@ class ValueRule:
 
     code: str
     keywords: tuple[str | None, ...]
-    tell: Callable[[ValidationError, str], str]
     schema: dict[str, Any]
     trips: Any
     passes: Any
+    tell: Callable[[ValidationError, str], str]
 
 
-VALUE_RULES: list[ValueRule] = []
-
-
-def _value_rule(code: str, keywords: str, schema: dict[str, Any], trips: Any, passes: Any) -> Callable:
-    def register(tell: Callable) -> Callable:
-        VALUE_RULES.append(ValueRule(code, tuple(keywords.split(", ")), tell, schema, trips, passes))
-        return tell
-    return register
-
-
-@_value_rule("unknown_argument", "declared, propertyNames",
-             {"type": "dict", "properties": {"city": {"type": "string"}}}, {"town": "Rome"}, {"city": "Rome"})
-def _unknown_argument(error: ValidationError, place: str) -> str:
-    return f"{place} is not an argument; known: {show(list(islice(error.schema.get('properties', {}), 8)))}"
-
-
-@_value_rule("unknown_argument", "unevaluatedProperties",
-             {"allOf": [{"properties": {"city": {"type": "string"}}}], "unevaluatedProperties": False},
-             {"town": "Rome"}, {"city": "Rome"})
-def _unevaluated(error: ValidationError, place: str) -> str:
+def _told(error: ValidationError, place: str) -> str:
     return f"{place}: {error.message}"
-
-
-@_value_rule("missing_required", "required", {"type": "dict", "required": ["city"]}, {}, {"city": "Rome"})
-def _missing_required(error: ValidationError, place: str) -> str:
-    return f"{place} lacks {error.message.removesuffix(' is a required property')}"
-
-
-@_value_rule("missing_required", "dependentRequired", {"dependentRequired": {"city": ["country"]}},
-             {"city": "Rome"}, {"country": "Italy"})
-def _missing_dependency(error: ValidationError, place: str) -> str:
-    return f"{place}: {error.message}"
-
-
-@_value_rule("wrong_type", "type", {"type": "number"}, "5", 5.5)
-def _wrong_type(error: ValidationError, place: str) -> str:
-    words = error.validator_value
-    return f"{place} is {show(error.instance)}; expected {show(words[0] if len(words) == 1 else words)}"
-
-
-@_value_rule("wrong_type", "anyOf, oneOf", {"anyOf": [{"type": "integer"}, {"type": "string"}]}, 1.5, 1)
-def _no_branch(error: ValidationError, place: str) -> str:
-    return f"{place} is {show(error.instance)}, which fits no branch of {error.validator}"
-
-
-@_value_rule("not_in_enum", "enum", {"type": "string", "enum": ["EUR", "USD"]}, "eur", "EUR")
-def _not_in_enum(error: ValidationError, place: str) -> str:
-    return f"{place} is {show(error.instance)}; expected one of {show(error.validator_value)}"
-
-
-@_value_rule("not_in_enum", "const", {"const": 1}, True, 1)
-def _not_the_constant(error: ValidationError, place: str) -> str:
-    return f"{place} is {show(error.instance)}; expected {show(error.validator_value)}"
 
 
 def _limit(error: ValidationError, place: str) -> str:
     return f"{place} is {show(error.instance)}; expected {error.validator} {show(error.validator_value)}"
 
 
-_value_rule("out_of_range", "minimum, maximum, exclusiveMinimum, exclusiveMaximum",
-            {"type": "integer", "minimum": 1}, 0, 1)(_limit)
-_value_rule("not_a_multiple", "multipleOf", {"type": "number", "multipleOf": 0.01}, 0.305, 19.99)(_limit)
-_value_rule("wrong_length", "minLength, maxLength", {"type": "string", "maxLength": 3}, "Rome", "ROM")(_limit)
-_value_rule("wrong_size", "minItems, maxItems, minProperties, maxProperties, contains, minContains, maxContains",
-            {"type": "array", "minItems": 1}, [], ["Rome"])(_limit)
+def _wrong_type(error: ValidationError, place: str) -> str:
+    words = error.validator_value
+    return f"{place} is {show(error.instance)}; expected {show(words[0] if len(words) == 1 else words)}"
 
 
-@_value_rule("wrong_size", "items, unevaluatedItems", {"prefixItems": [{"type": "integer"}], "items": False},
-             [1, 2], [1])
-def _too_many_items(error: ValidationError, place: str) -> str:
-    return f"{place} is {show(error.instance)}, with more items than its schema allows"
-
-
-@_value_rule("repeated_items", "uniqueItems", {"type": "array", "uniqueItems": True}, [1, 1], [1, 1.0])
-def _repeated_items(error: ValidationError, place: str) -> str:
-    return f"{place} repeats an item; expected different ones"
-
-
-@_value_rule("several_branches", "oneOf twice", {"oneOf": [{"minimum": 0}, {"minimum": 5}]}, 7, 3)
-def _several_branches(error: ValidationError, place: str) -> str:
-    return f"{place} is {show(error.instance)}, which fits several branches of oneOf; expected one"
-
-
-@_value_rule("forbidden_value", "not", {"type": "integer", "not": {"const": 0}}, 0, 1)
-def _forbidden_value(error: ValidationError, place: str) -> str:
-    return f"{place} is {show(error.instance)}, which its schema rules out"
-
-
+VALUE_RULES = [
+    ValueRule("unknown_argument", ("declared", "propertyNames"),
+              {"type": "dict", "properties": {"city": {"type": "string"}}}, {"town": "Rome"}, {"city": "Rome"},
+              lambda error, place: f"{place} is not an argument; known: "
+                                   f"{show(list(islice(error.schema.get('properties', {}), 8)))}"),
+    ValueRule("unknown_argument", ("unevaluatedProperties",),
+              {"allOf": [{"properties": {"city": {"type": "string"}}}], "unevaluatedProperties": False},
+              {"town": "Rome"}, {"city": "Rome"}, _told),
+    ValueRule("missing_required", ("required",), {"type": "dict", "required": ["city"]}, {}, {"city": "Rome"},
+              lambda error, place: f"{place} lacks {error.message.removesuffix(' is a required property')}"),
+    ValueRule("missing_required", ("dependentRequired",), {"dependentRequired": {"city": ["country"]}},
+              {"city": "Rome"}, {"country": "Italy"}, _told),
+    ValueRule("wrong_type", ("type",), {"type": "number"}, "5", 5.5, _wrong_type),
+    ValueRule("wrong_type", ("anyOf", "oneOf"), {"anyOf": [{"type": "integer"}, {"type": "string"}]}, 1.5, 1,
+              lambda error, place: f"{place} is {show(error.instance)}, which fits no branch of {error.validator}"),
+    ValueRule("not_in_enum", ("enum",), {"type": "string", "enum": ["EUR", "USD"]}, "eur", "EUR",
+              lambda error, place: f"{place} is {show(error.instance)}; expected one of {show(error.validator_value)}"),
+    ValueRule("not_in_enum", ("const",), {"const": 1}, True, 1,
+              lambda error, place: f"{place} is {show(error.instance)}; expected {show(error.validator_value)}"),
+    ValueRule("out_of_range", ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+              {"type": "integer", "minimum": 1}, 0, 1, _limit),
+    ValueRule("not_a_multiple", ("multipleOf",), {"type": "number", "multipleOf": 0.01}, 0.305, 19.99, _limit),
+    ValueRule("wrong_length", ("minLength", "maxLength"), {"type": "string", "maxLength": 3}, "Rome", "ROM", _limit),
+    ValueRule("wrong_size", ("minItems", "maxItems", "minProperties", "maxProperties", "contains", "minContains",
+                             "maxContains"), {"type": "array", "minItems": 1}, [], ["Rome"], _limit),
+    ValueRule("wrong_size", ("items", "unevaluatedItems"), {"prefixItems": [{"type": "integer"}], "items": False},
+              [1, 2], [1],
+              lambda error, place: f"{place} is {show(error.instance)}, with more items than its schema allows"),
+    ValueRule("repeated_items", ("uniqueItems",), {"type": "array", "uniqueItems": True}, [1, 1], [1, 1.0],
+              lambda error, place: f"{place} repeats an item; expected different ones"),
+    ValueRule("several_branches", ("oneOf twice",), {"oneOf": [{"minimum": 0}, {"minimum": 5}]}, 7, 3,
+              lambda error, place: f"{place} is {show(error.instance)}, which fits several branches of oneOf; expected "
+                                   "one"),
+    ValueRule("forbidden_value", ("not",), {"type": "integer", "not": {"const": 0}}, 0, 1,
+              lambda error, place: f"{place} is {show(error.instance)}, which its schema rules out"),
+]
 _RULE_OF: dict[str | None, ValueRule] = {keyword: rule for rule in VALUE_RULES for keyword in rule.keywords}
 _RULE_OF[None] = _RULE_OF["not"]                     # the schema `false`

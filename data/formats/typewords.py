@@ -10,7 +10,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from data.formats.literals import LiteralError, parse_literal
-from data.schema import CANONICAL_TYPES, TYPE_WORDS
+from data.schema import TYPE_WORDS
+from data.values import IS_TYPE
 
 # Words of web forms, documents and program libraries, beyond those that data/schema.py knows.
 _MORE_WORDS = {word: kept for kept, words in {
@@ -107,7 +108,7 @@ def _literal(body: str, parts: list[str]) -> TypeInfo:
         values = [part.strip("'\" ") for part in parts]
     solid = [value for value in values if value is not None]
     kinds = ("string", "boolean", "integer", "number")
-    kind = next((kind for kind in kinds if all(has_type(value, kind) for value in solid)), "any")
+    kind = next((kind for kind in kinds if all(map(IS_TYPE[kind], solid))), "any")
     nullable = len(solid) < len(values)
     return TypeInfo({"type": kind, "enum": solid} if solid else {"type": "null"}, nullable, nullable=nullable)
 
@@ -189,18 +190,3 @@ def value_of_type(value: Any, kind: str) -> Any:
     if kind == "number" and re.fullmatch(r"[+-]?(?:\d{1,18}\.\d{0,18}|\.\d{1,18})", text, re.ASCII):
         return float(text)
     return None
-
-
-_PYTHON = {"string": str, "boolean": bool, "array": list, "dict": dict}
-
-
-def has_type(value: Any, kind: str) -> bool:
-    """Is the JSON value of the canonical type `kind`?"""
-    assert kind in CANONICAL_TYPES, f"{kind!r} is no canonical type word"
-    if kind == "any":
-        return True
-    if kind == "null":
-        return value is None
-    if kind in ("integer", "number"):
-        return not isinstance(value, bool) and isinstance(value, int if kind == "integer" else (int, float))
-    return isinstance(value, _PYTHON[kind])

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data.formats.keywords import BOUNDS, COUNTS, Schema, names_of
-from data.formats.typewords import TypeInfo, has_type, value_of_type
+from data.formats.typewords import TypeInfo, value_of_type
+from data.values import IS_TYPE
 
 VALUES = ("enum", "allowed_values", "possible_values")
 DEFAULTS = ("default", "default_value")
@@ -48,7 +49,7 @@ def put_enum(spec: Schema, info: TypeInfo, out: Schema, path: str, changes: Chan
             changes.values[path + ".enum"] = enum
         return
     keeps_null = info.nullable or kind in ("any", "null")
-    typed = [value if value is None or has_type(value, kind) else value_of_type(value, kind) for value in enum
+    typed = [value if value is None or IS_TYPE[kind](value) else value_of_type(value, kind) for value in enum
              if value is not None or keeps_null]
     fits = all(value is not None or given is None for value, given in
                zip(typed, [value for value in enum if value is not None or keeps_null], strict=True))
@@ -66,7 +67,7 @@ def put_default(spec: Schema, kind: str, out: Schema, path: str, changes: Change
         if any(key in spec for key in DEFAULTS):
             changes.values[path + ".default"] = None
         return
-    typed = default if has_type(default, kind) else value_of_type(default, kind)
+    typed = default if IS_TYPE[kind](default) else value_of_type(default, kind)
     if typed is not None:
         out["default"] = typed
     if typed is None or type(typed) is not type(default):
