@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Self, TextIO
 
 MANIFEST, BEGUN, DONE = "manifest.json", ".begun.json", "DONE.json"
@@ -130,9 +129,9 @@ def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
             file.write(_line(row if isinstance(row, dict) else row.to_dict()).encode("utf-8"))
 
 
-def flush_folder(folder: Path) -> None:
-    """Make the renames inside a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Make a file durable, or the renames inside a folder."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -204,10 +203,9 @@ def mark_done(folder: Path, files: Iterable[str], **facts: Any) -> None:
     """Write DONE.json, last: the facts, and the hash of each file that it vouches for."""
     files = list(files)
     for name in files:
-        with (folder / name).open("rb") as file:
-            os.fsync(file.fileno())
+        flush(folder / name)
     write_json(folder / DONE, {**facts, "sha256": {name: sha256_file(folder / name) for name in files}})
-    flush_folder(folder)
+    flush(folder)
 
 
 def fault(folder: Path) -> str | None:
@@ -277,8 +275,7 @@ class Claim:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None or not visible(self.out):
             (self.out / BEGUN).unlink(missing_ok=True)
         self._unlock()
@@ -342,14 +339,14 @@ def claim(out: str | Path, made_by: str, *, inputs: Iterable[tuple[str, str | Pa
 
 def _refuse_others(mine: Claim, writes: Iterable[str]) -> bool:
     """ValueError where a marker or a manifest says that the folder is another claim's; whether there is one of ours."""
-    out, manifest = mine.out, _record(mine.out / MANIFEST)
-    record = _record(out / BEGUN) if visible(out) else None         # of a command killed before it wrote: void
-    for told in (manifest,) if record is None else (record,):
-        if told is not None:
-            _refuse_other_claim(mine, told)
+    out, manifest = mine.out, read_record(mine.out / MANIFEST)
+    record = read_record(out / BEGUN) if visible(out) else None         # of a command killed before it wrote: void
+    told = manifest if record is None else record
+    if told is not None:
+        _refuse_other_claim(mine, told)
     if manifest is not None and (record is None or _same_claim(mine, manifest)):    # a finished run, perhaps begun anew
         _refuse_changed_files(out, manifest, writes)
-    return (record if record is not None else manifest) is not None
+    return told is not None
 
 
 def made(out: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -359,7 +356,7 @@ def made(out: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
 
 def claimed_settings(out: Path) -> dict[str, Any]:
     """The settings of the command that wrote, or began to write, into a folder; empty where none says so."""
-    record = out.is_dir() and (_record(out / BEGUN) or _record(out / MANIFEST)) or {}
+    record = out.is_dir() and (read_record(out / BEGUN) or read_record(out / MANIFEST)) or {}
     return record["settings"] if isinstance(record.get("settings"), dict) else {}
 
 
@@ -388,7 +385,7 @@ def refuse_foreign(out: str | Path, *markers: str, allowed: Sequence[str] = ()) 
 
 def begun_marker(out: Path, made_by: str) -> list[str]:
     """The marker's name where it says that this command began the folder."""
-    record = _record(out / BEGUN) if out.is_dir() else None
+    record = read_record(out / BEGUN) if out.is_dir() else None
     return [BEGUN] if record and record.get("made_by") == made_by else []
 
 
@@ -435,7 +432,7 @@ def visible(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
 
 
-def _record(path: Path) -> dict[str, Any] | None:
+def read_record(path: Path) -> dict[str, Any] | None:
     """A manifest or marker, {} where it cannot be read as one; None where there is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -459,8 +456,8 @@ def _refuse_other_claim(mine: Claim, record: dict[str, Any]) -> None:
         raise ValueError(f"--out {mine.out}: was made from other inputs ({some(names)}); {advice}")
 
 
-def _same_claim(mine: Claim, record: dict[str, Any] | None) -> bool:
-    return record is not None and (record.get("made_by"), record.get("settings"), _hashes(record.get("inputs"))) == (
+def _same_claim(mine: Claim, record: dict[str, Any]) -> bool:
+    return (record.get("made_by"), record.get("settings"), _hashes(record.get("inputs"))) == (
         mine.made_by, mine.settings, _hashes(mine.inputs))
 
 
@@ -492,7 +489,7 @@ def _refuse_changed_files(out: Path, record: dict[str, Any], writes: Iterable[st
 
 def _made_void(mine: Claim, inputs: Sequence[str | Path]) -> frozenset[str]:
     """Files that stand as an earlier manifest of this command left them, but for inputs."""
-    record = _record(mine.out / MANIFEST) or {}
+    record = read_record(mine.out / MANIFEST) or {}
     made = _outputs(record) if record.get("made_by") == mine.made_by else {}
     read = {Path(path).resolve() for path in inputs}
     return frozenset(name for name, digest in made.items() if Path(name).name == name

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +19,6 @@ MAX_JSON_DEPTH = 64             # nested objects and arrays; hand-written and re
 WRITTEN_DEPTH = MAX_JSON_DEPTH - 4      # of what a model writes: our files put objects and lists around it
 MAX_INT_DIGITS = 300            # so that every accepted integer also fits a float
 MAX_JSON_NODES = 2_000_000      # keys and values of one document
-CANONICAL_TYPES = ("string", "integer", "number", "boolean", "array", "dict", "any", "null")
 
 # Type words met in the paper's prompts, JSON Schema, BFCL (Python, Java, JavaScript) and tool corpora -> the word kept.
 TYPE_WORDS = {word: kept for kept, words in {
@@ -192,8 +192,7 @@ def _respelled(schema: Any, respell: Callable[[str], str | None], depth: int = 0
             out[key] = {name: _respelled(part, respell, depth + 1) for name, part in out[key].items()}
     for key in _SCHEMAS & out.keys():
         part = out[key]
-        is_list = isinstance(part, list)
-        out[key] = ([_respelled(each, respell, depth + 1) for each in part] if is_list
+        out[key] = ([_respelled(each, respell, depth + 1) for each in part] if isinstance(part, list)
                     else _respelled(part, respell, depth + 1))
     return out
 
@@ -356,7 +355,8 @@ def located_jsonl(path: str | Path) -> Iterator[tuple[int, int, dict[str, Any]]]
             yield number, begins, value
 
 
-def _load(path: str | Path, record: type) -> list:
+def _load(record: type, path: str | Path) -> list:
+    """All records of a JSONL file; ValueError names the line that is broken."""
     rows = []
     for number, obj in read_jsonl(path):
         try:
@@ -366,19 +366,9 @@ def _load(path: str | Path, record: type) -> list:
     return rows
 
 
-def load_tools(path: str | Path) -> list[Tool]:
-    """All tools of a JSONL file; ValueError names the line that is broken."""
-    return _load(path, Tool)
-
-
-def load_examples(path: str | Path) -> list[Example]:
-    """All examples of a JSONL file; ValueError names the line that is broken."""
-    return _load(path, Example)
-
-
-def load_queries(path: str | Path) -> list[Query]:
-    """All queries of a JSONL file (repeated ids are kept); ValueError names the line that is broken."""
-    return _load(path, Query)
+load_tools: Callable[[str | Path], list[Tool]] = partial(_load, Tool)
+load_examples: Callable[[str | Path], list[Example]] = partial(_load, Example)
+load_queries: Callable[[str | Path], list[Query]] = partial(_load, Query)                # repeated ids are kept
 
 
 def read_json(path: str | Path) -> Any:

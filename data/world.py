@@ -19,7 +19,7 @@ import hashlib
 import json
 import random
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -66,19 +66,14 @@ class Request:
     used: tuple[WorldTool, ...]
 
 
-def stable_hash(text: str) -> int:
-    return zlib.crc32(text.encode())
-
-
 def domains(group: str) -> list[str]:
     return [name for name, spec in lexicon.DOMAINS.items() if spec["group"] == group]
 
 
 def is_test_pair(domain: str, verb: str, obj: str) -> bool:
     """True when the tools of this (verb, object) pair are for testing only; heldout domains are wholly so."""
-    if lexicon.DOMAINS[domain]["group"] == "heldout":
-        return True
-    return stable_hash(f"{domain}/{verb}/{obj}") % TEST_SHARE == 0
+    hashed = zlib.crc32(f"{domain}/{verb}/{obj}".encode())
+    return lexicon.DOMAINS[domain]["group"] == "heldout" or hashed % TEST_SHARE == 0
 
 
 def article(noun: str) -> str:
@@ -362,12 +357,8 @@ def examples(n: int, *, group: str, split: str, seed: int) -> list[Example]:
 
     The same (n, group, split, seed) gives the same examples on every machine. No query is repeated.
     """
-    return list(iter_examples(n, group=group, split=split, seed=seed))
-
-
-def iter_examples(n: int, *, group: str, split: str, seed: int) -> Iterator[Example]:
     rng = random.Random(f"examples/{group}/{split}/{seed}")
-    pool, seen = world_tools(group, split), set()
+    pool, seen, found = world_tools(group, split), set(), []
     while len(seen) < n:
         category = rng.choices(CATEGORIES, CATEGORY_WEIGHTS)[0]
         made, offered = draw(rng, pool, category, split == "test")
@@ -375,8 +366,10 @@ def iter_examples(n: int, *, group: str, split: str, seed: int) -> Iterator[Exam
             continue
         seen.add(made.query)
         domain = made.used[0].domain if made.used else offered[0].domain
-        yield Example(id=f"{group}-{split}-{seed}-{len(seen):05d}", query=made.query,
-                      tools=tuple(t.tool for t in offered), calls=made.calls, source=f"world/{domain}/{category}")
+        found.append(Example(id=f"{group}-{split}-{seed}-{len(seen):05d}", query=made.query,
+                             tools=tuple(t.tool for t in offered), calls=made.calls,
+                             source=f"world/{domain}/{category}"))
+    return found
 
 
 def queries(n: int, *, seed: int, group: str = "unlabelled") -> tuple[list[Query], dict[str, list[dict]]]:
@@ -408,7 +401,7 @@ def tool_documents(n: int, *, seed: int) -> list[Tool]:
 def test_items(n_labelled: int, n_unlabelled: int, n_heldout: int, *, seed: int) -> list[Example]:
     """The test set of one seed: tools and values never seen in training, by group of domains."""
     counts = dict(zip(GROUPS, (n_labelled, n_unlabelled, n_heldout)))
-    return [item for group in GROUPS for item in iter_examples(counts[group], group=group, split="test", seed=seed)]
+    return [item for group in GROUPS for item in examples(counts[group], group=group, split="test", seed=seed)]
 
 
 def training_data(seed: int, *, tools: int = 800, labelled: int = 1500) -> dict[str, list]:

@@ -74,10 +74,6 @@ def made_up_tool(tool: world.WorldTool, rng: random.Random, new_fields: bool = T
     return world.WorldTool(tool.domain, tool.verb, (new,), fields, Tool(name, description, world.parameters_of(fields)))
 
 
-def _sentence(tools: list[world.WorldTool], rng: random.Random) -> world.Request:
-    return world.request(tools, rng, test=False)
-
-
 def _form_line(field: world.Field, rng: random.Random) -> str:
     kind = world.JSON_TYPES[field.kind]
     hint = f" ({kind})" if rng.random() < 0.5 else ""
@@ -91,7 +87,7 @@ def task_form(writer: Writer) -> tuple[str, str]:
     rng = writer.rng
     tool = writer.tool()
     times = 1 if world.few_values(tool) else rng.choice((1, 1, 1, 2, 2, 3))
-    made = _sentence([tool] * times, rng)
+    made = world.request([tool] * times, rng, test=False)
     fields = list(tool.fields)
     if rng.random() < 0.3:
         fields += [f for f in writer.tool().fields if all(f.kind != g.kind and f.name != g.name for g in fields)][:1]
@@ -107,7 +103,7 @@ def task_choose(writer: Writer) -> tuple[str, str]:
     rng = writer.rng
     wanted = [writer.tool() for _ in range(rng.choice((1, 1, 2)))]
     wanted = world.distinct(wanted)
-    made = _sentence(wanted, rng)
+    made = world.request(wanted, rng, test=False)
     others = writer.others(wanted, rng.randint(1, 3))
     fits = wanted if rng.random() < 0.85 else []
     named = rng.random() < 0.6
@@ -128,13 +124,13 @@ def task_forms(writer: Writer) -> tuple[str, str]:
     for _ in range(rng.choice((1, 2, 3, 4))):
         kind = rng.random()
         if kind < 0.10:
-            requests.append(_sentence(writer.others(offered, 1), rng).query)
+            requests.append(world.request(writer.others(offered, 1), rng, test=False).query)
             answers.append("No form fits.")
             continue
         first = rng.choice(wanted)
         asked = ([first] if kind < 0.75 or len(wanted) == 1 and world.few_values(first) else rng.sample(wanted, 2)
                  if len(wanted) > 1 else [first] * 2)
-        made = _sentence(asked, rng)
+        made = world.request(asked, rng, test=False)
         requests.append(made.query)
         answers.append("; ".join(f"{c.name}: {json.dumps(c.arguments, ensure_ascii=False)}" for c in made.calls))
     forms = "\n".join("\n".join([f"{t.tool.name}: {t.tool.description}", *(_form_line(f, rng) for f in t.fields)])
@@ -209,7 +205,7 @@ def task_outline(writer: Writer) -> tuple[str, str]:
     """Write the form that a sentence answers."""
     rng = writer.rng
     tool = writer.tool()
-    made = _sentence([tool], rng)
+    made = world.request([tool], rng, test=False)
     given = [f for f in tool.fields if f.name in made.calls[0].arguments]
     lines = "\n".join(f"- {f.name} ({world.JSON_TYPES[f.kind]}): {f.description}" for f in given)
     return f"Write a form for this request: {made.query}", f"{tool.tool.description}\n{lines}"
@@ -242,7 +238,7 @@ def task_define(writer: Writer) -> list[dict]:
 def task_generate(writer: Writer) -> list[dict]:
     """A real tool definition from the request that it serves, labelled domains only."""
     tool = writer.vary(writer.rng.choice(_labelled()))
-    made = _sentence([tool], writer.rng)
+    made = world.request([tool], writer.rng, test=False)
     return [*prompts.generation_messages(made.query),
             {"role": "assistant", "content": prompts.tools_answer([tool.tool])}]
 

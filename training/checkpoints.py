@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from data.files import fault, flush_folder, mark_done, naming, write_json
+from data.files import fault, flush, mark_done, naming, write_json
 
 
 class Checkpoints:
@@ -43,7 +43,7 @@ class Checkpoints:
             raise
         shutil.rmtree(final, ignore_errors=True)
         os.replace(aside, final)
-        flush_folder(self.directory)
+        flush(self.directory)
         steps = self.steps()
         own = steps.index(final)
         for old in (*steps[:max(0, own + 1 - self.keep)], *steps[own + 1:]):

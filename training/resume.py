@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.files import fault, refuse_changes, refuse_foreign, sha256_file
+from data.files import fault, read_record, refuse_changes, refuse_foreign, sha256_file
 from training.config import PATHS, TrainConfig, TrainResult
 from training.trainer import Trainer
 
@@ -107,20 +107,13 @@ def refuse_other_settings(config: TrainConfig, data: str | None = None) -> None:
 
 def _is_a_rounds(file: Path) -> bool:
     """Whether a file of that name is the one that a round of self-evolution leaves in its folder, where it trains."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and {"round", "queries_sha", "model_sha"} <= content.keys()
+    return file.is_file() and {"round", "queries_sha", "model_sha"} <= read_record(file).keys()
 
 
 def _begun_with(file: Path) -> dict[str, Any]:
     """The settings in a run's config.json; ValueError for a file of that name that is another's, such as a model's."""
-    try:
-        old = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        old = None
-    if not isinstance(old, dict) or not {"stage", "out", "seed"} <= old.keys():
+    old = read_record(file)
+    if not {"stage", "out", "seed"} <= old.keys():
         raise ValueError(f"{file}: is not that of a training run (the folder of a model?); choose another --out")
     return old
 

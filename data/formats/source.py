@@ -186,12 +186,7 @@ def _line(number: int, raw: bytes) -> Record | Broken | None:
         text = raw.decode("utf-8").lstrip("\ufeff").strip()    # files put one after another have a mark inside
     except UnicodeDecodeError as error:
         return Broken(number, "not_utf8", f"byte {error.start} of the line is not UTF-8", raw[:200].decode("latin-1"))
-    if not text:
-        return None
-    try:
-        return Record(number, strict_loads(text), text)
-    except JsonError as error:
-        return Broken(number, error.code, error.detail, text)
+    return _strict(number, text) if text else None
 
 
 class _Window:
