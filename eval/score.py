@@ -20,6 +20,7 @@ from eval.answers import Answer, form_of, printable, read_answers
 from eval.benches import Benchmark
 from eval.lenient import LENIENT, READINGS, STRICT
 from eval.uncertainty import Comparison, describe, paired_bootstrap
+from tooldev import Help
 
 VERDICTS = {STRICT: "verdicts.jsonl", LENIENT: "verdicts_lenient.jsonl"}
 SCORES = (*VERDICTS.values(), "summary.json")
@@ -29,7 +30,7 @@ Scores = dict[tuple[str, str], float]   # (task, id) of an entry -> its main sco
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `score`; the help ends with the formats of answers."""
-    parser.formatter_class = _Help
+    parser.formatter_class = Help
     parser.epilog = answers_help()
     parser.add_argument("--bench", required=True, choices=benches.names())
     parser.add_argument("--data", required=True, help="folder of the benchmark's data")
@@ -40,10 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     benches.add_arguments(parser, prompts=False)
     add_overwrite(parser)
-
-
-class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults beside the flags, examples as they stand."""
 
 
 def answers_help() -> str:

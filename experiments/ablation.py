@@ -26,6 +26,7 @@ from eval.report.benchmarks import BENCHMARKS, name_of
 from eval.report.gather import is_round
 from eval.report.measured import folders_of, read_cell
 from eval.report.page import interval
+from eval.report.tables import with_half
 from eval.uncertainty import Comparison, describe, over_clusters, over_seeds, paired_bootstrap, proportion
 from experiments.funnel import by_votes, percent, totals, votes_table
 from experiments.jobs import Job, run_jobs
@@ -184,15 +185,11 @@ def benchmark_lines(out: Path, seeds: Sequence[int]) -> list[str]:
                     found.setdefault((bench, label), {}).setdefault(reading, []).append(scores["overall"]["value"])
     if not found:
         return []
-    rows = [f"| {BENCHMARKS[bench]} | {name_of(label)} | {' | '.join(_mean(values[word]) for word in READINGS)} |"
-            for (bench, label), values in sorted(found.items(), key=lambda item: item[0][0])]
+    cells = [(BENCHMARKS[bench], name_of(label), *(with_half(over_seeds(values[word])) for word in READINGS))
+             for (bench, label), values in sorted(found.items(), key=lambda item: item[0][0])]
+    rows = [f"| {' | '.join(row)} |" for row in cells]
     return ["", "Benchmarks, overall, in %: the mean over the seeds, ± half of its 95% t-interval.", "",
             "| benchmark | step | strict | lenient |", "|---|---|---|---|", *rows]
-
-
-def _mean(values: Sequence[float]) -> str:
-    mean = over_seeds(values)
-    return f"{mean['mean']:.2f}" + (f" ± {mean['high'] - mean['mean']:.2f}" if mean["high"] is not None else "")
 
 
 def _pairs(steps: Sequence[str]) -> list[tuple[str, str]]:

@@ -143,6 +143,31 @@ def _alarm(key: str) -> Callable:
     return call
 
 
+def _needs(holds: Callable[[Mapping, Databases], Any], message: str) -> Callable:
+    """A service that succeeds where this holds, and refuses with the message elsewhere."""
+    def call(a: Mapping, db: Databases) -> Any:
+        _need(holds(a, db), message)
+    return call
+
+
+def _known_url(database: str) -> Callable:
+    def known(a: Mapping, db: Databases) -> bool:
+        pages = db[database]
+        return a["url"].strip() in (pages if isinstance(pages, dict) else {item["url"] for item in pages})
+    return _needs(known, "The url does not exist.")
+
+
+_modify_password = _needs(lambda a, db: db["Account"][db.user(a["token"])]["password"] == a["old_password"],
+                          "The old password is incorrect.")
+_register_user = _needs(lambda a, db: a["username"] not in db["Account"], "The username already exists.")
+_balance = _needs(lambda a, db: db["Bank"].get(db.user(a["token"])) is not None, "The user does not have an account.")
+_symptom = _needs(lambda a, db: a["symptom"].strip().lower() in db["Symptom"], "The symptom does not exist.")
+_history = _needs(lambda a, db: normal_day_of_year(a["date"]) in db["History"], "The date is not in the database.")
+_cancel_registration = _needs(lambda a, db: a["appointment_id"].strip() in db["Appointments"],
+                              "The appointment ID is incorrect.")
+_calculator = _needs(lambda a, db: FORMULA.match(a["formula"]), "invalid formula")
+
+
 def _get_user_token(a: Mapping, db: Databases) -> Any:
     account = db["Account"].get(a["username"])
     _need(account is not None, "The username does not exist.")
@@ -150,24 +175,11 @@ def _get_user_token(a: Mapping, db: Databases) -> Any:
     return {"token": account["token"]}
 
 
-def _modify_password(a: Mapping, db: Databases) -> Any:
-    _need(db["Account"][db.user(a["token"])]["password"] == a["old_password"], "The old password is incorrect.")
-
-
 def _forgot_password(a: Mapping, db: Databases) -> Any:
     _need(a["status"] == "Forgot Password", "This status needs an earlier call.")
     _need(a.get("username") and a.get("email"), "The username and email are required for the first call.")
     account = db["Account"].get(a["username"])
     _need(account is not None and account["email"] == a["email"], "The username or the email is incorrect.")
-
-
-def _register_user(a: Mapping, db: Databases) -> Any:
-    _need(a["username"] not in db["Account"], "The username already exists.")
-
-
-def _balance(a: Mapping, db: Databases) -> Any:
-    account = db["Bank"].get(db.user(a["token"]))
-    _need(account is not None, "The user does not have an account.")
 
 
 def _open_account(a: Mapping, db: Databases) -> Any:
@@ -179,18 +191,10 @@ def _book_hotel(a: Mapping, db: Databases) -> Any:
         _date(a[key], DAY)
 
 
-def _symptom(a: Mapping, db: Databases) -> Any:
-    _need(a["symptom"].strip().lower() in db["Symptom"], "The symptom does not exist.")
-
-
 def _stock(a: Mapping, db: Databases) -> Any:
     prices, day = db["Stock"].get(a["stock_code"].strip().upper()), _date(a["date"], DAY)
     _need(prices is not None and day in prices, "The stock price of this date is not maintained.")
     return prices[day]
-
-
-def _history(a: Mapping, db: Databases) -> Any:
-    _need(normal_day_of_year(a["date"]) in db["History"], "The date is not in the database.")
 
 
 def _appointment(a: Mapping, db: Databases) -> Any:
@@ -206,10 +210,6 @@ def _query_registration(a: Mapping, db: Databases) -> Any:
              if r["patient_name"] == patient and normal_date(r["date"], DAY) == day}
     _need(found, "No appointments found.")
     return found
-
-
-def _cancel_registration(a: Mapping, db: Databases) -> Any:
-    _need(a["appointment_id"].strip() in db["Appointments"], "The appointment ID is incorrect.")
 
 
 def _modify_registration(a: Mapping, db: Databases) -> Any:
@@ -266,18 +266,6 @@ def _wiki(a: Mapping, db: Databases) -> Any:
     page = db["Wiki"].get(a["keyword"].replace("_", " ").strip().lower())
     _need(page is not None, "Keyword not found.")
     return {"url": page["url"], "summary": page["summary"]}
-
-
-def _known_url(database: str) -> Callable:
-    def call(a: Mapping, db: Databases) -> Any:
-        known = db[database]
-        urls = known if isinstance(known, dict) else {item["url"] for item in known}
-        _need(a["url"].strip() in urls, "The url does not exist.")
-    return call
-
-
-def _calculator(a: Mapping, db: Databases) -> Any:
-    _need(FORMULA.match(a["formula"]), "invalid formula")
 
 
 def _email(a: Mapping, db: Databases) -> Any:

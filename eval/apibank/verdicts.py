@@ -6,6 +6,7 @@ Labelled fall-backs: translation, dictionary and search stand in for services th
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from eval.apibank.reading import find_call, read_arguments
@@ -23,8 +24,8 @@ MEETINGS = ("AddMeeting", "ModifyMeeting", "QueryMeeting")
 DRIFT = "description drift"
 
 
-def _trim(text: str) -> str:
-    return text.strip()
+_trim = str.strip
+_day, _moment = (partial(normal_date, form=form) for form in (DAY, MOMENT))
 
 
 def _fold(text: str) -> str:
@@ -33,14 +34,6 @@ def _fold(text: str) -> str:
 
 def _capital(text: str) -> str:
     return text.strip().upper()
-
-
-def _day(text: str) -> str | None:
-    return normal_date(text, DAY)
-
-
-def _moment(text: str) -> str | None:
-    return normal_date(text, MOMENT)
 
 
 # Inputs compared, each after a reading of its own; a reading of None (a date that does not parse) never agrees.

@@ -65,7 +65,7 @@ def decode_text(text: str, language: str = "python", *, decoder: str = "auto", r
     if len(text) > MAX_CHARS:
         return Undecodable(FAILED, "answer_too_long")
     try:
-        source = _in_brackets(_drop_space(text) if rules == "2024" else _strip_2026(text))
+        source = _in_brackets(_drop_space(text) if rules == "2024" else text.strip("`\n "))
         if language == "python":
             return _decode_python(source.strip("[]'") if rules == "2024" else source.strip().strip("'"))
         calls = _decode_foreign(source[1:-1], language)
@@ -87,10 +87,6 @@ def check_shape(calls: Any, rules: str = "2024") -> Undecodable | None:
 
 def _drop_space(text: str) -> str:
     return text[1:] if text[0] == " " else text          # IndexError on empty text: a failure upstream too
-
-
-def _strip_2026(text: str) -> str:
-    return text.strip("`\n ")
 
 
 def _in_brackets(text: str) -> str:

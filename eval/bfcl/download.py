@@ -8,6 +8,7 @@ need a clone of ShishirPatil/gorilla at 70b6a4a2144597b1f99d1f4d3185d35d7ee532a4
 import re
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -43,9 +44,7 @@ def fetch_from(source: Path, out: Path, *, told: str = "", overwrite: bool = Fal
             lines = sum(bool(line.strip()) for line in text.split("\n"))
             written[name] = {"sha256": sha256_file(out / name), "lines": lines}
         benchmark = load(out)
-        counts: dict[str, int] = {}
-        for entry in benchmark.entries.values():
-            counts[entry.category] = counts.get(entry.category, 0) + 1
+        counts = Counter(entry.category for entry in benchmark.entries.values())
         manifest = claimed.finish(
             written, benchmark="bfcl", edition=benchmark.edition, rules=benchmark.rules, source=told or str(source),
             licence="Apache-2.0", entries=counts,

@@ -35,7 +35,7 @@ class Piece:
 
 
 class Reader:
-    """Tokens of one text and the expressions that both languages share."""
+    """Tokens of one text and the expressions that both languages share; each adds its `primary` and its `postfix`."""
 
     token: re.Pattern
     binary: set[str]
@@ -147,12 +147,6 @@ class Reader:
         if len(arguments) < len(pieces):
             raise NoCall("two values for one name")
         return arguments
-
-    def primary(self) -> Piece:
-        raise AssertionError("each language has its own")
-
-    def postfix(self, piece: Piece) -> Piece:
-        raise AssertionError("each language has its own")
 
 
 def join(*texts: str | None) -> str | None:

@@ -181,20 +181,11 @@ def _add_block(text: str) -> str | None:
 
 
 def _added(block: str) -> list[str]:
-    """The arguments of every `add(...)` of one line, each ending at the first `)`."""
-    pieces, position = [], block.find("add(")
-    closes, lines = _Finder(block, ")"), _Finder(block, "\n")
-    while position >= 0:
-        start = position + len("add(")
-        close = closes.from_(start + 1)
-        if close == len(block):
-            break
-        if lines.from_(start) < close:
-            position = block.find("add(", position + 1)
-            continue
-        pieces.append(block[start:close])
-        position = block.find("add(", close + 1)
-    return pieces
+    """The arguments of every `add(...)` of one line, each ending at the first `)`.
+
+    What no `)` of its line closes is matched, too: no later `add(` in it can be closed.
+    """
+    return [match[1] for match in re.finditer(r"add\(([^\n][^)\n]*)(\))?", block) if match[2]]
 
 
 def _java_array(text: str, element: str | None) -> Any:
@@ -326,19 +317,8 @@ def _after_inner(text: str, solid: list[int], inside: list[int | None], position
 
 def _inner_arrays(text: str) -> list[str]:
     """Every shortest `[X]` on one line, trimmed; the first loses a leading `[`."""
-    inner, position, lines = [], text.find("["), _Finder(text, "\n")
-    ends = _Finder(text, "]")
-    while position >= 0:
-        end = ends.from_(position + 1)
-        if end == len(text):
-            break
-        if lines.from_(position + 1) < end:
-            position = text.find("[", position + 1)
-            continue
-        piece = text[position + 1:end].strip()
-        inner.append(piece.removeprefix("[") if not inner else piece)
-        position = text.find("[", end + 1)
-    return inner
+    pieces = [match[1] for match in re.finditer(r"\[([^\]\n]*)(\])?", text) if match[2]]
+    return [piece.strip() if number else piece.strip().removeprefix("[") for number, piece in enumerate(pieces)]
 
 
 def _js_dict(text: str) -> Any:

@@ -43,9 +43,6 @@ class Table:
         lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in self.rows]
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes)]) + "\n"
 
-    def to_dict(self) -> dict:
-        return asdict(self)
-
 
 def _cell(value: object) -> str:
     return "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
@@ -183,16 +180,16 @@ def table_3(runs: Mapping[str, Sequence[Mapping]], variants: Mapping[str, tuple[
         for aggregate, theirs in zip(AGGREGATES, paper):
             values = [s["scores"][aggregate]["value"] for s in summaries if aggregate in s["scores"]]
             mean = over_seeds(values) if values else None
-            cells += [_seeds(mean), theirs, mean["mean"] - theirs if mean and theirs is not None else None]
+            cells += [with_half(mean) if mean else "", theirs,
+                      mean["mean"] - theirs if mean and theirs is not None else None]
         table.rows.append(tuple(cells))
         table.notes += sorted({f"{title}: {comparable(s)}" for s in summaries})
     table.notes.append("± is half of the 95% t-interval over seeds; with one seed there is none.")
     return table
 
 
-def _seeds(mean: Mapping | None) -> str:
-    if mean is None:
-        return ""
+def with_half(mean: Mapping) -> str:
+    """A mean of `over_seeds` and half of its interval, where it has one."""
     return f"{mean['mean']:.2f}" + (f" ± {mean['high'] - mean['mean']:.2f}" if mean["std"] is not None else "")
 
 
@@ -263,7 +260,7 @@ def main(args: argparse.Namespace) -> int | None:
         tables.append(("table-3", table_3(_named(args.variant), {n: (v.title, v.paper) for n, v in VARIANTS.items()})))
     for name, table in tables:
         write_text(out / f"{name}.md", table.markdown())
-        write_json(out / f"{name}.json", table.to_dict())
+        write_json(out / f"{name}.json", asdict(table))
         print(table.markdown())
     if args.point:
         name = re.sub(r"[^a-z0-9]+", "-", args.figure.lower()).strip("-")
