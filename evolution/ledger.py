@@ -87,8 +87,7 @@ def _attempts(lines: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
 
 def counts(names: Iterable[str]) -> dict[str, int]:
     """How often each name comes, by name."""
-    names = list(names)
-    return {name: names.count(name) for name in sorted(set(names))}
+    return dict(sorted(Counter(names).items()))
 
 
 def funnel(num_queries: int, rejected: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -18,6 +18,7 @@ NEUTRAL = {
     "embedding_multiplier": 1, "residual_multiplier": 1, "attention_multiplier": None, "scale_emb": 1,
     "query_pre_attn_scalar": None, "use_qk_norm": False, "qk_norm": False, "num_local_experts": 0, "num_experts": 0,
 }
+NEEDED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 MAX_LAYERS, MAX_SIZE = 1024, 2**24                  # a config is outside data: bounds before anything is built from it
 MAX_JSON_BYTES = 4_000_000                         # config, index, headers: several times what MAX_LAYERS layers need
 
@@ -60,8 +61,7 @@ class ModelConfig:
     first_window_layer: int = 0                    # layers before this one attend to everything (Qwen2)
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                     "num_key_value_heads", "head_dim", "max_position_embeddings"):
+        for name in (*NEEDED, "num_key_value_heads", "head_dim", "max_position_embeddings"):
             _check_positive_int(name, getattr(self, name))
         sizes = {"vocab_size": self.vocab_size, "hidden_size": self.hidden_size,
                  "intermediate_size": self.intermediate_size,
@@ -114,18 +114,13 @@ class ModelConfig:
             raise ValueError(f"expected a JSON object, found {type(raw).__name__}")
         family = _family(raw)
         _refuse_unsupported(raw)
-        for key in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
+        for key in NEEDED:
             _check_positive_int(key, raw.get(key))
-        heads = raw["num_attention_heads"]
         rope_theta, rope_scaling = _rope(raw)
         window, first_window_layer = _window(raw, family)
         llama_bias = family == "llama" and _flag(raw, "attention_bias")
         return cls(
-            vocab_size=raw["vocab_size"],
-            hidden_size=raw["hidden_size"],
-            intermediate_size=raw["intermediate_size"],
-            num_hidden_layers=raw["num_hidden_layers"],
-            num_attention_heads=heads,
+            **{key: raw[key] for key in NEEDED},
             num_key_value_heads=_key_value_heads(raw, family),
             head_dim=_head_dim(raw),
             model_type=family,
@@ -146,18 +141,10 @@ class ModelConfig:
         raw = {
             "architectures": [name for name, family in ARCHITECTURES.items() if family == self.model_type],
             "model_type": self.model_type,
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.hidden_size,
-            "intermediate_size": self.intermediate_size,
-            "num_hidden_layers": self.num_hidden_layers,
-            "num_attention_heads": self.num_attention_heads,
-            "num_key_value_heads": self.num_key_value_heads,
-            "head_dim": self.head_dim,
+            **{key: getattr(self, key) for key in (*NEEDED, "num_key_value_heads", "head_dim")},
             "hidden_act": "silu",
-            "max_position_embeddings": self.max_position_embeddings,
-            "rms_norm_eps": self.rms_norm_eps,
-            "rope_theta": self.rope_theta,
-            "tie_word_embeddings": self.tie_word_embeddings,
+            **{key: getattr(self, key) for key in ("max_position_embeddings", "rms_norm_eps", "rope_theta",
+                                                   "tie_word_embeddings")},
             "torch_dtype": dtype,
         }
         if self.rope_scaling is not None:

@@ -8,7 +8,6 @@ Exit code 1: the model's answer does not parse or breaks the rules.
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +22,7 @@ from data.schema import Tool, load_tools
 from lora import adapter_folder
 from pipeline.find import add_index, check_query, distinct, offered, opened, shown, written_text
 from pipeline.inputs import EMBEDDED, flag, print_json
-from training.gate import check_model
+from training.gate import check_model, tell
 
 SAMPLED = (0.7, 40)                     # temperature and top-k where several samples vote: those of a round's calls
 EXPANSION = 128                         # most tokens for the tools of a sentence: their names and descriptions suffice
@@ -186,7 +185,3 @@ def verdict(findings: Sequence[tuple[str, str]]) -> int:
     if not findings:
         tell("rule checker: good")
     return 1 if findings else 0
-
-
-def tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

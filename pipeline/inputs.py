@@ -5,6 +5,7 @@ Errors name the file, the line and what to do. Left out: whether tools and calls
 
 import argparse
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,10 +98,7 @@ def hold_out(examples: Sequence[Example], fraction: float, name: str, path: str)
 
     Examples with the same query stay together.
     """
-    groups: dict[str, int] = {}
-    for example in examples:
-        key = folded(example.query)
-        groups[key] = groups.get(key, 0) + 1
+    groups = Counter(folded(example.query) for example in examples)
     wanted = min(MOST_HELD_OUT, max(1, round(fraction * len(examples))))
     held: set[str] = set()
     count = 0

@@ -6,8 +6,6 @@ same kind.
 """
 
 import dataclasses
-import os
-import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -36,10 +34,11 @@ from pipeline.settings import (
     writable,
 )
 from tooldev import STEPS, VARIANTS
+from training.processes import Processes
+from training.processes import tell_first as say
 
 if TYPE_CHECKING:
     from pipeline.run_bench import Benchmarks
-    from training.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -65,12 +64,6 @@ def plan_steps(settings: RunSettings) -> list[Step]:
     return list(steps.values())
 
 
-def say(line: str) -> None:
-    """One line of progress, from the first process."""
-    if os.environ.get("RANK", "0") == "0":
-        print(line, file=sys.stderr, flush=True)
-
-
 class Run:
     """A run at work: its folder, settings, data, and the model under training.
 
@@ -78,7 +71,7 @@ class Run:
     """
 
     def __init__(self, settings: RunSettings, out: Path, truth: dict[str, list[dict]] | None = None,
-                 processes: "Processes | None" = None) -> None:
+                 processes: Processes | None = None) -> None:
         from model import load_tokenizer
 
         self.processes, self.first = processes, processes is None or processes.dist_rank == 0
@@ -203,7 +196,7 @@ def print_plan(run: Run, steps: list[Step], counts: dict[str, int], benched: tup
 
 def run_pipeline(settings: RunSettings, out: str | Path,
                  prepare: Callable[[Path], dict[str, list[dict]] | None],
-                 processes: "Processes | None" = None,
+                 processes: Processes | None = None,
                  benchmarks: "Benchmarks | None" = None) -> dict[str, Any]:
     """Run (or finish) the method in the folder `out`; returns the report, which is also in report.{html,md,json}.
 
@@ -226,7 +219,7 @@ def run_pipeline(settings: RunSettings, out: str | Path,
 
 
 def work_through(settings: RunSettings, out: Path, prepare: Callable[[Path], dict[str, list[dict]] | None],
-                 processes: "Processes | None", benchmarks: "Benchmarks | None") -> dict[str, Any]:
+                 processes: Processes | None, benchmarks: "Benchmarks | None") -> dict[str, Any]:
     """All steps that are not complete, on one process of the run; the first one writes the report and returns it."""
     first = processes is None or processes.dist_rank == 0
     truth = begin(settings, out, prepare) if first else None

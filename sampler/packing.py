@@ -38,11 +38,8 @@ def packed_linears(model: nn.Module) -> Iterator[int]:
     packed = []
     try:
         for name, layer in model.named_modules():
-            if type(layer) is not nn.Linear or layer.weight.device.type != "cpu":
-                continue
-            if name.endswith(ADAPTER):
-                continue
-            if layer.weight.dtype not in TYPES:
+            if (type(layer) is not nn.Linear or layer.weight.device.type != "cpu" or layer.weight.dtype not in TYPES
+                    or name.endswith(ADAPTER)):
                 continue
             try:
                 weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
