@@ -111,7 +111,7 @@ def _split_examples(config: SplitConfig, out: Path, report: dict[str, Any]) -> s
 
 def _split_queries(config: SplitConfig, out: Path, report: dict[str, Any], taken: set[bytes]) -> None:
     """Write the queries that no example asks, all together and, for several rounds, each round's."""
-    picks, dropped = _gather(config.queries, _query_key, config)
+    picks, dropped = _gather(config.queries, lambda record, config: (folded(record["query"]), ""), config)
     fresh = [pick for pick in picks if pick.key not in taken]
     dropped["asked_by_an_example"] += len(picks) - len(fresh)
     wanted = config.num_queries * config.rounds
@@ -169,10 +169,6 @@ def _example_key(record: dict[str, Any], config: SplitConfig) -> tuple[str, str]
         return "over_max_tools"
     calls = len(record["calls"])
     return folded(record["query"]), f"{min(calls, MANY_CALLS)}{'+' if calls >= MANY_CALLS else ''} calls"
-
-
-def _query_key(record: dict[str, Any], config: SplitConfig) -> tuple[str, str] | str:
-    return folded(record["query"]), ""
 
 
 # -------------------------------------------------------------------------------------------------------------- drawing

@@ -233,11 +233,6 @@ def _city(rng: random.Random, test: bool) -> str:
     return rng.choice(lexicon.CITY_STARTS[test]) + rng.choice(lexicon.CITY_ENDS[test])
 
 
-def _address(rng: random.Random, test: bool, field: Field) -> dict[str, str]:
-    return {"street": f"{number_in(rng, 1, 200, test)} {rng.choice(lexicon.STREETS[test])} Street",
-            "zip": str(number_in(rng, 10000, 99999, test))}
-
-
 def _range(rng: random.Random, test: bool, field: Field) -> dict[str, int]:
     low = number_in(rng, 2, 50, test)
     return {"low": low, "high": low + 4 * rng.randint(1, 12)}
@@ -259,7 +254,9 @@ _DRAW: dict[str, Callable[[random.Random, bool, Field], object]] = {
     "decimal": lambda rng, test, field: number_in(rng, 2, 90, test) + rng.randint(1, 9) / 10,
     "words": lambda rng, test, field: rng.sample(lexicon.TAG_WORDS[test], rng.choice((2, 2, 3))),
     "integers": lambda rng, test, field: [number_in(rng, 2, 90, test) for _ in range(rng.choice((2, 2, 3)))],
-    "address": _address,
+    "address": lambda rng, test, field: {
+        "street": f"{number_in(rng, 1, 200, test)} {rng.choice(lexicon.STREETS[test])} Street",
+        "zip": str(number_in(rng, 10000, 99999, test))},
     "range": _range,
     "period": lambda rng, test, field: dict(zip(("start", "end"), sorted((_date(rng, test), _date(rng, test))))),
 }

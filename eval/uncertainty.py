@@ -84,15 +84,14 @@ def percent(interval: Interval) -> dict:
             (("value", interval.value), ("low", interval.low), ("high", interval.high))}
 
 
-def weighted_interval(parts: Sequence[tuple[float, int, int]]) -> Interval:
-    """Interval of sum(weight * k / n) over independent categories, each part being (weight, k, n).
+def weighted_interval(parts: Sequence[tuple[float, Interval]]) -> Interval:
+    """Interval of sum(weight * value) over independent parts: categories of entries, or abilities.
 
-    MOVER with Wilson limits (Zou and Donner 2008, Statistics in Medicine 27:1693): unlike a bootstrap it keeps a width
-    when a category is all right or all wrong.
+    MOVER (Zou and Donner 2008, Statistics in Medicine 27:1693), widths added in quadrature: with Wilson limits, unlike
+    a bootstrap, it keeps a width when a category is all right or all wrong.
     """
     value = below = above = 0.0
-    for weight, k, n in parts:
-        part = proportion(k, n)
+    for weight, part in parts:
         value += weight * part.value
         below += (weight * (part.value - part.low)) ** 2
         above += (weight * (part.high - part.value)) ** 2
@@ -113,15 +112,6 @@ def mean_interval(values: Sequence[float]) -> Interval:
     effective = n * max(1.0, mean * (1 - mean) / variance) if variance > 1e-12 else n
     low, high = wilson_interval(mean * effective, effective)
     return Interval(mean, min(low, mean), max(high, mean))
-
-
-def weighted_means(parts: Sequence[tuple[float, Sequence[float]]]) -> Interval:
-    """Interval of sum(weight * mean(values)) over independent groups, widths added in quadrature."""
-    means = [(weight, mean_interval(values)) for weight, values in parts]
-    value = sum(weight * m.value for weight, m in means)
-    below = math.sqrt(sum((weight * (m.value - m.low)) ** 2 for weight, m in means))
-    above = math.sqrt(sum((weight * (m.high - m.value)) ** 2 for weight, m in means))
-    return Interval(value, value - below, value + above)
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> tuple[int, int, float]:

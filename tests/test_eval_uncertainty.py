@@ -39,9 +39,9 @@ def test_wilson_covers_the_truth_about_95_percent_of_the_time():
 
 
 def test_weighted_interval_of_one_category_is_wilson_and_of_two_is_narrower():
-    one = weighted_interval([(1.0, 30, 40)])
+    one = weighted_interval([(1.0, proportion(30, 40))])
     assert (one.low, one.high) == pytest.approx(wilson_interval(30, 40))
-    two = weighted_interval([(0.5, 30, 40), (0.5, 30, 40)])
+    two = weighted_interval([(0.5, proportion(30, 40))] * 2)
     assert two.value == one.value and two.high - two.low < one.high - one.low
 
 

@@ -113,7 +113,7 @@ class Benchmark:
         levels = {name: self._level(found[level], sizes[level]) for level, name in ((1, "call"), (2, "retrieve_call"))}
 
         def mean(key: str) -> dict:
-            return percent(weighted_interval([(0.5, sum(line[key] for line in lines), sizes[level])
+            return percent(weighted_interval([(0.5, proportion(sum(line[key] for line in lines), sizes[level]))
                                               for level, lines in found.items()]))
         return {"benchmark": "apibank", "complete": dict(sizes) == SIZES,
                 "scores": {name: level["official_like"] for name, level in levels.items()}

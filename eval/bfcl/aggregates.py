@@ -28,7 +28,7 @@ def summarise(sizes: Mapping[str, int], verdicts: Collection[Mapping]) -> dict:
         "counts": {outcome: sum(counts[c][outcome] for c in sizes if c in CATEGORIES)
                    for outcome in ("right", "wrong", "undecodable")}
         | {"missing": sum(table[c]["missing"] for c in table if c in CATEGORIES)},
-        "scores": {name: percent(weighted_interval([(w, right[c], sizes[c]) for c, w in weights.items()]))
+        "scores": {name: percent(weighted_interval([(w, proportion(right[c], sizes[c])) for c, w in weights.items()]))
                    for name, weights in aggregate_weights(sizes).items()},
         "categories": table,
         "irrelevance": _irrelevance(sizes, counts),

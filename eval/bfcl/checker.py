@@ -7,8 +7,9 @@ Nothing here runs model output, and no output makes it raise: where the official
 the verdict is `checker_crash`. Decoding text into calls is in decode.py, Java and JavaScript values in java_js.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from eval.bfcl.java_js import JAVA_CLASSES, JAVASCRIPT_CLASSES, convert_java, convert_javascript
@@ -51,24 +52,25 @@ def ast_check(calls: Sequence[Any], possible_answer: Sequence[Mapping], function
     if rule is None:
         rule = "parallel" if len(possible_answer) > 1 else "multiple" if len(functions) > 1 else "simple"
     try:
-        error = _check(items, possible_answer, functions, language, rule, underscore_names)
+        check = partial(check_call, language=language, underscore_names=underscore_names)
+        error = _check(items, possible_answer, functions, rule, check)
     except CRASHES:
         error = CRASH
     return Verdict(False, error) if error else RIGHT
 
 
-def _check(items: list, expected: Sequence[Mapping], functions: Sequence[Mapping], language: str, rule: str,
-           underscore_names: bool) -> str | None:
+def _check(items: list, expected: Sequence[Mapping], functions: Sequence[Mapping], rule: str,
+           check: Callable[..., str | None]) -> str | None:
     if rule == "parallel":
-        return _match_unordered(items, expected, functions, language, underscore_names)
+        return _match_unordered(items, expected, functions, check)
     if len(items) != 1:
         return f"{rule}_function_checker:wrong_count"
     document = _document(functions, next(iter(expected[0]))) if rule == "multiple" else functions[0]
-    return check_call(document, items[0], expected[0], language, underscore_names)
+    return check(document, items[0], expected[0])
 
 
-def _match_unordered(items: list, expected: Sequence[Mapping], functions: Sequence[Mapping], language: str,
-                     underscore_names: bool) -> str | None:
+def _match_unordered(items: list, expected: Sequence[Mapping], functions: Sequence[Mapping],
+                     check: Callable[..., str | None]) -> str | None:
     """First fit without backtracking: each expected call takes the first unused output call that passes."""
     if len(items) != len(expected):
         return "parallel_function_checker_no_order:wrong_count"
@@ -76,7 +78,7 @@ def _match_unordered(items: list, expected: Sequence[Mapping], functions: Sequen
     for wanted in expected:
         document = _document(functions, next(iter(wanted)))
         for index, item in enumerate(unused):
-            if check_call(document, item, wanted, language, underscore_names) is None:
+            if check(document, item, wanted) is None:
                 del unused[index]
                 break
         else:

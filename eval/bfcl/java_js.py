@@ -7,6 +7,7 @@ linear time, because some of the expressions take forever on hostile text.
 
 import re
 from bisect import bisect_left
+from collections.abc import Callable
 from typing import Any
 
 JAVA_CLASSES = {"byte": int, "short": int, "integer": int, "long": int, "float": float, "double": float,
@@ -23,6 +24,10 @@ BIGINT = re.compile(r"-?\d+n$")
 DECIMAL = re.compile(r"-?\d+(\.\d+)?$")
 DOUBLE = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?$")
 FLOAT = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?[fF]$")
+# declared type -> how a number of it is written, what it becomes, and whether its last letter says the type
+JAVA_NUMBERS = {**dict.fromkeys(("byte", "short", "integer"), (INTEGER, int, False)), "long": (LONG, int, True),
+                "float": (FLOAT, float, True), "double": (DOUBLE, float, False)}
+JAVASCRIPT_NUMBERS = {"integer": (INTEGER, int, False), "float": (DECIMAL, float, False), "Bigint": (BIGINT, int, True)}
 
 AS_LIST = re.compile(r"new\s+ArrayList<\w*>\(Arrays\.asList\(")
 ADD_BLOCK = re.compile(r"new\s+ArrayList<\w*>\(\)\s*\{\{")
@@ -38,14 +43,8 @@ def convert_java(text: str, declared: str, element: str | None = None) -> Any:
     """The value of `text` for a parameter of type `declared`; ValueError for a type the official code cannot read."""
     if declared in JAVA_UNREADABLE or declared not in JAVA_CLASSES:
         raise ValueError(f"Java type {declared!r} has no conversion; expected one of {sorted(JAVA_CLASSES)}")
-    if declared in ("byte", "short", "integer"):
-        return int(text) if INTEGER.match(text) else text
-    if declared == "long":
-        return int(text.removesuffix("\n")[:-1]) if LONG.match(text) else text
-    if declared == "float":
-        return float(text.removesuffix("\n")[:-1]) if FLOAT.match(text) else text
-    if declared == "double":
-        return float(text) if DOUBLE.match(text) else text
+    if declared in JAVA_NUMBERS:
+        return _number(text, *JAVA_NUMBERS[declared])
     if declared == "boolean":
         return {"true": True, "false": False}.get(text, text)
     if len(text) > MAX_COLLECTION_CHARS:
@@ -66,12 +65,8 @@ def convert_javascript(text: str, declared: str, element: str | None = None) -> 
                          f"expected one of {sorted(JAVASCRIPT_CLASSES)}")
     if declared == "String":
         return text[1:-1] if _quoted(text, '"') or _quoted(text, "'") else text
-    if declared == "integer":
-        return int(text) if INTEGER.match(text) else text
-    if declared == "float":
-        return float(text) if DECIMAL.match(text) else text
-    if declared == "Bigint":
-        return int(text.removesuffix("\n")[:-1]) if BIGINT.match(text) else text
+    if declared in JAVASCRIPT_NUMBERS:
+        return _number(text, *JAVASCRIPT_NUMBERS[declared])
     if declared == "Boolean":
         return {"true": True, "false": False}.get(text, text)
     if len(text) > MAX_COLLECTION_CHARS:
@@ -81,6 +76,12 @@ def convert_javascript(text: str, declared: str, element: str | None = None) -> 
     if declared == "dict":
         return _js_dict(text)
     return text
+
+
+def _number(text: str, form: re.Pattern, read: Callable[[str], Any], lettered: bool) -> Any:
+    if not form.match(text):
+        return text
+    return read(text.removesuffix("\n")[:-1] if lettered else text)
 
 
 def _quoted(text: str, quote: str) -> bool:

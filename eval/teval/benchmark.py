@@ -13,7 +13,7 @@ from eval.lenient import STRICT, lenient_calls
 from eval.teval import prompts
 from eval.teval.items import PLANS, TASKS, Item, load_items
 from eval.teval.scoring import MAIN_KEY, score_reply
-from eval.uncertainty import mean_interval, percent, weighted_means
+from eval.uncertainty import mean_interval, percent, weighted_interval
 
 ABILITIES = {"plan": (("plan_str", "f1_score"), ("plan_json", "f1_score")),
              "retrieve": (("retrieve_str", "name"), ("rru_json", "name")),
@@ -121,11 +121,11 @@ class Benchmark:
                                           for (t, name), found in values.items() if t == task}}
         if "plan_json" in files:
             files["plan_json"]["f1_score_names_only"] = self._names_only(first)
-        scores = {ability: percent(weighted_means([(0.5, values[part]) for part in parts]))
+        scores = {ability: percent(weighted_interval([(0.5, mean_interval(values[part])) for part in parts]))
                   for ability, parts in ABILITIES.items() if all(part in values for part in parts)}
         if len(scores) == len(ABILITIES):
             parts = [part for ability in ABILITIES.values() for part in ability]
-            scores["overall"] = percent(weighted_means([(1 / 6, values[part]) for part in parts]))
+            scores["overall"] = percent(weighted_interval([(1 / 6, mean_interval(values[part])) for part in parts]))
         version = self.settings.teval_version
         return {"benchmark": "teval", "version": version, "similarity": self.settings.similarity,
                 "complete": len(files) == len(TASKS), "scores": scores, "files": files,

@@ -7,6 +7,7 @@ encoder; the fall-backs that stand in for it are named in every score and are no
 
 import json
 import re
+from contextlib import suppress
 from typing import Any
 
 from eval.answers import FAILURES, literal
@@ -50,14 +51,12 @@ def load_structure(value: Any, opening: str, closing: str) -> Any:
 
 def _load_call(value: Any) -> dict[str, Any] | None:
     """{name, args} of a JSON answer, None if it is not an object."""
-    try:
+    with suppress(*FAILURES):
         value = load_structure(value, "{", "}")
-        if type(value) is not dict:
-            return None
-        arguments = value.get("args")
-        return {"name": str(value.get("name", "")), "args": arguments if isinstance(arguments, dict) else {}}
-    except FAILURES:
-        return None
+        if type(value) is dict:
+            arguments = value.get("args")
+            return {"name": str(value.get("name", "")), "args": arguments if isinstance(arguments, dict) else {}}
+    return None
 
 
 # --------------------------------------------------------------------------------------------------------------- scores
@@ -89,11 +88,9 @@ def score_reply(item: Item, reply: Any, *, similarity: str = "exact", version: s
 
 def _args_text(truth: Any) -> str:
     """The expected argument value as text."""
-    try:
-        value = load_structure(truth, "{", "}")
-        return str(value["args"])
-    except FAILURES:
-        return ""
+    with suppress(*FAILURES):
+        return str(load_structure(truth, "{", "}")["args"])
+    return ""
 
 
 def _named(text: str, name: str) -> float:
@@ -109,7 +106,7 @@ def _score_call(item: Item, reply: Any, compare: Similarity, version: str) -> di
     if given is None or truth is None:
         return {"name": 0.0, "args": 0.0, "parse_rate": 0.0}
     score = {"name": float(given["name"] == truth["name"]), "args": 0.0, "parse_rate": 1.0}
-    try:
+    with suppress(*FAILURES):                             # an argument too deep or too long to be written as text
         if version == "v1":
             score["args"] = max(0.0, compare(str(given["args"]), str(truth["args"])))
         elif truth["args"]:
@@ -118,8 +115,6 @@ def _score_call(item: Item, reply: Any, compare: Similarity, version: str) -> di
             score["args"] = hits / (len(truth["args"]) + 1e-5)
         else:
             score["args"] = float(not given["args"])
-    except FAILURES:
-        return score                                      # an argument too deep or too long to be written as text
     return score
 
 
@@ -135,7 +130,6 @@ def _score_plan(item: Item, reply: Any, compare: Similarity | None, threshold: f
 
 
 def _structure_or_none(value: Any) -> Any:
-    try:
+    with suppress(*FAILURES):
         return load_structure(value, "[", "]")
-    except FAILURES:
-        return None
+    return None
