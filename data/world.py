@@ -19,6 +19,7 @@ import hashlib
 import json
 import random
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -423,12 +424,7 @@ def value_match(calls: list[ToolCall] | tuple[ToolCall, ...], truth: list[dict])
     """
     made = [leaf for call in calls for leaf in typed_leaves(call.arguments)]
     right = [leaf for call in truth for leaf in typed_leaves(call["arguments"])]
-    remaining, both = list(right), 0
-    for leaf in made:
-        if leaf in remaining:
-            remaining.remove(leaf)
-            both += 1
-    return both, len(made), len(right)
+    return (Counter(made) & Counter(right)).total(), len(made), len(right)
 
 
 def fingerprint() -> str:

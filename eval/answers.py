@@ -12,6 +12,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,10 +118,8 @@ def _identity(line: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         record = {}
         for name, value in _FIELD.findall(text[:_HEAD_CHARS]):
-            try:
+            with suppress(ValueError):
                 record.setdefault(name, json.loads(value))
-            except ValueError:
-                continue
     if not isinstance(record, dict):
         return {}
     return {key: record[key] for key in IDENTITY if isinstance(record.get(key), (str, int))}

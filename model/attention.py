@@ -4,6 +4,7 @@ Which kernel attends is chosen in ops.py; this file serves every device and dtyp
 """
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Protocol
 
 import torch
@@ -37,9 +38,7 @@ class Pack:
     """
 
     def __init__(self, lengths: list[int], device: torch.device) -> None:
-        starts = [0]
-        for length in lengths:
-            starts.append(starts[-1] + length)
+        starts = [0, *accumulate(lengths)]
         order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
         together = TOGETHER_ON_CPU if device.type == "cpu" else TOGETHER_ON_GPU
         self.total = starts[-1]

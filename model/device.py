@@ -6,6 +6,7 @@ limit.
 
 import ctypes
 import os
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -42,10 +43,8 @@ def keep_freed_memory() -> bool:
 
 def hand_back_freed_memory() -> None:
     """What freed tensors left with glibc goes back to the kernel, and so counts as free there."""
-    try:
+    with suppress(AttributeError, OSError, TypeError):                  # not glibc: nothing was kept
         ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):
-        pass                                                            # not glibc: nothing was kept
 
 
 def free_memory(device: torch.device) -> int:
@@ -71,9 +70,7 @@ def free_in_container(files: tuple[tuple[str, str], ...] = CGROUPS) -> list[int]
     """What a container's limit leaves, for each limit that is set."""
     left = []
     for limit, used in files:
-        try:
+        with suppress(OSError, ValueError):                 # no such file, or "max": no limit
             limit_bytes, used_bytes = (int(Path(file).read_text(encoding="ascii")) for file in (limit, used))
             left.append(max(0, limit_bytes - used_bytes))
-        except (OSError, ValueError):                       # no such file, or "max": no limit
-            continue
     return left

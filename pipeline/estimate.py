@@ -6,6 +6,7 @@ so trained on, every query.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -97,10 +98,8 @@ def _lengths(run: "Run") -> dict[str, float]:
 
     def rows(build, items):
         for item in items:
-            try:
+            with suppress(RowError):                       # refused rows are counted when the stage makes its rows
                 yield build(item, run.tokenizer, encode_chat, run.settings.max_length)
-            except RowError:
-                continue                                   # refused rows are counted when the stage makes its rows
 
     examples = list(islice(load_examples(run.data / "examples.jsonl"), SAMPLE))
     made = {"adaption": list(rows(adaption_row, islice(load_tools(run.data / "tools.jsonl"), SAMPLE))),

@@ -11,6 +11,7 @@ cannot be read costs its own sample and no other; one that is marked as not to b
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from data.formats.items import Ask, Context, Item, LeftOut, RowError, Sample, is_nothing, need_list, refused, unanswered
@@ -394,13 +395,8 @@ def _joined(turns: list[Turn]) -> list[Turn]:
 
 def _reply(turns: list[Turn], at: int) -> list[Turn]:
     """What the assistant says and calls directly after a user message, up to the first result or next user message."""
-    out = []
-    for turn in turns[at + 1:]:
-        if turn.role in ("user", "tool"):
-            break
-        if turn.role != "system":
-            out.append(turn)
-    return out
+    said = takewhile(lambda turn: turn.role not in ("user", "tool"), turns[at + 1:])
+    return [turn for turn in said if turn.role != "system"]
 
 
 def _next_speaker(turns: list[Turn], at: int) -> str:

@@ -2,16 +2,16 @@
 
 import hashlib
 import os
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from data.files import naming
 
 FILES = ("tools.jsonl", "examples.jsonl", "queries.jsonl", "rejected.jsonl")
 
 
-class Outputs:
+class Outputs(AbstractContextManager):
     """Line writers that hash and count what they write. As a context manager: an exception leaves no file behind."""
 
     def __init__(self, folder: Path) -> None:
@@ -30,9 +30,6 @@ class Outputs:
 
     def report(self) -> dict[str, Any]:
         return {name: {"lines": self.lines[name], "sha256": self.hashes[name].hexdigest()} for name in FILES}
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:

@@ -12,6 +12,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -148,11 +149,10 @@ def _starts_with_lines(text: str, whole: bool) -> bool:
 
 
 def _parses(line: str) -> bool:
-    try:
+    with suppress(ValueError, RecursionError):
         json.loads(line)
         return True
-    except (ValueError, RecursionError):
-        return False
+    return False
 
 
 def _lines(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record | Broken]:

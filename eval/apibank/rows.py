@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -93,5 +94,4 @@ def _samples(path: Path) -> list[dict]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such dialogue; expected the released samples beside test-data")
     turns = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-    turns.append({})
-    return [turn for i, first in enumerate(turns) if first.get("role") == "API" for turn in (first, turns[i + 1])]
+    return [turn for pair in pairwise([*turns, {}]) if pair[0].get("role") == "API" for turn in pair]

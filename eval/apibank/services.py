@@ -7,6 +7,7 @@ Translation and the dictionary need a network and the tool search an embedding m
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
@@ -65,10 +66,9 @@ def normal_date(text: str, form: str) -> str | None:
     parts = text.split("-")
     if len(parts) == 3 and len(parts[0]) != 4:
         text = "-".join([parts[0].zfill(4), *parts[1:]])
-    try:
+    with suppress(ValueError):
         return datetime.strptime(text, form).strftime(form)
-    except ValueError:
-        return None
+    return None
 
 
 def normal_day_of_year(text: str) -> str | None:
@@ -76,10 +76,9 @@ def normal_day_of_year(text: str) -> str | None:
     full = normal_date(text, DAY)
     if full is not None:
         return datetime.strptime(full.zfill(10), DAY).strftime("%m-%d")
-    try:
+    with suppress(ValueError):
         return datetime.strptime(f"2000-{text.strip()}", DAY).strftime("%m-%d")
-    except ValueError:
-        return None
+    return None
 
 
 def _need(condition: Any, message: str) -> None:
@@ -182,10 +181,6 @@ def _forgot_password(a: Mapping, db: Databases) -> Any:
     _need(account is not None and account["email"] == a["email"], "The username or the email is incorrect.")
 
 
-def _open_account(a: Mapping, db: Databases) -> Any:
-    return "failed" if a["account"] == "test" else None
-
-
 def _book_hotel(a: Mapping, db: Databases) -> Any:
     for key in ("check_in_time", "check_out_time"):
         _date(a[key], DAY)
@@ -258,10 +253,6 @@ def _cancel_switch(a: Mapping, db: Databases) -> Any:
     _need(switches is not None and any(s["time"] == moment for s in switches), "device or time does not exist.")
 
 
-def _music(a: Mapping, db: Databases) -> Any:
-    return "music://" + a["music_name"].strip().lower()
-
-
 def _wiki(a: Mapping, db: Databases) -> Any:
     page = db["Wiki"].get(a["keyword"].replace("_", " ").strip().lower())
     _need(page is not None, "Keyword not found.")
@@ -277,10 +268,6 @@ def _token_only(a: Mapping, db: Databases) -> Any:
     db.user(a["token"])
 
 
-def _anything(a: Mapping, db: Databases) -> Any:
-    """Always succeeds."""
-
-
 SERVICES: dict[str, Callable[[Mapping, Databases], Any]] = {
     "AddAgenda": _add("content"), "DeleteAgenda": _agenda(time_needed=True), "ModifyAgenda": _agenda(),
     "QueryAgenda": _agenda(record=True), "AddReminder": _add("content"), "DeleteReminder": _reminder(),
@@ -291,15 +278,15 @@ SERVICES: dict[str, Callable[[Mapping, Databases], Any]] = {
     "GetUserToken": _get_user_token,
     "CheckToken": _token_only, "DeleteAccount": _token_only, "ModifyPassword": _modify_password,
     "ForgotPassword": _forgot_password, "RegisterUser": _register_user, "QueryBalance": _balance,
-    "OpenBankAccount": _open_account, "BookHotel": _book_hotel, "EmergencyKnowledge": _symptom,
-    "SymptomSearch": _symptom, "QueryStock": _stock, "QueryHistoryToday": _history,
+    "OpenBankAccount": lambda a, db: "failed" if a["account"] == "test" else None, "BookHotel": _book_hotel,
+    "EmergencyKnowledge": _symptom, "SymptomSearch": _symptom, "QueryStock": _stock, "QueryHistoryToday": _history,
     "AppointmentRegistration": _appointment, "QueryRegistration": _query_registration,
     "CancelRegistration": _cancel_registration, "ModifyRegistration": _modify_registration,
     "RecordHealthData": _record_health, "QueryHealthData": _query_health, "QueryScene": _scene,
     "DeleteScene": _delete_scene, "AddScene": _change_scene, "ModifyScene": _change_scene, "TimedSwitch": _timed_switch,
-    "CancelTimedSwitch": _cancel_switch, "PlayMusic": _music, "Wiki": _wiki,
+    "CancelTimedSwitch": _cancel_switch, "PlayMusic": lambda a, db: "music://" + a["music_name"].strip().lower(),
+    "Wiki": _wiki,
     "DocumentQA": _known_url("QuestionAnswering"), "ImageCaption": _known_url("ImageCaptioning"),
     "SpeechRecognition": _known_url("SpeechRecognition"), "Calculator": _calculator, "SendEmail": _email,
-    "GetToday": _anything, "Dictionary": _anything, "Translate": _anything, "SearchEngine": _anything,
-    "ToolSearcher": _anything,
+    **dict.fromkeys(("GetToday", "Dictionary", "Translate", "SearchEngine", "ToolSearcher"), lambda a, db: None),
 }

@@ -5,7 +5,6 @@ any network from a package file or a clone given with --from. Data of 2024-09-20
 need a clone of ShishirPatil/gorilla at 70b6a4a2144597b1f99d1f4d3185d35d7ee532a4.
 """
 
-import re
 import tarfile
 import zipfile
 from collections import Counter
@@ -14,10 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from data.files import claim, sha256_file, write_text
 from eval.bfcl.benchmark import load
-from eval.bfcl.entries import CATEGORIES, IRRELEVANCE, LATER_NAMES, SIZES_2024
+from eval.bfcl.entries import CATEGORIES, FILE, IRRELEVANCE, LATER_NAMES, SIZES_2024
 
 PACKAGE = "bfcl-eval"
-FILE = re.compile(r"BFCL_(v\d+)_(.+)\.json$")
 MAX_FILE_BYTES = 64_000_000
 WANTED = {*CATEGORIES, *IRRELEVANCE}
 

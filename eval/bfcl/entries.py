@@ -16,6 +16,7 @@ LIVE = ("live_simple", "live_multiple", "live_parallel", "live_parallel_multiple
 CATEGORIES = (*NON_LIVE, *LIVE)
 IRRELEVANCE = ("irrelevance", "live_irrelevance")
 SIZES_2024 = dict(zip(CATEGORIES, (400, 100, 50, 200, 200, 200, 258, 1037, 16, 24)))
+FILE = re.compile(r"BFCL_(v\d+)_(.+)\.json$")
 LATER_NAMES = {"simple_python": "simple", "simple_java": "java", "simple_javascript": "javascript"}
 PLACES = ("", "bfcl", "data", "bfcl_eval/data", "berkeley-function-call-leaderboard/data",
           "berkeley-function-call-leaderboard/bfcl_eval/data")
@@ -63,7 +64,7 @@ def load_entries(data: str | Path) -> tuple[str, Path, dict[str, Entry]]:
     """
     folder = _find_folder(Path(data))
     files = {(m[1], m[2]): path for path in sorted(folder.glob("BFCL_v*.json"))
-             if (m := re.match(r"BFCL_(v\d+)_(.+)\.json$", path.name))}
+             if (m := FILE.match(path.name))}
     editions = sorted({version for version, _ in files})
     if len(editions) > 1:
         raise ValueError(f"{folder}: holds the editions {editions}; keep one edition in a folder")

@@ -1,6 +1,8 @@
 """Java call text: expressions, creations, casts, lambdas, and statements with or without their `;`."""
 
 import re
+from contextlib import suppress
+from itertools import accumulate
 
 from eval.bfcl.foreign_reader import BINARY, DIGITS, ESCAPE, OPERATORS, TARGETS, NoCall, Piece, Reader, join
 
@@ -41,7 +43,7 @@ class JavaValues(Reader):
 
     def cast(self, start: int) -> Piece | None:
         here = self.place()
-        try:
+        with suppress(NoCall):
             opening = self.leaf(*self.take("("))
             primitive = self.word in PRIMITIVES
             type_ = self.type_()
@@ -51,8 +53,6 @@ class JavaValues(Reader):
             if begins:
                 operand = self.operand()
                 return Piece("other", start, operand.end, join(opening, type_, closing, operand.text))
-        except NoCall:
-            pass
         self.back_to(here)
         return None
 
@@ -277,7 +277,4 @@ class Java(JavaValues):
 
 
 def _byte_offsets(source: str) -> list[int]:
-    offsets = [0]
-    for character in source:
-        offsets.append(offsets[-1] + len(character.encode("utf-8", "replace")))
-    return offsets
+    return [0, *accumulate(len(character.encode("utf-8", "replace")) for character in source)]

@@ -8,6 +8,7 @@ linear time, because some of the expressions take forever on hostile text.
 import re
 from bisect import bisect_left
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 JAVA_CLASSES = {"byte": int, "short": int, "integer": int, "long": int, "float": float, "double": float,
@@ -91,10 +92,8 @@ def _quoted(text: str, quote: str) -> bool:
 def _number_or_text(text: str) -> Any:
     """Whatever Python's int() accepts, else float(), else the text."""
     for read in (int, float):
-        try:
+        with suppress(ValueError):
             return read(text)
-        except ValueError:
-            continue
     return text
 
 

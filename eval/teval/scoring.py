@@ -42,10 +42,8 @@ def load_structure(value: Any, opening: str, closing: str) -> Any:
     value = value[value.find(opening):]
     value = value[:value.rfind(closing) + 1]
     for read in (literal, json.loads, lambda text: json.loads(text.replace("'", '"'))):
-        try:
+        with suppress(*FAILURES):
             return read(value)
-        except FAILURES:
-            continue
     raise ValueError("neither a Python literal nor JSON")
 
 
