@@ -6,15 +6,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Self
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 
-class Processes:
+class Processes(AbstractContextManager):
     """This process among the others. Without torchrun: one process, and every collective is free.
 
     Before each collective a process notes where it is in torchrun's store, and every second that it lives. One that
@@ -44,9 +43,6 @@ class Processes:
                 dist.init_process_group(backend, timeout=limit)
             self._store = dist.distributed_c10d._get_default_store()
             threading.Thread(target=self._watch, daemon=True).start()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close(failed=kind is not None)

@@ -3,9 +3,10 @@
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import nn
@@ -104,7 +105,7 @@ def refuse_unequal_processes(config: TrainConfig, processes: Processes, rows_sha
 # --- between the steps -----------------------------------------------------------------------------------------------
 
 
-class Journal:
+class Journal(AbstractContextManager):
     """`with Journal(trainer) as journal:` goes on from the newest checkpoint; then every step's record is noted.
 
     Files are the first process's: those of metrics, a line a step, config.json, and the checkpoints that are due.
@@ -125,9 +126,6 @@ class Journal:
         self.metrics = Metrics(self.out, trainer.step) if self.first else None
         self.began = self.saved = self.noted = time.monotonic()
         self.first_step, self.first_tokens = trainer.step, trainer.tokens
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self.metrics is not None:
