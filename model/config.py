@@ -17,6 +17,7 @@ NEUTRAL = {
     "attn_logit_softcapping": 0, "final_logit_softcapping": 0, "logit_scale": 1, "logits_scaling": 1,
     "embedding_multiplier": 1, "residual_multiplier": 1, "attention_multiplier": None, "scale_emb": 1,
     "query_pre_attn_scalar": None, "use_qk_norm": False, "qk_norm": False, "num_local_experts": 0, "num_experts": 0,
+    "is_causal": True, "use_bidirectional_attention": False,     # a model of embeddings
 }
 NEEDED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 MAX_LAYERS, MAX_SIZE = 1024, 2**24                  # a config is outside data: bounds before anything is built from it

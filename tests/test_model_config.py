@@ -108,6 +108,8 @@ def test_a_window_that_is_not_given_is_the_references_default(raw):
     (LLAMA | {"attention_bias": 1}, "attention_bias must be true or false"),
     (QWEN | {"use_sliding_window": "false"}, "use_sliding_window must be true or false"),
     (LLAMA | {"final_logit_softcapping": 30.0}, "final_logit_softcapping 30.0"),
+    (LLAMA | {"is_causal": False}, "is_causal False"),
+    (LLAMA | {"use_bidirectional_attention": True}, "use_bidirectional_attention True"),
     (LLAMA | {"embedding_multiplier": 12}, "embedding_multiplier 12"),
     (QWEN | {"use_qk_norm": True}, "use_qk_norm True"),
     (MISTRAL | {"num_local_experts": 8}, "num_local_experts 8"),
@@ -119,7 +121,8 @@ def test_what_is_not_supported_is_refused_by_name(raw, words):
 
 
 def test_keys_of_sibling_architectures_that_do_nothing_change_nothing():
-    idle = {"embedding_multiplier": 1.0, "final_logit_softcapping": None, "use_qk_norm": False, "logits_scaling": 1}
+    idle = {"embedding_multiplier": 1.0, "final_logit_softcapping": None, "use_qk_norm": False, "logits_scaling": 1,
+            "is_causal": True}
     assert ModelConfig.from_dict(LLAMA | idle) == ModelConfig.from_dict(LLAMA)
 
 
