@@ -63,8 +63,7 @@ class Writer:
 
         early = {"on_sample": sample_ended, "first_samples": draws.num_samples // 2 + 1} if decided else {}
         if prompts:
-            self.generate(self.model, prompts, num_samples=draws.num_samples, max_new_tokens=draws.max_new_tokens,
-                          temperature=draws.temperature, top_k=draws.top_k, seed=draws.seed, eos_ids=tokenizer.eos_ids,
+            self.generate(self.model, prompts, **vars(draws), eos_ids=tokenizer.eos_ids,
                           item_ids=[name for name, _ in items], vocab_size=tokenizer.vocab_size,
                           banned_ids=never_sampled(tokenizer), on_item=item_ended,
                           max_prompt_tokens=pace.max_prompt_tokens, cache_gb=pace.cache_gb, max_rows=pace.max_rows,

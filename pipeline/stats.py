@@ -15,7 +15,7 @@ from typing import Any
 
 from data.contamination import folded, tool_signature
 from data.prompts import generation_messages
-from data.schema import Example, Query, Tool, dump_json, read_jsonl
+from data.schema import Query, dump_json, load_examples, load_queries, load_tools, read_jsonl
 from data.tasks import IGNORE_INDEX, EncodeChat, Row, rows_for_stage
 
 EDGES = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -28,16 +28,11 @@ def load(path: Path) -> tuple[str, list[Any]]:
     Raises:
         FileNotFoundError, ValueError: no such file, an empty one, or a line that is no record of that kind.
     """
-    kind, records = "", []
-    for line, row in read_jsonl(path):
-        kind = kind or ("examples" if "calls" in row else "queries" if "query" in row else "tools")
-        try:
-            records.append({"tools": Tool, "examples": Example, "queries": Query}[kind].from_dict(row))
-        except ValueError as error:
-            raise ValueError(f"{path}, line {line}: {error}") from None
-    if not records:
+    first = next((row for _, row in read_jsonl(path)), None)
+    if first is None:
         raise ValueError(f"{path}: no record in it; expected tools, examples or queries, one per line")
-    return kind, records
+    kind = "examples" if "calls" in first else "queries" if "query" in first else "tools"
+    return kind, {"tools": load_tools, "examples": load_examples, "queries": load_queries}[kind](path)
 
 
 def contents(kind: str, records: list[Any]) -> dict[str, Any]:
