@@ -289,11 +289,9 @@ def _two_dimensional_end(text: str) -> int | None:
             continue
         n = len(text)
         inside: list[int | None] = [None] * (n + 1)
-        next_solid = n                                   # first position at or after i that is not blank
-        solid = [n] * (n + 2)
+        solid = [n] * (n + 2)                            # first position at or after i that is not blank
         for i in range(n - 1, -1, -1):
-            next_solid = next_solid if text[i].isspace() else i
-            solid[i] = next_solid
+            solid[i] = solid[i + 1] if text[i].isspace() else i
         for i in range(n - 1, first, -1):
             if text[i] == "\n":
                 continue
