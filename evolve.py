@@ -151,7 +151,8 @@ def evolve_data(work: Round) -> Evolved:
     accepted, call_lines = [], []
     for query in (query for query in queries if query.id in offered):
         candidates = offered[query.id]
-        outcome = settle(query, candidates.tools, samples[query.id], config.voting)     # majority vote, rule checker
+        outcome = settle(query, candidates.tools, samples[query.id], config.voting,     # majority vote, rule checker
+                         candidates.distractors)
         call_lines.append(outcome.record)
         if outcome.example is None:
             rejected.append(outcome.rejected)

@@ -210,8 +210,14 @@ def similar(own: Sequence[Tool], made: Sequence[Tool], pool: ToolIndex, count: i
     return near, copies
 
 
-def settle(query: Query, candidates: Sequence[Tool], record: dict[str, Any], voting: Voting) -> Outcome:
-    """Vote over the samples of one query, check the winner, and accept or reject (Eq. 5 and the rule checker)."""
+def settle(query: Query, candidates: Sequence[Tool], record: dict[str, Any], voting: Voting,
+           distractors: Sequence[str] = ()) -> Outcome:
+    """Vote over the samples of one query, check the winner, and accept or reject (Eq. 5 and the rule checker).
+
+    Args:
+        distractors: names of the candidates that were made for other queries. An answer that calls one says that the
+            tools made for this query do not serve it: a row that taught both would contradict itself.
+    """
     samples = record["samples"]
     answers = [read_answer(sample["text"], sample["finish_reason"]) for sample in samples]
     vote = majority_vote([None if isinstance(answer, Reason) else answer for answer in answers], candidates,
@@ -227,6 +233,9 @@ def settle(query: Query, candidates: Sequence[Tool], record: dict[str, Any], vot
     if reason is None and voting.rules:
         stage = "calls"
         reason = next((Reason(*found) for found in check_calls(vote.answer, candidates)), None)
+        strange = sorted({call.name for call in vote.answer}.intersection(distractors))
+        if reason is None and strange:
+            reason = Reason("calls_distractor", f"{', '.join(strange)}: made for another query")
         if reason is None and voting.grounded:
             reason = ungrounded(query.query, vote.answer, candidates)
     if reason:

@@ -147,7 +147,8 @@ def make_calls(writer: Writer, place: Place, queries: Sequence[Query], offered: 
         prefixes.forget(name)
         record = {"id": name, "samples": samples[:length], "decided_early": length < len(samples)}
         progress.append(record)
-        tally.passed.append(settle(by_id[name], offered[name].tools, record, config.voting).rejected is None)
+        tally.passed.append(settle(by_id[name], offered[name].tools, record, config.voting,
+                                   offered[name].distractors).rejected is None)
 
     with writer.in_step():
         for part in tally:

@@ -91,6 +91,17 @@ def test_a_round_throws_out_only_where_it_is_asked_to(grounded, control, accepte
         assert outcome.rejected["stage"] == "calls" and outcome.rejected["reason"] == "value_twice"
 
 
+def test_an_answer_that_calls_a_distractor_is_rejected():
+    """The row would teach that the query's own tools serve it, and that another tool answers it."""
+    own, other = tool(minutes=NUMBER), Tool.from_dict({**tool(minutes=NUMBER).to_dict(), "name": "other"})
+    for name, reason in (("book", None), ("other", "calls_distractor")):
+        text = f'<tool_call>\n{{"name": "{name}", "arguments": {{"minutes": 45}}}}\n</tool_call>'
+        samples = [{"text": text, "finish_reason": "stop", "logprob": -0.1, "tokens": 9} for _ in range(5)]
+        outcome = settle(Query("q", "Book it for 45 minutes."), [own, other],
+                         {"samples": samples, "decided_early": False}, RoundConfig().voting, ["other"])
+        assert (outcome.rejected or {}).get("reason") == reason
+
+
 @pytest.mark.parametrize("query, values", [
     ("1," * 20_000 + '"' * 9_999, ["a" * 50] * 2_000), (" ".join(map(str, range(6_000))), [*map(str, range(6_000))]),
     (" ".join(f"w{i}" for i in range(6_000)), [f"w{i}" for i in range(500)]),
