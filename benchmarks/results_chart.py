@@ -94,7 +94,7 @@ def backbones(folder: Path = HERE) -> Results:
     records = list(records.values())
     asked = asked_of_all(records)
     return Results(f"{' and '.join(series)} on {records[0]['benchmark']}",
-                   f"{asked}. Bars: 95% intervals. Dashed: other small models on the whole benchmark, as published.",
+                   f"{asked}. Bars: 95% intervals. Dashed: other small models, whole benchmark.",
                    BACKBONE_SCORES, series, {model: published(model) for model in SMALL_MODELS})
 
 
@@ -254,7 +254,7 @@ def _panel(results: Results, score: tuple[str, str], panel: int, marks: Sequence
     for model, value in ((model, line[name]) for model, line in results.lines.items()):
         parts += [f'<path d="M{start:.1f} {y(value):.1f}H{end:.1f}" stroke="{colour["muted"]}" '
                   'stroke-dasharray="5 4"/>',
-                  _text(end - 2, y(value) + 14, f"{model} {value:.1f}", colour["muted"], 12, "end",
+                  _text(start + 1.2 * wide, y(value) + 14, f"{model} {value:.1f}", colour["muted"], 12,
                         halo=colour["paper"])]
     for place, step in enumerate(steps):
         words = textwrap.wrap(SHORT.get(step, name_of(step)) if wide < 90 else name_of(step), max(6, int(wide / 7)))
@@ -271,14 +271,22 @@ def _line(points: Sequence[tuple[float, Point]], y: Callable[[float], float], in
           shown: Callable[[Point], str]) -> list[str]:
     """The points of one model."""
     path = " ".join(f"{x:.1f},{y(point.value):.1f}" for x, point in points)
-    parts = [f'<polyline points="{path}" fill="none" stroke="{ink}" stroke-width="2"/>']
-    for x, point in points:
+    parts, labels = [f'<polyline points="{path}" fill="none" stroke="{ink}" stroke-width="2"/>'], []
+    for (x, point), (_, after) in zip(points, [*points[1:], points[-1]], strict=True):
         parts += [f'<path d="M{x:.1f} {y(point.high):.1f}V{y(point.low):.1f}M{x - 4:.1f} {y(point.high):.1f}h8'
                   f'M{x - 4:.1f} {y(point.low):.1f}h8" stroke="{ink}" stroke-width="1.25"/>',
                   f'<circle cx="{x:.1f}" cy="{y(point.value):.1f}" r="4.5" fill="{ink}" stroke="{colour["paper"]}" '
-                  'stroke-width="1.5"/>',
-                  _text(x + 7, y(point.value) - 7, shown(point), colour["ink"], 12, halo=colour["paper"])]
-    return parts
+                  'stroke-width="1.5"/>']
+        labels.append(_label(x, y(point.value), shown(point), colour, rises=after.value > point.value))
+    return parts + labels
+
+
+def _label(x: float, y: float, text: str, colour: dict, *, rises: bool) -> str:
+    """The value of a point, where a line that rises after it does not cross it: below it, or to its left on the floor.
+    """
+    if rises and y + 18 >= FLOOR:
+        return _text(x - 6, y - 19, text, colour["ink"], 12, "end", halo=colour["paper"])
+    return _text(x + 7, y + (16 if rises else -7), text, colour["ink"], 12, halo=colour["paper"])
 
 
 def _legend(models: Sequence[str], colour: dict) -> list[str]:
