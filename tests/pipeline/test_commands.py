@@ -168,8 +168,12 @@ def test_run_asks_every_step_the_benchmarks_and_goes_on_where_it_stopped(base, d
     assert {path.parts[-4] for path in summaries} == {"raw", "adaption", "joint"}
     assert run(base, data, out, *options) == 0
     assert summaries == {path: path.read_bytes() for path in out.glob("*/bench/*/summary.json")}
-    assert run(base, data, out, *options, "--bench-limit", 12) == 2
-    assert "bench_limit was 11, now 12" in capsys.readouterr().err.splitlines()[-1]
+    capsys.readouterr()
+    assert run(base, data, out, *options, "--bench-limit", 12) == 0
+    assert capsys.readouterr().err.count("sampled 1/1 items") == len(summaries)         # the further entry alone
+    assert all(json.loads(path.read_text())["subset"]["entries"] == 12 for path in summaries)
+    assert run(base, data, out, *options) == 2
+    assert "bench_limit was 12, now 11" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_pace_of_the_rounds_is_that_of_the_benchmarks(tmp_path, monkeypatch):
