@@ -18,7 +18,6 @@ from eval.report.markup import Block, Cell
 from eval.report.measured import BENCHMARKS, NATIVE
 from eval.report.page import comparison, gain_panels, number, short, title_of
 from eval.report.paper import TABLE_1, TABLE_1_COLUMNS, TABLE_2
-from eval.score import subset_text
 from tooldev import PAPER_EVOLVED, STEPS, VARIANTS
 
 AGGREGATES = ("non_live", "live", "overall")
@@ -51,11 +50,12 @@ def contents(found: Mapping[str, Any]) -> list[Block]:
     steps = found["steps"]
     if not steps:
         return []
-    told = dict.fromkeys(subset_text(cell["subset"]) for cells in steps.values() for cell in cells.values()
-                         if cell["subset"])
+    told = dict.fromkeys(f"{BENCHMARKS[bench]} {cell['subset']['entries']:,} of {cell['subset']['of']:,} entries"
+                         for cells in steps.values() for bench, cell in cells.items() if cell["subset"])
     blocks: list[Block] = [("h", "Benchmarks"), ("p", TWICE)]
     if told:
-        blocks.append(("p", "Not the whole benchmarks: " + "; ".join(told) + "."))
+        blocks.append(("p", "Not the whole benchmarks, but of each a fixed subset by hash, the categories in "
+                            f"proportion: {'; '.join(told)}."))
     for make in (table_1, all_columns, irrelevance, table_2, seal_tools, table_3, variants_figure, rounds_figure,
                  kinds_of_answers):
         blocks += make(found)

@@ -104,7 +104,7 @@ STYLE = """
     --tint: #1e2328; }
 }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 72rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 76rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.55 var(--sans); }
 h1 { font: 600 1.3rem/1.3 var(--serif); margin: 0 0 .5rem; overflow-wrap: anywhere; }
 h2 { font: 600 1.35rem/1.3 var(--serif); margin: 3rem 0 .6rem; padding-top: 1rem; border-top: 1px solid var(--rule); }
@@ -119,7 +119,7 @@ nav { display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; margin: 0 0 1.5rem; fo
 .wide { overflow-x: auto; margin: 1.25rem 0 1.75rem; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: 0 0 .4rem; white-space: nowrap; }
-th, td { padding: .32rem 1.1rem .32rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--rule); }
+th, td { padding: .32rem .9rem .32rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--rule); }
 thead th { color: var(--muted); font-weight: 500; vertical-align: bottom; border-bottom-color: var(--muted); }
 tbody th { font-weight: 500; }
 tbody th, td.n { white-space: nowrap; }
