@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from data.files import BEGUN
 from eval import benches
 from eval.benches import Benchmark
 from eval.report.measured import NATIVE
@@ -112,7 +113,7 @@ def ask(asked: Benchmarks, settings: RunSettings, name: str, data: str, step: Pa
             command += [f"--{pace.replace('_', '-')}", str(settings.evolve[pace])]
     command += ["--pack-weights"] if settings.evolve.get("pack_weights") else []
     args = _parsed(command, asked.limit)
-    finished = (out / "summary.json").is_file()
+    finished = (out / "summary.json").is_file() and not (out / BEGUN).is_file()       # not killed between its files
     if finished and not evaluate.claim_out(args).overwrite:         # a larger --bench-limit asks the further entries
         return
     say(f"  {step.name}: {out.name}")

@@ -174,6 +174,12 @@ def test_run_asks_every_step_the_benchmarks_and_goes_on_where_it_stopped(base, d
     assert all(json.loads(path.read_text())["subset"]["entries"] == 12 for path in summaries)
     assert run(base, data, out, *options) == 2
     assert "bench_limit was 12, now 11" in capsys.readouterr().err.splitlines()[-1]
+    torn = out / "raw/bench/bfcl"               # as a kill leaves it that came between the answers and the scores of 13
+    begun = json.loads((torn / "manifest.json").read_text())
+    begun["settings"]["bench_limit"] = 13
+    (torn / ".begun.json").write_text(json.dumps(begun))
+    assert run(base, data, out, *options, "--bench-limit", 13) == 0
+    assert all(json.loads(path.read_text())["subset"]["entries"] == 13 for path in summaries)
 
 
 def test_the_pace_of_the_rounds_is_that_of_the_benchmarks(tmp_path, monkeypatch):
