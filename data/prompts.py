@@ -58,9 +58,14 @@ You are provided with function signatures within """
 _CALLER_FORM = "\nFor each function call, return a json object with function name and arguments within "
 
 
+def _record(value: object) -> str:
+    """JSON as a prompt or an answer holds it. U+2581 is escaped: sentencepiece's ids cannot tell it from a space."""
+    return dump_json(value).replace("\u2581", "\\u2581")
+
+
 def tools_text(tools: Sequence[Tool]) -> str:
     """The tools as they stand between the tags: one compact JSON object per line."""
-    return "\n".join(dump_json(tool.to_dict()) for tool in tools)
+    return "\n".join(_record(tool.to_dict()) for tool in tools)
 
 
 def invocation_messages(query: str, tools: Sequence[Tool]) -> list[Message]:
@@ -99,7 +104,7 @@ def calls_answer(calls: Sequence[ToolCall]) -> list[Piece]:
     for call in calls:
         if pieces:
             pieces.append(("text", "\n"))
-        pieces += [CALL_OPEN, ("text", f"\n{dump_json(call.to_dict())}\n"), CALL_CLOSE]
+        pieces += [CALL_OPEN, ("text", f"\n{_record(call.to_dict())}\n"), CALL_CLOSE]
     return pieces
 
 

@@ -97,6 +97,13 @@ def tokenizer(request, tmp_path_factory):
     return load_tokenizer(Path(data) / "models" / request.param)
 
 
+def test_a_value_with_sentencepieces_own_sign_survives_every_family(tokenizer):
+    """U+2581 stands for a space in sentencepiece's pieces, so an answer that held it as it is would teach a space."""
+    calls = [ToolCall(name="draw", arguments={"bar\u2581": "\u2581\u2582 \u2583"})]
+    ids = tokenizer.encode(pieces_text(calls_answer(calls)))
+    assert parse_calls(tokenizer.decode(ids)) == calls
+
+
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(case=cases())
 def test_calls_survive_the_tokens_of_every_family(tokenizer, case):
