@@ -1,27 +1,31 @@
 """Does an answer say what the query says? A check of the winner against the query itself, beyond the rule checker.
 
 A small model makes tools with two arguments for one thing, fills both with the same value, and all its samples agree.
-No vote sees that; the query does. Ours, not the paper's: `--grounded` of a round. It suits queries that spell values as
-calls do ("tomorrow" for a date would be thrown out), and cannot judge switches and choices.
+Or it makes one easy tool for a query of three wishes, and they agree on that. No vote sees either; the query does.
+Ours, not the paper's: `--grounded` of a round. It suits queries that spell values as calls do ("tomorrow" for a date
+would be thrown out), and cannot judge switches and choices. It takes capitals for names, which they are not in German.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from data.parse import Reason
 from data.schema import Tool, ToolCall, leaves
+from evolution.said import (
+    MEASURED,
+    NUMBER,
+    as_number,
+    codes_in,
+    iso_dates,
+    names_in,
+    numbers_in,
+    plain,
+    quotes_in,
+)
 
-NUMBER = re.compile(r"(?<![\w.:-])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w:-]|\.\d)")           # no date, no part of a code
-MEASURED = re.compile(r"(?<![\w.:-])-?\d+(?:,\d{3})*(?:\.\d+)?(?=-?[^\W\d_]+(?!\w))")       # 5kg, 12-inch, 3pm
-QUOTED = re.compile(r'"([^"]+)"')
-MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
-          "december")
-_MONTH = "(?P<month>" + "|".join((*MONTHS, "sept", *(name[:3] for name in MONTHS))) + r")\.?"
-_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
-DATES = (re.compile(rf"\b{_MONTH}(?: the)? {_DAY},? (?P<year>\d{{4}})\b"),               # june 30, 2022
-         re.compile(rf"\b{_DAY}(?: of)? {_MONTH},? (?P<year>\d{{4}})\b"))                # the 20th of march, 2023
 MAX_VALUES = 512                # in the calls, or said by the query: every one is looked for in the other's text
 
 
@@ -30,17 +34,18 @@ def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> 
 
     - value_not_in_query: a text or number that neither the query nor an enum of the called tool holds.
     - value_twice: one call uses a value more often than the query says it.
-    - value_left_out: a number or quoted text of the query that no call uses.
+    - value_left_out: a number, quoted text, code, file or address of the query that no call uses.
+    - name_left_out: a name of the query that no call uses, nor the name of a called tool.
     - too_many_values: more than MAX_VALUES to look for.
 
     Texts are looked for anywhere in the query, whatever the case of their letters; numbers by value; a date with an
     English month also as ISO 8601 writes it. Truth values and null are not looked for.
     """
-    text, written, quoted = plain(query), numbers_in(query), QUOTED.findall(query)
+    text, written, quoted = plain(query), numbers_in(query), quotes_in(query)
     text = " ".join((text, *iso_dates(text)))
-    most = max(len(written) + len(quoted), sum(len(looked_for(call.arguments)) for call in calls))
-    if calls and most > MAX_VALUES:
-        return Reason("too_many_values", f"{most} values; at most {MAX_VALUES} are held against a query")
+    in_calls = sum(len(looked_for(call.arguments)) for call in calls)
+    if calls and (many := max(len(written) + len(quoted), in_calls)) > MAX_VALUES:
+        return Reason("too_many_values", f"{many} values; at most {MAX_VALUES} are held against a query")
     numbers = Counter(map(as_number, written))
     also = Counter(map(as_number, [*MEASURED.findall(text), *filter(NUMBER.fullmatch, quoted)]))
     choices = {tool.name: {comparable(value) for value in enums(tool.parameters)
@@ -56,37 +61,28 @@ def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> 
             if said < times and not (said == 0 and value in choices.get(call.name, ())):
                 return Reason("value_twice" if said else "value_not_in_query",
                               f"{call.name}: {str(value)[:80]!r} stands {said} times in the query")
+    return left_out(query, [*written, *quoted], calls, used) if calls else None
+
+
+def left_out(query: str, values: Sequence[str], calls: Sequence[ToolCall], used: set[str | float]) -> Reason | None:
+    """The first of these values, and of the query's codes and names, that no call uses.
+
+    A name may also stand in the name of a called tool.
+    """
     texts = " ".join(value for value in used if isinstance(value, str))
-    for value in (*dict.fromkeys(written), *map(plain, quoted)) if calls else ():
-        if value not in texts and not (NUMBER.fullmatch(value) and as_number(value) in used):
+    for value in map(plain, chain(dict.fromkeys(values), codes_in(query))):
+        if value.rstrip(".,;:!?") not in texts and not (NUMBER.fullmatch(value) and as_number(value) in used):
             return Reason("value_left_out", f"no call uses {value[:80]!r}")
+    called = " ".join(spelled(call.name) for call in calls)
+    for name in dict.fromkeys(names_in(query)):
+        if name.casefold() not in texts and name.casefold() not in called:
+            return Reason("name_left_out", f"no call uses {name[:80]!r}")
     return None
 
 
-def plain(text: str) -> str:
-    """The text in small letters with single blanks."""
-    return " ".join(text.casefold().split())
-
-
-def iso_dates(text: str) -> list[str]:
-    """The dates that a text in small letters writes with an English month and a year, as ISO 8601 writes them."""
-    found = [date for pattern in DATES for date in pattern.finditer(text)]
-    return [f"{date['year']}-{month_number(date['month']):02}-{int(date['day']):02}" for date in found]
-
-
-def month_number(name: str) -> int:
-    """1 to 12, by the first three letters of an English month."""
-    return next(number for number, month in enumerate(MONTHS, start=1) if month.startswith(name[:3]))
-
-
-def numbers_in(query: str) -> list[str]:
-    """The numbers of the query outside of quotation marks, as they are written."""
-    return NUMBER.findall(QUOTED.sub(" ", query))
-
-
-def as_number(written: str) -> float:
-    """A number as the query writes it."""
-    return float(written.replace(",", ""))
+def spelled(name: str) -> str:
+    """A tool's name as words in small letters: playOnSpotify, play_on_spotify -> play on spotify."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[_.-]+", " ", name).casefold()
 
 
 def comparable(value: str | int | float) -> str | float:

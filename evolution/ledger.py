@@ -129,6 +129,7 @@ def diversity(examples: Sequence[Example]) -> dict[str, Any]:
     calls = [len(example.calls) for example in examples]
     return {
         "tools": len(tools), "tools_per_query": _part_of(len(tools), len(examples)),
+        "arguments_per_tool": _part_of(arguments.total(), len(tools)),
         "distinct_tool_names": len(names), "distinct_tool_name_share": _part_of(len(names), len(tools)),
         "distinct_argument_names": len(arguments),
         "distinct_descriptions": len({tool.description for tool in tools}),

@@ -35,6 +35,7 @@ def test_diversity_counts_made_tools_only():
     assert found["distinct_tool_names"] == 3
     assert found["distinct_tool_name_share"] == 0.6
     assert found["distinct_argument_names"] == 1
+    assert found["arguments_per_tool"] == 1.0
     assert found["distinct_descriptions"] == 2
     assert found["tool_name_entropy"] == round(-(0.6 * math.log2(0.6) + 2 * 0.2 * math.log2(0.2)), 4)
     assert found["argument_name_entropy"] == 0.0

@@ -8,7 +8,8 @@ from data import world
 from data.schema import Query, Tool, ToolCall
 from evolution.config import RoundConfig
 from evolution.decide import settle
-from evolution.grounding import numbers_in, ungrounded
+from evolution.grounding import ungrounded
+from evolution.said import codes_in, names_in, numbers_in, quotes_in
 from tests.timing import cpu_seconds
 
 
@@ -50,6 +51,21 @@ CLASS = {"type": "string", "description": "", "enum": ["first", "second"]}
     ("Book it on June 30, 2022.", {"day": "2022-06-03"}, "value_not_in_query"),
     ("Book it on June 30, 2022.", {"day": "2022-06-30", "end": "2022-06-30"}, "value_twice"),
     ("Book it on June 30.", {"day": "2022-06-30"}, "value_not_in_query"),
+    # the first three: answers that two rounds of real models accepted, each for a part of what was asked
+    ("Print example.jpg, and apply for a passport at Oslo.", {"file": "example.jpg"}, "name_left_out"),
+    ("Join 'one.wav' and 'two.wav'.", {"file": "one.wav"}, "value_left_out"),
+    ("Ask the robot UKNqN14OlHI9 whether emma007 is known.", {"user": "emma007"}, "value_left_out"),
+    ("Join 'one.wav' and 'two.wav'.", {"files": ["one.wav", "two.wav"]}, None),
+    ("Tell \u201cthe cook's aunt.\u201d to ann@b.org", {"text": "the cook's aunt", "to": "ann@b.org"}, None),
+    ("Tell \u2018the cook\u2019 to ann@b.org", {"text": "the cook"}, "value_left_out"),
+    ("The boys' hall and the girls' hall, please.", {"place": "hall"}, None),
+    ("What is the weather at Delft National Park on June 30, 2022?", {"day": "2022-06-30"}, "name_left_out"),
+    ("What is the weather at Delft National Park on June 30, 2022?",
+     {"day": "2022-06-30", "place": "Delft National Park"}, None),
+    ("I need this URL, and I'm late. Then rest! On Friday I add Major Harris's songs.", {"who": "major harris"}, None),
+    ("Use Book to rest.", {}, None),                                    # the tool's own name
+    ("GET ME A BLUE LAMP TODAY PLEASE", {}, None),
+    ("Buche Oslo. \u660e\u5929Oslo\u5929\u6c14", {"place": "Oslo"}, None),
     ("Install the editor.", {"title": ""}, "value_not_in_query"),       # an empty text was taken as said
     ("Install the editor.", {"title": " "}, "value_not_in_query"),
 ])
@@ -70,6 +86,14 @@ def test_no_call_is_never_held_against_the_query():
 
 def test_dates_times_and_codes_hold_no_numbers():
     assert numbers_in('On 2025-03-04 at 08:30, code AB-1234, -5 to 1,000.25 "12 Monkeys" x9') == ["-5", "1,000.25"]
+
+
+def test_what_a_query_names():
+    query = "Send 'A b.' and \u201cC d\u201d, not the cook's 5kg, to x@y.org or http://z.org/a (see note.txt, AB-12)."
+    assert quotes_in(query) == ["A b.", "C d"]
+    assert [*codes_in(query)] == ["x@y.org", "http://z.org/a", "note.txt", "AB-12"]
+    query = "Ask Ada Lovelace's cook for an ID and the MacBook. She left it on May 3. - Then we call Mr O'Hara!"
+    assert names_in(query) == ["Ada", "Lovelace", "MacBook", "O'Hara"]
 
 
 def test_every_labelled_example_of_the_world_is_grounded():
@@ -106,6 +130,7 @@ def test_an_answer_that_calls_a_distractor_is_rejected():
     ("1," * 20_000 + '"' * 9_999, ["a" * 50] * 2_000), (" ".join(map(str, range(6_000))), [*map(str, range(6_000))]),
     (" ".join(f"w{i}" for i in range(6_000)), [f"w{i}" for i in range(500)]),
     ("Book it.", [10**400, -10**5_000]), ("9" * 5_000, [int("9" * 4_000)]),
+    ("a" * 32_000, []), ("'\u2018\u201c" * 10_000, []), ("Aa b.cd " * 4_000, []), ("A." * 16_000, []),
 ])
 def test_hostile_text_costs_little_and_raises_nothing(query, values):
     assert cpu_seconds(ungrounded, query, [ToolCall("book", {"v": values})], [tool()]) < 0.05
