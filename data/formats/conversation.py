@@ -8,28 +8,23 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data.formats.dialogue import Turn, samples, turns_of, unfinished
-from data.formats.items import Context, Item, RowError, Sample, need_list, refused, tools_in, unanswered
-from data.formats.spelled import Offered, holds_calls, offered, tells_of_calls
-from data.formats.strict import strict_loads
+from data.formats.dialogue import ROLES, Turn, samples, turns_of, unfinished
+from data.formats.items import Context, Item, RowError, filled, need_list, tools_in
+from data.formats.spelled import offered
+from data.formats.strict import unpacked
 from data.formats.tagged import tool_list, values_between
-from data.schema import JsonError
 
 COLUMNS = ("messages", "conversations", "conversation", "dialog", "dialogue", "dialogs", "chat", "turns", "history",
            "chat_history", "trajectory", "contents")
 CALL_ROLES = ("function_call", "tool_call", "function_calls", "tool_calls")
 _TOOLS = ("tools", "functions")
-_CHOICES = ("tool_choice", "toolChoice", "toolConfig", "tool_config", "function_call")
-_CHOICE_KEYS = ("functionCallingConfig", "function_calling_config", "mode", "type")
+_HISTORY = ("history", "chat_history", "conversation_history", "dialog_history", "dialogue_history", "message_history",
+            "previous_messages", "previous_turns", "prior_messages", "context")
 
 
 def as_messages(value: Any) -> list[Any] | None:
     """A list of messages, also one inside a JSON text; None for anything else."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        try:
-            value = strict_loads(value)
-        except JsonError:
-            return None
+    value = unpacked(value)
     if isinstance(value, dict) and is_message(value):
         return [value]
     return value if isinstance(value, list) and any(is_message(part) for part in value) else None
@@ -79,10 +74,41 @@ def read(row: Any, context: Context, *, listed: bool = False, bracketed: bool = 
     key = column_of(row) or next((key for key in COLUMNS if key in row), COLUMNS[0])
     given = row.get(key)
     messages = need_list(as_messages(given) or given, f"`{key}`", "query")
+    before = earlier(row) if key not in _HISTORY else []
+    if messages[:len(before)] != before:
+        messages = [*before, *messages]
     system = row.get("system")
     message = {"role": "system", "content": system if isinstance(system, str) else ""}
     messages = [message, *messages] if listed else [*messages, message]     # ids count turns: its place is part of them
     yield from answered(row, messages, [], context, listed=listed, bracketed=bracketed)
+
+
+def earlier(row: Any) -> list[Any]:
+    """The messages before those of a row, where a column of history holds them: context, from which nobody learns.
+
+    Raises:
+        RowError: `unread_columns` where it cannot be told who said what.
+    """
+    for key in _HISTORY:
+        value = unpacked(dict.get(row, key))
+        messages = as_messages(value) or _pairs(value)
+        if messages:
+            row.get(key)
+            return [{**message, "weight": 0} if isinstance(message, dict) else message for message in messages]
+        if filled(value) and key != "context":
+            raise RowError("unread_columns", f"who says what in `{key}` cannot be told: {value!r:.80}", stage="query")
+    return []
+
+
+def _pairs(value: Any) -> list[Any]:
+    """Rounds of a dialogue as messages: pairs of question and answer, or objects of what each role says."""
+    rounds = value if isinstance(value, list) else []
+    if all(isinstance(said, list) and len(said) == 2 for said in rounds):
+        return [{"role": role, "content": text} for said in rounds
+                for role, text in zip(("user", "assistant"), said, strict=True)]
+    if all(isinstance(said, dict) and said and all(str(key).lower() in ROLES for key in said) for said in rounds):
+        return [{"role": role, "content": text} for said in rounds for role, text in said.items()]
+    return []
 
 
 def answered(row: Any, messages: list[Any], answer: list[Any], context: Context, *, listed: bool = False,
@@ -97,38 +123,7 @@ def answered(row: Any, messages: list[Any], answer: list[Any], context: Context,
     turns = turns_of(plain, names)
     if answer:
         turns = [turn._replace(learnt=False) for turn in turns] + turns_of(answer, names)
-    for item in samples(_ended(row, turns), tools, context, bracketed=bracketed):
-        if isinstance(item, Sample) and not item.calls:
-            yield from _without_call(row, item, names)
-        else:
-            yield item
-
-
-def _without_call(row: Mapping[str, Any], item: Sample, names: Offered) -> Iterator[Item]:
-    """The sample of an answer in words, unless another column says that the words do not tell that no tool fits."""
-    astray = _stray_column(row, names)
-    if astray:
-        why = f"the column `{astray}` holds calls, the conversation none; are they its answer? It cannot be told"
-        yield from refused(RowError("calls_in_text", why, stage="calls"), item.query, item.tools, item.part)
-    elif choice := _choice_of(row):
-        yield from unanswered(choice, item.query, item.tools, item.part)
-    else:
-        yield item
-
-
-def _choice_of(row: Mapping[str, Any]) -> str | None:
-    """What to count where the request forbade calls (`"tool_choice": "none"`) or demanded one: words then say nothing
-    of whether a tool fits. None where the choice was the model's."""
-    for key in _CHOICES:
-        choice: Any = row.get(key) if key in row else None
-        while isinstance(choice, dict):
-            choice = next((choice[inner] for inner in _CHOICE_KEYS if inner in choice), None)
-        word = choice.strip().lower() if isinstance(choice, str) else ""
-        if word == "none":
-            return "calls_forbidden"
-        if word in ("required", "any", "function", "tool"):
-            return "call_demanded"
-    return None
+    yield from samples(_ended(row, turns), tools, context, bracketed=bracketed)
 
 
 def _ended(row: Mapping[str, Any], turns: list[Turn]) -> list[Turn]:
@@ -138,13 +133,6 @@ def _ended(row: Mapping[str, Any], turns: list[Turn]) -> list[Turn]:
         return turns
     fault = turns[last].fault or unfinished(row, calling=turns[last].calling)
     return [*turns[:last], turns[last]._replace(fault=fault), *turns[last + 1:]]
-
-
-def _stray_column(row: Mapping[str, Any], names: Offered) -> str | None:
-    """A column that no reader looks at and that holds calls, or tells of some; None where there is none."""
-    return next((key for key, value in row.items() if key not in (*COLUMNS, *_TOOLS) and "reject" not in key
-                 and as_messages(value) is None
-                 and (holds_calls(value, names) or tells_of_calls(key, value, names))), None)
 
 
 def _without_tools(messages: list[Any], wanted: bool, listed: bool, structured: bool) -> tuple[list[Any], list[Any]]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from data.formats.items import Ask, Context, Item, LeftOut, RowError, Sample, is_nothing, need_list, refused, unanswered
 from data.formats.parts import spread
-from data.formats.spelled import Offered, calls_in, holds_calls, offered, spelled_calls, tells_of_calls
+from data.formats.spelled import Offered, calls_in, offered, spelled_calls, tells_of_calls
 from data.formats.strict import strict_loads
 from data.formats.tagged import after_thinking, unfinished_thought
 from data.schema import JsonError
@@ -221,8 +221,7 @@ def _void(value: Any) -> bool:
 def _stray_calls(message: Mapping[str, Any], names: Offered) -> RowError | None:
     """A fault where a message holds calls under a key that is not read: it is no answer in words."""
     key = next((key for key, value in message.items() if key not in ("content", "value", *_THOUGHTS)
-                and (holds_calls(value, names) or tells_of_calls(key, value, names)
-                     or _calls_by_key(key, value, names))), None)
+                and (tells_of_calls(key, value, names) or _calls_by_key(key, value, names))), None)
     why = f"`{key}` of a message holds calls; expected them under `tool_calls`"
     return RowError("calls_in_text", why, stage="calls") if key else None
 

@@ -17,6 +17,7 @@ from data.formats.items import (
     need_list,
     noted,
     refused,
+    unanswered,
 )
 from data.formats.spelled import fault_of, offered
 
@@ -43,13 +44,17 @@ def _decision(messages: Any, tools: Any, truth: Any, part: str) -> Iterator[Item
         if not isinstance(truth, dict):
             yield Ask(query, tools, part)
             return
-        calls = truth.get("tool_calls") or []
-        fault = None if calls else fault_of(str(truth.get("content") or ""), offered(tools))
+        names = offered(tools)
+        answer, = turns_of([{**truth, "role": "assistant"}], names)
+        fault = answer.fault or (None if answer.calls else fault_of(answer.text, names))
+        dialogue = sum(turn.role != "system" for turn in turns) > 1
         if fault:
             yield from refused(fault, query, tools, part)
-            return
-        dialogue = sum(turn.role != "system" for turn in turns) > 1
-        yield Sample(query, tools, calls, part, noted(dialogue=dialogue, answer_in_words=not calls))
+        elif not answer.learnt:
+            yield from unanswered("answer_not_to_learn", query, tools, part)
+        else:
+            yield Sample(query, tools, list(answer.calls), part,
+                         noted(dialogue=dialogue, answer_in_words=not answer.calls))
     except RowError as error:
         yield Refused(error, part)
 

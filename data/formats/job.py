@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from data.binary import not_text
-from data.formats.dialogue import row_is_learnt
-from data.formats.items import Context, Document, Format, Item, RowError, Sample, unanswered
+from data.formats.beside import judged
+from data.formats.items import Context, Document, Format, Item, RowError
 from data.formats.lines import IDS, Lines
 from data.formats.output import Outputs, Seen
 from data.formats.registry import FORMATS, guess, not_served, seen_in
@@ -207,13 +207,8 @@ class FileJob:
         """The reader's items; a row of another shape than the reader expects becomes a RowError."""
         assert self.format is not None
         try:
-            learnt = not isinstance(value, dict) or row_is_learnt(value)
             for item in self.format.read(value, self.context):
-                if learnt or not isinstance(item, Sample):
-                    yield item
-                else:
-                    yield from unanswered("answer_not_to_learn", item.query, item.tools, item.part, item.notes,
-                                          item.group)
+                yield from judged(value, item) if isinstance(value, dict) else (item,)
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             found = f"{type(error).__name__} {error}"
             raise RowError("wrong_shape", f"not a {self.format.name} row: {found}"[:300]) from None

@@ -6,7 +6,19 @@ from typing import Any
 
 from data.formats.conversation import as_messages
 from data.formats.dialogue import Turn, transcript
-from data.formats.items import Context, Format, Item, LeftOut, RowError, Sample, need_list, need_text, noted, tools_in
+from data.formats.items import (
+    Context,
+    Format,
+    Item,
+    LeftOut,
+    RowError,
+    Sample,
+    need_list,
+    need_text,
+    noted,
+    tools_in,
+    unanswered,
+)
 from data.formats.spelled import fault_of, offered
 from data.formats.tagged import after_thinking, value_at, values_between
 from data.schema import JsonError, strict_json_loads
@@ -124,12 +136,15 @@ def read_nestful(row: Any, context: Context) -> Iterator[Item]:
     """NESTFUL: a sequence of calls with labels; the candidates are those of the row, or else of the whole specification
     file (`--tools`)."""
     entries = need_list(row.get("output"), "`output`", "calls")
-    calls = [entry for entry in entries if isinstance(entry, dict) and entry.get("name") != "var_result"]
+    calls = [entry for entry in entries if not isinstance(entry, dict) or entry.get("name") != "var_result"]
     yield LeftOut("var_result", len(entries) - len(calls))
     tools = tools_in(row.get("tools")) or list((context.tools or {}).values())
     if not tools:
         raise RowError("tools_not_found", "no specification file; give it with --tools", stage="tools")
-    nested = any("$var" in str(call.get("arguments")) for call in calls)
+    if entries and not calls:
+        yield from unanswered("no_answer", need_text(row, "input"), tools)
+        return
+    nested = any("$var" in str(call.get("arguments")) for call in calls if isinstance(call, dict))
     yield Sample(need_text(row, "input"), tools, calls, notes=noted(nested_reference=nested))
 
 

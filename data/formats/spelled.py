@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from data.formats.among_words import calls_among_words
 from data.formats.items import RowError, filled, is_nothing, json_inside
 from data.formats.literals import LiteralError, looks_like_calls, parse_calls, parse_literal
+from data.formats.strict import unpacked
 from data.formats.tagged import after_thinking, unfinished_thought, value_at, values_between, words_around
 from data.formats.tooldocs import read_tool
 from data.schema import JsonError, strict_json_loads
@@ -50,9 +51,15 @@ _ACTION = re.compile(r"^[^\w\n]*Action[^\w\n]*:[\s*`\"']*(?P<name>[^\n]*?)[\s*`\
 _ACTION_JSON = re.compile(r"^[^\w\n]*Action[^\w\n]*:[\s*]*(?:```\w*\s*)?(?=[\[{])", re.IGNORECASE | re.MULTILINE)
 _OBSERVED = re.compile(r"[\s`*]*(?:Observation[\s*]*:?[\s*]*)?", re.IGNORECASE)
 _RESULT = re.compile(r"</tool_call>\s*<tool_response\b")
-_TELLING = re.compile(r"(?:tool|function|api)s?[_ -]?(?:names?[_ -]?)?(?:called|used|invoked|expected)"
-                      r"|(?:called|used|invoked|expected|target|gold|correct)[_ -]?(?:tool|function|api)",
-                      re.IGNORECASE)
+_RIGHT = "gold(?:en)?|correct|expected|target|ground_?truth|reference|ideal|oracle"
+_DONE = "called|used|invoked|selected|chosen|picked|needed|required|relevant|executed"
+_GOLD = re.compile(rf"(?<![a-z])(?:{_RIGHT}|gt|truth|solution|label|answer|actions?|calls?|code|program)(?![a-z])"
+                   rf"|(?<!in)correct", re.IGNORECASE)
+_TELLING = re.compile(
+    rf"(?:tool|function|api)s?[_ -]?(?:names?[_ -]?)?(?:{_DONE}|expected|sequence|path|chain|usage|calls?|made|trace)"
+    rf"|(?<![a-z])(?:{_DONE}|{_RIGHT}|answer|gt)[_ -]?(?:tool|function|api)|^(?:{_DONE}|{_RIGHT}|label|gt)$",
+    re.IGNORECASE)
+_MOST_PARTS, _LONGEST_TOLD = 2_000, 20_000      # of a value that no reader looks at
 _QUOTED = re.compile(r'"arguments"\s*:\s*\'(?P<inside>.*)\'\s*\}\s*$', re.DOTALL)
 
 _WRAPPERS = ("tool_calls", "toolCalls", "function_calls", "function_call", "functionCall", "tool_call", "calls")
@@ -157,42 +164,64 @@ def calls_in(value: Any) -> list[dict[str, Any]] | None:
     return [{"name": name, "arguments": arguments}]
 
 
-def holds_calls(value: Any, names: Offered) -> bool:
-    """Does a value that no reader looks at hold calls: a text of nothing else, or objects, however deep, that name an
-    offered tool beside its arguments, whatever their keys?"""
-    if isinstance(value, str):
-        try:
-            found = spelled_calls(value, names)
-        except RowError:
-            return False
-        return found is not None and bool(found.calls) and not found.words
-    if calls_in(value):
+def tells_of_calls(key: str, value: Any, names: Offered) -> bool:
+    """Does what stands under a key that no reader looks at tell of calls of the tools offered?
+
+    Calls, however deep, also inside texts of JSON; objects that name a tool beside its arguments, or are keyed by it;
+    under a key that speaks of calls or of what is right (`tools_used`, `gold`) the names of tools, and calls in words.
+    """
+    whole = unpacked(value)
+    found = calls_in(whole)
+    if found and (isinstance(whole, list) or _GOLD.search(key) or any(call["name"] in names for call in found)):
         return True
-    stack = [value]
-    while stack:
-        part = stack.pop()
-        if isinstance(part, dict) and _names_a_tool(part, names):
-            return True
-        stack.extend(part.values() if isinstance(part, dict) else part if isinstance(part, list) else ())
+    stack = [(key, value)]
+    for _ in range(_MOST_PARTS):
+        if not stack:
+            break
+        key, part = stack.pop()
+        part = unpacked(part)
+        if isinstance(part, str):
+            if _text_tells(key, part, names):
+                return True
+        elif isinstance(part, dict):
+            if _object_tells(key, part, names):
+                return True
+            stack.extend((key if _TELLING.search(key) and inner in _NAMES else str(inner), more)
+                         for inner, more in part.items())
+        elif isinstance(part, list):
+            if len(part) == 2 and isinstance(part[0], str) and part[0] in names and isinstance(part[1], dict):
+                return True
+            stack.extend((key, inner) for inner in part)
     return False
 
 
-def tells_of_calls(key: str, value: Any, names: Offered) -> bool:
-    """Does a key say that tools were, or should be, called (`tools_used`, `expected_tool`), and name offered ones?"""
-    if not _TELLING.search(key):
+def _text_tells(key: str, text: str, names: Offered) -> bool:
+    """Is a text nothing but calls; or, under a key that tells of calls, the names of tools or a call in words?"""
+    if len(text) > _LONGEST_TOLD:
         return False
-    parts = value if isinstance(value, list) else [value]
-    told = [part.get("name") if isinstance(part, dict) else part for part in parts]
-    return any(isinstance(name, str) and name in names for name in told)
+    if _TELLING.search(key) and any(name.strip() in names for name in re.split(r"[,;|]|->|→", text)):
+        return True
+    try:
+        found = spelled_calls(text, names)
+    except RowError:
+        return _GOLD.search(key) is not None
+    return found is not None and bool(found.calls) and not found.words
 
 
-def _names_a_tool(part: dict[str, Any], names: Offered) -> bool:
-    """Is an offered tool's name a value of the object, beside an object that may be arguments and is no schema?"""
+def _object_tells(key: str, part: dict[str, Any], names: Offered) -> bool:
+    """Does an object name an offered tool beside its arguments, or is it keyed by one? A tool's document does not."""
     values = list(part.values())
     objects = [value for value in values if isinstance(value, dict) and "properties" not in value
                or isinstance(value, str) and value.lstrip().startswith("{")]
-    return bool(objects) and "description" not in part and any(
-        isinstance(value, str) and re.sub(r"^(?:functions\.|tool-)", "", value) in names for value in values)
+    named = [name for name in names if name in part]
+    if "description" not in part and any(
+            isinstance(value, str) and re.sub(r"^(?:functions\.|tool-)", "", value) in names for value in values):
+        if objects or _GOLD.search(key) or any(filled(part.get(given)) for given in _ARGUMENTS):
+            return True
+    keyed = [name for name in named if isinstance(part[name], dict) and part[name]
+             and part[name].keys() <= set(names[name])
+             and not all(isinstance(value, dict) and "type" in value for value in part[name].values())]
+    return bool(keyed) or bool(_TELLING.search(key)) and any(part[name] for name in named)
 
 
 def read_functioncall(text: str) -> Any:

@@ -30,6 +30,16 @@ def strict_loads(text: str) -> Any:
     return value
 
 
+def unpacked(value: Any) -> Any:
+    """The object or the list that a text holds; any other value as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return strict_loads(value)
+        except JsonError:
+            return value
+    return value
+
+
 def nested_over(value: Any, limit: int) -> bool:
     """Are containers nested deeper than `limit`? Level by level, without recursion."""
     level = [value] if isinstance(value, (dict, list)) else []

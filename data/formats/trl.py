@@ -8,7 +8,7 @@ trained on what the assistant says there, so only the answer can be a label.
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats.conversation import answered, as_messages, column_of
+from data.formats.conversation import answered, as_messages, column_of, earlier
 from data.formats.items import Context, Format, Item, LeftOut, RowError, Sample, need_list, unanswered
 from data.formats.spelled import calls_in
 
@@ -37,7 +37,7 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     elif not column:
         raise RowError("no_query", f"`{answer}` has no prompt beside it", stage="query")
     solution = answer == "answer" and isinstance(row[answer], str) and as_messages(row[answer]) is None
-    for item in answered(row, [*_earlier(row), *prompt], said, context, listed=True):
+    for item in answered(row, [*earlier(row), *prompt], said, context, listed=True):
         if solution and isinstance(item, Sample) and not item.calls:
             yield from unanswered("final_answer", item.query, item.tools, item.part)
         else:
@@ -60,15 +60,6 @@ def _messages(value: Any, role: str) -> list[Any]:
     if messages is None and isinstance(value, (str, dict)):
         return [{"role": role, "content": value}]
     return list(need_list(value, "the answer", "query") if messages is None else messages)
-
-
-def _earlier(row: Any) -> list[Any]:
-    """The rounds before the prompt, where `history` lists them as pairs of question and answer."""
-    history = dict.get(row, "history")
-    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
-        return []
-    return [{"role": role, "content": text} for pair in row["history"]
-            for role, text in zip(("user", "assistant"), pair, strict=True)]
 
 
 def _roles(messages: list[Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from data.formats.conversation import answered, earlier
 from data.formats.items import (
     Context,
     Format,
@@ -22,6 +23,11 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     query = need_text(row, "query")
     if is_nothing(row["answers"]):
         yield from unanswered("no_answer", query, tools)      # an empty list is an answer, nothing is none
+        return
+    before = earlier(row)
+    if before:
+        said = [{"role": "assistant", "content": "", "tool_calls": row["answers"]}]
+        yield from answered(row, [*before, {"role": "user", "content": query}], said, context)
         return
     try:
         yield Sample(query, tools, need_list(row["answers"], "`answers`", "calls"))

@@ -1,0 +1,101 @@
+"""What a row says of the answer that its reader found, beside that answer: no label is to be learnt against it.
+
+An answer without calls says that no tool fits. It does not where another column tells of calls, where the request
+forbade calls or demanded one, or where the row is marked as a bad example. Such a row leaves a query and a count.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from data.formats.conversation import as_messages, column_of
+from data.formats.dialogue import row_is_learnt, turns_of, unfinished
+from data.formats.items import Item, RowError, Sample, refused, unanswered
+from data.formats.spelled import Offered, fault_of, offered, tells_of_calls
+
+_CHOICES = ("tool_choice", "toolChoice", "toolConfig", "tool_config", "function_call")
+_CHOICE_KEYS = ("functionCallingConfig", "function_calling_config", *_CHOICES, "mode", "type")
+_OTHERS = re.compile("reject|distract|irrelevant|negative|remov|exclu|avail|offer|candidate|unused|wrong|incorrect",
+                     re.IGNORECASE)
+
+
+def judged(row: Mapping[str, Any], item: Item) -> Iterator[Item]:
+    """The item; or, where the row takes its answer back, the query by itself and why."""
+    if not isinstance(item, Sample):
+        yield item
+    elif not row_is_learnt(row):
+        yield from unanswered("answer_not_to_learn", item.query, item.tools, item.part, item.notes, item.group)
+    elif column_of(row) is None and (fault := unfinished(row, calling=bool(item.calls))):
+        yield from refused(fault, item.query, item.tools, item.part)
+    elif item.calls:
+        yield item
+    else:
+        yield from _without_call(row, item)
+
+
+def _without_call(row: Mapping[str, Any], item: Sample) -> Iterator[Item]:
+    names = offered(item.tools)
+    asked = getattr(row, "asked", set())
+    beside = {str(key): dict.get(row, key) for key in row if key not in asked and not _OTHERS.search(str(key))}
+    astray = next((key for key, value in beside.items() if _tells(key, value, item.query, names)), None)
+    choice = _choice_of(row, names) or next(
+        (found for value in beside.values() if isinstance(value, dict) and (found := _choice_within(value, names))),
+        None)
+    if choice:
+        yield from unanswered(choice, item.query, item.tools, item.part)
+    elif astray:
+        why = f"the column `{astray}` tells of calls, the answer makes none; are they the answer? It cannot be told"
+        yield from refused(RowError("calls_in_text", why, stage="calls"), item.query, item.tools, item.part)
+    else:
+        yield item
+
+
+def _tells(key: str, value: Any, query: str, names: Offered) -> bool:
+    """Does a column tell of calls: a conversation that begins with the query or with no request, or anything else?"""
+    messages = as_messages(value)
+    if isinstance(value, list) and value and all(isinstance(part, list) and as_messages(part) for part in value):
+        return any(_tells(key, part, query, names) for part in value)
+    if messages is None:
+        return tells_of_calls(key, value, names) or isinstance(value, str) and value.strip() in names
+    try:
+        turns = turns_of(messages, names)
+    except RowError:
+        return tells_of_calls(key, value, names)
+    requests = [turn.text.strip() for turn in turns if turn.role == "user"]
+    if requests and requests[0] not in query:
+        return False
+    return any(turn.calling or turn.role == "assistant" and turn.text.strip() and _is_call(turn.text, names)
+               for turn in turns)
+
+
+def _is_call(text: str, names: Offered) -> bool:
+    fault = fault_of(text, names)
+    return fault is not None and fault.reason != "empty_answer"
+
+
+def _choice_within(value: Mapping[str, Any], names: Offered) -> str | None:
+    """The choice that a column of settings holds, or an object in it."""
+    inner = [part for part in value.values() if isinstance(part, dict)]
+    return next((found for part in (value, *inner) if (found := _choice_of(part, names))), None)
+
+
+def _choice_of(row: Mapping[str, Any], names: Offered) -> str | None:
+    """What to count where the request forbade calls (`"tool_choice": "none"`) or demanded one: words then say nothing
+    of whether a tool fits. None where the choice was the model's."""
+    for key in _CHOICES:
+        choice: Any = row.get(key) if key in row else None
+        while isinstance(choice, dict):
+            inner = next((inner for inner in _CHOICE_KEYS if inner in choice), None)
+            if choice.get("type") == "allowed_tools":
+                choice = "none"                 # of the others
+            elif inner is None:                 # Bedrock's {"any": {}}; or the name of a tool alone
+                choice = "tool" if isinstance(choice.get("name"), str) else next(iter(choice), None)
+            else:
+                choice = choice[inner]
+        word = choice.strip().lower() if isinstance(choice, str) else ""
+        if word == "none":
+            return "calls_forbidden"
+        if word in ("required", "any", "function", "tool", "force", "forced") or isinstance(
+                choice, str) and choice.strip() in names:
+            return "call_demanded"
+    return None

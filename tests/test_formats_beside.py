@@ -1,0 +1,111 @@
+"""What other columns say of an answer: calls, names of tools, a choice of the request, the turns before, a cut."""
+
+import json
+
+import pytest
+from test_formats_spelled import ARGS, CALL, J, run
+from test_formats_structure import CALLING, RESULT, TOOLS, USER, WORDS, given
+
+WHOLE = [USER, CALLING, RESULT, {"role": "assistant", "content": "At noon."}]
+PYTHONIC = "tide_table(harbour='Leith')"
+TELLING = [
+    {"actions": [PYTHONIC]}, {"ground_truth": [[PYTHONIC]]}, {"steps": ["look", "sundial()"]},
+    {"gold": f"x = {PYTHONIC}"}, {"reward_model": {"style": "rule", "ground_truth": f"[{J}]"}},
+    {"metadata": json.dumps({"expected": [CALL]})},
+    {"expected": [["tide_table", CALL["arguments"]]]}, {"gt": [{"tide_table": {"harbour": ["Leith"]}}]},
+    {"trace": [{"event": "tool", "name": "sundial", "input": "now"}]}, {"corrected": CALLING},
+    {"target_tools": "tide_table, sundial"}, {"label": "tide_table"}, {"tool": "tide_table"},
+    {"relevant_tools": ["sundial"]}, {"expected": {"tool": "sundial"}}, {"metadata": {"tools_used": ["sundial"]}},
+    {"tool_usage": {"sundial": 1}},
+    {"trajectory": WHOLE}, {"steps": WHOLE[1:]}, {"raw": json.dumps(WHOLE)},
+    {"conversations": [{"from": "human", "value": "Leith?"}, {"from": "function_call", "value": J}]},
+    {"intermediate_steps": [{"action": {"tool": "tide_table", "tool_input": "Leith"}, "observation": "noon"}]}]
+
+
+@pytest.mark.parametrize("column", TELLING, ids=range(len(TELLING)))
+def test_a_column_that_tells_of_calls_takes_the_answer_without_calls_back(tmp_path, column):
+    rows = [{"messages": [USER, WORDS], "tools": TOOLS}, {"prompt": "Leith?", "response": "Where?", "tools": TOOLS},
+            {"query": "Leith?", "answers": [], "tools": TOOLS}]
+    _, examples, queries, rejected = run(tmp_path, [row | column for row in rows])
+    assert not examples and len(queries) == 3 and [r["reason"] for r in rejected] == ["calls_in_text"] * 3
+    called = {"query": "Leith?", "answers": [CALL], "tools": TOOLS}
+    assert given(run(tmp_path, [called | column], "called.jsonl")[1]) == [[CALL]]
+
+
+DOCUMENT = {"tide_table": {"harbour": {"type": "string"}}}
+SILENT = [
+    {"text": f"<tools>{json.dumps(TOOLS)}</tools> <tool_call>{{\"name\": <name>}}</tool_call>"}, {"about": DOCUMENT},
+    {"metadata": json.dumps({"tools": TOOLS, "num_calls": 0, "tool_choice": "auto"})}, {"rejected_messages": WHOLE},
+    {"few_shot": [[{"role": "user", "content": "Oban?"}, CALLING]]}, {"gold": "[]", "tools_used": [], "used_tools": {}},
+    {"reason": "tide_table was not called: no harbour"}, {"run": {"name": "default", "parameters": {"top_p": 1}}},
+    {"dialogue": [USER, WORDS]}, {"distractor_tools": ["sundial"]}, {"tool_names": ["tide_table", "sundial"]},
+    {"target_tool": "another"}, {"label": "no_call"}, {"context": "Leith is a harbour."}, {"history": []}]
+
+
+@pytest.mark.parametrize("column", SILENT, ids=range(len(SILENT)))
+def test_a_column_that_tells_of_no_call_leaves_the_answer_as_it_is(tmp_path, column):
+    _, examples, _, rejected = run(tmp_path, [{"messages": [USER, WORDS], "tools": TOOLS} | column])
+    assert given(examples) == [[]] and not rejected
+
+
+CHOICES = [({"function_call": {"name": "tide_table"}}, "call_demanded"), ({"tool_choice": "sundial"}, "call_demanded"),
+           ({"toolConfig": {"toolChoice": {"any": {}}}}, "call_demanded"),
+           ({"tool_choice": {"name": "sundial"}}, "call_demanded"),
+           ({"extra": {"params": {"tool_choice": "none"}}}, "calls_forbidden"),
+           ({"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": []}}, "calls_forbidden")]
+
+
+@pytest.mark.parametrize(("column", "count"), CHOICES, ids=range(len(CHOICES)))
+def test_a_choice_of_the_request_wherever_it_stands(tmp_path, column, count):
+    rows = [{"messages": [USER, WORDS], "tools": TOOLS}, {"query": "Leith?", "answers": [], "tools": TOOLS}]
+    report, examples, queries, _ = run(tmp_path, [row | column for row in rows])
+    assert not examples and len(queries) == 2 and report["left_out"] == {count: 2}
+
+
+BEFORE = [{"role": "user", "content": "Tides?"}, {"role": "assistant", "content": "Where?"}]
+
+
+@pytest.mark.parametrize("key", ["history", "chat_history", "context", "previous_messages"])
+@pytest.mark.parametrize("before", [BEFORE, json.dumps(BEFORE), [["Tides?", "Where?"]],
+                                    [{"user": "Tides?", "assistant": "Where?"}]], ids=range(4))
+def test_the_turns_before_a_query_are_part_of_it(tmp_path, key, before):
+    rows = [{"query": "Leith", "response": J}, {"query": "Leith", "answers": [CALL]},
+            {"messages": [{"role": "user", "content": "Leith"}, CALLING]}]
+    rows = [row | {"tools": TOOLS, key: before} for row in rows]
+    report, examples, queries, _ = run(tmp_path, rows)
+    assert not examples and {q.query for q in queries} == {"Tides?"}
+    assert report["left_out"] == {"answer_not_to_learn": 3, "call_in_later_turn": 3}
+    examples = run(tmp_path, rows, "all.jsonl", turns="all")[1]
+    assert given(examples) == [[CALL]] * 3 and {e.query for e in examples} == {
+        "user: Tides?\nassistant: Where?\nuser: Leith"}
+
+
+def test_a_history_whose_speakers_cannot_be_told_is_refused(tmp_path):
+    row = {"query": "Leith", "response": J, "tools": TOOLS, "history": "Tides? Where?"}
+    _, examples, queries, rejected = run(tmp_path, [row])
+    assert not examples and not queries and [r["reason"] for r in rejected] == ["unread_columns"]
+
+
+@pytest.mark.parametrize("output", [[PYTHONIC], [J], ["At noon."], [["tide_table", {}]], [None],
+                                    [{"name": "var_result", "arguments": {}}]], ids=range(6))
+def test_an_output_that_holds_other_things_than_calls_is_no_empty_one(tmp_path, output):
+    row = {"input": "Leith?", "output": output, "tools": TOOLS}
+    _, examples, queries, _ = run(tmp_path, [row])
+    assert not examples and [q.query for q in queries] == ["Leith?"]
+    assert given(run(tmp_path, [row | {"output": []}], "none.jsonl")[1]) == [[]]
+
+
+@pytest.mark.parametrize("mark", [{"finish_reason": "length"}, {"error": "timeout"}])
+def test_a_row_without_messages_that_was_cut_off_is_no_label(tmp_path, mark):
+    rows = [{"query": "Leith?", "answers": answers, "tools": TOOLS} | mark for answers in ([], [CALL])]
+    _, examples, queries, rejected = run(tmp_path, rows)
+    assert not examples and len(queries) == 2 and {r["reason"] for r in rejected} == {"unfinished_answer"}
+
+
+def test_the_right_turn_of_functionchat_is_read_as_any_message(tmp_path):
+    older = {"role": "assistant", "content": "I look.", "function_call": {"name": "tide_table", "arguments": ARGS}}
+    rows = [{"input_messages": [USER], "input_tools": TOOLS, "ground_truth": truth}
+            for truth in (older, {**WORDS, "finish_reason": "length"}, {**WORDS, "weight": 0})]
+    report, examples, _, rejected = run(tmp_path, rows)
+    assert given(examples) == [[CALL]] and [r["reason"] for r in rejected] == ["unfinished_answer"]
+    assert report["left_out"]["answer_not_to_learn"] == 1
