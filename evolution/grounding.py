@@ -9,7 +9,6 @@ would be thrown out), and cannot judge switches and choices. It takes capitals f
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import Any
 
 from data.parse import Reason
@@ -24,9 +23,10 @@ from evolution.said import (
     numbers_in,
     plain,
     quotes_in,
+    times_said,
 )
 
-MAX_VALUES = 512                # in the calls, or said by the query: every one is looked for in the other's text
+MAX_VALUES = 256                # in the calls, or said by the query: every one is looked for in the other's text
 
 
 def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> Reason | None:
@@ -54,28 +54,36 @@ def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> 
     for call in calls:
         counts = Counter(map(comparable, looked_for(call.arguments)))
         used |= set(counts)
+        together = "\n".join(value for value in counts.elements() if isinstance(value, str))
         for value, times in counts.items():
-            said = text.count(str(value)) if value != "" else 0       # an empty text says nothing
+            said = times_said(str(value), text)
             if isinstance(value, float):
                 said = numbers[value] or also[value] or said
+            else:
+                times = max(1, times_said(value, together))     # inside of a longer value of the call, too
             if said < times and not (said == 0 and value in choices.get(call.name, ())):
                 return Reason("value_twice" if said else "value_not_in_query",
                               f"{call.name}: {str(value)[:80]!r} stands {said} times in the query")
-    return left_out(query, [*written, *quoted], calls, used) if calls else None
+    return left_out(query, [*written, *quoted], calls, tools, used) if calls else None
 
 
-def left_out(query: str, values: Sequence[str], calls: Sequence[ToolCall], used: set[str | float]) -> Reason | None:
+def left_out(query: str, values: Sequence[str], calls: Sequence[ToolCall], tools: Sequence[Tool],
+             used: set[str | float]) -> Reason | None:
     """The first of these values, and of the query's codes and names, that no call uses.
 
-    A name may also stand in the name of a called tool.
+    A code or a name may also stand in what a called tool says of itself: Instagram, where its tool is called.
     """
     texts = " ".join(value for value in used if isinstance(value, str))
-    for value in map(plain, chain(dict.fromkeys(values), codes_in(query))):
+    called = {call.name for call in calls}
+    about = " ".join(f"{spelled(tool.name)} {plain(tool.description)}" for tool in tools if tool.name in called)
+    for value in map(plain, dict.fromkeys(values)):
         if value.rstrip(".,;:!?") not in texts and not (NUMBER.fullmatch(value) and as_number(value) in used):
             return Reason("value_left_out", f"no call uses {value[:80]!r}")
-    called = " ".join(spelled(call.name) for call in calls)
+    for value in codes_in(query):
+        if plain(value) not in texts and plain(value) not in about:
+            return Reason("value_left_out", f"no call uses {value[:80]!r}")
     for name in dict.fromkeys(names_in(query)):
-        if name.casefold() not in texts and name.casefold() not in called:
+        if name.casefold() not in texts and name.casefold() not in about:
             return Reason("name_left_out", f"no call uses {name[:80]!r}")
     return None
 

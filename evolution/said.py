@@ -16,9 +16,12 @@ _MONTH = "(?P<month>" + "|".join((*MONTHS, "sept", *(name[:3] for name in MONTHS
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 DATES = (re.compile(rf"\b{_MONTH}(?: the)? {_DAY},? (?P<year>\d{{4}})\b"),               # june 30, 2022
          re.compile(rf"\b{_DAY}(?: of)? {_MONTH},? (?P<year>\d{{4}})\b"))                # the 20th of march, 2023
-LETTER, DIGIT = re.compile(r"[^\W\d_]"), re.compile(r"\d")
+WHEN = re.compile(r"\d+:\d\d|\d{4}-\d\d(?:-\d\d)?|\d+/\d+/\d+|\d+(?:[-.]\d+){2,}")        # 08:30, 2025-03-04, 555-12-34
+CODE, LETTER, DIGIT = re.compile(r"[\w-]+"), re.compile(r"[^\W\d_]"), re.compile(r"\d")
 ADDRESS = re.compile(r"[^@\s]@[^@\s]+\.\w|\w://\w|\w{2}\.[a-z][a-z0-9]{1,3}$")      # a@b.org, http://..., example.jpg
 WORD = re.compile("[A-Za-z0-9\u00c0-\u024f\u0370-\u052f]+(?:['\u2019&.-][A-Za-z0-9\u00c0-\u024f\u0370-\u052f]+)*")
+MAX_PLACES = 256                # where a value is looked at; no query says one more often
+POSSESSIVE = re.compile("['\u2019]s$")
 OPENS = ".!?:;\n(-*\"'\u201c\u2018"                # after one of these a capital may be that of a sentence
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 NO_NAME = {"i", "i'm", "i'd", "i'll", "i've", "mr", "mrs", "ms", "dr", "sept", *DAYS, *MONTHS,
@@ -52,14 +55,36 @@ def quotes_in(query: str) -> list[str]:
 
 
 def codes_in(query: str) -> Iterator[str]:
-    """Addresses, files, and codes in which a digit follows a letter: a@b.org, example.jpg, UKN14, but not 5kg."""
+    """Addresses, files, dates and times in digits, and codes in which a digit follows a letter: UKN14, but not 5kg."""
     bare = (word.strip(".,;:!?()[]{}<>\"'\u201c\u201d\u2018\u2019") for word in query.split())
-    return (word for word in bare if ADDRESS.search(word) or is_code(word))
+    return (word for word in bare if ADDRESS.search(word) or WHEN.fullmatch(word) or is_code(word))
+
+
+def times_said(value: str, text: str) -> int:
+    """How often a text in small letters says a value: not from the middle of a word on, no number cut off.
+
+    Endings are free: "senior" of seniors, and what other scripts write without a space.
+    """
+    count, at = 0, text.find(value) if value else -1                    # an empty text says nothing
+    for _ in range(MAX_PLACES):
+        if at < 0:
+            break
+        end = at + len(value)
+        cut_before = is_ascii_word(value[0]) and at > 0 and is_ascii_word(text[at - 1])
+        cut_after = value[-1].isdigit() and text[end:end + 1].isdigit()
+        count += not (cut_before or cut_after)
+        at = text.find(value, end)
+    return count
+
+
+def is_ascii_word(letter: str) -> bool:
+    """Whether it is one of the letters and digits that form words with their neighbours."""
+    return letter.isascii() and letter.isalnum()
 
 
 def is_code(word: str) -> bool:
-    """Whether a digit comes after a letter."""
-    letter = LETTER.search(word)
+    """Whether a digit comes after a letter, and nothing else between them but hyphens: no "x=6"."""
+    letter = LETTER.search(word) if CODE.fullmatch(word) else None
     return letter is not None and DIGIT.search(word, letter.end()) is not None
 
 
@@ -69,16 +94,17 @@ def names_in(query: str) -> list[str]:
     Left out are short ones in capitals alone (ID, URL), months, weekdays and titles. Where most words have a capital,
     as in a headline, it says nothing: there are no names then.
     """
-    words = list(WORD.finditer(query))
-    names, end = [], 0
-    for word in words:
-        between, end = query[end:word.start()].rstrip(), word.end()
-        name = re.sub(r"['\u2019]s$", "", word[0])
-        opens = word.start() == 0 or bool(between) and between[-1] in OPENS
-        short = name.isupper() and len(name) <= 4
-        if name[0].isupper() and not (opens or short or name.casefold() in NO_NAME):
-            names.append(name)
-    return names if 2 * sum(word[0][0].isupper() for word in words) <= len(words) else []
+    words, capitals, names = 0, 0, []
+    for word in WORD.finditer(query):
+        words += 1
+        if word[0][0].isupper():
+            capitals += 1
+            name = POSSESSIVE.sub("", word[0])
+            opens = query[max(0, word.start() - 3):word.start()].rstrip(" \t")[-1:] in OPENS        # or nothing before
+            short = len(name) <= 4 and name.removesuffix("s").isupper()                             # ID, URLs
+            if not (opens or short or name.casefold() in NO_NAME):
+                names.append(name)
+    return names if 2 * capitals <= words else []
 
 
 def as_number(written: str) -> float:

@@ -14,7 +14,7 @@ from tests.timing import cpu_seconds
 
 
 def tool(**arguments):
-    return Tool("book", "Book a thing.", {"type": "dict", "properties": arguments, "required": []})
+    return Tool("book", "Book a thing at Instagram.", {"type": "dict", "properties": arguments, "required": []})
 
 
 NUMBER = {"type": "number", "description": ""}
@@ -63,7 +63,16 @@ CLASS = {"type": "string", "description": "", "enum": ["first", "second"]}
     ("What is the weather at Delft National Park on June 30, 2022?",
      {"day": "2022-06-30", "place": "Delft National Park"}, None),
     ("I need this URL, and I'm late. Then rest! On Friday I add Major Harris's songs.", {"who": "major harris"}, None),
+    ("Book it for seniors.", {"audience": "eniors"}, "value_not_in_query"),
+    ("Book it for seniors.", {"audience": "senior"}, None),
+    ("Book row 2015.", {"row": "20"}, "value_not_in_query"),
+    ("Book it for Ann Lee.", {"name": "Ann Lee", "place": "Ann"}, "value_twice"),
+    ("Book it for Ann Lee at Ann\u2019s.", {"name": "Ann Lee", "place": "Ann"}, None),
+    ("Book it on 2012-05-07.", {"breakfast": True}, "value_left_out"),
+    ("Book it at 08:30.", {"breakfast": True}, "value_left_out"),
+    ("Get the IDs and the URLs.", {}, None),
     ("Use Book to rest.", {}, None),                                    # the tool's own name
+    ("Book me at Instagram.", {}, None),                                # and what it says of itself
     ("GET ME A BLUE LAMP TODAY PLEASE", {}, None),
     ("Buche Oslo. \u660e\u5929Oslo\u5929\u6c14", {"place": "Oslo"}, None),
     ("Install the editor.", {"title": ""}, "value_not_in_query"),       # an empty text was taken as said
@@ -128,9 +137,10 @@ def test_an_answer_that_calls_a_distractor_is_rejected():
 
 @pytest.mark.parametrize("query, values", [
     ("1," * 20_000 + '"' * 9_999, ["a" * 50] * 2_000), (" ".join(map(str, range(6_000))), [*map(str, range(6_000))]),
-    (" ".join(f"w{i}" for i in range(6_000)), [f"w{i}" for i in range(500)]),
+    (" ".join(f"w{i}" for i in range(6_000)), [f"w{i}" for i in range(250)]),
     ("Book it.", [10**400, -10**5_000]), ("9" * 5_000, [int("9" * 4_000)]),
     ("a" * 32_000, []), ("'\u2018\u201c" * 10_000, []), ("Aa b.cd " * 4_000, []), ("A." * 16_000, []),
+    ("a" * 32_000, ["a" * n for n in range(1, 250)]),
 ])
 def test_hostile_text_costs_little_and_raises_nothing(query, values):
     assert cpu_seconds(ungrounded, query, [ToolCall("book", {"v": values})], [tool()]) < 0.05
