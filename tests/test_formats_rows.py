@@ -76,7 +76,13 @@ def test_a_channel_of_thoughts_is_no_answer(tmp_path):
     ("finishReason", "MALFORMED_FUNCTION_CALL"), ("status", "incomplete"), ("stop_reason", "refusal"),
     ("stop_reason", "pause_turn"), ("stopReason", "guardrail_intervened"), ("finishReason", "PROHIBITED_CONTENT"),
     ("response_metadata", {"model": "m", "finish_reason": "length"}), ("prefix", True), ("partial", True),
-    ("truncated", True), ("end_turn", False), ("done", False), ("error", {"code": 500}), ("error", "timeout")])
+    ("truncated", True), ("end_turn", False), ("done", False), ("error", {"code": 500}), ("error", "timeout"),
+    ("incomplete_details", {"reason": "max_output_tokens"}), ("finish_details", {"type": "max_tokens"}),
+    ("native_finish_reason", "MAX_TOKENS"), ("gen_ai.response.finish_reasons", ["length"]),
+    ("stopping_reason", "length"),
+    ("metadata", {"finish_details": {"type": "max_tokens"}}), ("response", {"finish_reason": "length"}),
+    ("was_truncated", True), ("is_error", True), ("failed", True), ("exception", "Timeout"), ("status", "failed"),
+    ("refusal", "I can't.")])
 def test_a_reply_that_was_cut_off_is_no_answer_in_words(tmp_path, key, word):
     rows = [{"messages": [USER, {**WORDS, key: word}], "tools": TOOLS}]
     if key != "status":                 # of a row, it is anybody's
@@ -126,10 +132,82 @@ def test_more_marks_of_what_is_not_to_be_learnt(tmp_path, mark):
     assert not examples and report["left_out"] == {"answer_not_to_learn": 1}
 
 
-@pytest.mark.parametrize("verdict", [{"is_correct": False}, {"label": "rejected"}, {"label": "Bad"}, {"desirable": 0}])
+@pytest.mark.parametrize("verdict", [
+    {"is_correct": False}, {"label": "rejected"}, {"label": "Bad"}, {"desirable": 0}, {"accepted": False},
+    {"approved": "no"}, {"format_valid": False}, {"exec_success": 0}, {"verdict": "fail"}, {"outcome": "failure"},
+    {"quality": "bad"}, {"metadata": {"is_valid": False}}, {"loss_mask": [1, 0]}, {"loss_mask": "[0, 0]"},
+    {"turn_weights": [1.0, 0.0]}, {"train_mask": [False, False, False]}])
 def test_an_answer_that_its_row_calls_bad_is_no_label(tmp_path, verdict):
     report, examples, *_ = run(tmp_path, [{"messages": [USER, CALLING], "tools": TOOLS} | verdict])
     assert not examples and report["left_out"] == {"answer_not_to_learn": 1}
+
+
+def test_verdicts_and_masks_that_say_yes_change_nothing(tmp_path):
+    marks = [{"accepted": True}, {"num_correct": 0}, {"metadata": {"is_valid": None}}, {"loss_mask": [0, 1]},
+             {"loss_mask": [0] * 9 + [1]}, {"status": "completed"}, {"errors": [], "error": "N/A", "failed": 0}]
+    _, examples, _, rejected = run(tmp_path, [{"messages": [USER, CALLING], "tools": TOOLS} | mark for mark in marks])
+    assert given(examples) == [[CALL]] * len(marks) and not rejected
+
+
+CALLED_BADLY = [({"weight": 0}, None), ({"is_correct": False}, None),
+                ({"error": "no such harbour"}, "unfinished_answer"), ({"status": "failed"}, "unfinished_answer")]
+
+
+@pytest.mark.parametrize(("mark", "reason"), CALLED_BADLY, ids=range(len(CALLED_BADLY)))
+def test_a_mark_of_a_message_or_a_call_counts_like_one_of_its_row(tmp_path, mark, reason):
+    marked = [{**CALLING, **mark}, says(None, tool_calls=[{"id": "c", "function": FUNCTION, **mark}])]
+    report, examples, queries, rejected = run(tmp_path, [{"messages": [USER, m], "tools": TOOLS} for m in marked])
+    assert not examples and len(queries) == 2 and [r["reason"] for r in rejected] == [reason] * 2 * bool(reason)
+    assert report["left_out"] == ({} if reason else {"answer_not_to_learn": 2})
+
+
+def test_a_call_whose_tool_reports_an_error_before_the_next_one_is_not_learnt(tmp_path):
+    wrong = {"type": "tool_use", "id": "1", "name": "tide_table", "input": {"harbour": "Leth"}}
+    failed = {"role": "user", "content": [{"type": "tool_result", "is_error": True, "content": "no such harbour"}]}
+    last = [{"role": "tool", "content": "down", "is_error": True}, says("It is down.")]
+    rows = [{"messages": [USER, says([wrong]), failed, CALLING], "tools": TOOLS},
+            {"messages": [USER, CALLING, *last], "tools": TOOLS}]
+    report, examples, *_ = run(tmp_path, rows)
+    assert given(examples) == [[CALL]]          # what failed for good may have been asked rightly
+    assert report["left_out"] == {"answer_not_to_learn": 1, "call_after_result": 1}
+
+
+TWO_SETS = [{"tool_calls": [FUNCTION], "function_call": {"name": "sundial", "arguments": "{}"}},
+            {"tool_calls": [FUNCTION], "invalid_tool_calls": [{"name": "sundial", "args": "{"}]},
+            {"tool_calls": [FUNCTION], "content": [{"type": "tool_use", "name": "sundial", "input": {}}]}]
+
+
+@pytest.mark.parametrize("keys", TWO_SETS, ids=range(len(TWO_SETS)))
+def test_two_different_sets_of_calls_in_one_message_are_refused(tmp_path, keys):
+    reply = {"role": "assistant", "content": "", **keys}
+    _, examples, queries, rejected = run(tmp_path, [{"messages": [USER, reply], "tools": TOOLS}])
+    assert not examples and len(queries) == 1 and [r["reason"] for r in rejected] == ["bad_calls"]
+    alike = says("", tool_calls=[FUNCTION], function_call={"name": "tide_table", "arguments": ARGS})
+    assert given(run(tmp_path, [{"messages": [USER, alike], "tools": TOOLS}], "alike.jsonl")[1]) == [[CALL]]
+
+
+@pytest.mark.parametrize("turns", [
+    [{**USER, "expected_calls": [CALL]}, WORDS], [USER, says({"text": "I look.", "tool_calls": [CALL]})],
+    [USER, says([{"type": "text", "text": "I look.", "tool_calls": [CALL]}])],
+    [USER, says("Done.", actions=["sundial()"])], [USER, says("Done.", action={"tool": "sundial"})]], ids=range(5))
+def test_calls_in_other_places_of_a_message_are_not_passed_over(tmp_path, turns):
+    _, examples, queries, rejected = run(tmp_path, [{"messages": turns, "tools": TOOLS}])
+    assert not examples and len(queries) == 1 and [r["reason"] for r in rejected] == ["calls_in_text"]
+
+
+@pytest.mark.parametrize("result", [
+    "```tool_output\nnoon\n```", "<observation>noon</observation>", "<tool_results>noon</tool_results>",
+    "<|tool_response|>noon", "[Tool Result] noon", "API response: noon", "<｜tool▁outputs▁begin｜>noon",
+    "<|start_header_id|>ipython<|end_header_id|>\n\nnoon", "Observation 1: noon\nAnswer: noon"])
+def test_a_reply_that_holds_a_result_is_no_answer_in_words(tmp_path, result):
+    _, examples, _, rejected = run(tmp_path, [{"messages": [USER, says(result)], "tools": TOOLS}])
+    assert not examples and [r["reason"] for r in rejected] in (["result_without_call"], ["calls_in_text"])
+
+
+def test_what_a_result_shows_costs_no_row(tmp_path):
+    shown = [{"type": "image", "data": "x"}, {"type": "document", "document": {"data": "{}"}}]
+    turns = [USER, CALLING, {"role": "tool", "content": shown}, says("At noon.")]
+    assert given(run(tmp_path, [{"messages": turns, "tools": TOOLS}])[1]) == [[CALL]]
 
 
 ASTRAY = {

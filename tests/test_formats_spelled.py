@@ -270,6 +270,28 @@ REFUSED = {
     "arguments as tags, one of them a tool's name": '<minimax:tool_call><invoke name="tide_table">'
     '<parameter name="harbour">sundial</parameter><parameter name="more">{"a": 1}</parameter></invoke>',
     "entities of HTML": f"&lt;tool_call&gt;{J.replace(chr(34), '&quot;')}&lt;/tool_call&gt;",
+    "wide brackets": 'tide_table（harbour＝"Leith"）',
+    "an escaped underscore": 'tide\\_table(harbour="Leith")',
+    "curly quotes": "{“name”: “tide_table”, “arguments”: {“harbour”: “Leith”}}",
+    "LongCat": "<longcat_tool_call>tide_table\n<longcat_arg_key>harbour</longcat_arg_key>\n</longcat_tool_call>",
+    "Solar": "<|tool_call:begin|>a1<|tool_call:name|>sundial<|tool_call:args|>{}<|tool_call:end|>",
+    "a tag around the name": "<invoke>sundial</invoke>",
+    "a tag with the tool's id": '<tool id="sundial"></tool>',
+    "a verb in capitals": "RUN tide_table Leith",
+    "a request": "POST /sundial",
+    "a name and one word": "tide_table|Leith",
+    "a name, its parameter on the next line": "tide_table\nharbour: Leith",
+    "a method": "tide_table.run('Leith')",
+    "a method of a client": 'session.call_tool("sundial")',
+    "another namespace": "harbour.tide_table('Leith')",
+    "an object of its own": "self.sundial()",
+    "a subscript": "tools['sundial']()",
+    "a label and the name": "The tool to use is: sundial",
+    "an arrow and the name": "Tool → sundial",
+    "an assignment of the name": "tool_name=sundial",
+    "the tool named last": "harbour: Leith\ntool: tide_table",
+    "a fenced name": '```json\n"sundial"\n```',
+    "a mark in brackets": "[API] sundial()",
     "a call that calls": f'tool_call(name="tide_table", arguments={ARGS})',
 }
 
@@ -314,6 +336,14 @@ WORDS = [
     "analysisNo tool fits.assistantfinalAt which harbour?",
     "Thought: no tool fits.\nAt which harbour?",
     "<Thinking>maybe [sundial()]</Thinking>\nAt which harbour?",
+    "<scratch_pad>tide_table?</scratch_pad> At which harbour?",
+    "None of my tools fits.",
+    "N/A is what the table says.",
+    "The hour by the sundial: 12.",
+    "Use <b>sundial</b>, or name a harbour.",
+    "I can: tide_table, sundial.",
+    "Which tide_table (there are two)?",
+    "👍",
 ]
 
 
@@ -323,7 +353,11 @@ WORDS = [
     "<|start|>assistant<|channel|>analysis<|message|>the tide", "analysisThe user wants the tide. We need to",
     "<seed:think>the tide", "◁think▷the tide", "<|START_THINKING|>the tide", "<|begin_of_thought|>the tide",
     "<Thinking>the tide", "Thought: the tide is wanted, so I should look.", "<|im_end|>", "<think>a</think>\n</s>",
-    "None", "null", " NaN "])
+    "None", "null", " NaN ", "N/A", "None.", "<NA>", "undefined", "[NULL]", "\u200b", "...", "—", "```\n```", "<br>",
+    '""', "<scratch_pad>the tide</scratch_pad>", "<thoughts>the tide", "<|think|>the tide<|/think|>", "<think/>",
+    "<plan>1. look", "<inner_monologue>the tide</inner_monologue>", "<longcat_think>the tide</longcat_think>",
+    "Reasoning: the tide", '<details type="reasoning" done="true">the tide</details>',
+    "[thinking] the tide [/thinking]", "<|channel>thought\nthe tide<channel|>"])
 def test_a_thought_that_never_ends_and_an_empty_field_are_no_answers(tmp_path, text):
     _, examples, queries, rejected = run(tmp_path, [row_of(text)])
     assert not examples and [q.query for q in queries] == ["Leith?"]

@@ -14,6 +14,7 @@ _KEYS = "(?:name|function|tool|action|api|tool_name|function_name|api_name|recip
 _INPUTS = "(?:arguments|parameters|args|params|(?:(?:tool|action)[ _])?input)"
 _DOING = r"(?:(?:call|us|invok|execut|runn)ing|(?:call|use|invoke|execute|run)s)\W+(?:the\W+)?"
 _EDGE = r"(?<![A-Za-z0-9_])"        # before a name; letters of scripts without spaces may stand there
+_PRINT = r"/?(?:[abipsu]|em|strong|code|tt|kbd|mark|span|li|td|th|h\d|q)\b"    # tags of printed text
 _QUOTE = r"\\*[\"']"
 
 # Calls of any tool: its name and its arguments as neighbours in an object, and a call in brackets.
@@ -23,8 +24,8 @@ _OF_ANY_TOOL = re.compile(
     r"|\[\s*[A-Za-z_][\w.]{0,80}\(\s*\w+\s*=\s*[\"'\d\[{]", re.IGNORECASE)
 
 # What may stand before a call on its line, where the call is all that the line says.
-_LEAD = re.compile(r"(?:<[^<>\n]{1,40}>)?[^\w\n]*(?:(?:[\w.\[\]]+\s*=|(?:const|let|var)\s+\w+\s*=|(?:\w+\s){0,4}\w+\s*:"
-                   r"|await|return|yield|print|call|calling|run)[^\w\n]*)*", re.IGNORECASE)
+_LEAD = re.compile(r"(?:<[^<>\n]{1,40}>|\[\w{1,20}\])?[^\w\n]*(?:(?:[\w.\[\]]+\s*=|(?:const|let|var)\s+\w+\s*="
+                   r"|(?:\w+\s){0,4}\w+\s*:|await|return|yield|print|call|calling|run)[^\w\n]*)*", re.IGNORECASE)
 _LINE_ENDS = re.compile(r"[^\w\n<]{0,80}(?:<[^<>\n]{1,40}>)?[^\w\n]{0,80}(?:\n|\Z)")
 _BULLET = re.compile(r"\s*(?:[-*+•]|\d+[.)])\s")
 _LONGEST_LEAD = 80
@@ -82,26 +83,34 @@ def _patterns(tools: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[re.Patter
     one = "(?:functions\\.)?" + bare + r"(?::\d+)?"
     keys, inputs, quote = _KEYS, _INPUTS, _QUOTE
     ways = (rf"{quote}{keys}{quote}\s*:\s*{quote}{one}{quote}", rf"{quote}{one}{quote}\s*:\s*[\[{{]",
-            rf"<{one}(?:\s[^<>]*)?/?>", rf"<{keys}>\s*{one}\s*</", rf"\bcall:\s*{one}\s*[({{]",
+            rf"<{one}(?:\s[^<>]*)?/?>", rf"<(?!{_PRINT})[^<>\n]{{1,40}}>\s*{one}\s*</", rf"\bcall:\s*{one}\s*[({{]",
             rf"{_EDGE}{one}\(\s*\{{", rf"{_EDGE}{one}(?![A-Za-z0-9_])[^\n{{}}]{{0,40}}\{{\s*[\"']",
-            rf"<[^<>\n]*\bname\s*=\s*[\"']?{one}[\"'\s/>]", rf"\[\s*{one}\s*\(", rf"^\W*{one}[\s:(`]*(?:```\w*\s*)?\{{",
+            rf"<[^<>\n]*\b(?:id|{keys})\s*=\s*[\"']?{one}[\"'\s/>]",
+            rf"\[\s*{one}\s*\(", rf"^\W*{one}[\s:(`]*(?:```\w*\s*)?\{{",
             rf"^\W*{keys}\W*:\W*{one}\W*\n\W*{inputs}\W*:",
             rf"^\W*Action\W*\d*\W*:\W*{one}(?:\s*\[[^\n]*\])?\W*$",
-            rf"\bto\s*=\s*[\"']?{one}\b", rf"{_EDGE}{one}\W{{0,6}}\{{\s*[\"']", rf"\A(?:[/@!#]|\$\s?){one}(?!\w)",
+            rf"\bto\s*=\s*[\"']?{one}\b", rf"{_EDGE}{one}\W{{0,6}}\{{\s*[\"']",
+            rf"\A(?:[/@!#]{{1,3}}|\$\s?){one}(?!\w)",
             rf"\A\W*(?:```\w*\s*)?{keys}\W{{0,3}}\d*\W*:\W*{one}(?!\w)", rf"\b{keys}\s*=\s*[\"']{one}[\"']",
             rf"\A\W*(?:{_DOING})?(?:tool|function|api)(?:[ _-](?:calls?|used?|name|request|invocation))?"
             rf"\W{{0,3}}\d*\W*:\W*{one}(?!\w)",
             rf"^\W*{_DOING}(?:(?:tool|function|api)\W+)?{one}\W*(?:$|\b(?:with|on|for)\b)",
             rf"{_EDGE}{one}\s+--\w|\(\s*{one}\s+:\w",
-            rf"\A\W*{one}(?:\W+(?:(?:and|then)\W+)?{one})*\W*\Z",
+            rf"{_EDGE}{one}\.(?:a?invoke|a?run|call|execute)\(", rf"\[{quote}{one}{quote}\]\s*\(",
+            rf"\b(?:call|use|run|invoke|execute)\w*\(\s*{quote}{one}{quote}",
+            rf"\A(?-i:CALL|RUN|EXEC|EXECUTE|INVOKE|USE|GET|POST|PUT)\W+{one}(?!\w)",
+            rf"^[^\n]{{0,60}}(?:[:=→]|->|=>)[\s`\"'*(\[]*{one}[\s`\"'*)\].;!(]*\Z",
+            rf"\A(?:\W*```\w+\s)?\W*{one}(?:\W+(?:(?:and|then)\W+)?{one})*\W*\Z",
             *(_with_its_parameters(name, parameters) for name, parameters in tools if parameters))
+    odd = "|".join(re.escape(name) for name in names if not name.replace(" ", "").isalpha())
+    ways += (rf"\A\W*(?:{odd})\W+\w+\W*\Z",) if odd else ()         # an identifier and one more word
     any_way = re.compile("|".join(f"(?:{way})" for way in ways), re.IGNORECASE | re.MULTILINE)
-    spaces = "(?:(?:functions|default_api|tools|api|client)\\.)?"
-    return any_way, re.compile(rf"{_EDGE}(?<!\.){spaces}(?P<name>{bare})\(")
+    return any_way, re.compile(rf"{_EDGE}(?<!\.)(?:[A-Za-z_]\w{{0,40}}\.){{0,3}}(?P<name>{bare})\(")
 
 
 def _with_its_parameters(name: str, parameters: tuple[str, ...]) -> str:
     """The pattern of a tool's name just before one of its own parameters and a value: `name p=1`, `name: {p: 1`."""
     own = "(?:" + "|".join(re.escape(parameter) for parameter in parameters) + ")"
     between = r"(?=\s*[^\w\s])\W{1,12}"
-    return rf"{_EDGE}{re.escape(name)}(?:\W{{1,12}}{own}[\"']?\s*=(?!=)|{between}{own}[\"']?\s*:)"
+    return (rf"{_EDGE}{re.escape(name)}(?:\W{{1,12}}{own}[\"']?\s*=(?!=)|{between}{own}[\"']?\s*:)"
+            rf"|\A\W*{re.escape(name)}\W*\n\W*{own}[\"']?\s*[:=]")

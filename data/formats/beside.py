@@ -8,13 +8,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data.formats.conversation import as_messages, column_of
+from data.formats.conversation import as_messages, column_of, messages_of, role_names
 from data.formats.dialogue import row_is_learnt, turns_of, unfinished
 from data.formats.items import Item, RowError, Sample, refused, unanswered
 from data.formats.spelled import Offered, fault_of, offered, tells_of_calls
 
 _CHOICES = ("tool_choice", "toolChoice", "toolConfig", "tool_config", "function_call")
 _CHOICE_KEYS = ("functionCallingConfig", "function_calling_config", *_CHOICES, "mode", "type")
+_OF_MESSAGES = ("role", "from", "content", "value", "parts", "tools", "functions")
 _OTHERS = re.compile("reject|distract|irrelevant|negative|remov|exclu|avail|offer|candidate|unused|wrong|incorrect",
                      re.IGNORECASE)
 
@@ -37,6 +38,8 @@ def _without_call(row: Mapping[str, Any], item: Sample) -> Iterator[Item]:
     names = offered(item.tools)
     asked = getattr(row, "asked", set())
     beside = {str(key): dict.get(row, key) for key in row if key not in asked and not _OTHERS.search(str(key))}
+    asking = [message for message in messages_of(row) if not role_names([message]).isdisjoint(("user", "human"))]
+    beside |= {key: value for message in asking[:1] for key, value in message.items() if key not in _OF_MESSAGES}
     astray = next((key for key, value in beside.items() if _tells(key, value, item.query, names)), None)
     choice = _choice_of(row, names) or next(
         (found for value in beside.values() if isinstance(value, dict) and (found := _choice_within(value, names))),

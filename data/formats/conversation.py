@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data.formats.dialogue import ROLES, Turn, samples, turns_of, unfinished
+from data.formats.dialogue import MASKS, ROLES, Turn, is_off, samples, turns_of, unfinished
 from data.formats.items import Context, Item, RowError, filled, need_list, tools_in
 from data.formats.spelled import offered
 from data.formats.strict import unpacked
@@ -74,6 +74,11 @@ def read(row: Any, context: Context, *, listed: bool = False, bracketed: bool = 
     key = column_of(row) or next((key for key in COLUMNS if key in row), COLUMNS[0])
     given = row.get(key)
     messages = need_list(as_messages(given) or given, f"`{key}`", "query")
+    for mask in [mask for mask in row if MASKS.fullmatch(str(mask))]:
+        marks = unpacked(row[mask])
+        if isinstance(marks, list) and len(marks) == len(messages):
+            messages = [{**message, "weight": 0} if is_off(mark) and isinstance(message, dict) else message
+                        for message, mark in zip(messages, marks, strict=True)]
     before = earlier(row) if key not in _HISTORY else []
     if messages[:len(before)] != before:
         messages = [*before, *messages]

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from data.formats.items import Ask, Context, Item, LeftOut, RowError, Sample, is_nothing, need_list, refused, unanswered
 from data.formats.parts import spread
 from data.formats.spelled import Offered, calls_in, offered, spelled_calls, tells_of_calls
-from data.formats.strict import strict_loads
+from data.formats.strict import strict_loads, unpacked
 from data.formats.tagged import after_thinking, unfinished_thought
 from data.schema import JsonError
 
@@ -34,23 +34,34 @@ _CALLS = ("tool_calls", "function_call", "toolCalls", "function_calls", "functio
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")
 _LEARNT = re.compile(r"(?:.+_)?(?:loss|weight|loss_?(?:mask|weights?|scale))"
                      r"|train(?:ing|able|ed|_?on(?:_?turn)?)?|learn", re.IGNORECASE)
-_MASKED = ("masked", "mask")
-# Of a row; false, or a reward of nothing: its answer is an example of what not to say.
-_VERDICTS = ("label", "kto_tag", "is_correct", "correct", "desirable", "is_valid", "valid", "passed", "success",
-             "execution_success", "reward")
-_BAD = ("bad", "wrong", "incorrect", "rejected", "undesirable")
-_RESULT = re.compile(r"\s*(?:<(?:tool_response|tool_result|function_response|function_results?|tool_output)\b|"
-                     r"\[TOOL_RESULTS\])", re.IGNORECASE)
-_OBSERVED = re.compile(r"[\s*]*(?:Observation|Tool (?:response|result|output)|Function (?:response|result))[\s*]*:",
-                       re.IGNORECASE)
+_MASKED = ("masked", "mask", "deleted", "ignore", "ignored", "skip", "exclude", "excluded")
+MASKS = re.compile(r"(?:.+_)?(?:loss|weight|(?:loss|train)_?(?:masks?|weights?|scale|on)?)s?", re.IGNORECASE)
+# Of a row or a message; false, or a reward of nothing: its answer is an example of what not to say.
+_VERDICT = re.compile(
+    r"(?!(?:n|num|count|total)_)(?:.+_)?(?:correct|desirable|valid|pass|passed|success|accepted|approved|keep|good)"
+    r"|label|kto_tag|reward|verdict|outcome|quality|feedback", re.IGNORECASE)
+_BAD = ("bad", "wrong", "incorrect", "rejected", "undesirable", "fail", "failed", "failure", "thumbs_down")
+_GIVEN = "(?:response|result|output)s?"
+_RESULT = re.compile(
+    rf"\s*(?:<[|｜]?(?:(?:tool|function|api|exec(?:ution)?|code|i?python)[_▁ -]?(?:call[_▁ -]?)?{_GIVEN}"
+    r"|observations?|obs)(?:[_▁ ]begin)?[|｜]?[\s>]|<\|start_header_id\|>ipython|\[TOOL_RESULTS\]|✿RESULT✿"
+    r"|```tool_outputs?\b)", re.IGNORECASE)
+_OBSERVED = re.compile(
+    rf"[\s*]*(?:(?:Observation(?: \d+)?|(?:Tool|Function|API)(?: call)? {_GIVEN})[\s*]*:"
+    rf"|\[(?:Tool|Function|API)(?: call)? {_GIVEN}\])", re.IGNORECASE)
 _MARKS = re.compile(r"<[|｜][^<>|｜\n]{1,30}[|｜]>|</?s>")     # of a turn's end, say: they are no words
 _CALL_KEY = re.compile(r"(?:tool|function)_?(?:calls?|invocations?)$", re.IGNORECASE)
-STOPPED = ("finish_reason", "stop_reason", "finishReason", "stopReason", "done_reason")
-_LOGS = ("response_metadata", "generation_info", "metadata", "extra", "info")     # where logs may lie in a message
+_STOPPED = re.compile(r"(?:.*[._])?(?:finish|stop(?:ping)?|done|termination|incomplete)_?(?:reasons?|details|type)"
+                      r"|finish", re.IGNORECASE)
+_FAILED = re.compile(r"(?:is_?|has_?)?(?:error|failed|exception)|error_?message|refusal", re.IGNORECASE)
+_LOGS = ("response_metadata", "generation_info", "metadata", "extra", "extra_info", "info", "response", "generation",
+         "usage")                                           # where logs may lie in a message or a row
 _CUT_OFF = re.compile(r"length|max_|limit|exceed|timeout|too_many|filter|safety|block|prohibit|spii|recit|guardrail|"
                       r"refus|malformed|unexpected|incomplete|fail|cancel|error|abort|interrupt|pause|progress")
+_WENT_WRONG = re.compile(r"fail|error|incomplete|time_?out")
 _GOES_ON = {
-    **dict.fromkeys(("prefix", "partial", "truncated", "is_truncated", "incomplete", "interrupted", "aborted"), True),
+    **dict.fromkeys(("prefix", "partial", "truncated", "is_truncated", "was_truncated", "cut_off", "stopped_limit",
+                     "incomplete", "interrupted", "aborted"), True),
     **dict.fromkeys(("end_turn", "done", "complete", "completed", "is_complete", "finished"), False)}
 _ENDS_WITH_CALLS = ("tool_calls", "tool_call", "tool_use", "function_call")
 
@@ -90,14 +101,22 @@ def role_of(name: Any) -> str:
 
 def row_is_learnt(row: Mapping[str, Any]) -> bool:
     """False where a whole row is marked as not to be learnt, or as an example of a bad answer (KTO's `label`)."""
-    bad = [key for key, value in row.items() if key in _VERDICTS and (
+    inside = [part for name in _LOGS if isinstance(part := dict.get(row, name), dict)]
+    return learnt(row) and not is_bad(row) and not any(map(is_bad, inside))
+
+
+def is_bad(marked: Mapping[str, Any]) -> bool:
+    """Is a row or a message judged bad: a verdict of no, a reward of nothing?"""
+    bad = [key for key, value in marked.items() if _VERDICT.fullmatch(str(key)) and (
         is_off(value) or isinstance(value, str) and value.strip().lower() in _BAD)]
-    return learnt(row) and not any(row.get(key) is not None for key in bad)
+    return any(marked.get(key) is not None for key in bad)
 
 
 def learnt(marked: Mapping[str, Any]) -> bool:
     """False where a message or a row is marked as not to be learnt: `"weight": 0`, `"train": false`, ..."""
     off = any(is_off(marked[key]) for key in marked if _LEARNT.fullmatch(key))
+    lists = (unpacked(value) for key, value in marked.items() if MASKS.fullmatch(key))      # of messages or tokens
+    off = off or any(isinstance(marks, list) and marks and all(map(is_off, marks)) for marks in lists)
     return not off and not any(_is_on(marked[key]) for key in _MASKED if key in marked)
 
 
@@ -113,23 +132,33 @@ def _is_on(value: Any) -> bool:
     return value in (True, 1) if not isinstance(value, str) else value.strip().lower() in ("1", "true", "yes")
 
 
-def unfinished(marked: Mapping[str, Any], keys: Sequence[str] = STOPPED, *, calling: bool = False) -> RowError | None:
-    """A fault where a log says that a reply was cut off, goes on or failed, or, of one without calls, that it has not
-    ended, or ended with calls."""
-    error, goes_on = dict.get(marked, "error"), [key for key, mark in _GOES_ON.items()
-                                                 if dict.get(marked, key) is mark and (mark or not calling)]
-    if goes_on or not (_void(error) or is_nothing(error) or is_off(error)):
-        shown = f"{goes_on[0]}: {marked[goes_on[0]]}" if goes_on else f"error: {error!r:.80}"
+def unfinished(marked: Mapping[str, Any], *, message: bool = False, calling: bool = False) -> RowError | None:
+    """A fault where the log of a row, or of a message, says that a reply was cut off, goes on or failed, or, of one
+    without calls, that it has not ended, or ended with calls."""
+    goes_on = [key for key, mark in _GOES_ON.items() if dict.get(marked, key) is mark and (mark or not calling)]
+    failed = [key for key, value in marked.items() if _FAILED.fullmatch(key)
+              and not (_void(value) or is_nothing(value) or is_off(value))]
+    if goes_on or failed:
+        key = (*goes_on, *failed)[0]
+        shown = f"{key}: {marked[key]!r:.80}"
         return RowError("unfinished_answer", f"{shown}; the reply is not all that was answered", stage="calls")
-    logs = [dict.get(marked, name) for name in _LOGS]
-    told = [(key, marked[key]) for key in keys if key in marked]
-    told += [(key, log[key]) for log in logs if isinstance(log, dict) for key in STOPPED if key in log]
-    for key, word in told:
-        kind = word.strip().lower() if isinstance(word, str) else ""
-        if _CUT_OFF.search(kind) or kind in _ENDS_WITH_CALLS and not calling:
-            return RowError("unfinished_answer", f"`{key}` is {word!r:.40}: the reply is not all that was answered",
-                            stage="calls")
+    logs = [marked, *(part for name in _LOGS if isinstance(part := dict.get(marked, name), dict))]
+    for key, told in ((key, value) for log in logs for key, value in log.items() if _STOPPED.fullmatch(key)):
+        for word in _words(told):
+            if _CUT_OFF.search(word) or word in _ENDS_WITH_CALLS and not calling:
+                marked.get(key)
+                return RowError("unfinished_answer", f"`{key}` is {told!r:.60}: the reply is not all that was answered",
+                                stage="calls")
+    status = next(iter(_words(dict.get(marked, "status"))), "")     # of a row, a word like "blocked" is anybody's
+    if (_CUT_OFF if message else _WENT_WRONG).search(status):
+        return RowError("unfinished_answer", f"`status` is {status!r:.40}", stage="calls")
     return None
+
+
+def _words(value: Any) -> list[str]:
+    """The words of a log's field, in small letters: one, a list of them, or those of an object (`{"reason": ...}`)."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else (value,)
+    return [part.strip().lower() for part in parts if isinstance(part, str)]
 
 
 def turns_of(messages: Any, names: Offered | None = None) -> list[Turn]:
@@ -151,12 +180,18 @@ def _turn_of(message: Any, names: Offered) -> Turn:
         if role == "assistant" and not turn.calling:
             turn = turn._replace(fault=_stray_calls(message, names))
     if turn.role in ("assistant", "call"):
-        turn = turn._replace(fault=turn.fault or unfinished(message, (*STOPPED, "status"), calling=turn.calling))
+        faults = [unfinished(message, message=True, calling=turn.calling), _two_sets(message)]
+        faults += [unfinished(call, message=True, calling=True) for call in turn.calls if isinstance(call, dict)]
+        turn = turn._replace(fault=turn.fault or next(filter(None, faults), None))
     said = after_thinking(turn.text) if turn.role == "assistant" else turn.text
     if turn.role == "assistant" and (unfinished_thought(said) or message.get("channel") == "analysis"):
         said = ""
     thoughts = (said != turn.text) + any(not _void(message.get(key)) for key in _THOUGHTS)
-    return turn._replace(text=said, learnt=learnt(message), thoughts=thoughts)
+    marked = [message, *(call for call in turn.calls if isinstance(call, dict))]
+    taught = all(learnt(mark) for mark in marked) and (turn.role == "user" or not any(map(is_bad, marked)))
+    if turn.role == "tool":
+        taught = True not in (message.get("is_error"), message.get("isError")) and message.get("status") != "error"
+    return turn._replace(text=said, learnt=taught, thoughts=thoughts)
 
 
 def _role(message: Mapping[str, Any]) -> str:
@@ -218,10 +253,26 @@ def _void(value: Any) -> bool:
     return value is None or value == "" or (isinstance(value, list) and all(_void(inner) for inner in value))
 
 
+def _two_sets(message: Mapping[str, Any]) -> RowError | None:
+    """A fault where two keys of a message hold different calls, or one those that could not be read."""
+    broken = not _void(message.get("invalid_tool_calls"))
+    found = [calls_in(unpacked(message[key])) for key in _CALLS if not _void(message.get(key))]
+    told = [calls for calls in found if calls]
+    differ = any(one != told[0] for one in told[1:])
+    if not broken and not differ:
+        return None
+    return RowError("bad_calls", "a message with two different sets of calls; which is meant cannot be told",
+                    stage="calls")
+
+
 def _stray_calls(message: Mapping[str, Any], names: Offered) -> RowError | None:
     """A fault where a message holds calls under a key that is not read: it is no answer in words."""
-    key = next((key for key, value in message.items() if key not in ("content", "value", *_THOUGHTS)
-                and (tells_of_calls(key, value, names) or _calls_by_key(key, value, names))), None)
+    content = _first(message, "value", "content")
+    parts = [part for part in (content if isinstance(content, list) else [content]) if isinstance(part, dict)]
+    texts = [{key: part[key] for key in part if key not in ("text", "type")} for part in parts if "text" in part]
+    told = [(key, value) for key, value in message.items() if key not in ("content", "value", *_THOUGHTS)]
+    key = next((key for key, value in [*told, *(pair for part in texts for pair in part.items())] if (
+                tells_of_calls(key, value, names) or _calls_by_key(key, value, names))), None)
     why = f"`{key}` of a message holds calls; expected them under `tool_calls`"
     return RowError("calls_in_text", why, stage="calls") if key else None
 
@@ -242,11 +293,13 @@ def head_of(message: Any) -> tuple[str, str]:
     """
     if not isinstance(message, dict):
         raise RowError("bad_message", f"a message must be an object, found {type(message).__name__}")
-    text = _first(message, "value", "content", "refusal")
+    text = _first(message, "value", "content")
     if isinstance(text, list):
         parts = [part.get("text") if isinstance(part, dict) else part for part in text]
         others = [whole for whole, part in zip(text, parts, strict=True) if not isinstance(part, str)]
-        if others:
+        if others and _role(message) == "tool":              # what a result shows is no part of a sample
+            parts = [json.dumps(part, ensure_ascii=False) if part in others else part for part in text]
+        elif others:
             shown = json.dumps(others[0], ensure_ascii=False)[:120]
             raise RowError("unread_part", f"a message holds a part that is no text: {shown}")
         text = "\n".join(parts)
@@ -300,11 +353,12 @@ def samples(turns: list[Turn], tools: list[Any], context: Context, *, bracketed:
     later = dependent = 0
     for at, turn in enumerate(turns):
         if turn.role == "user" and at == first:
-            yield from _first_sample(turn.text, tools, _reply(turns, at), _next_speaker(turns, at))
+            yield from _first_sample(turn.text, tools, _unlearnt(turns, at), _next_speaker(turns, at))
         elif turn.role == "user" and _makes_calls(_reply(turns, at)):
             later += 1
             if context.turns == "all":
-                yield from _answered(transcript(turns[:at + 1]), tools, _reply(turns, at), f"turn{at}", ("dialogue",))
+                yield from _answered(transcript(turns[:at + 1]), tools, _unlearnt(turns, at), f"turn{at}",
+                                     ("dialogue",))
         elif turn.calling and not _follows_user(turns, at):
             dependent += 1
     yield LeftOut("call_after_result", dependent)
@@ -396,6 +450,17 @@ def _reply(turns: list[Turn], at: int) -> list[Turn]:
     """What the assistant says and calls directly after a user message, up to the first result or next user message."""
     said = takewhile(lambda turn: turn.role not in ("user", "tool"), turns[at + 1:])
     return [turn for turn in said if turn.role != "system"]
+
+
+def _unlearnt(turns: list[Turn], at: int) -> list[Turn]:
+    """The reply to a user message; not to be learnt where its tools report an error and the assistant calls again."""
+    reply = _reply(turns, at)
+    behind = list(takewhile(lambda turn: turn.role != "user", turns[at + 1:]))
+    results = [place for place, turn in enumerate(behind) if turn.role == "tool"]
+    first = list(takewhile(lambda turn: turn.role == "tool", behind[results[0]:])) if results else []
+    again = results and _makes_calls(behind[results[0] + len(first):])
+    failed = again and not all(turn.learnt for turn in first)
+    return [turn._replace(learnt=False) for turn in reply] if failed else reply
 
 
 def _next_speaker(turns: list[Turn], at: int) -> str:

@@ -4,6 +4,7 @@ A reader is a generator `read(row, context)`; it only finds the parts. Tools and
 spells them and normalised in one place (tooldocs.py, `read_call` here), so that a reader stays a page long.
 """
 
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -160,7 +161,10 @@ def json_inside(text: str, what: str, stage: str) -> Any:
         raise RowError(reason, f"{what} is a string that is not JSON: {error.detail}", stage=stage) from None
 
 
-_NOTHING = ("", "none", "null", "nan")      # what a table's empty field is written as
+_NOTHING = ("", "none", "null", "nan", "n/a", "na", "nil", "undefined", "empty", "no response", "no content",
+            "no output", "no answer", "object object", "br", "nbsp", "eos", "pad")  # what an empty field is written as
+_LONGEST_NOTHING = 40
+_SILENT = ("Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sk", "Zs", "Zl", "Zp", "Cc", "Cf")   # character categories
 _DECLARATIONS = ("functionDeclarations", "function_declarations")
 _CALL_NAMES = ("name", "api", "api_name", "Action", "tool", "function", "tool_name", "function_name")
 _CALL_ARGUMENTS = ("arguments", "parameters", "Action_Input", "args", "input")
@@ -214,8 +218,19 @@ def filled(value: Any) -> bool:
 
 
 def is_nothing(value: Any) -> bool:
-    """Is a field empty: null, or a text that a table writes for it?"""
-    return value is None or isinstance(value, str) and value.strip().lower() in _NOTHING
+    """Is a field empty: null, a text that a table or a log writes for it, or one of marks alone? `[]` says nothing, but
+    is no empty field."""
+    if not isinstance(value, str):
+        return value is None
+    text = value.strip()
+    bare = _stripped(text).lower() if len(text) <= _LONGEST_NOTHING else text
+    return bare in _NOTHING and not (bare == "" and text[:1] in ("[", "{"))
+
+
+def _stripped(text: str) -> str:
+    """The text without the punctuation, spaces and invisible characters around it."""
+    spoken = [at for at, letter in enumerate(text) if unicodedata.category(letter) not in _SILENT]
+    return text[spoken[0]:spoken[-1] + 1] if spoken else ""
 
 
 def _arguments_of(raw: dict[str, Any], name: str) -> Any:

@@ -35,9 +35,19 @@ def spread(message: Any) -> Any:
     calls = [_call(part) for part, kind in zip(parts, kinds, strict=True) if kind == "call"]
     if calls and not message.get("tool_calls"):             # LangChain writes them twice
         out["tool_calls"] = calls
+    elif calls and _names(calls) != _names(message["tool_calls"]):
+        out["function_calls"] = calls
+    if any(isinstance(part, dict) and part.get("is_error") is True for part in parts):
+        out["is_error"] = True
     if "result" in kinds:
         out = {name: value for name, value in out.items() if name != "from"} | {"role": "tool"}
     return out | ({"reasoning_content": "..."} if "thought" in kinds else {})
+
+
+def _names(calls: Any) -> list[Any]:
+    """The names of the tools of several calls, as far as they can be seen."""
+    inner = [call.get("function", call) for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    return [call.get("name") if isinstance(call, dict) else call for call in inner]
 
 
 def _column(message: Any) -> str:

@@ -9,6 +9,7 @@ but it is no answer in words. A reply that only mentions a tool is one.
 
 import html
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ class Spelled(NamedTuple):
 Offered = Mapping[str, Sequence[str]]    # tool name -> the names of its parameters, in order
 
 _MARK = re.compile(
-    r"<[|｜]?/?(?:[\w.]+[:|｜])?(?:start_|end_)?(?:tool|function)s?[_▁ -]?(?:calls?|use|invoke)[\w▁ -]*[|｜]?>"
+    r"<[|｜]?/?(?:[\w.]+[:|｜_])?(?:start_|end_)?(?:tool|function)s?[_▁ -]?(?:calls?|use|invoke)[\w▁ :-]*[|｜]?>"
     r"|<function=|<invoke\s+name=|<<function>>|\bfunctools\s*\[|\[TOOL_(?:CALLS?|REQUEST)\]|<\|python_(?:tag|start)\|>"
     r"|<\|action_start\|>|<\|START_ACTION\|>|\bto=functions\.|<\|recipient\|>|✿FUNCTION✿|<｜DSML｜"
     r"|```tool_(?:code|call)|<tool_code>|<use_mcp_tool>|<\|tools_prefix\|>", re.IGNORECASE)
@@ -40,6 +41,7 @@ _CONTROL = re.compile(r"<[|｜/]?[^<>\n]{1,60}>|\[/?[A-Z_]{3,}\]|```\w*|✿\w+�
 _PARAMETER = re.compile(r"<(?:\w+:)?(?:invoke|parameter|arg_\w+)\b", re.IGNORECASE)   # arguments as tags
 _KEYWORD_CALL = re.compile(r"[A-Za-z_][\w.-]*\(\s*\w+\s*=")
 _ENTITY = re.compile(r"&(?:lt|quot|apos|#0*3[49]|#x2[27]);", re.IGNORECASE)
+_STRAIGHT = str.maketrans("“”„‟‘’", "\"\"\"\"''")
 _CALL_ID = re.compile(r"\[CALL_ID\]\s*[\w-]*")
 _VALUE = re.compile(r"\{|\[(?!/?[A-Z_]{3,}\])")
 _NO_NAMES = {"", "function", "functions", "json", "commentary", "assistant", "python", "functools", "code"}
@@ -120,8 +122,11 @@ def spelled_calls(text: str, names: Offered, *, bracketed: bool = False) -> Spel
 
 
 def _escaped(body: str, names: Offered) -> bool:
-    """Does a text spell a call once the entities of HTML in it are characters again?"""
+    """Does a text spell a call once entities of HTML, wide letters, curly quotes and escaped `_` are plain again?"""
     plain = html.unescape(body) if _ENTITY.search(body) else body
+    if not plain.isascii():
+        plain = unicodedata.normalize("NFKC", plain).translate(_STRAIGHT)
+    plain = plain.replace("\\_", "_")
     return plain != body and fault_of(plain, names) is not None
 
 
@@ -216,7 +221,7 @@ def _object_tells(key: str, part: dict[str, Any], names: Offered) -> bool:
     named = [name for name in names if name in part]
     if "description" not in part and any(
             isinstance(value, str) and re.sub(r"^(?:functions\.|tool-)", "", value) in names for value in values):
-        if objects or _GOLD.search(key) or any(filled(part.get(given)) for given in _ARGUMENTS):
+        if objects or key in _NAMES or _GOLD.search(key) or any(filled(part.get(given)) for given in _ARGUMENTS):
             return True
     keyed = [name for name in named if isinstance(part[name], dict) and part[name]
              and part[name].keys() <= set(names[name])

@@ -14,13 +14,16 @@ from data.schema import JsonError, decode_json_at
 _OPENING = re.compile(r"[\[{]")
 _CODE = re.compile(r"\s*```(?:json)?\s*")
 
-_TAGS = "(?:seed:)?(?:think|thinking|thought|reasoning|analysis|scratchpad)"
-_THOUGHT_END = re.compile(rf"</{_TAGS}>|\[/THINK\]|◁/think▷|<\|END_THINKING\|>|<\|end_of_thought\|>", re.IGNORECASE)
+_TAGS = (r"(?:[\w.:-]{0,30}(?:think|thought|reason|analys|scratch_?pad|reflect|monologue|rationale)[\w.:-]{0,30}"
+         r"|plan|cot|internal|mindwalk)")
+_THOUGHT_END = re.compile(rf"</{_TAGS}>|<\|/{_TAGS}\|>|\[/THINK\w*\]|◁/think▷|<\|END_THINKING\|>"
+                          r"|<\|end_of_thought\|>|<channel\|>", re.IGNORECASE)
 _THOUGHT_START = re.compile(
-    rf"\s*(?:(?i:<{_TAGS}>|\[THINK\]|◁think▷|<\|START_THINKING\|>|<\|begin_of_thought\|>)"
+    rf"\s*(?:(?i:<\|?{_TAGS}\|?\s*/?>|\[THINK\w*\]|◁think▷|<\|START_THINKING\|>|<\|begin_of_thought\|>"
+    r"|<details\s+type=.?reasoning|<(?:\|channel|unused94)>thought\b)"
     r"|(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>(?!.*<\|channel\|>)"
     r"|analysis(?=[A-Z])(?!.*assistant(?:final|commentary))"        # harmony's marks, lost in decoding
-    r"|[*\s]*Thought[*\s]*\d*[*\s]*:[^\n]*\Z)", re.DOTALL)
+    r"|[*\s]*(?:Thought|Thinking|Reasoning)[*\s]*\d*[*\s]*:[^\n]*\Z)", re.DOTALL)
 _MOST_VALUES = 32    # JSON values looked at before the end of a thought, to see whether they hold it
 
 
