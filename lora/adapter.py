@@ -191,7 +191,7 @@ def _read_weights(file: Path, expected: dict[str, tuple[int, ...]]) -> dict[str,
         if weight.dtype not in DTYPES:
             raise ValueError(f"{file}: {key} is stored as {str(weight.dtype).removeprefix('torch.')}; an adapter's "
                              "weights are float32, bfloat16 or float16")
-    broken = [key for key, weight in loaded.items() if not torch.isfinite(weight).all()]
+    broken = [key for key, weight in loaded.items() if not torch.isfinite(weight.float()).all()]
     if broken:
         raise ValueError(f"{file}: {len(broken)} of {len(loaded)} tensors hold values that are not finite (NaN or "
                          f"infinity){_first(broken)}; the adapter is damaged, or its training failed; nothing was "
@@ -252,9 +252,9 @@ def merge(model: nn.Module) -> float:
             raise ValueError(f"{name}: the adapter's weights are not finite; the adapter is damaged, nothing was "
                              "merged")
         weight, delta = layer.base.weight, layer.delta()
-        if weight.dtype == torch.float16 and not torch.isfinite((weight.to(delta.dtype) + delta).half()).all():
-            raise ValueError(f"{name}: the merged weight does not fit into {weight.dtype}; load the model in bfloat16 "
-                             "or float32; nothing was merged")
+        if not torch.isfinite((weight.to(delta.dtype) + delta).to(weight.dtype)).all():
+            raise ValueError(f"{name}: the merged weight does not fit into {weight.dtype}; nothing was merged"
+                             + ("; load the model in bfloat16 or float32" if weight.dtype == torch.float16 else ""))
     worst = 0.0
     for name, layer in layers.items():
         weight, delta = layer.base.weight, layer.delta()

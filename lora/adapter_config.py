@@ -5,7 +5,6 @@ leave them alone, so that an option of a later PEFT is refused too. Leaves out: 
 """
 
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +16,8 @@ HARMLESS = {"peft_type", "task_type", "auto_mapping", "peft_version", "base_mode
             "runtime_config", "qalora_group_size", "ensure_weight_tying"}
 # Options that are off though their value is none of OFF.
 ALSO_OFF = {"bias": ("none",)}
+# Settings of another kind of layer: an empty object means its defaults, switched on.
+KINDS = {"kasa_config", "velora_config", "arrow_config", "monteclora_config", "use_bdlora"}
 # Starts of A and B that leave the frozen weights as they were. Every other one (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA)
 # takes a part out of them, which the adapter's file does not hold. EVA changes no weight, only ranks: rank_pattern.
 PLAIN_STARTS = (None, True, False, "gaussian", "orthogonal", "eva", "mica")
@@ -71,7 +72,7 @@ def _refuse_unknown_options(file: Path, config: dict) -> None:
     made = START_OPTIONS.get(config.get("init_lora_weights"))
     for key, value in config.items():
         off = any(value is one or (value == one and type(value) is type(one)) for one in (*OFF, *ALSO_OFF.get(key, ())))
-        if not off and key not in HARMLESS and key != made:
+        if (not off or key in KINDS and value == {}) and key not in HARMLESS and key != made:
             raise ValueError(f"{file}: {key} {str(value)[:200]!r} is not supported: only plain LoRA is read, and this "
                              "option may change its numbers; merge the adapter with PEFT and use the merged checkpoint "
                              "(where the option is known to change nothing, set it to null in a copy of the adapter)")
@@ -87,7 +88,7 @@ def _check_numbers(file: Path, config: dict) -> None:
 
 
 def _finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _refuse_constant(name: str) -> None:
@@ -101,6 +102,8 @@ def _once(pairs: list[tuple[str, object]]) -> dict:
 
 
 def _snapshots(path: Path) -> str:
-    """Where an adapter lies inside a folder of the hub's cache, for an error's end."""
-    found = [str(file.parent) for file in sorted(path.glob(f"snapshots/*/{CONFIG}"))]
-    return f"; this is a folder of the hub's cache, give {' or '.join(found)}" if found else ""
+    """Where adapters lie inside a folder of the hub's cache or of a trainer's checkpoints, for an error's end."""
+    for pattern, kind in (("snapshots/*", "a folder of the hub's cache"), ("*", "a folder of folders of adapters")):
+        if found := [str(file.parent) for file in sorted(path.glob(f"{pattern}/{CONFIG}"))]:
+            return f"; this is {kind}, give {' or '.join(found[:3])}{f' ({len(found)} in all)' * (len(found) > 3)}"
+    return ""

@@ -161,7 +161,10 @@ class ModelConfig:
 
 
 def found_below(folder: Path, most: int = 3) -> str:
-    """The end of an error for a folder without a model: the folders inside it that hold one, as in the hub's cache."""
+    """The end of an error for a folder without a model: an adapter is one, or folders inside it, as in the hub's cache.
+    """
+    if (folder / "adapter_config.json").is_file():
+        return "; this is an adapter: give it as --adapter, and the model that it was trained on as --model"
     inside = [file.parent for pattern in ("*", "snapshots/*", "models--*/snapshots/*")
               for file in sorted(folder.glob(f"{pattern}/config.json"))]
     if not inside:
@@ -222,8 +225,11 @@ def _rope(raw: dict) -> tuple[float, RopeScaling | None]:
     found = found or [_rope_of({}, raw.get("rope_theta"))]
     if found[0] != found[-1]:
         raise ValueError(f"rope_parameters {raw['rope_parameters']!r} and rope_scaling {raw['rope_scaling']!r} "
-                         "disagree; "
-                         "keep the right one")
+                         "disagree; keep the right one")
+    scaling, outer = found[0][1], raw.get("original_max_position_embeddings")
+    if scaling and outer not in (None, scaling.original_max_position_embeddings):
+        raise ValueError(f"original_max_position_embeddings is {outer!r}, but "
+                         f"{scaling.original_max_position_embeddings!r} inside the RoPE settings; keep the right one")
     return found[0]
 
 

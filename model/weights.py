@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from math import inf, isfinite, prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,16 +92,16 @@ def _fill(model: Transformer, headers: dict[Path, dict], dtype: torch.dtype, dev
 
 
 def _refuse_values(path: Path, largest: dict[str, float], dtype: torch.dtype) -> None:
-    """ValueError with the names of the tensors that hold what no model holds, or what float16 cannot."""
+    """ValueError with the names of the tensors that hold what no model holds, or what this dtype cannot."""
     broken = [name for name, value in largest.items() if not isfinite(value)]
     if broken:
         raise ValueError(f"{path}: {len(broken)} tensors hold values that are not finite (NaN or infinity): "
                          f"{', '.join(broken[:20])}; the checkpoint is damaged, or its training failed")
     overflows = [f"{name} (largest value {value:.6g})" for name, value in largest.items()
-                 if dtype == torch.float16 and 65520 <= value < inf]            # rounding to float16 gives infinity
+                 if torch.tensor(value).to(dtype).isinf()]                      # rounding gives infinity
     if overflows:
-        raise ValueError(f"{path}: {len(overflows)} tensors do not fit into float16: {', '.join(overflows)}; "
-                         "load in bfloat16 or float32")
+        raise ValueError(f"{path}: {len(overflows)} tensors do not fit into {str(dtype).removeprefix('torch.')}: "
+                         f"{', '.join(overflows)}; load in {'bfloat16 or ' * (dtype == torch.float16)}float32")
 
 
 def weight_files(path: Path) -> list[Path]:

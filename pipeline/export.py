@@ -106,8 +106,8 @@ def write(args: argparse.Namespace, adapter: Path, folder: Path, tokenizer: "Tok
         return (f"adapter in PEFT's layout: rank {config['r']}, alpha {config['lora_alpha']:g}, on "
                 f"{', '.join(config['target_modules'])}{stop_hint(Path(args.model), tokenizer)}")
     config, name = read_json(Path(args.model) / "config.json"), str(dtype).removeprefix("torch.")
-    key = "dtype" if "dtype" in config else "torch_dtype"          # the newer and the older spelling
-    write_json(folder / "config.json", {**config, key: name})
+    keys = {"dtype", "torch_dtype"} & config.keys() or {"torch_dtype"}              # the newer and the older spelling
+    write_json(folder / "config.json", {**config, **dict.fromkeys(keys, name)})
     return (f"merged in {name}: rounding lost {drift.weights:.2e} of the update's norm in the worst layer; logits "
             f"moved by at most {drift.logits:.2e}{end_where_training_ended(folder, tokenizer)}")
 

@@ -145,6 +145,40 @@ def test_an_adapter_with_another_chat_template_or_tokens_earns_one_loud_line(fol
     assert "saved with tokens that the model's tokenizer does not have (first: '<think>' with id 3072)" in line
 
 
+def test_an_adapter_beside_the_weights_is_told_and_one_alone_is_no_model(folders, capsys):
+    shutil.copy(folders[1] / "adapter_config.json", folders[0])
+    check_model(folders[0])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "WARNING: an adapter lies beside these weights" in line
+    with pytest.raises(FileNotFoundError, match="this is an adapter: give it as --adapter"):
+        check_model(folders[1])
+
+
+def test_a_turn_that_cannot_be_written_is_found_by_the_gate(folders):
+    file = folders[0] / "tokenizer.json"
+    raw = json.loads(file.read_text())
+    (end,) = [token for token in raw["added_tokens"] if token["content"] == "<|im_end|>"]
+    end["content"] = "<|im_stop|>"
+    raw["model"]["vocab"].pop("<|im_end|>", None)
+    file.write_text(json.dumps(raw))
+    change(folders[0] / "tokenizer_config.json", eos_token="<|im_stop|>")
+    with pytest.raises(ValueError, match="no control token '<.im_end.>'"):
+        check_model(folders[0])
+
+
+def test_an_adapters_own_tokenizer_of_another_shape_is_no_traceback(folders):
+    (folders[1] / "tokenizer.json").write_text('{"added_tokens": 5}')
+    check_model(*folders)
+
+
+def test_a_merged_config_says_one_dtype(folders, tmp_path):
+    change(folders[0] / "config.json", dtype="bfloat16", torch_dtype="bfloat16")
+    run, argv = commands(tmp_path)["merge"]
+    assert run([*argv, "--dtype", "fp32"]) == 0
+    found = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (found["dtype"], found["torch_dtype"]) == ("float32", "float32")
+
+
 @pytest.mark.parametrize("path", ["hub/models--a--b", "hub", "hub/models--a--b/snapshots"])
 def test_a_folder_of_the_hubs_cache_names_its_snapshots(path, folders, tmp_path):
     old, new = (tmp_path / "hub" / "models--a--b" / "snapshots" / name for name in ("0aaa", "1bbb"))

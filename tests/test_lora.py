@@ -145,14 +145,15 @@ def test_merge_refuses_a_damaged_adapter_and_merges_nothing():
     assert all(torch.equal(before[name], dict(model.named_parameters())[name]) for name in before)
 
 
-def test_a_merge_that_overflows_in_fp16_merges_nothing():
-    model = filled(toy_model(torch.float16))
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float16, 1e3), (torch.bfloat16, 1e19), (torch.float32, 1e25)])
+def test_a_merge_that_overflows_merges_nothing(dtype, size):
+    model = filled(toy_model(dtype))
     last = list(lora_layers(model).values())[-1]
     with torch.no_grad():
-        last.lora_A.weight.fill_(1e3)
-        last.lora_B.weight.fill_(1e3)
+        last.lora_A.weight.fill_(size)
+        last.lora_B.weight.fill_(size)
     before = {name: layer.base.weight.clone() for name, layer in lora_layers(model).items()}
-    with pytest.raises(ValueError, match="does not fit into torch.float16.*nothing was merged"):
+    with pytest.raises(ValueError, match=f"does not fit into {dtype}; nothing was merged"):
         merge(model)
     assert all(torch.equal(before[name], layer.base.weight) for name, layer in lora_layers(model).items())
 

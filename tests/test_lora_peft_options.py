@@ -63,7 +63,8 @@ def test_a_start_that_leaves_the_base_alone_is_read(start, tmp_path):
     ("arrow_config", {"top_k": 3}), ("use_bdlora", True), ("target_parameters", ["mlp.experts.up"]),
     ("megatron_config", {"tp": 2}), ("loftq_config", {"loftq_bits": 4}), ("eva_config", {"rho": 2.0}),
     ("corda_config", {"method": "ipm"}), ("layers_pattern", "layers"), ("exclude_modules", "k_proj"),
-    ("lora_bias", True), ("some_future_option", "on"), ("lora_scale_factor", 2.0), ("shift", 0), ("use_dora", "false")])
+    ("lora_bias", True), ("kasa_config", {}), ("use_bdlora", {}),
+    ("some_future_option", "on"), ("lora_scale_factor", 2.0), ("shift", 0), ("use_dora", "false")])
 def test_an_option_that_is_switched_on_and_not_known_to_be_harmless_is_refused_by_name(key, value, tmp_path):
     stored(tmp_path, **{key: value})
     model = toy_model()
@@ -82,6 +83,8 @@ def test_what_peft_writes_for_a_plain_adapter_is_read(tmp_path):
     ({"lora_dropout": 1.0}, "lora_dropout"), ({"lora_dropout": "no"}, "lora_dropout"),
     ({"lora_dropout": -0.1}, "lora_dropout"),
     ({"target_modules": ".*q_proj"}, "target_modules"), ({"target_modules": [""]}, "target_modules"),
+    ({"lora_alpha": 1e300}, "lora_alpha a number"), ({"lora_alpha": 10**400}, "lora_alpha a number"),
+    ({"lora_dropout": 10**400}, "lora_dropout must be"),
     ({"lora_alpha": float("nan")}, "NaN is not JSON"), ({"target_modules": ["c_attn"]}, "match no linear layer"),
     ({"target_modules": ["q_proj", "down_proj", "lm_head"]}, "lm_head is not supported"),
     ({"target_modules": ["q_proj", "down_proj", "embed_tokens"]}, "embed_tokens is not supported")])
@@ -108,6 +111,14 @@ def test_a_weight_that_is_not_finite_is_found_on_load(value, dtype, tmp_path):
         with pytest.raises(ValueError, match="not finite"):
             export("base", tmp_path, tmp_path / "out", load_model=lambda *_, **__: toy_model(), save_model=written)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_weight_that_float32_cannot_hold_is_found_on_load(tmp_path):
+    stored(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    save_file({key: weight.double() * 1e300 for key, weight in load_file(file).items()}, file)
+    with pytest.raises(ValueError, match="values that are not finite"):
+        load_adapter(toy_model(), tmp_path)
 
 
 def test_weights_of_an_integer_type_are_refused(tmp_path):
@@ -171,3 +182,7 @@ def test_a_folder_of_the_hubs_cache_names_its_snapshot(tmp_path):
     stored(tmp_path / "models--a--b" / "snapshots" / "0123abcd")
     with pytest.raises(FileNotFoundError, match="hub's cache, give .*0123abcd"):
         load_adapter(toy_model(), tmp_path / "models--a--b")
+    for step in range(100, 600, 100):                       # as trainers leave them
+        stored(tmp_path / "trained" / f"checkpoint-{step}")
+    with pytest.raises(FileNotFoundError, match=r"give .*checkpoint-100 or .*checkpoint-300 \(5 in all\)"):
+        load_adapter(toy_model(), tmp_path / "trained")

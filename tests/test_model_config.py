@@ -101,6 +101,7 @@ def test_a_window_that_is_not_given_is_the_references_default(raw):
     (LLAMA | {"rope_scaling": LLAMA3_ROPE, "rope_parameters": {"rope_type": "default"}}, "rope_parameters.*disagree"),
     (LLAMA | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, "rope_theta is 500000.0, but 10000.0"),
     (LLAMA | {"rope_theta": [1e4]}, "rope_theta"),
+    (LLAMA | {"rope_scaling": LLAMA3_ROPE, "original_max_position_embeddings": 64}, "is 64, but 8192 inside the RoPE"),
     (LLAMA | {"rope_theta": 10**20}, "rope_theta must be"),
     (LLAMA | {"rope_scaling": {"rope_type": "default", "type": "yarn", "factor": 4.0}}, "rope_type is 'default'.*yarn"),
     (LLAMA | {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor 0.5"),

@@ -112,6 +112,15 @@ def test_values_too_large_for_float16_are_reported_by_tensor(tmp_path):
     assert "norm" not in str(caught.value)
 
 
+def test_values_too_large_for_bfloat16_are_reported_too(tmp_path):
+    model = tiny_model(CONFIGS["qwen2.5-untied"])
+    model.model.norm.weight.data[0] = torch.finfo(torch.float32).max
+    save_model(model, tmp_path)
+    load_model(tmp_path)
+    with pytest.raises(ValueError, match="do not fit into bfloat16: model.norm.weight .*; load in float32"):
+        load_model(tmp_path, dtype=torch.bfloat16)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_weights_that_are_not_finite_are_found_on_load(value, dtype, tmp_path):

@@ -31,6 +31,7 @@ def check_model(folder: str | Path, adapter: str | Path = "", *, fresh: bool = F
     """
     from lora import adapter_folder, load_adapter
     from model import ModelConfig, load_model, load_tokenizer
+    from model.chat import encode_chat
     from model.config import found_below
 
     folder = Path(folder)
@@ -53,7 +54,10 @@ def check_model(folder: str | Path, adapter: str | Path = "", *, fresh: bool = F
     if tokenizer.vocab_size > config.vocab_size:
         raise ValueError(f"{folder}: the tokenizer has {tokenizer.vocab_size} ids, the model {config.vocab_size} "
                          "embeddings; take both from one checkpoint")
-    for line in (*notes(config, tokenizer), *code_notes(folder), *adapter_notes(folder, adapter, tokenizer)):
+    if tokenizer.family is not None:
+        encode_chat([{"role": role, "content": "x"} for role in ("system", "user", "assistant")], tokenizer)
+    for line in (*notes(config, tokenizer), *code_notes(folder), *inner_notes(folder),
+                 *adapter_notes(folder, adapter, tokenizer)):
         (say or tell)(f"{folder}: {line}")
     return tokenizer
 
@@ -79,6 +83,13 @@ def code_notes(folder: Path) -> list[str]:
             "weights are computed as the architecture that config.json names, as without trust_remote_code"]
 
 
+def inner_notes(folder: Path) -> list[str]:
+    """A warning where an adapter lies beside the weights: Hugging Face's library loads such a folder with it."""
+    return ["WARNING: an adapter lies beside these weights (adapter_config.json). It is not read here: where the "
+            "weights do not hold it already, put its files into a folder of their own and give that as --adapter"] \
+        if (folder / "adapter_config.json").is_file() else []
+
+
 def adapter_notes(folder: Path, adapter: str | Path, tokenizer: "Tokenizer") -> list[str]:
     """What a user should know of an adapter whose folder has a tokenizer's files of its own, as trainers save them."""
     from lora import adapter_folder
@@ -92,8 +103,9 @@ def adapter_notes(folder: Path, adapter: str | Path, tokenizer: "Tokenizer") -> 
     differing = []
     if own is not None and (base is None or says(own.text) != says(base.text)):
         differing.append(f"another chat template ({own.source}) than the model's")
-    added = {str(one.get("id")): one.get("content") for one in read_object(own_folder / "tokenizer.json").get(
-        "added_tokens") or () if isinstance(one, dict)}
+    listed = read_object(own_folder / "tokenizer.json").get("added_tokens")
+    added = {str(one.get("id")): one.get("content") for one in (listed if isinstance(listed, list) else ())
+             if isinstance(one, dict)}
     tokens = [*(repr(text) for i, text in added.items() if not i.isdecimal() or tokenizer.spelling(int(i)) != text),
               *(text for texts in unknown_tokens(tokenizer, own_folder).values() for text in texts)]
     if tokens:
