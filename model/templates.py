@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,13 +138,14 @@ def _unrecognised(template: Template, items: list[str], family: str, literals: s
 def read_template(folder: Path) -> Template | None:
     """The template that a folder's conversations without tools are written by; None where there is none.
 
-    `chat_template.jinja` wins over tokenizer_config.json, as in Hugging Face's library; of named templates, "default".
+    A `.jinja` file wins over tokenizer_config.json, as in Hugging Face's library; of named templates, "default".
 
     Raises:
         ValueError: a file cannot be read, or a list of named templates has no "default".
     """
     bos = _bos_token(folder)
-    file = folder / "chat_template.jinja"
+    named = folder / "additional_chat_templates" / "default.jinja"
+    file = named if named.is_file() else folder / "chat_template.jinja"
     if file.is_file():
         if file.stat().st_size > 4 * MAX_CHARACTERS:
             raise ValueError(f"{file}: {file.stat().st_size} bytes, more than any chat template")
@@ -283,8 +285,10 @@ def _summands(body: str) -> list[str]:
 
 
 def _unquoted(quoted: str) -> str:
-    return re.sub(r"\\(.)", lambda found: {"n": "\n", "t": "\t", "r": "\r"}.get(found[1], found[1]), quoted[1:-1],
-                  flags=re.S)
+    """The text of a string, its escapes read as Jinja reads them."""
+    with suppress(UnicodeDecodeError):
+        return quoted[1:-1].encode("ascii", "backslashreplace").decode("unicode-escape")
+    return quoted[1:-1]
 
 
 def _code(body: str) -> str:

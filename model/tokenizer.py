@@ -7,7 +7,6 @@ only the chat renderer asks for them. Decoding goes through each id's bytes, so 
 import codecs
 import json
 import re
-import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Set
 from functools import cached_property
@@ -15,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .config import found_below
-from .templates import MARKERS, Template, choose_form, read_object, read_template
+from .templates import MARKERS, TITLES, Template, choose_form, read_object, read_template
 from .untrained import untaught
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
-PROBE = '\n Ab 12\n\n  {"é": "東🙂"}\tX  \n'                      # text that every tokenizer has to give back
+# Text that every tokenizer has to give back.
+PROBE = '\n Ab 12\n\n  {"é": "東🙂"}\tX \r\n``a\'\' ﬁ…½\xa0\u3000 \n'
 MARK = re.compile(r"[<\[|]")                                  # in an added token: it is a mark, and no text
 BYTE_PIECE = re.compile("<0x[0-9A-Fa-f]{2}>")                 # how sentencepiece names its byte tokens
 BOS = ("<|begin_of_text|>", "<s>")
@@ -90,7 +90,7 @@ def _open_sentencepiece(file: Path) -> "SentencePieceProcessor":
 def _refuse_lossy(tokenizer: "Tokenizer", path: Path) -> None:
     """A tokenizer that changes ordinary text would change labels: lower case, lost spaces, characters that it lacks."""
     back = tokenizer.decode(tokenizer.encode(PROBE))
-    if unicodedata.normalize("NFC", back) != PROBE:
+    if back != PROBE:
         raise ValueError(f"{path / tokenizer.file}: not supported, since it does not give back the text that it is "
                          f"given: {PROBE!r} becomes {back!r}")
 
@@ -174,21 +174,23 @@ class Tokenizer(ABC):
         self.special_ids = frozenset(special_ids)
         self._controls = controls
         self.family, self.default_system, self.notes = form.family, form.default_system, form.notes
-        self.bos_id = next((controls[token] for token in BOS if token in controls), None)
-        if self.family == "chatml":
-            self.bos_id = self._chatml_bos(file, template) if form.bos else None
+        self.bos_id = None if self.family == "chatml" and not form.bos else self._bos(file, template)
         self.native_tools = form.tools
         self.eos_ids = [controls[token] for token in END_OF_TURN[self.family] if token in controls]
         self._bytes: dict[int, bytes] = {}
 
-    def _chatml_bos(self, file: Path, template: Template | None) -> int | None:
-        """What a ChatML template writes first: the folder's own `bos_token`, else a BOS token that is known."""
-        if template is None or template.bos is None:
-            return self.bos_id
-        if template.bos not in self._controls:
-            raise ValueError(f"{file.parent}: bos_token {template.bos!r}, which the chat template writes first, is no "
-                             f"control token of {file.name}; take both from one checkpoint")
-        return self._controls[template.bos]
+    def _bos(self, file: Path, template: Template | None) -> int | None:
+        """The token of the family, or what a ChatML template writes first: the folder's own `bos_token`."""
+        known = next((token for token in BOS if token in self._controls), None)
+        told = template.bos if template and self.family else None
+        if self.family == "chatml" and told is None and known:
+            raise ValueError(f"{file.parent}: the chat template writes bos_token first, and no file says which token "
+                             f"that is; name it in tokenizer_config.json of a copy of the folder ({known!r}?)")
+        if told and (told not in self._controls or self.family != "chatml" and told != known):
+            raise ValueError(f"{file.parent}: bos_token {told!r}, which the chat template writes first, is no control "
+                             f"token of {file.name} that {TITLES[self.family]} begins with; take both from one "
+                             "checkpoint")
+        return self._controls.get(told or known)
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text` taken literally: no BOS, and never a control or added token.
@@ -296,8 +298,13 @@ class JsonTokenizer(Tokenizer):
             size = max(self._pieces.keys() | self._added.keys()) + 1
             words = [token for token in added if not token["special"] and not MARK.search(token["content"])]
             controls = {token["content"]: token["id"] for token in added if token not in words}
-            if len(self._added) < len(added) or len(controls) + len(words) < len(added):
-                raise ValueError("an id or a text stands twice among its added_tokens")
+            if len(self._pieces) < len(model["vocab"]) or len(self._added) < len(added) or \
+                    len(controls) + len(words) < len(added):
+                raise ValueError("an id or a text stands twice among its pieces or its added_tokens")
+            _refuse_other_ids(model["vocab"], added)
+            if any(word.get("lstrip") or word.get("rstrip") for word in words):
+                raise ValueError("added words that take away white space beside them (lstrip, rstrip) are not "
+                                 "supported")
             self.swallowing = {text["content"] for text in added if text.get("lstrip") or text.get("rstrip")}
             special = {token["id"] for token in added if token["special"]}
             pre_tokenizer, self._byte_level = raw["pre_tokenizer"], "ByteLevel" in json.dumps(
@@ -341,6 +348,8 @@ class JsonTokenizer(Tokenizer):
             return self._added[token_id].encode()
         piece = self._pieces.get(token_id, "")
         if self._byte_level:
+            if not BYTE_OF_CHARACTER.keys() >= set(piece):              # a piece that stands for itself
+                return piece.encode()
             return bytes(BYTE_OF_CHARACTER[character] for character in piece)
         return _sentencepiece_bytes(piece)
 
@@ -363,6 +372,17 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _to_bytes(self, token_id: int) -> bytes:
         return _sentencepiece_bytes(self._backend.id_to_piece(token_id))
+
+
+def _refuse_other_ids(vocab: dict[str, int], added: list[dict]) -> None:
+    """The `tokenizers` library numbers added tokens itself: as their piece, else on from the last; not as they say."""
+    last = len(vocab) - 1
+    for token in added:
+        text, wanted = token["content"], vocab.get(token["content"], last + 1)
+        if wanted != token["id"]:
+            raise ValueError(f"the added token {text!r} has id {token['id']}, and the tokenizers library gives it "
+                             f"{wanted}: which one the model was trained with cannot be told")
+        last = max(last, wanted)
 
 
 def _always_prefixed(pre_tokenizer: dict | None) -> dict:

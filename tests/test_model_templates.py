@@ -105,6 +105,9 @@ def test_of_named_templates_the_default_counts_and_a_file_of_its_own_wins(tmp_pa
     with_template(tmp_path, OTHERS["words"], "chat_template.jinja")
     with pytest.raises(ValueError, match="chat_template.jinja"):
         load_tokenizer(tmp_path)
+    (tmp_path / "additional_chat_templates").mkdir()
+    with_template(tmp_path / "additional_chat_templates", PLAIN, "default.jinja")
+    assert load_tokenizer(tmp_path).notes == ()
 
 
 def test_a_folder_without_a_template_is_written_by_its_tokens_with_a_note(tmp_path):
@@ -128,6 +131,7 @@ LLAMA = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_h
 
 def test_a_tokenizer_with_the_tokens_of_two_families_is_written_as_its_template_says(tmp_path):
     folder = add_tokens(chatml_folder(tmp_path), LLAMA)
+    (folder / "special_tokens_map.json").write_text('{"bos_token": "<|begin_of_text|>"}')
     tokenizer = load_tokenizer(with_template(folder, "{{ bos_token }}" + PLAIN))
     assert (tokenizer.family, tokenizer.notes) == ("chatml", ())
     ids, text = chat.render(USER, tokenizer)
@@ -155,6 +159,30 @@ def test_the_token_that_a_template_begins_with_is_the_folders_own(tmp_path):
                                                               "bos_token": "<|nowhere|>"}))
     with pytest.raises(ValueError, match="bos_token '<|nowhere|>'.*no control token"):
         load_tokenizer(folder)
+
+
+def test_a_token_to_begin_with_that_no_file_names_is_not_guessed(tmp_path):
+    folder = with_template(add_tokens(chatml_folder(tmp_path), ["<s>"]), "{{ bos_token }}" + PLAIN)
+    with pytest.raises(ValueError, match="no file says which token that is"):
+        load_tokenizer(folder)
+
+
+def test_llama_begins_with_its_own_token_or_is_refused(tmp_path):
+    folder = add_tokens(chatml_folder(tmp_path), LLAMA)
+    text = "{{ bos_token }}{{ '<|start_header_id|>' + m.role + '<|end_header_id|>' + m.content + '<|eot_id|>' }}"
+    for token in ("<|begin_of_text|>", "<|end_of_text|>"):
+        (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": text, "bos_token": token}))
+        if token == "<|begin_of_text|>":
+            assert load_tokenizer(folder).bos_id == load_tokenizer(folder).control_id(token)
+    with pytest.raises(ValueError, match="bos_token '<|end_of_text|>'"):
+        load_tokenizer(folder)
+
+
+@pytest.mark.parametrize(("written", "meant"), [("Caf\\u00e9", "Caf\u00e9"), ("\\x41da", "Ada"), ("a\\\\n", "a\\n"),
+                                                ("\u6771", "\u6771"), ("it\\'s", "it's")])
+def test_escapes_in_a_default_system_text_are_read_as_jinja_reads_them(written, meant, tmp_path):
+    tokenizer = load_tokenizer(with_template(chatml_folder(tmp_path), chatml_template(written)))
+    assert tokenizer.default_system == meant and tokenizer.notes == ()
 
 
 def test_a_template_that_is_no_text_is_named(tmp_path):

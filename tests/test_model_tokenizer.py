@@ -179,6 +179,7 @@ def test_a_converted_file_that_knows_added_tokens_is_read_instead(tmp_path):
 def test_a_renamed_reserved_token_is_seen_too(tmp_path):
     raw = converted_beside(sentencepiece_folder(tmp_path))
     for token, text in zip(raw["added_tokens"][-2:], ADDED, strict=False):
+        raw["model"]["vocab"][text] = raw["model"]["vocab"].pop(token["content"])   # else the library numbers it anew
         token["content"] = text
     (tmp_path / "tokenizer.json").write_text(json.dumps(raw))
     tokenizer = load_tokenizer(tmp_path)
@@ -248,6 +249,10 @@ LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "
 @pytest.mark.parametrize("part", [
     {"normalizer": {"type": "Lowercase"}}, {"pre_tokenizer": {"type": "Whitespace"}}, {"pre_tokenizer": None},
     {"normalizer": {"type": "Strip", "strip_left": True, "strip_right": True}},
+    {"normalizer": {"type": "NFKC"}}, {"normalizer": {"type": "NFD"}},
+    {"normalizer": {"type": "Replace", "pattern": {"String": "\r\n"}, "content": "\n"}},
+    {"normalizer": {"type": "Replace", "pattern": {"String": "\u00a0"}, "content": " "}},
+    {"normalizer": {"type": "Replace", "pattern": {"String": "``"}, "content": '"'}},
     {"normalizer": {"type": "Replace", "pattern": {"String": "\n"}, "content": " "}},
     {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, LEVEL]}},
     {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True},
@@ -265,6 +270,53 @@ def test_a_tokenizer_that_does_not_give_back_its_text_is_refused(part, tmp_path)
 def test_word_marks_and_tokens_that_stand_twice_are_refused(change, words, tmp_path):
     with pytest.raises(ValueError, match=words):
         load_tokenizer(changed(chatml_folder(tmp_path), change))
+
+
+def number(raw, **ids):
+    for token in raw["added_tokens"]:
+        token["id"] = ids.get(token["content"].strip("<|>"), token["id"])
+
+
+def test_what_the_library_reads_otherwise_than_the_file_says_is_refused(tmp_path):
+    """It gives added tokens its own numbers, whatever the file says."""
+    from tokenizers import Tokenizer as Reference
+
+    plain = chatml_folder(tmp_path / "plain")
+    raw = json.loads((plain / "tokenizer.json").read_text())
+    first = raw["added_tokens"][0]["id"]
+    changes = {"gap": lambda raw: number(raw, im_end=first + 90), "order": lambda raw: raw["added_tokens"].reverse(),
+               "a piece": lambda raw: raw["model"]["vocab"].update({"<|im_end|>": len(raw["model"]["vocab"])})}
+    for name, change in changes.items():
+        folder = changed(chatml_folder(tmp_path / name), change)
+        library = Reference.from_file(str(folder / "tokenizer.json"))
+        raw = json.loads((folder / "tokenizer.json").read_text())
+        assert any(library.token_to_id(token["content"]) != token["id"] for token in raw["added_tokens"])
+        with pytest.raises(ValueError, match="the added token .* and the tokenizers library gives it"):
+            load_tokenizer(folder)
+    named = {token["content"]: token["id"] for token in json.loads((plain / "tokenizer.json").read_text())[
+        "added_tokens"]}
+    folder = changed(plain, lambda raw: raw["model"]["vocab"].update(named))
+    library = Reference.from_file(str(folder / "tokenizer.json"))
+    assert load_tokenizer(folder).control_id("<|im_end|>") == library.token_to_id("<|im_end|>")
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda raw: raw["model"]["vocab"].update(a=raw["model"]["vocab"]["b"]), "stands twice among its pieces"),
+    (lambda raw: raw["added_tokens"].append({**raw["added_tokens"][-1], "id": raw["added_tokens"][-1]["id"] + 1,
+                                             "content": "Hello", "lstrip": True}), "take away white space")])
+def test_pieces_of_one_id_and_words_that_strip_are_refused(change, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        load_tokenizer(changed(chatml_folder(tmp_path), change))
+
+
+def test_a_piece_outside_of_the_byte_alphabet_stands_for_itself(tmp_path):
+    def add(raw):
+        number(raw, **{token["content"].strip("<|>"): token["id"] + 1 for token in raw["added_tokens"]})
+        raw["model"]["vocab"]["\u6771\u4eac"] = len(raw["model"]["vocab"])
+
+    tokenizer = load_tokenizer(changed(chatml_folder(tmp_path), add))
+    (piece,) = [i for i in range(tokenizer.vocab_size) if tokenizer.spelling(i) == "\u6771\u4eac"]
+    assert tokenizer.decode([piece]) == "\u6771\u4eac"
 
 
 def test_added_words_are_text_and_get_their_own_ids(tmp_path):
