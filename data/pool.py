@@ -92,7 +92,8 @@ def open_pool(path: str | Path, folder: str | Path | None = None) -> tuple[ToolI
     folder = Path(folder)
     made = {"version": VERSION, "pool_sha256": sha256_file(Pool(path).path)}
     kept, there = _kept(folder), set(visible(folder))
-    if (folder.exists() and not folder.is_dir()) or ("pool_sha256" not in kept and there - {*FILES, "index.json"}):
+    ours = there - {"index.json"} == {*FILES} or there <= {*FILES} - {"terms.txt"}      # the latter: broken off
+    if (folder.exists() and not folder.is_dir()) or ("pool_sha256" not in kept and not ours):
         raise ValueError(f"{folder}: {'a folder with other files' if there else 'no folder'}; give --index a new one")
     how = "made and kept" if not there else "made anew" if kept else "damaged, made anew"
     if made.items() <= kept.items():

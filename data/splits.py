@@ -24,6 +24,7 @@ from data.schema import Tool, dump_json, located_jsonl
 
 # Sizes of the paper, section 4.1; rounds of new queries, section 3.4.
 NUM_TOOLS, NUM_EXAMPLES, NUM_QUERIES, ROUNDS = 26_522, 20_000, 10_000, 1
+MOST_ROUNDS = 10_000
 MANY_CALLS = 4          # strata: 0, 1, 2, 3 and at least 4 calls
 
 
@@ -61,6 +62,8 @@ class SplitConfig:
         for name in ("num_tools", "num_examples", "num_held_out", "num_queries", "rounds", "max_tools"):
             if getattr(self, name) < 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected 0 or more")
+        if self.rounds > MOST_ROUNDS:
+            raise ValueError(f"--rounds is {self.rounds}; expected at most {MOST_ROUNDS:,}, a file each")
 
 
 def split(config: SplitConfig, out: Path, *, overwrite: bool = False) -> dict[str, Any]:
@@ -271,6 +274,6 @@ def main(args: argparse.Namespace) -> int:
 
 def _quota(text: str) -> tuple[str, int]:
     source, equals, number = text.rpartition("=")
-    if not equals or not source or not number.isdigit():
+    if not equals or not source or not number.isdecimal():
         raise ValueError(f"--mix {text}: expected SOURCE=N, e.g. xlam=8000")
     return source, int(number)

@@ -11,6 +11,7 @@ import pytest
 from data.contamination import folded
 from data.schema import load_examples, load_queries, load_tools, read_jsonl
 from data.splits import SplitConfig, split
+from tooldev import main
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -83,6 +84,15 @@ def test_strata_keep_their_shares_and_held_out_examples_stay_out(corpus, tmp_pat
     assert manifest["outputs"]["held_out"]["strata"] == {"0 calls": 10, "1 calls": 10, "2 calls": 10}
     assert sorted(manifest["outputs"]["examples"]["strata"].values()) == [30, 30, 31]
     assert not set(drawn(tmp_path / "out", "examples")) & set(drawn(tmp_path / "out", "held_out"))
+
+
+@pytest.mark.parametrize("argv, words", [
+    (["--rounds", "1000000000"], "--rounds is 1000000000; expected at most"),
+    (["--mix", "a=\u00b2"], "expected SOURCE=N")])
+def test_numbers_that_are_none_or_too_many_are_refused(argv, words, corpus, tmp_path, capsys):
+    examples = str(corpus["examples"][0])
+    assert main(["split", "--examples", examples, "--out", str(tmp_path / "x"), *argv]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_mixtures_take_from_every_source_what_is_asked(corpus, tmp_path):

@@ -167,6 +167,12 @@ def test_an_index_whose_saving_broke_off_is_made_anew(tmp_path):
     (folder / "main.js").write_text("")
     with pytest.raises(ValueError, match="a folder with other files"):
         open_pool(pool, folder)
+    for name in ("index.json", "terms.txt"):                # of somebody else's
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text('{"title": "mine"}')
+        with pytest.raises(ValueError, match="a folder with other files"):
+            open_pool(pool, tmp_path / name)
+        assert (tmp_path / name / name).read_text() == '{"title": "mine"}'
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="file: no folder"):
         open_pool(pool, tmp_path / "file")
