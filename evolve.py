@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
-    from tooldev import hush_interrupts
+    from tooldev import fit_threads, hush_interrupts
 
+    fit_threads()
     hush_interrupts()
 
 from data.files import held, write_json, write_jsonl

@@ -14,8 +14,10 @@ import argparse
 import difflib
 import errno
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -115,6 +117,7 @@ COMMANDS = {
 }
 
 
+PATHS = {"--out", "--in", "--model", "--adapter", "--data", "--tools", "--examples", "--queries", "--answers"}
 ASKS = {"stats", "check", "show", "find", "call", "make-tools", "trace"}     # these only look: nothing is half done
 RESUMES = {"demo", "run", "ablate", "controls", "eval", "make-base"}    # these keep every finished part
 
@@ -188,11 +191,13 @@ class Parser(argparse.ArgumentParser):
             if command is not None and command not in subparsers.choices:
                 self.error(f"no command {command!r}{nearest(command, subparsers.choices)}")
             known |= set(subparsers.choices[command]._option_string_actions) if command else set()
-        for word in words:
-            name = word.split("=")[0]
+        parser = subparsers.choices[command] if subparsers is not None and command else self
+        for word, after in zip(words, [*words[1:], None], strict=True):
+            name, equals, value = word.partition("=")
             if name.startswith("--") and name not in known:
-                parser = subparsers.choices[command] if subparsers is not None and command else self
                 parser.error(f"no option {name}{nearest(name, known)}")
+            if parser is not self and name in PATHS and (value if equals else after) == "":
+                parser.error(f"{name} is empty; give a path (a variable of the shell that is not set?)")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -218,6 +223,7 @@ def make_parser(command: str | None) -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; a user's mistake is one line on stderr and exit code 2, a lost process exit code 1."""
+    fit_threads()
     argv = sys.argv[1:] if argv is None else argv
     command = next((word for word in argv if not word.startswith("-")), None)
     try:
@@ -245,6 +251,18 @@ def interrupted(command: str | None) -> str:
     return "interrupted" if command in ASKS else "interrupted; nothing is kept, the same command begins anew"
 
 
+def fit_threads(root: str | Path = "/sys/fs/cgroup") -> None:
+    """Before torch is loaded: no more threads than a container's CPU quota has cores, unless the user says how many.
+
+    PyTorch counts the machine's cores, and threads that spin use a quota up in a part of its period.
+    """
+    for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):              # cgroup v2, then v1
+        with suppress(OSError, ValueError):                 # no such file, or "max": no quota
+            quota, period = map(int, " ".join(Path(root, name).read_text(encoding="ascii") for name in files).split())
+            if 0 < quota < period * len(os.sched_getaffinity(0)):
+                os.environ.setdefault("OMP_NUM_THREADS", str(-(-quota // period)))
+
+
 def hush_interrupts() -> None:
     """Ctrl-C while a program's libraries are still loaded ends it in one line, not in a traceback."""
     def told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -258,6 +276,9 @@ def hush_interrupts() -> None:
 
 def one_line(error: BaseException) -> str:
     """An error's message without line breaks; operating-system errors name their file and say what to do."""
+    if isinstance(error, UnicodeEncodeError):
+        return (f"{error.object[max(0, error.start - 60):error.end]!r} cannot be written as {error.encoding}: give the "
+                "file a name in UTF-8, or set PYTHONIOENCODING=utf-8")
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}; {ADVICE.get(error.errno, 'choose another path')}"
     return " ".join(str(error).split()) or type(error).__name__

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    from tooldev import hush_interrupts
+    from tooldev import fit_threads, hush_interrupts
 
+    fit_threads()
     hush_interrupts()
 
 import torch

@@ -6,17 +6,21 @@ limit.
 
 import ctypes
 import os
+import re
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import torch
 
 from model.threads import watch_neighbours
 
-# Limit and use of a container: cgroup v2, then v1.
-CGROUPS = (("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-           ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"))
+CGROUPS = "/sys/fs/cgroup"
+# Limit and use of a container, and the part of the use that is files kept in memory: cgroup v2, then v1.
+LIMITS = (("memory.max", "memory.current", "inactive_file"),
+          ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))
 
 
 def prepare_cpu() -> None:
@@ -54,7 +58,7 @@ def free_memory(device: torch.device) -> int:
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
     hand_back_freed_memory()
-    return min([free_on_host(), *free_in_container()])
+    return min([free_on_host(), *free_in_container(containers())])
 
 
 def free_on_host(meminfo: str | Path = "/proc/meminfo") -> int:
@@ -66,11 +70,25 @@ def free_on_host(meminfo: str | Path = "/proc/meminfo") -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
-def free_in_container(files: tuple[tuple[str, str], ...] = CGROUPS) -> list[int]:
-    """What a container's limit leaves, for each limit that is set."""
+def containers(listed: str | Path = "/proc/self/cgroup", root: str | Path = CGROUPS) -> set[Path]:
+    """The folders of the memory limits that hold for this process: those of its cgroups and of all above them."""
+    found = {Path(root), Path(root, "memory")}
+    with suppress(OSError, ValueError):                     # not Linux
+        for line in Path(listed).read_text(encoding="utf-8").splitlines():
+            _, kinds, place = line.split(":", 2)            # of v2 none is named
+            if not kinds or "memory" in kinds.split(","):
+                own = Path(root, kinds and "memory", place.strip("/"))
+                found |= {above for above in (own, *own.parents) if above.is_relative_to(root)}
+    return found
+
+
+def free_in_container(folders: Iterable[Path]) -> list[int]:
+    """What is left of each limit that is set; files that are kept in memory make way, and count as free."""
     left = []
-    for limit, used in files:
+    for folder, (limit, used, files) in product(folders, LIMITS):
         with suppress(OSError, ValueError):                 # no such file, or "max": no limit
-            limit_bytes, used_bytes = (int(Path(file).read_text(encoding="ascii")) for file in (limit, used))
-            left.append(max(0, limit_bytes - used_bytes))
+            limit_bytes, used_bytes = (int((folder / name).read_text(encoding="ascii")) for name in (limit, used))
+            stat = folder / "memory.stat"
+            kept = re.search(rf"^{files} (\d+)$", stat.read_text(encoding="ascii") if stat.is_file() else "", re.M)
+            left.append(max(0, limit_bytes - used_bytes + int(kept[1] if kept else 0)))
     return left

@@ -1,6 +1,7 @@
 """What the command line says to mistakes, the examples of --help, results as JSON, and settings read from a file."""
 
 import json
+import os
 import re
 import shlex
 
@@ -44,6 +45,39 @@ def test_the_nearest_option_is_named_before_what_is_missing(argv, meant, capsys)
 def test_a_shortened_option_is_refused_and_named_whole(word, tmp_path, capsys):
     """argparse took --conf for --config, whose file was then not read."""
     assert refused(capsys, ["run", *FILES, word, saved(tmp_path)]).endswith("did you mean --config?")
+
+
+@pytest.mark.parametrize("argv", [
+    ["convert", "--in", "x", "--out", ""], ["convert", "--in", "", "--out", "x"],
+    ["call", "q", "--tools", "t", "--adapter="], ["export", "--adapter", "", "--out", "x"]])
+def test_an_empty_path_is_refused_by_its_option(argv, capsys):
+    """As a variable of the shell that is not set gives it: it would be the working folder, or no adapter."""
+    assert re.search(r"error: --\w+ is empty; give a path", refused(capsys, argv))
+
+
+@pytest.mark.parametrize(("files", "own", "expected"), [
+    ({"cpu.max": "150000 100000\n"}, None, "2"), ({"cpu.max": "50000 100000\n"}, None, "1"),
+    ({"cpu.max": "max 100000\n"}, None, None), ({"cpu.max": "900000 100000\n"}, None, None), ({}, None, None),
+    ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, None, "2"),
+    ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None, None),
+    ({"cpu.max": "150000 100000\n"}, "3", "3")])
+def test_a_containers_quota_decides_about_threads_where_the_user_has_not(files, own, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(os, "environ", {} if own is None else {"OMP_NUM_THREADS": own})
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    tooldev.fit_threads(tmp_path)
+    assert os.environ.get("OMP_NUM_THREADS") == expected
+
+
+def test_a_name_that_is_no_text_is_told_in_one_line(tmp_path, capsys):
+    row = {"messages": [{"role": "user", "content": "q"}], "tools": []}
+    name = os.fsdecode(os.fsencode(tmp_path / "in") + b"\xe9.jsonl")
+    with open(name, "w") as file:
+        file.write(json.dumps(row) + "\n")
+    assert tooldev.main(["convert", "--in", name, "--out", str(tmp_path / "out")]) == 2
+    assert "cannot be written as utf-8: give the file a name in UTF-8" in capsys.readouterr().err
 
 
 def test_an_option_that_is_like_no_other_is_named_too(capsys):

@@ -1,5 +1,7 @@
 """The plan's arithmetic against measured peaks and real counts; what cannot fit is refused, with what helps."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from train_toys import toy_model, toy_rows
@@ -7,7 +9,7 @@ from train_toys import toy_model, toy_rows
 from benchmarks.train_memory import SHAPES, measure
 from lora import apply_lora, lora_parameters
 from model import ModelConfig
-from model.device import free_in_container, free_memory, free_on_host
+from model.device import containers, free_in_container, free_memory, free_on_host
 from train import TrainConfig
 from training.base import weights_on
 from training.costs import base_weights, body_weights, duration, trained_weights
@@ -140,15 +142,30 @@ def test_a_model_that_is_there_already_is_not_missing_from_the_memory(monkeypatc
 
 
 def test_a_containers_limit_counts(tmp_path):
-    for name, text in (("max", "max\n"), ("limit", "1000\n"), ("used", "400\n"), ("more", "4000\n")):
-        (tmp_path / name).write_text(text)
-    limit = lambda *names: free_in_container((tuple(str(tmp_path / name) for name in names),))
-    assert (
-        limit("max", "used") == []
-        and limit("none", "used") == []
-        and limit("limit", "used") == [600]
-        and limit("limit", "more") == [0]
-    )
+    def limit(**files):
+        for name, text in files.items():
+            (tmp_path / name.replace("_", ".", 1)).write_text(text)
+        return free_in_container([tmp_path])
+
+    assert limit(memory_current="400\n") == [] and limit(memory_max="max\n") == []
+    assert limit(memory_max="1000\n") == [600] and limit(memory_current="4000\n") == [0]
+    assert limit(memory_stat="file 900\ninactive_file 3300\n") == [300]          # files that make way
+    (tmp_path / "memory").mkdir()
+    for name, text in (("limit_in_bytes", "90"), ("usage_in_bytes", "80"), ("stat", "total_inactive_file 5\n")):
+        (tmp_path / "memory" / f"memory.{name}").write_text(text)
+    assert sorted(free_in_container(containers(tmp_path / "none", tmp_path))) == [15, 300]
+
+
+def test_the_limits_of_a_job_and_of_all_above_it_count(tmp_path):
+    (tmp_path / "listed").write_text("5:cpu,memory:/slurm/job\n4:cpu:/other\n0::/system.slice/a.scope\n")
+    assert containers(tmp_path / "listed", "/r") == {
+        Path("/r", part) for part in ("", "memory", "memory/slurm", "memory/slurm/job", "system.slice",
+                                      "system.slice/a.scope")}
+    (tmp_path / "listed").write_text("no such list\n")
+    assert containers(tmp_path / "listed", "/r") == {Path("/r"), Path("/r/memory")}
+
+
+def test_free_memory_is_within_the_hosts(tmp_path):
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   3 kB\n")
     assert free_on_host(tmp_path / "meminfo") == 3072 and free_on_host(tmp_path / "none") > 2**20
     assert 0 < free_memory(CPU) <= free_on_host()
