@@ -106,17 +106,19 @@ def test_benchmarks_come_first_on_the_page_and_in_its_headline(benched, tmp_path
     title = text.splitlines()[0]
     gain = cell["after"]["value"] - cell["before"]["value"]
     assert title.startswith(f"# tiny: BFCL overall {cell['before']['value']:.1f}% → {cell['after']['value']:.1f}% "
-                            f"(strict reading, +{gain:.1f} points) by joint training and two rounds; ")
+                            f"(strict reading, +{gain:.1f} points; raw by its own tool prompt "
+                            f"{cell['native']['value']:.1f}%) by joint training and two rounds; ")
+    assert f"By its own tool prompt the raw model scores {cell['native']['value']:.1f}% [" in text
     assert re.search(r" of 210 test items right \(\+?\+.* points\) by joint training and three rounds$", title), title
     assert cell["step"] == "round-2" and not cell["paired"]["inside_noise"]
     assert text.index("on BFCL, overall, by the strict reading") < text.index("test items exactly right")
     report["benchmarks"]["comparisons"] = [
         pair | {"strict": pair["strict"] | {"inside_noise": True}} for pair in report["benchmarks"]["comparisons"]]
-    assert " points, inside the noise) by joint training and two rounds; " in headline(report, "run")
+    assert " points, inside the noise; raw by its own tool prompt " in headline(report, "run")
     for step in report["steps"]:                            # both end with the same step: it is said once, at the end
         step |= {"name": "round-2"} if step["name"] == "round-3" else {}
     report["in_all"]["step"] = "round-2"
-    assert headline(report, "run").count(" by ") == 1
+    assert headline(report, "run").count(" by joint") == 1
 
 
 def test_a_run_with_benchmarks_alone_says_what_they_show(benched, tmp_path):
@@ -124,7 +126,7 @@ def test_a_run_with_benchmarks_alone_says_what_they_show(benched, tmp_path):
     for folder in run.glob("*/eval"):
         shutil.rmtree(folder)
     title = headline(write_report(run), "run")
-    assert title.startswith("tiny: BFCL overall ") and title.endswith(" points) by joint training and two rounds")
+    assert title.startswith("tiny: BFCL overall ") and title.endswith("0.0%) by joint training and two rounds")
     assert "Nothing has been measured" not in (run / "report.md").read_text()
     for folder in run.glob("*/bench"):
         if folder.parent.name != "raw":

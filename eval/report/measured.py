@@ -97,11 +97,12 @@ def cut_off(path: Path) -> int | None:
 
 def comparisons(places: Mapping[str, Mapping[str, Path]]) -> list[dict[str, Any]]:
     """Paired differences on the same entries: each label against where it started and against the first label, a round
-    against joint training, too."""
+    against joint training, and all against the first label asked by its own tool prompt, too."""
     labels, found = list(places), []
     for label in labels[1:]:
         joint = ["joint"] if is_round(label) and "joint" in labels else []
-        for before in dict.fromkeys((started(label, labels), *joint, labels[0])):
+        native = [name for name in (labels[0] + NATIVE,) if name in labels]
+        for before in dict.fromkeys((started(label, labels), *joint, labels[0], *native)):
             for bench in places[label]:
                 if before != label and bench in places[before]:
                     pair = {reading: paired(places[before][bench] / file, places[label][bench] / file)
@@ -121,7 +122,8 @@ def changes(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of every benchmark with an overall score by the strict reading: what the last step changed of the raw model's.
 
     A cell holds "benchmark", "step", "after" (its score) and what part of the benchmark was asked ("subset"). With the
-    raw model's score, that stands in "before", and the paired difference over the same entries in "paired".
+    raw model's score, that stands in "before", and the paired difference over the same entries in "paired"; where the
+    raw model was also asked by its own tool prompt, in "native" and "paired_native".
     """
     cells = []
     for bench in BENCHMARKS:
@@ -132,10 +134,11 @@ def changes(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         last = list(asked)[-1]
         cell = {"benchmark": BENCHMARKS[bench], "step": last, "after": asked[last]["scores"][STRICT]["overall"],
                 **{key: asked[last][key] for key in ("subset", "limited_to")}}
-        pair = next((pair for pair in found["comparisons"]
-                     if (pair["before"], pair["after"], pair["benchmark"]) == ("raw", last, bench)), None)
-        if pair:
-            cell |= {"before": asked["raw"]["scores"][STRICT]["overall"], "paired": pair[STRICT]}
+        for label, score, test in (("raw", "before", "paired"), ("raw" + NATIVE, "native", "paired_native")):
+            pair = next((pair for pair in found["comparisons"]
+                         if (pair["before"], pair["after"], pair["benchmark"]) == (label, last, bench)), None)
+            if pair:
+                cell |= {score: found["steps"][label][bench]["scores"][STRICT]["overall"], test: pair[STRICT]}
         cells.append(cell)
     return cells
 

@@ -86,7 +86,8 @@ def on_benchmark(cell: dict[str, Any]) -> tuple[str, str]:
         return f"{name} {cell['after']['value']:.1f}% (strict reading)", f", {title_of(cell['step'])} alone"
     before, after = cell["before"]["value"], cell["after"]["value"]
     change = charts.minus(f"{after - before:+.1f} points") + NOISE * cell["paired"]["inside_noise"]
-    return f"{name} {before:.1f}% → {after:.1f}% (strict reading, {change})", by(cell["step"])
+    native = f"; raw by its own tool prompt {cell['native']['value']:.1f}%" if "native" in cell else ""
+    return f"{name} {before:.1f}% → {after:.1f}% (strict reading, {change}{native})", by(cell["step"])
 
 
 def on_test_items(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -149,14 +150,17 @@ def in_short(report: dict[str, Any]) -> str:
 
 
 def in_a_sentence(cell: dict[str, Any]) -> str:
-    """One cell of `measured.changes`: scores with their intervals, and the paired test where there is one."""
-    before, after = (f"{score['value']:.1f}% [{score['low']:.1f}, {score['high']:.1f}]" if score else ""
-                     for score in (cell.get("before"), cell["after"]))
+    """One cell of `measured.changes`: scores with their intervals, and the paired tests where there are any."""
+    before, after, native = (f"{score['value']:.1f}% [{score['low']:.1f}, {score['high']:.1f}]" if score else ""
+                             for score in (cell.get("before"), cell["after"], cell.get("native")))
     who = "The raw model" if cell["step"] == "raw" else f"After {title_of(cell['step'])} the model"
     text = f"{who} scores {after} on {cell['benchmark']}, overall, by the strict reading"
-    if not before:
-        return text + "."
-    return f"{text}; the raw model scores {before}. Paired over the same entries: {in_words(cell['paired'])}."
+    if before:
+        text += f"; the raw model scores {before}. Paired over the same entries: {in_words(cell['paired'])}"
+    if native:
+        text += (f". By its own tool prompt the raw model scores {native}; against that the step is "
+                 f"{in_words(cell['paired_native'])}")
+    return text + "."
 
 
 # ------------------------------------------------------------------------------------------------------------- accuracy
