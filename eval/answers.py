@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from data.binary import not_text
-from data.formats.parts import spread
+from data.formats.parts import CALL_KEYS, spread
 from data.formats.source import open_binary
 from data.parse import Reason, parse_calls
 from data.schema import JsonError, ToolCall, strict_json_loads
@@ -28,8 +28,11 @@ _FIELD = re.compile(r'"(id|category|level|file|sample_id|task)"\s*:\s*("(?:[^"\\
 _HEAD_CHARS = 4_096
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 _LOOSE = json.JSONDecoder(parse_int=str, parse_float=str)     # finds where a value ends; what it holds is read strictly
-_ARGUMENTS = ("arguments", "parameters", "args", "input")
-_CALLS = ("tool_calls", "function_call", "functionCall")
+_NAMES = ("function", "tool", "tool_name", "function_name", "api_name", "action")     # beside arguments alone
+_ARGUMENTS = ("arguments", "parameters", "args", "input", "kwargs", "params", "tool_input", "action_input")
+_CALLS = ("tool_calls", "toolCalls", "function_call", "functionCall", "toolUse")
+_ITEMS = ("message", "reasoning", "function_call")                     # of OpenAI's Responses
+_SAID = {"role", "content", "parts", *_CALLS}
 _PARTS = ("text", "output_text", "thinking", "redacted_thinking")       # of a message, beside calls
 MAX_CHARS = 100_000             # of Python text; a complete answer is some thousand characters
 # What reading somebody's text as Python may raise; each means "this has no value".
@@ -152,9 +155,9 @@ def saved_answer(value: Any) -> str | list[ToolCall] | None:
     Raises:
         NotCalls: the value is none of these.
     """
-    while isinstance(value, list) and len(value) == 1 and isinstance(value[0], (str, list)):
-        value = value[0]
-    if isinstance(value, list) and any(isinstance(part, dict) and part.get("type") in _PARTS for part in value):
+    value = _opened(value)
+    if isinstance(value, list) and any(isinstance(part, dict) and (
+            part.get("type") in _PARTS or not part.keys().isdisjoint(CALL_KEYS)) for part in value):
         value = {"content": value}
     if isinstance(value, dict) and value.keys() & {"content", "parts"}:
         value = spread({"role": "assistant", **value})
@@ -164,6 +167,40 @@ def saved_answer(value: Any) -> str | list[ToolCall] | None:
         if (text is None or isinstance(text, str)) and not any(value.get(key) for key in _CALLS):
             return text
     return value if value is None or isinstance(value, str) else _saved_calls(value)
+
+
+def _opened(value: Any) -> Any:
+    """What a service's response holds: the first choice's message, the items of an output that say something."""
+    while True:
+        inner = value[0] if isinstance(value, list) and len(value) == 1 else None
+        if isinstance(inner, (str, list)) or isinstance(inner, dict) and isinstance(inner.get("message"), dict):
+            value = inner
+        elif isinstance(value, list) and any(_kind(item) in _ITEMS for item in value):
+            calls = [item for item in value if _kind(item) == "function_call"]
+            said = [item for item in value if _kind(item) == "message"]
+            if not calls and not said or calls == value:
+                return value
+            value = calls or said[-1]
+        elif not isinstance(value, dict):
+            return value
+        else:
+            several = next((value[key] for key in ("choices", "candidates") if isinstance(value.get(key), list)), None)
+            parts = [value.get(key) for key in ("message", "content", "output", "additional_kwargs")]
+            held = next((part for part in parts if isinstance(part, dict) and not part.keys().isdisjoint(_SAID)), None)
+            if several:
+                value = several[0]
+            elif held is not None:
+                value = held
+            elif isinstance(parts[2], list) and parts[2]:
+                value = parts[2]
+            elif value.get("type") in _PARTS or set(value) == {"text"}:
+                return {"content": [value]}
+            else:
+                return value
+
+
+def _kind(item: Any) -> Any:
+    return item.get("type") if isinstance(item, dict) else None
 
 
 def _saved_calls(value: Any) -> list[ToolCall]:
@@ -177,6 +214,8 @@ def _saved_calls(value: Any) -> list[ToolCall]:
         if isinstance(value.get(key), (list, dict)):
             return _saved_calls(value[key])
     inner, name = value.get("function"), value.get("name")
+    if name is None and any(key in value for key in _ARGUMENTS):
+        name = next((value[key] for key in _NAMES if isinstance(value.get(key), str)), None)
     if isinstance(inner, dict) and isinstance(inner.get("name"), str):
         return _saved_calls(inner)
     if isinstance(name, str) and not name.lstrip().startswith("{"):

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MAKE = {"apibank": apibank_folder, "bfcl": bfcl_folder, "teval": teval_folder}
 HALL = {"room": "hall", "level": 40}
 TEXT = json.dumps(HALL)
+FUNCTION = {"name": "lamp.set", "arguments": TEXT}
 STOCK = "[QueryStock(stock_code='ABC', date='2023-01-02')]"
 RIGHT = {
     "bfcl": {"id": "simple_0", "text": "[lamp.set(room='hall', level=40)]"},
@@ -68,6 +69,19 @@ def score(folder, bench, content, *flags):
         [{"type": "thinking", "thinking": "?"}, {"type": "tool_use", "name": "lamp.set", "input": HALL}],
         [{"functionCall": {"name": "lamp.set", "args": HALL}}],
         {"role": "model", "parts": [{"functionCall": {"name": "lamp.set", "args": HALL}}]},
+        {"choices": [{"message": {"role": "assistant", "tool_calls": [{"function": FUNCTION}]}}]},
+        {"message": {"role": "assistant", "content": None, "tool_calls": [{"function": FUNCTION}]}},
+        {"candidates": [{"content": {"parts": [{"functionCall": {"name": "lamp.set", "args": HALL}}]}}]},
+        {"role": "assistant", "content": [{"text": "I do"}, {"toolUse": {"name": "lamp.set", "input": HALL}}]},
+        [{"toolUse": {"toolUseId": "x", "name": "lamp.set", "input": HALL}}],
+        [{"type": "reasoning", "summary": []}, {"type": "function_call", **FUNCTION}],
+        {"output": [{"type": "function_call", **FUNCTION}]},
+        [{"type": "message", "content": [{"type": "output_text", "text": "[lamp.set(room='hall', level=40)]"}]}],
+        {"text": "[lamp.set(room='hall', level=40)]"},
+        {"content": "", "additional_kwargs": {"tool_calls": [{"function": FUNCTION}]}},
+        {"tool": "lamp.set", "args": HALL},
+        {"action": "lamp.set", "action_input": HALL},
+        [{"name": "lamp.set", "kwargs": HALL}],
     ],
 )
 def test_every_shape_under_result_is_read(tmp_path, result):

@@ -258,6 +258,10 @@ REFUSED = [
     ("no_parameters", tool(of(a=TEXT), "signature")),
     ("no_parameters", tool([{"name": "a", "type": "str"}], "fields")),
     ("no_parameters", tool({"name": "plan", "schema": of(a=TEXT)}, "json_schema")),
+    ("no_parameters", {"name": "t", "description": "T.", "signature": "t(a: str, b: int = 1)"}),
+    ("no_parameters", {"name": "t", "description": "T.", "code": "def t(a):\n    return a"}),
+    ("no_parameters", {"name": "t", "description": "T.", "docstring": "Args:\n    a (str): A."}),
+    ("no_parameters", {"type": "custom", "name": "t", "description": "T.", "format": {"type": "text"}}),
     ("no_parameters", tool({"content": {"application/json": {"schema": of(a=TEXT)}}}, "requestBody")),
 ]
 
@@ -410,6 +414,30 @@ def test_required_on_the_argument_itself_is_read(flag):
         assert read(parameters)["required"] == ["a"]
     nested = read_tool(tool(of(o={"type": "object", "properties": pair, "required": True, "description": "O."})))
     assert nested.record["arguments"]["properties"]["o"]["required"] == ["a"] and "values" not in nested.changes
+
+
+@pytest.mark.parametrize("flag", [
+    {"is_required": False}, {"isRequired": "false"}, {"mandatory": False}, {"isOptional": True}, {"is_optional": "yes"},
+    {"necessity": "optional"}, {"required": "N"}, {"type": "integer (default 1)"}, {"type": "int = 1"},
+    {"type": "(optional) int"}, {"type": "int [optional]"}, {"type": "int - optional"}, {"type": "Nullable<int>"},
+    {"type": "integer, nullable"}, {"type": "Integer (Optional)."}], ids=str)
+def test_what_may_be_left_out_says_so_in_many_words(flag):
+    spec = {"type": "int", "description": "B."} | flag
+    for parameters in ({"a": SPEC, "b": spec}, [{"name": "a", **SPEC}, {"name": "b", **spec}]):
+        found = read(parameters)
+        assert "b" not in found["required"] and "integer" in found["properties"]["b"]["type"]
+
+
+def test_a_parameter_that_must_be_given_says_so_in_many_words():
+    for flag in ({"is_required": True}, {"mandatory": "true"}, {"necessity": "required"}, {"required": "Y"}):
+        assert read([{"name": "a", **SPEC, **flag}, {"name": "b", **SPEC}])["required"] == ["a"]
+
+
+def test_arguments_by_type_words_alone_are_kept():
+    assert list(read({"type": "object", "port": "string", "days": "int"})["properties"]) == ["port", "days"]
+    found = read({"type": "object", "properties": {"type": "string", "port": "string"}})
+    assert {name: spec["type"] for name, spec in found["properties"].items()} == {"type": "string", "port": "string"}
+    assert list(read({"type": "object", "properties": {"type": "object", "a": TEXT}})["properties"]) == ["a"]
 
 
 # -------------------------------------------------------------------------------------------------- nulls of a table

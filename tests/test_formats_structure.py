@@ -8,7 +8,7 @@ from test_formats_spelled import ARGS, CALL, J, run
 
 from data.formats.dialogue import learnt, role_of
 from data.formats.registry import guess
-from data.formats.turnmarks import holds_an_answer, rendered
+from data.formats.turnmarks import awaits_an_answer, holds_an_answer, rendered
 
 TOOLS = [wrapped(TIDES), wrapped(CLOCK)]
 TAGGED = "\n".join(json.dumps(tool) for tool in TOOLS)
@@ -476,6 +476,7 @@ RENDERED = [
     "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>Leith?",
     "<extra_id_1>User\nLeith?",
     "### Human: Leith?\n### Assistant: Noon.",
+    "\n\nHuman: Leith?\n\nAssistant:",
 ]
 SPOKEN = [
     "\n\nHuman: Leith?\n\nAssistant: Noon.",
@@ -487,7 +488,7 @@ SPOKEN = [
 
 @pytest.mark.parametrize("text", [*RENDERED, *SPOKEN])
 def test_a_rendered_conversation_is_no_query(tmp_path, text):
-    assert rendered(text) or holds_an_answer(text)
+    assert rendered(text) or holds_an_answer(text) or awaits_an_answer(text)
     report, _, queries, rejected = run(tmp_path, [{"text": text}, {"text": "Leith?"}])
     assert [q.query for q in queries] == ["Leith?"] and [r["reason"] for r in rejected] == ["calls_in_text"]
     if text in RENDERED:
@@ -511,6 +512,7 @@ def test_a_rendered_conversation_is_no_query(tmp_path, text):
     ],
 )
 def test_a_query_that_speaks_of_marks_stays_one(tmp_path, text):
+    assert not awaits_an_answer(text)
     assert [q.query for q in run(tmp_path, [{"text": text}])[2]] == [text]
 
 
@@ -585,6 +587,33 @@ def test_tools_that_one_object_declares_are_read_one_by_one(tmp_path):
     _, (example,), _, _ = run(tmp_path, [{"messages": [USER, CALLING], "tools": declared}])
     assert given([example]) == [[CALL]] and [tool.name for tool in example.tools] == ["tide_table", "sundial"]
     assert run(tmp_path, [{"tools": declared}], "alone.jsonl")[0]["tools"] == 2
+
+
+TAGGED_CALL = {"role": "assistant", "content": f"<tool_call>{J}</tool_call>"}
+PYTHON = "tide_table(harbour='Leith')"
+BEDROCK = [{"toolSpec": {"name": name, "inputSchema": {"json": schema["parameters"]}, "description": "x"}}
+           for name, schema in (("tide_table", json_schema(TIDES)), ("sundial", json_schema(CLOCK)))]
+SERVICES = {
+    "SmolTalk": {"messages": [USER, TAGGED_CALL],
+                 "chat_template_kwargs": {"xml_tools": [json.dumps(tool) for tool in TOOLS], "python_tools": []}},
+    "OLMo": {"messages": [{"role": "system", "content": "x", "functions": json.dumps(TOOLS)}, USER,
+                          {"role": "assistant", "content": None, "function_calls": PYTHON},
+                          {"role": "environment", "content": "noon"}]},
+    "Responses, a thought": {"input": [USER], "tools": TOOLS, "output": [
+        {"type": "reasoning", "summary": []}, {"type": "function_call", "call_id": "c", **CALL, "arguments": ARGS}]},
+    "Bedrock": {"toolConfig": {"tools": BEDROCK}, "messages": [
+        {"role": "user", "content": [{"text": "Leith?"}]},
+        {"role": "assistant", "content": [{"toolUse": {"toolUseId": "c", "name": "tide_table",
+                                                       "input": CALL["arguments"]}}]},
+        {"role": "user", "content": [{"toolResult": {"toolUseId": "c", "content": [{"json": {"at": "noon"}}]}}]}]},
+}
+
+
+@pytest.mark.parametrize("case", SERVICES)
+def test_calls_and_tools_where_services_and_corpora_keep_them_are_read(tmp_path, case):
+    _, (example,), _, rejected = run(tmp_path, [SERVICES[case]])
+    assert example.query == "Leith?" and given([example]) == [[CALL]] and not rejected
+    assert [tool.name for tool in example.tools] == ["tide_table", "sundial"]
 
 
 GOT = {"type": "tool_use", "id": "t", "name": "tide_table", "input": CALL["arguments"]}

@@ -18,6 +18,7 @@ COLUMNS = ("messages", "conversations", "conversation", "dialog", "dialogue", "d
            "chat_history", "trajectory", "contents")
 CALL_ROLES = ("function_call", "tool_call", "function_calls", "tool_calls")
 _TOOLS = ("tools", "functions")
+_SETTINGS = (("chat_template_kwargs", "xml_tools"), ("toolConfig", "tools"))     # of SmolLM3 and Bedrock
 _HISTORY = ("history", "chat_history", "conversation_history", "dialog_history", "dialogue_history", "message_history",
             "previous_messages", "previous_turns", "prior_messages", "context")
 
@@ -122,6 +123,9 @@ def answered(row: Any, messages: list[Any], answer: list[Any], context: Context,
     tools: list[Any] = []
     for key in _TOOLS:
         tools = tools or tools_in(row.get(key), f"`{key}`")
+    for key, inner in _SETTINGS:
+        if not tools and isinstance(settings := dict.get(row, key), dict) and settings.get(inner):
+            tools = tools_in(row[key][inner], f"`{inner}`")
     plain, found = _without_tools(messages, not tools, listed, is_structured([*messages, *answer]))
     tools = tools or found or _in_messages(messages)
     names = offered(tools)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from data.formats.items import Ask, Context, Item, LeftOut, RowError, Sample, is_nothing, need_list, refused, unanswered
 from data.formats.parts import spread
-from data.formats.spelled import Offered, calls_in, offered, spelled_calls, tells_of_calls
+from data.formats.spelled import Offered, calls_in, offered, pythonic, spelled_calls, tells_of_calls
 from data.formats.strict import strict_loads, unpacked
 from data.formats.tagged import after_thinking, unfinished_thought
 from data.schema import JsonError
@@ -27,7 +27,7 @@ ROLES = {name: role for role, names in {
     "assistant": "assistant gpt agent bot ai model chatbot",
     "call": "function_call tool_call function_calls tool_calls",
     "tool": "tool observation tool_response obs function ipython function_response api tool_result function_result "
-            "function_call_output",
+            "function_call_output environment",
 }.items() for name in names.split()}
 
 _CALLS = ("tool_calls", "function_call", "toolCalls", "function_calls", "functionCall")
@@ -171,12 +171,14 @@ def turns_of(messages: Any, names: Offered | None = None) -> list[Turn]:
 
 
 def _turn_of(message: Any, names: Offered) -> Turn:
+    if isinstance(message, dict) and message.get("type") == "reasoning" and not _first(message, "from", "role"):
+        return Turn("assistant", "", thoughts=1)                # an item of OpenAI's Responses
     if isinstance(message, dict) and _role(message) == "call":
         turn = _call_turn(message, names)
     else:
         role, text = head_of(message)
         calls = next((message[key] for key in _CALLS if not _void(message.get(key))), None)
-        turn = calling(role, text, lambda: _structured(calls), text)
+        turn = calling(role, text, lambda: _structured(calls, names), text)
         if role == "assistant" and not turn.calling:
             turn = turn._replace(fault=_stray_calls(message, names))
     if turn.role in ("assistant", "call"):
@@ -241,8 +243,11 @@ def _named_by_turn(message: Mapping[str, Any], content: Any) -> Any:
     return {"name": message["name"], "arguments": inside}
 
 
-def _structured(calls: Any) -> list[Any]:
-    """Calls as objects. Raises RowError."""
+def _structured(calls: Any, names: Offered | None = None) -> list[Any]:
+    """Calls as objects; OLMo writes them as Python, a call a line. Raises RowError."""
+    lines = [line.strip() for line in calls.splitlines() if line.strip()] if names and isinstance(calls, str) else []
+    if lines and all(line.endswith(")") for line in lines):
+        return pythonic(f"[{', '.join(lines)}]", names or {})
     return [call for call in need_list(calls, "`tool_calls`", "calls") if not _void(call)]
 
 

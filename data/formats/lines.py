@@ -9,7 +9,7 @@ from data.formats.items import Ask, Document, Item, LeftOut, Refused, RowError, 
 from data.formats.nulls import without_nulls
 from data.formats.output import Outputs, Seen
 from data.formats.tooldocs import ToolDoc, read_tool
-from data.formats.turnmarks import rendered
+from data.formats.turnmarks import awaits_an_answer, rendered
 from data.rules import check_calls, check_tools
 from data.schema import Tool, ToolCall, dump_json, json_fault
 
@@ -113,7 +113,8 @@ class Lines:
         try:
             if isinstance(item, Refused):
                 raise item.error
-            if isinstance(item, (Sample, Ask)) and isinstance(item.query, str) and rendered(item.query):
+            if isinstance(item, (Sample, Ask)) and isinstance(item.query, str) and (
+                    rendered(item.query) or awaits_an_answer(item.query)):
                 raise RowError("calls_in_text", "the query is a conversation with its turn marks, written by a chat "
                                "template", stage="query")
             if isinstance(item, Sample):

@@ -11,8 +11,8 @@ from data.formats.items import filled
 _CALLS = ("tool_use", "tool_call", "function_call")
 _RESULTS = ("tool_result", "tool_response", "function_call_output", "function_response")
 _THOUGHTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_content")
-_CALL_KEYS = ("functionCall", "function_call")
-_RESULT_KEYS = ("functionResponse", "function_response")
+CALL_KEYS = ("functionCall", "function_call", "toolUse")                 # Gemini's two, and Bedrock's
+_RESULT_KEYS = ("functionResponse", "function_response", "toolResult")
 _ARGUMENTS = ("input", "args", "arguments", "parameters")
 _ASSISTANT = ("assistant", "model", "ai", "chatbot", "gpt")
 
@@ -67,7 +67,7 @@ def _kind(part: Any) -> str:
     word = part.get("type")
     if any(isinstance(part.get(key), dict) for key in _RESULT_KEYS) or word in _RESULTS:
         return "result"
-    if any(isinstance(part.get(key), dict) for key in _CALL_KEYS) or word in _CALLS and isinstance(
+    if any(isinstance(part.get(key), dict) for key in CALL_KEYS) or word in _CALLS and isinstance(
             part.get("name"), str):
         return "call"
     return "thought" if word in _THOUGHTS or part.get("thought") is True else "other"
@@ -75,7 +75,7 @@ def _kind(part: Any) -> str:
 
 def _call(part: dict[str, Any]) -> dict[str, Any]:
     """The call of a part; where its arguments are empty with all that stands beside them, for the reader of calls."""
-    inner = next((part[key] for key in _CALL_KEYS if isinstance(part.get(key), dict)), part)
+    inner = next((part[key] for key in CALL_KEYS if isinstance(part.get(key), dict)), part)
     told = any(filled(inner.get(key)) for key in _ARGUMENTS)
     beside = {key: inner[key] for key in inner if not told or key in (*_ARGUMENTS, "name")}
     return {"id": inner.get("id"), **beside}

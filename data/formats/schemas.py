@@ -49,7 +49,10 @@ _READ = {*KEPT, *VALUES, *DEFAULTS, "name", "type", "description", "desc", "cons
          "additionalItems", "properties", "optional", "nullable"}
 _NULLED = ("enum", "items", "properties", "required", "additionalProperties", "anyOf")   # nobody writes null there
 _ROOT = {"type", "properties", "required", "description", "components", "$defs", "definitions"}
-_FLAGS = {"true": True, "yes": True, "required": True, "false": False, "no": False, "optional": False, "": False}
+_FLAGS = {**dict.fromkeys(("true", "yes", "y", "required", "mandatory"), True),
+          **dict.fromkeys(("false", "no", "n", "optional", ""), False)}
+_REQUIRED = ("is_required", "isRequired", "mandatory", "necessity", "presence")      # `required` by another name
+_OPTIONAL = ("is_optional", "isOptional")
 
 
 def text_of(value: Any) -> str:
@@ -110,7 +113,11 @@ def as_spec(spec: Any) -> Schema:
             return {"default": spec}
     if isinstance(spec, dict):
         inner = spec.get("schema") if "in" in spec and "type" not in spec else None
-        return {**inner, **{key: spec[key] for key in spec if key != "schema"}} if isinstance(inner, dict) else spec
+        spec = {**inner, **{key: spec[key] for key in spec if key != "schema"}} if isinstance(inner, dict) else spec
+        for word, keys in (("required", _REQUIRED), ("optional", _OPTIONAL)):
+            told = [key for key in keys if key in spec and flag_of(spec[key]) is not None and word not in spec]
+            spec = {word if key in told[:1] else key: value for key, value in spec.items()} if told else spec
+        return spec
     if isinstance(spec, str):
         info = read_type(spec) if spec.strip() else None
         if not (info and info.known) and len(spec.split()) > 1:
@@ -354,6 +361,8 @@ def _bare(schema: Schema) -> Schema:
 
 def _misplaced(name: str, value: Any) -> bool:
     """A keyword of the object that slipped in among its properties."""
+    if name == "type" and isinstance(value, str) and read_type(value).known and not is_object_type(value):
+        return False
     if isinstance(value, str) and name != "type" and (value.lstrip().startswith("{") or read_type(value).known):
         return False
     return is_keyword(name, value)

@@ -36,6 +36,11 @@ _TELLING = ("additionalProperties", "unevaluatedProperties", "patternProperties"
 _SCHEMA_OF_TOOL = ("properties", "required", "additionalProperties", "$defs", "definitions")
 _WHOLE_SCHEMA = {*_SCHEMA_OF_TOOL, "type", "$schema", "title"}
 _HOSTED = re.compile(r"_20\d{6}$")          # Anthropic's own tools carry the date of their version in the type
+_SOURCES = {key: re.compile(pattern) for keys, pattern in (
+    ("signature function_signature prototype declaration usage", r"\w\(\s*[^)\s]"),
+    ("code source implementation", r"(?:def|function)\s+\w+\(\s*(?!self\s*\))[^)\s]"),
+    ("docstring doc", r"\b(?:Args|Parameters)\s*:|[:@]param\b"),
+) for key in keys.split()}                  # texts that tell what a tool takes
 _ABOUT_ARGUMENTS = ("items", "contains", "not", "default", "const", "example", "examples", "if", "then", "else")
 
 
@@ -168,6 +173,7 @@ class _Reader:
     def flat(self, pairs: list[tuple[str, Any]], required: list[str] | None, prefix: str = "") -> Schema:
         """Arguments outside a JSON Schema. Without a list or flags, what has no default and is not `optional` is
         required."""
+        pairs = [(name, spec if spec is None else as_spec(spec)) for name, spec in pairs]
         flags = required is None and any(
             isinstance(spec, dict) and flag_of(spec.get("required")) is not None for _, spec in pairs)
         properties: Schema = {}
@@ -176,7 +182,6 @@ class _Reader:
             if spec is None:
                 self.changes.nulls.append(prefix + name)
                 continue
-            spec = as_spec(spec)
             if name in properties:
                 self.changes.values[f"{prefix}{name}.repeated"] = spec
                 continue
@@ -234,7 +239,11 @@ def _refuse_unread(raw: dict[str, Any]) -> None:
     Raises:
         RowError: `no_parameters`.
     """
+    if raw.get("type") == "custom" and not _parameters_of(raw):
+        raise RowError("no_parameters", "a custom tool takes a text and no parameters", stage="tools")
     for key, value in raw.items():
+        if isinstance(value, str) and not _parameters_of(raw) and key in _SOURCES and _SOURCES[key].search(value):
+            raise RowError("no_parameters", f"`{key}` tells its parameters in words: {value!r:.80}", stage="tools")
         if key in PARAMETERS or key in _OUTPUTS or key in _LISTS:
             continue
         if isinstance(value, str) and value.lstrip().startswith("{"):
@@ -274,7 +283,7 @@ def as_schema(given: Any) -> Schema | None:
         return given
     names = [key for key in given if not is_keyword(key, given[key])]
     if typed and is_object_type(word):
-        return given if properties is not None else _gathered(given, names)
+        return given if properties else _gathered(given, names)
     if isinstance(given.get("$ref"), str) or any(isinstance(given.get(key), list) for key in UNIONS):
         return given
     if names or isinstance(properties, dict):
@@ -293,7 +302,8 @@ def _are_properties(table: dict[str, Any]) -> bool:
 
 def _gathered(given: Schema, names: list[str]) -> Schema:
     """A schema of an object with its properties, which stood beside its keywords, under `properties`."""
-    specs = {name: given[name] for name in names if isinstance(given[name], dict)}
+    specs = {name: spec for name in names if isinstance(spec := given[name], dict)
+             or isinstance(spec, str) and spec.strip() and read_type(spec).known}
     if not specs:
         return given
     specs |= {name: given[name] for name in _ABOUT_ARGUMENTS

@@ -13,7 +13,13 @@ _ROLE = re.compile(
 _ANSWERER = re.compile(r"[\n>]\s*(?:<[^<>\n]{1,40}>\s*(?:assistant|model|bot|gpt)\b"
                        r"|<[|｜](?:assistant|model|bot|gpt)[|｜]>)|\[/INST\]", re.IGNORECASE)
 _WORDS = re.compile(rf"^[^\w\n]{{0,4}}(?P<who>{_WHO}|AI)\s*:", re.IGNORECASE | re.MULTILINE)
+_AWAITING = re.compile(r"^[^\w\n]{0,4}(?:assistant|bot|model|gpt|ai)\s*:\s*\Z", re.IGNORECASE | re.MULTILINE)
 _ANSWERERS = ("assistant", "bot", "model", "gpt", "ai")
+
+
+def awaits_an_answer(text: str) -> bool:
+    """Does the text begin with a speaker's name and end with an assistant's that says nothing yet?"""
+    return _AWAITING.search(text) is not None and _WORDS.match(text.lstrip()) is not None
 
 
 def rendered(text: str) -> bool:

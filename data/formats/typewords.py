@@ -31,12 +31,15 @@ _MORE_WORDS = {word: kept for kept, words in {
 }.items() for word in words.split()}
 _WORDS = {**_MORE_WORDS, **TYPE_WORDS}
 _CONTAINER = re.compile(r"(?P<head>[\w.\- ]+?)\s*(?P<open>[\[(<])(?P<body>.*)[\])>]$", re.DOTALL)
-_OPTIONAL = re.compile(r"\s*(?:[,;|]\s*optional\b.*|\(\s*optional\s*\)|\s+or\s+(?:none|null))\s*$",
-                       re.IGNORECASE | re.DOTALL)
-_OR_NULL = re.compile(r"\s+or\s+(?:none|null)\s*$", re.IGNORECASE)
-_TOLD = re.compile(r"\s*,\s*(?:required\b|(?P<default>default)\b).*$", re.IGNORECASE | re.DOTALL)
+_OPTIONAL = re.compile(r"\s*(?:(?:[,;|]|-\s)\s*(?:optional|nullable)\b.*|[(\[]\s*optional\b[^()\[\]]*[)\]]\.?"
+                       r"|\s+or\s+(?:none|null))\s*$", re.IGNORECASE | re.DOTALL)
+_OR_NULL = re.compile(r"\s+or\s+(?:none|null)\s*$|[,;|]\s*nullable\b", re.IGNORECASE)
+_OPTIONAL_FIRST = re.compile(r"\(?optional\)?\s+", re.IGNORECASE)
+_GIVEN = re.compile(r"(?P<word>[\w.]+)\s*=\s*[^=\s]")        # `int = 1`: its default
+_TOLD = re.compile(r"\s*[,(]\s*(?:required\b|(?P<default>default)\b).*$", re.IGNORECASE | re.DOTALL)
 _LIST_OF = re.compile(r"(?:array|list|set)s?\s+of\s+(?P<item>.+?)(?:\s+with length \d+)?$", re.IGNORECASE)
-_UNIONS = ("union", "optional", "literal", "either", "oneof")
+_UNIONS = ("union", "optional", "nullable", "literal", "either", "oneof")
+_MAYBE = ("optional", "nullable")
 
 
 class TypeInfo(NamedTuple):
@@ -61,8 +64,11 @@ def read_type(word: str) -> TypeInfo:
     if shorter != text:
         info = read_type(shorter)
         return info._replace(optional=True, nullable=info.nullable or _OR_NULL.search(text) is not None)
-    if text.lower().startswith("optional "):
-        return read_type(text[9:])._replace(optional=True)
+    if first := _OPTIONAL_FIRST.match(text):
+        return read_type(text[first.end():])._replace(optional=True)
+    given = _GIVEN.match(text)
+    if given and read_type(given["word"]).known:
+        return read_type(given["word"])._replace(optional=True)
     if text.endswith("?"):
         return read_type(text[:-1])._replace(optional=True, nullable=True)
     told = _TOLD.search(text)
@@ -93,7 +99,7 @@ def _container(head: str, body: str) -> TypeInfo:
         return _literal(body, parts)
     if head in _UNIONS:
         info = _union([read_type(part) for part in parts])
-        return info._replace(optional=info.optional or head == "optional", nullable=info.nullable or head == "optional")
+        return info._replace(optional=info.optional or head in _MAYBE, nullable=info.nullable or head in _MAYBE)
     kind = _WORDS.get(head)
     if kind == "array":
         return _array_of(parts)
