@@ -34,6 +34,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from eval.report.benchmarks import name_of, small_models
 from eval.report.charts import ticks
+from eval.report.measured import NATIVE
 from tooldev import PAPER_EVOLVED, VARIANTS, home
 
 SMALL_MODELS = ("Hammer2.1-0.5b", "FunctionGemma-270M")         # of eval/report/small_models.csv, which has the sources
@@ -200,6 +201,11 @@ def chart(results: Results, theme: str) -> str:
     for place, (name, title) in enumerate(results.scores.items()):
         parts.append(_panel(results, (name, title), place, marks, steps, colour))
     parts += _legend(list(results.series), colour) if len(results.series) > 1 else []
+    if natives := sorted({step for series in results.series.values() for step in series if step.endswith(NATIVE)}):
+        parts += [f'<circle cx="{22 + 250 * len(results.series)}" cy="{HEIGHT - 14}" r="4.5" fill="none" '
+                  f'stroke="{colour["muted"]}" stroke-width="2"/>',
+                  _text(32 + 250 * len(results.series), HEIGHT - 10, "ring: " + "; ".join(map(name_of, natives)),
+                        colour["ink"], 12)]
     panels = "; ".join(_said(results, name) for name in results.scores)
     said = escape(f"{results.title}. {results.note} In percent: {panels}.", quote=True)
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
@@ -218,8 +224,11 @@ def _said(results: Results, name: str) -> str:
 
 
 def _order(series: Sequence[Series]) -> list[str]:
-    """All steps: variants as Table 3 has them, then the others as they were given."""
-    steps = dict.fromkeys(step for one in series for step in one)
+    """All steps: variants as Table 3 has them, then the others as they were given.
+
+    A model asked by its own tool prompt is no step: it stands beside the same model asked by the paper's.
+    """
+    steps = dict.fromkeys(step for one in series for step in one if not step.endswith(NATIVE))
     return sorted(steps, key=lambda step: list(VARIANTS).index(step) if step in VARIANTS else len(VARIANTS))
 
 
@@ -264,6 +273,8 @@ def _panel(results: Results, score: tuple[str, str], panel: int, marks: Sequence
         at = {step: start + wide * (place + 0.5) for place, step in enumerate(steps)}
         points = [(at[step], series[step][name]) for step in steps if name in series.get(step, {})]
         parts += _line(points, y, ink, colour, partial(shown, results))
+        parts += [mark for step in steps if name in (native := series.get(step + NATIVE, {}))
+                  for mark in _ring(at[step], y(native[name].value), ink, shown(results, native[name]), colour)]
     return "\n".join(parts)
 
 
@@ -279,6 +290,12 @@ def _line(points: Sequence[tuple[float, Point]], y: Callable[[float], float], in
                   'stroke-width="1.5"/>']
         labels.append(_label(x, y(point.value), shown(point), colour, rises=after.value > point.value))
     return parts + labels
+
+
+def _ring(x: float, y: float, ink: str, text: str, colour: dict) -> list[str]:
+    """A score that is on no line: a step's model asked in another way."""
+    return [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{colour["paper"]}" stroke="{ink}" stroke-width="2"/>',
+            _text(x + 7, y - 5, text, colour["ink"], 12, halo=colour["paper"])]
 
 
 def _label(x: float, y: float, text: str, colour: dict, *, rises: bool) -> str:
@@ -325,8 +342,9 @@ def cells(row: dict, *, last: bool) -> list[str]:
     overall = scores["overall"]
     paper = f"{VARIANTS[step].paper[2]:.2f}" if step in VARIANTS else ""
     if last and step.startswith("round-"):
-        paper = f"{PAPER_EVOLVED[2]:.2f} (its best round)"
-    return [name_of(step), f"{scores['non_live']['value']:.1f}", f"{scores['live']['value']:.1f}",
+        paper = f"{PAPER_EVOLVED[2]:.2f} (best)"
+    name = name_of(step).replace("by its own tool prompt", "own prompt")
+    return [name, f"{scores['non_live']['value']:.1f}", f"{scores['live']['value']:.1f}",
             f"{overall['value']:.1f} [{overall['low']:.1f}, {overall['high']:.1f}]", f"{row['lenient']['value']:.1f}",
             f"{idle['called']} of {idle['n']}" if idle else "", paper]
 

@@ -220,7 +220,8 @@ def test_a_page_is_what_its_command_prints(page, made):
 def test_a_real_backbone_is_drawn_beside_small_models(tmp_path):
     score = {"value": 20.0, "low": 18.0, "high": 22.5}
     steps = [{"step": step, "scores": dict.fromkeys(("non_live", "live", "overall"), score), "lenient": score,
-              "no_tool_fits": {"n": 40, "called": 7}} for step in ("raw", "joint", "joint, then <i>", "round-10")]
+              "no_tool_fits": {"n": 40, "called": 7}}
+             for step in ("raw", "raw-native", "joint", "joint, then <i>", "round-10")]
     record = {"backbone": "A <b>", "benchmark": "BFCL", "entries": 1200, "of": 3600, "want_a_call": 900,
               "steps": steps}
     (tmp_path / "real_a.json").write_text(json.dumps(record), encoding="utf-8")
@@ -229,7 +230,8 @@ def test_a_real_backbone_is_drawn_beside_small_models(tmp_path):
     xml.dom.minidom.parseString(made)
     assert "Hammer2.1-0.5b 66.0" in made and "FunctionGemma-270M 27.6" in made and "1,200 of 3,600 entries" in made
     assert "<b>" not in made and "<i>" not in made
-    assert ("| A <b> | round 10 | 20.0 | 20.0 | 20.0 [18.0, 22.5] | 20.0 | 7 of 40 | 82.44 (its best round) |"
+    assert made.count('fill="#0d1117" stroke="#4493f8" stroke-width="2"') == 2 and "ring: raw, by its own tool" in made
+    assert ("| A <b> | round 10 | 20.0 | 20.0 | 20.0 [18.0, 22.5] | 20.0 | 7 of 40 | 82.44 (best) |"
             in results_chart.table([record]))
     del record["steps"][0]["scores"]
     (tmp_path / "real_a.json").write_text(json.dumps(record), encoding="utf-8")
