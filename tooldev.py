@@ -277,8 +277,9 @@ def hush_interrupts() -> None:
 def one_line(error: BaseException) -> str:
     """An error's message without line breaks; operating-system errors name their file and say what to do."""
     if isinstance(error, UnicodeEncodeError):
-        return (f"{error.object[max(0, error.start - 60):error.end]!r} cannot be written as {error.encoding}: give the "
-                "file a name in UTF-8, or set PYTHONIOENCODING=utf-8")
+        found = error.object[:error.end].rsplit("\n", 1)[-1][-60:]
+        return (f"{found!r} cannot be written as {error.encoding}: give the file a name in UTF-8, or set "
+                "PYTHONIOENCODING=utf-8")
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}; {ADVICE.get(error.errno, 'choose another path')}"
     return " ".join(str(error).split()) or type(error).__name__

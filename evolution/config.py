@@ -115,13 +115,14 @@ class RoundConfig:
             allowed, value = spec.metadata.get("choices"), getattr(self, spec.name)
             if allowed and value not in allowed:
                 raise ValueError(f"--{flag(spec.name)} is {value!r}; expected one of {', '.join(allowed)}")
-        for name in ("round", "num_samples", "min_votes", "max_tools_tokens", "max_calls_tokens", "chunk"):
+        for name in ("round", "num_samples", "min_votes", "max_tools_tokens", "max_calls_tokens", "chunk", "max_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{flag(name)} is {getattr(self, name)}; it must be 1 or more")
         for name in ("tools_temperature", "calls_temperature"):
             check_temperature(getattr(self, name), f"--{flag(name)}")
-        for name in ("retries", "distractors", "mix", "probe", "queries_per_round"):
-            if getattr(self, name) < 0:
+        for name in ("retries", "distractors", "mix", "probe", "queries_per_round", "tools_top_k", "calls_top_k",
+                     "cache_gb"):
+            if not 0 <= getattr(self, name) < 2**64:
                 raise ValueError(f"--{flag(name)} is {getattr(self, name)}; it must be 0 or more")
         if self.min_votes > self.samples:
             raise ValueError(f"--min-votes {self.min_votes} can never be reached with {self.samples} samples")

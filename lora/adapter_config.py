@@ -88,7 +88,7 @@ def _check_numbers(file: Path, config: dict) -> None:
 
 
 def _finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**63
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**64
 
 
 def _refuse_constant(name: str) -> None:

@@ -9,6 +9,7 @@ readings of the answers), summary.json and eval.json (every setting).
 import argparse
 import json
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -85,12 +86,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int | None:
     """Generate what is missing, then score; nothing is made before the data and the model were read."""
+    from training.config import check_threads
     from training.gate import check_model
 
     check_temperature(args.temperature, "--temperature")
+    check_threads(args.threads or 0)
     refuse_unsharded(args)
     claimed = claim_out(args)
     benchmark, chosen, subset = choose_entries(args)
+    device_of(args.device, there=True)
     tokenizer = check_model(args.model, args.adapter or "")
     ids = [prompt_ids(benchmark, entry, tokenizer, args.prompt) for entry in chosen]
     forget = args.overwrite and int(os.environ.get("WORLD_SIZE", "1")) == 1
@@ -114,6 +118,9 @@ def main(args: argparse.Namespace) -> int | None:
 
 def choose_entries(args: argparse.Namespace) -> tuple[Benchmark, list[Any], dict[str, Any] | None]:
     """(what is scored, the entries to ask, what to say of the subset that --bench-limit makes)."""
+    for name in ("limit", "bench_limit"):
+        if (number := getattr(args, name)) is not None and number < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {number}; expected 1 or more entries, or leave it out")
     if args.limit and args.bench_limit:
         raise ValueError("--limit takes the first entries of each category, --bench-limit a fixed subset; give one")
     benchmark = benches.load(args.bench, args.data, args)
@@ -241,12 +248,15 @@ def generate_missing(args: argparse.Namespace, tokenizer: Any, item_ids: list[st
     return {key: value for key, value in read_shares(folder).items() if key in set(item_ids)}
 
 
-def device_of(name: str) -> Any:
-    """The torch.device of --device; under torchrun "cuda" is the one of this process."""
+def device_of(name: str, *, there: bool = False) -> Any:
+    """The torch.device of --device; under torchrun "cuda" is the one of this process. `there`: it has to be one."""
     import torch
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"(cpu|cuda)(:[0-9]{1,2})?", name) or there and name[:4] == "cuda" and not \
+            torch.cuda.is_available():
+        raise ValueError(f"--device {name!r}: expected auto, cpu, or cuda where PyTorch sees a GPU")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if name == "cuda" else torch.device(name)
 
 

@@ -56,6 +56,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
+        if self.cache_gb is not None and not 0 <= self.cache_gb < 1e9:
+            raise ValueError(f"cache_gb must be 0 (half of the free memory) or more, got {self.cache_gb}")
         check_temperature(self.temperature)
         if not 0 < self.top_p <= 1 or self.top_k < 0:
             raise ValueError(f"top_p {self.top_p}, top_k {self.top_k}: need 0 < top_p <= 1 and top_k >= 0")

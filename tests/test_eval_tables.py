@@ -14,6 +14,7 @@ from processes import Job
 
 import eval.report.tables
 import pipeline.fetch
+import tooldev
 from data.parse import parse_calls
 from data.prompts import pieces_text
 from data.schema import ToolCall
@@ -381,6 +382,18 @@ def test_cuda_is_each_processes_own(monkeypatch):
 
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert (str(device_of("cuda")), str(device_of("cuda:1")), str(device_of("cpu"))) == ("cuda:3", "cuda:1", "cpu")
+
+
+@pytest.mark.parametrize(("flags", "words"), [
+    (["--limit", "-1"], "--limit is -1; expected 1 or more"), (["--limit", "0"], "--limit is 0"),
+    (["--bench-limit", "-1"], "--bench-limit is -1"), (["--threads", "-1"], "--threads is -1"),
+    (["--threads", "1000000000"], "--threads is 1000000000"), (["--device", ""], "--device ''"),
+    (["--device", "meta"], "--device 'meta'")])
+def test_numbers_and_devices_that_are_none_are_refused_before_anything_is_made(flags, words, tmp_path, capsys):
+    data, out = bfcl_folder(tmp_path / "data"), tmp_path / "out"
+    argv = ["eval", "--bench", "bfcl", "--data", str(data), "--model", "x", "--out", str(out), *flags]
+    assert tooldev.main(argv) == 2
+    assert words in capsys.readouterr().err and not out.exists()
 
 
 def test_eval_that_cannot_begin_anew_keeps_the_answers_that_are_there(tmp_path, tiny_folder, capsys):

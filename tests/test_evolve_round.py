@@ -339,7 +339,8 @@ def test_nothing_accepted_keeps_the_adapter_and_says_stop(config):
 
 
 @pytest.mark.parametrize("change", [
-    {"round": 0}, {"min_votes": 6}, {"init": "there"}, {"retries": -1}, {"mix": 1.0, "labelled": ""}])
+    {"round": 0}, {"min_votes": 6}, {"init": "there"}, {"retries": -1}, {"mix": 1.0, "labelled": ""},
+    {"tools_top_k": -1}, {"calls_top_k": -1}, {"max_rows": 0}, {"mix": float("nan")}, {"cache_gb": float("nan")}])
 def test_impossible_settings_are_refused(config, change):
     with pytest.raises(ValueError, match="--"):
         dataclasses.replace(config, **change)

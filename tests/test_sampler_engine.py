@@ -296,6 +296,12 @@ def test_more_prompts_do_not_take_more_memory(model, monkeypatch):
         assert live.most < 16 * (60 + 2 * 4) * sampler.kv_cache.KVCache.bytes_per_token(model.config, torch.float32)
 
 
+@pytest.mark.parametrize("size", [float("nan"), float("inf"), -1.0, 1e300])
+def test_a_cache_of_a_size_that_is_none_is_refused(size):
+    with pytest.raises(ValueError, match="cache_gb must be"):
+        Options(8, cache_gb=size)
+
+
 def test_prompts_that_do_not_fit_are_refused_or_truncated_and_counted(model, capsys):
     prompts, stats, told = [[1] * 50, [2] * 8, [3] * 51], {}, []
     options = {"max_new_tokens": 4, "max_prompt_tokens": 50, "num_samples": 2, "stats": stats}

@@ -278,6 +278,29 @@ def test_a_training_in_which_no_step_was_taken_is_not_finished(precision, told, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "metrics.csv", "metrics.jsonl"]
 
 
+@pytest.mark.parametrize(("setting", "words"), [
+    ({"seed": 2**70}, "--seed is .* below 2..64"), ({"alpha": 1e300}, "--alpha is 1e.300; .* below"),
+    ({"threads": 10**9}, "--threads is 1000000000; expected 0")])
+def test_settings_that_no_step_could_bear_are_refused_before_any(setting, words):
+    with pytest.raises(ValueError, match=words):
+        TrainConfig(**setting)
+
+
+def test_a_training_whose_last_update_left_no_numbers_is_not_finished(tmp_path, monkeypatch):
+    step = train_module.train_step
+
+    def last(trainer, *args):
+        record = step(trainer, *args)
+        trainer.flat.compute.fill_(float("inf"))
+        return record
+
+    monkeypatch.setattr(train_module, "train_step", last)
+    with pytest.raises(ValueError, match="of the trained weights are not finite .first: .*lower --learning-rate"):
+        run_training(TrainConfig(out=str(tmp_path), rank=4, alpha=8, max_steps=1, global_batch_size=1),
+                     rows=toy_rows(24), model=toy_model(), progress=False)
+    assert not (tmp_path / "DONE.json").exists() and not (tmp_path / "adapter").exists()
+
+
 def test_weights_that_are_not_numbers_are_named_and_no_setting_is_advised(tmp_path):
     model, said = toy_model(), []
     with torch.no_grad():

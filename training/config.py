@@ -7,7 +7,6 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from tooldev import Help, Lora, Parser, Sft, home
 
 STAGES = ("pretrain", "adaption", "invocation", "joint", "evolve")
 PRECISIONS = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}     # torch's names of them
+MOST_THREADS = 1024
 PATHS = ("model", "adapter", "data", "validation")
 LOGITS = 2**25      # of one chunk of the loss: 64 MiB in half precision, and on a GPU 128 MiB more for the softmax
 # With no --data: settings that suit a model of a few million weights, not the paper's backbones (reason in LOG.md).
@@ -102,12 +102,13 @@ class TrainConfig:
             allowed = field.metadata.get("choices")
             if allowed and value not in allowed:
                 raise ValueError(f"{flag} is {value!r}; expected one of {', '.join(allowed)}")
-            if isinstance(value, (int, float)) and (not math.isfinite(value) or value < 0):
-                raise ValueError(f"{flag} is {value}; it must be 0 or more")
+            if isinstance(value, (int, float)) and not 0 <= value < 2**64:
+                raise ValueError(f"{flag} is {value}; it must be 0 or more{' and below 2**64' * (value >= 2**64)}")
         for name in ("learning_rate", "epochs", "global_batch_size", "micro_batch_tokens", "max_length",
                      "eval_steps", "keep_checkpoints", "timeout_minutes", "rank", "alpha"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be above 0")
+        check_threads(self.threads)
         if self.adapter and self.stage == "pretrain":
             raise ValueError(f"--adapter {self.adapter}: --stage pretrain trains the weights of --model and reads no "
                              "adapter; merge it first (tooldev.py export), or leave it out")
@@ -168,6 +169,12 @@ class TrainConfig:
     def target_modules(self) -> tuple[str, ...]:
         """`targets`, a name each."""
         return tuple(self.targets.split(","))
+
+
+def check_threads(number: int) -> None:
+    """ValueError for a number of CPU threads that is none, or more than any machine's: torch makes them all."""
+    if not 0 <= number <= MOST_THREADS:
+        raise ValueError(f"--threads is {number}; expected 0 (torch's own choice) to {MOST_THREADS}")
 
 
 def lasting(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -172,12 +172,18 @@ def finish(trainer: Trainer, final_loss: float | None) -> TrainResult:
     """Write the adapter (pretrain: the model with its tokenizer), then the marker that vouches for every file.
 
     Raises:
-        ValueError: not one step was taken, so nothing was trained; no adapter and no marker are written.
+        ValueError: not one step was taken, so nothing was trained, or the weights are not finite; no adapter and no
+            marker are written.
     """
     config, out = trainer.config, Path(trainer.config.out)
     if trainer.skipped == trainer.step:
         raise ValueError(f"{out}: no step was taken, all {trainer.step} were skipped, so nothing was trained and no "
                          f"adapter is written; {advice(trainer, updated=False)}")
+    broken = [name for name, weight in zip(trainer.flat.names, trainer.flat.params, strict=True)
+              if not torch.isfinite(weight).all()]
+    if broken:
+        raise ValueError(f"{out}: {len(broken)} of the trained weights are not finite (first: {broken[0]}), so nothing "
+                         "is written; lower --learning-rate")
     trainer.model.eval()
     for p in trainer.flat.params:
         p.grad = None                                       # a caller that goes on with the model wants its memory back
