@@ -278,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Exit code 2 for what the user can mend, 1 for a lost process, 130 after Ctrl-C, 143 after SIGTERM.
     """
-    args = make_parser(__doc__.splitlines()[0]).parse_args(argv)
+    args = make_parser((__doc__ or "").partition("\n")[0]).parse_args(argv)
     try:
         run_round(round_config(args), plan_only=args.plan)
     except KeyboardInterrupt as stop:

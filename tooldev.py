@@ -208,7 +208,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def make_parser(command: str | None) -> argparse.ArgumentParser:
     """The parser; only the named command's module is imported."""
-    parser = Parser(prog="tooldev.py", description=__doc__.split("\n\n")[0], epilog=(
+    parser = Parser(prog="tooldev.py", description=(__doc__ or "").split("\n\n")[0], epilog=(
         "`tooldev.py COMMAND --help` explains a command. Training alone: train.py. One round of self-evolution alone: "
         "evolve.py."))
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -265,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     out = None
     try:
-        config = parse_config(argv, __doc__.splitlines()[0])
+        config = parse_config(argv, (__doc__ or "").partition("\n")[0])
         out = Path(config.out)
         run_training(config)
     except (ValueError, OSError) as error:

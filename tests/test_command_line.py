@@ -7,6 +7,7 @@ import shlex
 
 import pytest
 
+import evolve
 import tooldev
 import train
 from data import world
@@ -69,6 +70,15 @@ def test_a_containers_quota_decides_about_threads_where_the_user_has_not(files, 
         (tmp_path / name).write_text(text)
     tooldev.fit_threads(tmp_path)
     assert os.environ.get("OMP_NUM_THREADS") == expected
+
+
+@pytest.mark.parametrize("program", [tooldev, train, evolve])
+def test_help_is_there_without_docstrings(program, monkeypatch, capsys):
+    """As PYTHONOPTIMIZE=2 leaves the programs."""
+    monkeypatch.setattr(program, "__doc__", None)
+    with pytest.raises(SystemExit, match="0"):
+        program.main(["--help"])
+    assert "usage:" in capsys.readouterr().out
 
 
 def test_a_name_that_is_no_text_is_told_in_one_line(tmp_path, capsys):
