@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 
@@ -192,7 +193,7 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"no command {command!r}{nearest(command, subparsers.choices)}")
             known |= set(subparsers.choices[command]._option_string_actions) if command else set()
         parser = subparsers.choices[command] if subparsers is not None and command else self
-        for word, after in zip(words, [*words[1:], None], strict=True):
+        for word, after in zip_longest(words, words[1:]):
             name, equals, value = word.partition("=")
             if name.startswith("--") and name not in known:
                 parser.error(f"no option {name}{nearest(name, known)}")

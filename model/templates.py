@@ -8,6 +8,7 @@ kind that is not known word for word earns a note that names what was seen to di
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -286,7 +287,8 @@ def _summands(body: str) -> list[str]:
 
 def _unquoted(quoted: str) -> str:
     """The text of a string, its escapes read as Jinja reads them."""
-    with suppress(UnicodeDecodeError):
+    with suppress(UnicodeDecodeError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)             # of an escape that Python does not know
         return quoted[1:-1].encode("ascii", "backslashreplace").decode("unicode-escape")
     return quoted[1:-1]
 
