@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -206,25 +205,28 @@ def test_two_runs_with_benchmarks_give_the_same_report(benched, tmp_path):
     assert reports[0]["benchmarks"] == reports[1]["benchmarks"]
 
 
-def test_the_page_of_a_real_model_comes_from_folders_of_eval(benched, tmp_path):
-    script, out = str(ROOT / "benchmarks" / "real_table.py"), tmp_path / "page.md"
+def test_the_page_of_a_real_model_comes_from_folders_of_eval(benched, tmp_path, monkeypatch, capsys):
+    def page_of(*words):
+        given = ["--title", "A Model", "--note", "Two hours.", "--out", str(out), *words]
+        monkeypatch.setattr(sys, "argv", ["real_table.py", *given])
+        return real_table.main()
+
+    out = tmp_path / "page.md"
     pairs = [f"raw={benched}/raw/bench/bfcl", f"joint={benched}/joint/bench/bfcl", f"mine={benched}/joint/bench/teval"]
-    command = [sys.executable, script, "--title", "A Model", "--note", "Two hours.", "--out", str(out)]
-    made = subprocess.run([*command, *(word for pair in pairs for word in ("--step", pair))], capture_output=True,
-                          text=True)
-    assert made.returncode == 0, made.stderr
+    assert not page_of(*(word for pair in pairs for word in ("--step", pair)))
     text = out.read_text()
     assert text.startswith("# A Model on the benchmarks\n") and "Two hours." in text and "cores" in text
     assert "mine" in table(text, "Table 2") and list(table(text, "Answers"))[2:] == ["raw", "joint training", "mine"]
-    whole = subprocess.run([*command, "--run", str(benched)], capture_output=True, text=True)
-    assert whole.returncode == 0 and "round 2" in table(out.read_text(), "Table 1: BFCL")
+    assert not page_of("--run", str(benched)) and "round 2" in table(out.read_text(), "Table 1: BFCL")
     record = json.loads(out.with_suffix(".json").read_text())
     assert record["backbone"] == "A Model" and record["entries"] == 16 and "of" not in record
     assert [row["step"] for row in record["steps"]] == ["raw", "raw-native", "adaption", "joint", "round-1", "round-2"]
     cell = read_benchmarks({"joint": [benched / "joint" / "bench" / "bfcl"]})["steps"]["joint"]["bfcl"]
     assert record["steps"][3]["scores"]["live"] == cell["scores"]["strict"]["live"]
-    none = subprocess.run([*command, "--step", f"raw={tmp_path}"], capture_output=True, text=True)
-    assert none.returncode == 2 and "no summary.json" in none.stderr and none.stderr.count("\n") == 1
+    capsys.readouterr()
+    assert page_of("--step", f"raw={tmp_path}") == 2
+    said = capsys.readouterr().err
+    assert "no summary.json" in said and said.count("\n") == 1
 
 
 def test_scores_of_different_entries_are_not_drawn_as_one_line(benched, tmp_path, monkeypatch, capsys):
