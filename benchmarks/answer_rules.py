@@ -108,8 +108,9 @@ def thrown_out(examples: Sequence[Example]) -> str:
     found = [ungrounded(example.query, example.calls, example.tools) for example in calling]
     reasons = Counter(reason.code for reason in found if reason)
     counted = ", ".join(f"{code} {count}" for code, count in reasons.most_common())
-    return (f"Of {len(calling)} labelled answers that call, {len(calling) - reasons.total()} "
-            f"({part(len(calling) - reasons.total(), len(calling))}%) pass `--grounded`; the others: {counted}.")
+    passed = len(calling) - reasons.total()
+    return (f"Of {len(calling)} labelled answers that call, {passed} ({part(passed, len(calling))}%) pass "
+            f"`--grounded`; the others: {counted or 'none'}.")
 
 
 def part(count: int, total: int) -> str:

@@ -186,7 +186,8 @@ def _opened(value: Any) -> Any:
         else:
             several = next((value[key] for key in ("choices", "candidates") if isinstance(value.get(key), list)), None)
             parts = [value.get(key) for key in ("message", "content", "output", "additional_kwargs")]
-            held = next((part for part in parts if isinstance(part, dict) and not part.keys().isdisjoint(_SAID)), None)
+            held = next((part for part in parts if isinstance(part, dict)
+                         and (not part.keys().isdisjoint(_SAID) or isinstance(part.get("message"), dict))), None)
             if several:
                 value = several[0]
             elif held is not None:

@@ -35,7 +35,8 @@ def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> 
     - value_not_in_query: a text or number that neither the query nor an enum of the called tool holds.
     - value_twice: one call uses a value more often than the query says it.
     - value_left_out: a number, quoted text, code, file or address of the query that no call uses.
-    - name_left_out: a name of the query that no call uses, nor the name of a called tool.
+    - name_left_out: a name of the query that no call uses. A name, code, file or address may also stand in the name or
+      description of a called tool.
     - too_many_values: more than MAX_VALUES to look for.
 
     Texts are looked for anywhere in the query, whatever the case of their letters; numbers by value; a date with an
@@ -58,7 +59,7 @@ def ungrounded(query: str, calls: Sequence[ToolCall], tools: Sequence[Tool]) -> 
         for value, times in counts.items():
             said = times_said(str(value), text)
             if isinstance(value, float):
-                said = numbers[value] or also[value] or said
+                said = numbers[value] + also[value] or said
             else:
                 times = max(1, times_said(value, together))     # inside of a longer value of the call, too
             if said < times and not (said == 0 and value in choices.get(call.name, ())):
@@ -77,15 +78,21 @@ def left_out(query: str, values: Sequence[str], calls: Sequence[ToolCall], tools
     called = {call.name for call in calls}
     about = " ".join(f"{spelled(tool.name)} {plain(tool.description)}" for tool in tools if tool.name in called)
     for value in map(plain, dict.fromkeys(values)):
-        if value.rstrip(".,;:!?") not in texts and not (NUMBER.fullmatch(value) and as_number(value) in used):
+        said = value in texts or as_number(value) in used if NUMBER.fullmatch(value) else _says(texts, value)
+        if not said:
             return Reason("value_left_out", f"no call uses {value[:80]!r}")
     for value in codes_in(query):
-        if plain(value) not in texts and plain(value) not in about:
+        if not (_says(texts, plain(value)) or plain(value) in about):
             return Reason("value_left_out", f"no call uses {value[:80]!r}")
     for name in dict.fromkeys(names_in(query)):
-        if name.casefold() not in texts and name.casefold() not in about:
+        if not (_says(texts, name.casefold()) or name.casefold() in about):
             return Reason("name_left_out", f"no call uses {name[:80]!r}")
     return None
+
+
+def _says(texts: str, value: str) -> bool:
+    value = value.rstrip(".,;:!?")
+    return not value or times_said(value, texts) > 0
 
 
 def spelled(name: str) -> str:

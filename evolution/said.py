@@ -18,11 +18,13 @@ DATES = (re.compile(rf"\b{_MONTH}(?: the)? {_DAY},? (?P<year>\d{{4}})\b"),      
          re.compile(rf"\b{_DAY}(?: of)? {_MONTH},? (?P<year>\d{{4}})\b"))                # the 20th of march, 2023
 WHEN = re.compile(r"\d+:\d\d|\d{4}-\d\d(?:-\d\d)?|\d+/\d+/\d+|\d+(?:[-.]\d+){2,}")        # 08:30, 2025-03-04, 555-12-34
 CODE, LETTER, DIGIT = re.compile(r"[\w-]+"), re.compile(r"[^\W\d_]"), re.compile(r"\d")
-ADDRESS = re.compile(r"[^@\s]@[^@\s]+\.\w|\w://\w|\w{2}\.[a-z][a-z0-9]{1,3}$")      # a@b.org, http://..., example.jpg
+# a@b.org, http://..., example.jpg
+ADDRESS = re.compile(r"[^@\s]@[^@\s]+\.\w|\w://\w|\w{2}\.(?:[a-z][a-z0-9]{1,3}|[A-Z][A-Z0-9]{1,3})$")
 WORD = re.compile("[A-Za-z0-9\u00c0-\u024f\u0370-\u052f]+(?:['\u2019&.-][A-Za-z0-9\u00c0-\u024f\u0370-\u052f]+)*")
 MAX_PLACES = 256                # where a value is looked at; no query says one more often
 POSSESSIVE = re.compile("['\u2019]s$")
-OPENS = ".!?:;\n(-*\"'\u201c\u2018"                # after one of these a capital may be that of a sentence
+# after one of these a capital may be that of a sentence
+OPENS = ".!?:;\n()[-*\"'\u201c\u2018\u2022\u2013\u2014\u2026\u3002"
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 NO_NAME = {"i", "i'm", "i'd", "i'll", "i've", "mr", "mrs", "ms", "dr", "sept", *DAYS, *MONTHS,
            *(name[:3] for name in (*DAYS, *MONTHS))}
@@ -100,9 +102,10 @@ def names_in(query: str) -> list[str]:
         if word[0][0].isupper():
             capitals += 1
             name = POSSESSIVE.sub("", word[0])
-            opens = query[max(0, word.start() - 3):word.start()].rstrip(" \t")[-1:] in OPENS        # or nothing before
+            opens = query[max(0, word.start() - 16):word.start()].rstrip(" \t")[-1:] in OPENS       # or nothing before
             short = len(name) <= 4 and name.removesuffix("s").isupper()                             # ID, URLs
-            if not (opens or short or name.casefold() in NO_NAME):
+            plainly = name.casefold().replace("\u2019", "'")
+            if not (opens or short or plainly in NO_NAME or plainly.removesuffix("s") in DAYS):
                 names.append(name)
     return names if 2 * capitals <= words else []
 

@@ -76,6 +76,8 @@ def score(folder, bench, content, *flags):
         [{"toolUse": {"toolUseId": "x", "name": "lamp.set", "input": HALL}}],
         [{"type": "reasoning", "summary": []}, {"type": "function_call", **FUNCTION}],
         {"output": [{"type": "function_call", **FUNCTION}]},
+        {"output": {"message": {"role": "assistant", "content": [{"toolUse": {"name": "lamp.set", "input": HALL}}]}},
+         "stopReason": "tool_use"},
         [{"type": "message", "content": [{"type": "output_text", "text": "[lamp.set(room='hall', level=40)]"}]}],
         {"text": "[lamp.set(room='hall', level=40)]"},
         {"content": "", "additional_kwargs": {"tool_calls": [{"function": FUNCTION}]}},

@@ -70,6 +70,11 @@ CLASS = {"type": "string", "description": "", "enum": ["first", "second"]}
     ("Book it for Ann Lee at Ann\u2019s.", {"name": "Ann Lee", "place": "Ann"}, None),
     ("Book it on 2012-05-07.", {"breakfast": True}, "value_left_out"),
     ("Book it at 08:30.", {"breakfast": True}, "value_left_out"),
+    ("Get the IDs and the URLs. On Mondays I\u2019m in.", {}, None),
+    ("1) Find it. 2) Book it.", {"rows": [1, 2]}, None),
+    ("Mix 5 eggs and 5kg.", {"eggs": 5, "flour": 5}, None),
+    ("Ask Al for banal things.", {"text": "banal things"}, "name_left_out"),
+    ("Print photo.JPG today.", {"text": "today"}, "value_left_out"),
     ("Get the IDs and the URLs.", {}, None),
     ("Use Book to rest.", {}, None),                                    # the tool's own name
     ("Book me at Instagram.", {}, None),                                # and what it says of itself
