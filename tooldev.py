@@ -118,7 +118,8 @@ COMMANDS = {
 }
 
 
-PATHS = {"--out", "--in", "--model", "--adapter", "--data", "--tools", "--examples", "--queries", "--answers"}
+PATHS = {"--out", "--in", "--model", "--adapter", "--data", "--tools", "--examples", "--queries", "--answers",
+         "--index", "--against"}
 ASKS = {"stats", "check", "show", "find", "call", "make-tools", "trace"}     # these only look: nothing is half done
 RESUMES = {"demo", "run", "ablate", "controls", "eval", "make-base"}    # these keep every finished part
 

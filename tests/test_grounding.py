@@ -75,6 +75,7 @@ CLASS = {"type": "string", "description": "", "enum": ["first", "second"]}
     ("Mix 5 eggs and 5kg.", {"eggs": 5, "flour": 5}, None),
     ("Ask Al for banal things.", {"text": "banal things"}, "name_left_out"),
     ("Print photo.JPG today.", {"text": "today"}, "value_left_out"),
+    ("Eat " + "banana " * 120 + "of kind a.", {"kind": "a"}, None),     # 360 other a's before it
     ("Get the IDs and the URLs.", {}, None),
     ("Use Book to rest.", {}, None),                                    # the tool's own name
     ("Book me at Instagram.", {}, None),                                # and what it says of itself
