@@ -6,15 +6,20 @@ template's own tags, which the chat renderer writes as the tokenizer's added tok
 and tools only ever enters as a "text" piece, so it cannot open or close a tag.
 
 Each prompt has one place for each thing that is put into it; tools stand compactly, one per line.
+
+The calling prompt has a second form: the tools as the model's own chat template shows them. There the first message
+carries them as "tools", and the chat renderer writes the template's block.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from data.schema import Tool, ToolCall, dump_json
 
 Piece = tuple[str, str]                 # ("text" | "tag", the characters)
 Content = str | list[Piece]
-Message = dict[str, "str | Content"]
+Message = dict[str, Any]                # "role" and "content"; the first one may carry "tools", for the template
+PROMPTS = ("paper", "native")           # how a model is asked to call tools: figure 5, or its template's own block
 
 TOOLS_OPEN, TOOLS_CLOSE = ("tag", "<tools>"), ("tag", "</tools>")
 CALL_OPEN, CALL_CLOSE = ("tag", "<tool_call>"), ("tag", "</tool_call>")
@@ -68,8 +73,10 @@ def tools_text(tools: Sequence[Tool]) -> str:
     return "\n".join(_record(tool.to_dict()) for tool in tools)
 
 
-def invocation_messages(query: str, tools: Sequence[Tool]) -> list[Message]:
-    """Figure 5: (q, T) -> A. System and user message."""
+def invocation_messages(query: str, tools: Sequence[Tool], prompt: str = PROMPTS[0]) -> list[Message]:
+    """Figure 5: (q, T) -> A. System and user message; by the native prompt the user's alone, with the tools on it."""
+    if prompt == "native":
+        return [{"role": "user", "content": query, "tools": [tool.to_function() for tool in tools]}]
     system: list[Piece] = [
         ("text", _CALLER_INTRO), TOOLS_OPEN, TOOLS_CLOSE, ("text", " XML tags:\n"),
         TOOLS_OPEN, ("text", f"\n{tools_text(tools)}\n"), TOOLS_CLOSE,

@@ -10,6 +10,7 @@ from typing import Any
 
 from data.augment import Recipe, invocation_examples
 from data.prompts import (
+    PROMPTS,
     Content,
     Message,
     adaption_messages,
@@ -98,19 +99,21 @@ def generation_row(example: Example, tokenizer: Any, encode_chat: EncodeChat, ma
                 tokenizer, encode_chat, max_length)
 
 
-def invocation_row(example: Example, tokenizer: Any, encode_chat: EncodeChat, max_length: int) -> Row:
+def invocation_row(example: Example, tokenizer: Any, encode_chat: EncodeChat, max_length: int,
+                   prompt: str = PROMPTS[0]) -> Row:
     """Equation 2: query and candidate tools ask for the calls. RowError if the row is too long."""
-    return _row(f"{example.id}/invocation", "invocation", invocation_messages(example.query, example.tools),
+    return _row(f"{example.id}/invocation", "invocation", invocation_messages(example.query, example.tools, prompt),
                 calls_answer(example.calls), tokenizer, encode_chat, max_length)
 
 
 def rows_for_stage(stage: str, data: Sequence[Tool] | Sequence[Example], tokenizer: Any, encode_chat: EncodeChat,
-                   max_length: int, only_called: bool = False,
-                   recipe: Recipe = PAPER) -> tuple[list[Row], list[Refused]]:
+                   max_length: int, only_called: bool = False, recipe: Recipe = PAPER,
+                   prompt: str = PROMPTS[0]) -> tuple[list[Row], list[Refused]]:
     """All rows of a stage in the order of the data, and the ones left out with their reasons.
 
     `adaption` takes tools; `invocation` examples; `joint` and `evolve` examples, a generation and an invocation row
-    each. `only_called`: see `generation_row`. `recipe` changes what invocation rows offer, and may add some.
+    each. `only_called`: see `generation_row`. `recipe` changes what invocation rows offer, and may add some; `prompt`
+    is the form that they ask in, one of PROMPTS.
     """
     if stage not in STAGES:
         raise ValueError(f"stage {stage!r} has no rows of tools or examples; expected one of {', '.join(STAGES)}")
@@ -131,5 +134,5 @@ def rows_for_stage(stage: str, data: Sequence[Tool] | Sequence[Example], tokeniz
         if stage != "invocation":
             add("generation", example.id, generation_row, example, only_called=only_called)
         for version in offered:
-            add("invocation", version.id, invocation_row, version)
+            add("invocation", version.id, invocation_row, version, prompt=prompt)
     return rows, refused

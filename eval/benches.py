@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from data.files import sha256_text
-from data.prompts import Message
+from data.prompts import PROMPTS, Message
 from data.schema import Tool
 from eval.answers import Answer
 
@@ -75,6 +75,11 @@ def names() -> list[str]:
     """Every benchmark, in alphabetical order."""
     folders = sys.modules[__package__].__path__
     return sorted(path.parent.name for folder in folders for path in Path(folder).glob("*/benchmark.py"))
+
+
+def prompts(name: str) -> tuple[str, ...]:
+    """How a model can be asked this benchmark, of data.prompts.PROMPTS."""
+    return getattr(module_of(name), "PROMPTS", PROMPTS)
 
 
 def module_of(name: str) -> ModuleType:

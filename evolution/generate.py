@@ -12,7 +12,7 @@ from torch import nn
 
 from data.decoding import never_sampled
 from data.parse import Reason
-from data.prompts import Message, generation_messages, invocation_messages
+from data.prompts import PROMPTS, Message, generation_messages, invocation_messages
 from data.schema import Query, Tool, ToolCall
 from evolution.config import Draws, Pace, RoundConfig
 from evolution.decide import Candidates, ToolsCheck, read_answer, settle
@@ -37,8 +37,13 @@ class Writer:
     pace: Pace
     say: Callable[[str], None]
     shown: bool                             # whether the sampler shows its progress
+    prompt: str = PROMPTS[0]                # how it is asked to call tools
     # Around passes: with a sharded base every process runs as many (model.sharding.in_step).
     in_step: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def calling(self, query: str, tools: Sequence[Tool]) -> list[Message]:
+        """How it is asked to call these tools."""
+        return invocation_messages(query, tools, self.prompt)
 
     def write(self, items: Sequence[tuple[str, list[Message]]], draws: Draws, done: Callable[[str, Samples], None],
               decided: Decided | None = None, words: Callable[[], str] | None = None) -> None:
@@ -152,7 +157,7 @@ def make_calls(writer: Writer, place: Place, queries: Sequence[Query], offered: 
 
     with writer.in_step():
         for part in tally:
-            items = [(query.id, invocation_messages(query.query, offered[query.id].tools)) for query in part]
+            items = [(query.id, writer.calling(query.query, offered[query.id].tools)) for query in part]
             writer.write(items, config.calls_draws(), done, prefixes.decided if config.early else None, tally.words)
     progress.finish()
     return progress.records()

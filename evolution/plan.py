@@ -58,8 +58,8 @@ def plan_round(config: RoundConfig, train: TrainConfig, queries: Sequence[Query]
     tools_tokens = mean([len(tokenizer.encode(text)) for text in tools_texts], config.max_tools_tokens / 4)
     call_tokens = mean([len(tokenizer.encode(text)) for text in call_texts], config.max_calls_tokens / 4)
     make = mean([prompt_tokens(generation_messages(query.query)) for query in asked], 0)
-    call = mean([prompt_tokens(invocation_messages(query.query, [])) for query in asked], 0) + tools_tokens * (
-        1 + config.distractors / max(1.0, mean([len(e.tools) for e in known], 1)))
+    call = mean([prompt_tokens(invocation_messages(query.query, [], train.prompt)) for query in asked], 0)
+    call += tools_tokens * (1 + config.distractors / max(1.0, mean([len(e.tools) for e in known], 1)))
     n = len(queries)
     mixed = len(labelled) if config.without("data") else min(round(config.mix * (n + earlier)), len(labelled))
     rows = 2 * (n + earlier + mixed)

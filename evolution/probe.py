@@ -13,7 +13,6 @@ from typing import Any
 from data.canonical import canonical_answer
 from data.files import write_json
 from data.parse import Reason
-from data.prompts import invocation_messages
 from data.schema import Example, ToolCall, read_json
 from evolution.config import Draws
 from evolution.decide import read_answer
@@ -30,7 +29,7 @@ def answers_to(writer: Writer, examples: Sequence[Example], draws: Draws) -> lis
         names.append(f"{example.id}\n{seen[example.id]}" if seen[example.id] else example.id)
         seen[example.id] += 1
     found: dict[str, Samples] = {}
-    items = [(name, invocation_messages(e.query, e.tools)) for name, e in zip(names, examples, strict=True)]
+    items = [(name, writer.calling(e.query, e.tools)) for name, e in zip(names, examples, strict=True)]
     writer.write(items, draws, found.__setitem__)
     return [found[name] for name in names]
 

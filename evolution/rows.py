@@ -12,6 +12,7 @@ from evolution.config import RoundConfig, stage_seed
 from evolution.decide import by_hash
 from evolution.inputs import Inputs
 from training.config import TrainConfig
+from training.prompt import noted_prompt
 
 if TYPE_CHECKING:
     from model.tokenizer import Tokenizer
@@ -43,7 +44,8 @@ def training_rows(examples: Sequence[Example], tokenizer: "Tokenizer",
     """Rows of both objectives, and what is too long for one."""
     from model.chat import encode_chat
 
-    return rows_for_stage("evolve", examples, tokenizer, encode_chat, train.max_length, train.only_called, train.recipe)
+    return rows_for_stage("evolve", examples, tokenizer, encode_chat, train.max_length, train.only_called, train.recipe,
+                          train.prompt)
 
 
 def training_settings(config: RoundConfig, start: Path, folder: Path) -> TrainConfig:
@@ -53,6 +55,7 @@ def training_settings(config: RoundConfig, start: Path, folder: Path) -> TrainCo
     shape = read_config(start)
     begin = {"previous": start, "joint": folder.parent / "joint" / "adapter", "base": ""}[config.init]
     ours = {"seed": stage_seed(config.seed, config.round, "train") % 2**31, "rank": shape["r"],
-            "alpha": float(shape["lora_alpha"]), "targets": ",".join(shape["target_modules"])}
+            "alpha": float(shape["lora_alpha"]), "targets": ",".join(shape["target_modules"]),
+            "prompt": noted_prompt(start)}
     return TrainConfig(stage="evolve", model=config.model, adapter=str(begin), out=str(folder),
                        data=str(folder / "accepted.jsonl"), **{**ours, **config.train})

@@ -16,6 +16,7 @@ from data.prompts import Message, generation_messages, invocation_messages, piec
 from data.schema import Example, Tool, ToolCall, dump_json, read_json, read_jsonl
 from evolution.decide import read_answer
 from evolution.losses import SOME, began_with, measure_losses, own_rows, row_losses
+from training.prompt import noted_prompt
 
 PROMPT_CHARS = 600        # of a prompt shown without --full
 CELL_CHARS = 200          # of an answer that did not parse
@@ -99,7 +100,7 @@ def story(folder: Path, name: str, *, loss: bool, full: bool) -> list[str]:
     lines += _tools_story(query, tries, full) if tries else ["It was rejected before anything was generated.", ""]
     if record:
         candidates = [Tool.from_dict(tool) for tool in record["candidates"]]
-        lines += _calls_story(query, candidates, record, full)
+        lines += _calls_story(query, candidates, record, full, noted_prompt(folder / "adapter"))
     lines += _verdict(accepted, rejected)
     lines += [f"Rejected at the stage `query`, {row['reason']}: {row['detail']}: \"{row['text']}\""
               for row in namesakes]
@@ -114,6 +115,8 @@ def _by_id(path: Path) -> dict[str, dict[str, Any]]:
 
 def _prompt(messages: list[Message], full: bool) -> list[str]:
     text = "\n".join(f"[{message['role'].upper()}]\n{pieces_text(message['content'])}" for message in messages)
+    for tool in messages[0].get("tools", ()):                           # of the template's own block
+        text = f"[TOOL] {dump_json(tool)}\n{text}"
     if not full and len(text) > PROMPT_CHARS:
         left_out = f"[... {len(text) - PROMPT_CHARS} characters, --full shows them ...]"
         text = f"{text[:PROMPT_CHARS // 2]}\n{left_out}\n{text[-PROMPT_CHARS // 2:]}"
@@ -134,9 +137,9 @@ def _tools_story(query: str, tries: list[dict[str, Any]], full: bool) -> list[st
     return lines
 
 
-def _calls_story(query: str, candidates: list[Tool], record: dict[str, Any], full: bool) -> list[str]:
+def _calls_story(query: str, candidates: list[Tool], record: dict[str, Any], full: bool, prompt: str) -> list[str]:
     lines = ["## Calls: A~ = majority_vote(f_sampling(q, T~; Theta_i)) (Eq. 5)", "",
-             *_prompt(invocation_messages(query, candidates), full),
+             *_prompt(invocation_messages(query, candidates, prompt), full),
              "| sample | log-probability | answer |", "|---|---|---|"]
     groups: dict[str, list[int]] = {}
     for index, sample in enumerate(record["samples"]):

@@ -4,7 +4,7 @@ Each family turns messages into segments; one encoder turns segments into ids an
 the segments made here, contents are encoded literally, so nobody forges a turn by spelling `<|eot_id|>`.
 
 A message is {"role", "content"}; content is a string, or pieces ("text", s) | ("tag", s): a tag such as <tool_call>
-becomes the tokenizer's added token where it has one.
+becomes the tokenizer's added token where it has one. The first message may carry "tools", for the family's own block.
 """
 
 import json
@@ -51,15 +51,17 @@ def render(messages: Sequence[dict], tokenizer: Tokenizer, add_generation_prompt
 
     Args:
         add_generation_prompt: end with the header of an assistant turn (Mistral has none).
-        tools: for the family's own tool format, {"type": "function", "function": {...}} each. The paper's prompts put
-            theirs into the system message instead. Native calls and results are messages too: {"role": "assistant",
-            "tool_calls": [{"id", "function": {"name", "arguments"}}]} and {"role": "tool", "content", "tool_call_id"}.
+        tools: for the family's own tool format, {"type": "function", "function": {...}} each; without it those that
+            the first message carries. The paper's prompts put theirs into the system message instead. Native calls and
+            results are messages too: {"role": "assistant", "tool_calls": [{"id", "function": {"name", "arguments"}}]}
+            and {"role": "tool", "content", "tool_call_id"}.
 
     Raises:
         ValueError: a role or an order of roles that the family does not know, a tokenizer without a chat format, or
             `tools` where the checkpoint's own template has no block for them.
     """
-    segments = _conversation(_checked(messages), tokenizer, tools, add_generation_prompt)
+    checked = _checked(messages)
+    segments = _conversation(checked, tokenizer, tools or _carried(checked), add_generation_prompt)
     return _encode(segments, tokenizer)[0], _text(segments, tokenizer)
 
 
@@ -76,7 +78,8 @@ def encode_chat(messages: Sequence[dict], tokenizer: Tokenizer, *,
         Mistral.turns(checked)
     answer = [replace(segment, supervised=True) for segment in form.answer(checked[-1])]
     after = [Segment("text", "\n")] if form is ChatML else []
-    return _encode(_conversation(checked[:-1], tokenizer, tools, True) + answer + after, tokenizer)
+    asked = _conversation(checked[:-1], tokenizer, tools or _carried(checked), True)
+    return _encode(asked + answer + after, tokenizer)
 
 
 class Llama3:
@@ -282,6 +285,11 @@ def _checked(messages: Sequence[dict]) -> list[dict]:
             raise ValueError("a message needs a role (system, user, assistant, tool) and a content; "
                              f"found {str(message)[:200]}")
     return list(messages)
+
+
+def _carried(messages: list[dict]) -> Sequence[dict]:
+    """The tools that the first message carries."""
+    return messages[0].get("tools", ()) if messages else ()
 
 
 def _split_system(messages: list[dict]) -> tuple[dict | None, list[dict]]:

@@ -15,7 +15,7 @@ from typing import Any
 from data.decoding import check_temperature, never_sampled
 from data.files import some
 from data.parse import Reason, parse_calls, parse_tools
-from data.prompts import Message, generation_messages, invocation_messages
+from data.prompts import PROMPTS, Message, generation_messages, invocation_messages
 from data.retrieval import ToolIndex, parts
 from data.rules import check_calls, check_tools
 from data.schema import Tool, load_tools
@@ -23,6 +23,7 @@ from lora import adapter_folder
 from pipeline.find import add_index, check_query, distinct, offered, opened, shown, written_text
 from pipeline.inputs import EMBEDDED, flag, print_json
 from training.gate import check_model, tell
+from training.prompt import check_trainable, prompt_of
 
 SAMPLED = (0.7, 40)                     # temperature and top-k where several samples vote: those of a round's calls
 EXPANSION = 128                         # most tokens for the tools of a sentence: their names and descriptions suffice
@@ -40,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--expand", action="store_true", help="with --retrieve: let the model write the tools that "
                             "each sentence needs, and search with those, too")
         add_index(parser)
+        flag(parser, "prompt", None, "paper: its prompt; native: the tool block of the model's own chat template; "
+             "without it, as the adapter or the model was trained, else paper", choices=PROMPTS)
         parser.add_argument("--samples", type=int, default=1, help="answers to draw; more than one vote (paper: 5)")
     flag(parser, "temperature", None, "0 is greedy; without it 0, or 0.7 for a vote", type=float)
     flag(parser, "top-k", None, "choose among so many tokens, 0: all; without it 0, or 40 for a vote", type=int)
@@ -70,7 +73,8 @@ def call(args: argparse.Namespace) -> int:
     model, tokenizer = loaded(args)
     if index:
         tools = retrieved(args, index, model, tokenizer)
-    (samples,) = answers_of(args, model, tokenizer, [invocation_messages(args.query, tools)], args.samples)
+    (samples,) = answers_of(args, model, tokenizer, [invocation_messages(args.query, tools, args.prompt)],
+                            args.samples)
     answers = [read(sample, parse_calls) for sample in samples]
     parsed = [None if isinstance(answer, Reason) else answer for answer in answers]
     vote = majority_vote(parsed, tools, [sample.logprob for sample in samples])
@@ -109,6 +113,9 @@ def loaded(args: argparse.Namespace) -> tuple[Any, Any]:
 
     adapter = adapter_folder(args.adapter) if args.adapter else None
     tokenizer = check_model(args.model, adapter or "")
+    if args.command == "call":
+        args.prompt = args.prompt or prompt_of(args.model, adapter)
+        check_trainable(args.prompt, tokenizer)
     model = load_base(args.model, args.precision)
     if adapter:
         load_adapter(model, adapter)
@@ -141,7 +148,7 @@ def retrieved(args: argparse.Namespace, index: ToolIndex, model: Any, tokenizer:
     from model.chat import render
 
     def size(tools: Sequence[Tool]) -> int:
-        return len(render(invocation_messages(args.query, tools), tokenizer)[0])
+        return len(render(invocation_messages(args.query, tools, args.prompt), tokenizer)[0])
 
     limit = model.config.max_position_embeddings
     room = limit - min(args.max_new_tokens, limit // 4)

@@ -20,6 +20,7 @@ from eval.report.page import interval, number, title_of
 from pipeline.evaluate import fingerprint
 from pipeline.licence import licence_of
 from training.config import PATHS, TrainConfig, lasting
+from training.prompt import noted_prompt
 
 UNKNOWN = "not recorded"
 PLACE = "TOOLS"                             # in the system text below: a JSON object a line for each tool
@@ -40,6 +41,13 @@ tokenizer = AutoTokenizer.from_pretrained({base})
 model = AutoModelForCausalLM.from_pretrained({base}, dtype="auto")
 model = PeftModel.from_pretrained(model, {folder})
 """}
+NATIVE_ASK = """tools = {tools}
+messages = [{{"role": "user", "content": "What is the weather in Bern?"}}]
+inputs = tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=True, return_tensors="pt",
+                                       return_dict=True)
+answer = model.generate(**inputs, max_new_tokens=192, do_sample=False)
+print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1]:], skip_special_tokens=False))
+"""
 ASK = """import json
 
 SYSTEM = {system}
@@ -50,6 +58,12 @@ inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, ret
 answer = model.generate(**inputs, max_new_tokens=192, do_sample=False)
 print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1]:], skip_special_tokens=False))
 """
+TRAINED = {
+    "paper": "The tools stand in the system text in the words of the paper, as trained; a chat template's own tool "
+             "block was not trained on.",
+    "native": "The tools stand in the chat template's own block, as trained: a service's `tools` field reaches the "
+              "model as it was taught."}
+PARSER = {"paper": "", "native": " --enable-auto-tool-choice --tool-call-parser hermes"}
 
 
 def model_card(base: Path, adapter: Path, *, name: str, base_name: str, merged: bool, drift: str = "",
@@ -77,7 +91,7 @@ def model_card(base: Path, adapter: Path, *, name: str, base_name: str, merged: 
                                               if trained else f"Data and settings: {UNKNOWN}.\n"))
     parts.append("## Licences\n\n" + licences(base, named, run if known else None))
     parts.append("## How to load it\n\n" + ("" if base_name or merged else REPLACE.format(base=plain(named)))
-                 + loading(named, name, merged, (base, drift)))
+                 + loading(named, name, merged, (base, drift), noted_prompt(adapter)))
     return "\n".join(parts)
 
 
@@ -203,23 +217,28 @@ def licences(base: Path, base_name: str, run: Path | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def loading(loaded: str, name: str, merged: bool, notes: tuple[Path, str]) -> str:
+def loading(loaded: str, name: str, merged: bool, notes: tuple[Path, str], prompt: str) -> str:
     """Code for transformers or PEFT, the prompt that was trained, and the command for vLLM.
 
-    `loaded` is the base as it is loaded; `notes` are its folder and what merging lost.
+    `loaded` is the base as it is loaded; `notes` are its folder and what merging lost; `prompt` as in data.prompts.
     """
     base, drift = notes
     kind = "transformers" if merged else "peft"
-    system = pieces_text(invocation_messages("", [EXAMPLE])[0]["content"]).replace(tools_text([EXAMPLE]), PLACE)
-    code = LOAD[kind].format(folder=repr(f"./{name}"), base=repr(loaded)) + "\n" + ASK.format(
-        system=repr(system), tools=json.dumps([EXAMPLE.to_dict()]), place=PLACE)
+    code = LOAD[kind].format(folder=repr(f"./{name}"), base=repr(loaded)) + "\n" + asking(prompt)
     served = f"./{name}" if merged else f"{loaded} --enable-lora --lora-modules tools=./{name}"
     template = "" if has_template(base) else ("The base's folder has no chat template: give `apply_chat_template` "
                                               "one, or ask with `tooldev.py call`.\n\n")
     return (f"{drift}\n\n" if drift else "") + template + (
-        f"```python\n{code}```\n\nThe answer is one `<tool_call>` block a call, or a sentence that no tool fits. The "
-        "tools stand in the system text in the words of the paper, as trained; a chat template's own tool block was "
-        f"not trained on.\n\nvLLM (not run here):\n\n```\nvllm serve {served}\n```\n")
+        f"```python\n{code}```\n\nThe answer is one `<tool_call>` block a call, or a sentence that no tool fits. "
+        f"{TRAINED[prompt]}\n\nvLLM (not run here):\n\n```\nvllm serve {served}{PARSER[prompt]}\n```\n")
+
+
+def asking(prompt: str) -> str:
+    """Code that asks for a call by the prompt that was trained."""
+    if prompt == "native":
+        return NATIVE_ASK.format(tools=json.dumps([EXAMPLE.to_function()]))
+    system = pieces_text(invocation_messages("", [EXAMPLE])[0]["content"]).replace(tools_text([EXAMPLE]), PLACE)
+    return ASK.format(system=repr(system), tools=json.dumps([EXAMPLE.to_dict()]), place=PLACE)
 
 
 def has_template(base: Path) -> bool:

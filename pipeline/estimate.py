@@ -96,14 +96,15 @@ def _lengths(run: "Run") -> dict[str, float]:
     """Mean tokens of rows, prompts and answers over the first rows of the data."""
     from model.chat import encode_chat
 
-    def rows(build, items):
+    def rows(build, items, **extra):
         for item in items:
             with suppress(RowError):                       # refused rows are counted when the stage makes its rows
-                yield build(item, run.tokenizer, encode_chat, run.settings.max_length)
+                yield build(item, run.tokenizer, encode_chat, run.settings.max_length, **extra)
 
     examples = list(islice(load_examples(run.data / "examples.jsonl"), SAMPLE))
     made = {"adaption": list(rows(adaption_row, islice(load_tools(run.data / "tools.jsonl"), SAMPLE))),
-            "invocation": list(rows(invocation_row, examples)), "generation": list(rows(generation_row, examples))}
+            "invocation": list(rows(invocation_row, examples, prompt=run.settings.prompt)),
+            "generation": list(rows(generation_row, examples))}
     for name, found in made.items():
         if not found and name != "generation":
             raise ValueError(f"none of the first {SAMPLE} {name} rows fits --max-length {run.settings.max_length}; "

@@ -30,6 +30,7 @@ from data.files import (
     write_json,
     write_jsonl,
 )
+from data.prompts import PROMPTS
 from eval import benches
 from eval.answers import read_answers
 from eval.benches import Benchmark
@@ -37,7 +38,6 @@ from eval.score import PATHS, SCORES, comparison, read_scores, run_module, score
 
 WRITTEN = ("answers.jsonl", "eval.json", *SCORES)
 PACE = (*PATHS, "model", "adapter", "device", "max_rows", "cache_gb", "pack_weights", "shard", "threads")
-PROMPTS = ("paper", "native")
 # not written down at these values: older folders lack them
 LATER = {"prompt": PROMPTS[0], "bench_limit": None, "shard": "off", "retrieve": "gold"}
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -56,9 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bench-limit", type=int, metavar="N",
                         help="a fixed subset of N entries, the categories in proportion, chosen by the hash of their "
                              "ids: the same for every model")
-    parser.add_argument("--prompt", choices=PROMPTS, default=PROMPTS[0],
+    parser.add_argument("--prompt", choices=PROMPTS,
                         help="paper: its prompt, with the tools in the system text; native: the tools as the model's "
-                             "own chat template has them, a further baseline of a raw model")
+                             "own chat template has them, a further baseline of a raw model. Without it, as the "
+                             "adapter or the model was trained, else paper")
     parser.add_argument("--max-new-tokens", type=int, default=512,
                         help="longest answer; the leaderboard allows 4096")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
@@ -137,13 +138,12 @@ def prompt_ids(benchmark: Benchmark, entry: Any, tokenizer: Any, prompt: str) ->
         ValueError: `prompt` is native, and the model's template or the benchmark has no place for tools.
     """
     from model.chat import render
+    from training.prompt import check_native
 
     if prompt != "native":
         return render(benchmark.messages(entry), tokenizer)[0]
     messages, tools = benchmark.native(entry)
-    if not tokenizer.native_tools:
-        raise ValueError("--prompt native: the model's own chat template has no block for tools; leave it out, and the "
-                         "paper's prompt is used")
+    check_native(tokenizer)
     return render(messages, tokenizer, tools=[tool.to_function() for tool in tools])[0]
 
 
@@ -158,6 +158,7 @@ def refuse_unsharded(args: argparse.Namespace) -> None:
 def claim_out(args: argparse.Namespace) -> Claim:
     """The right to write into --out. The completions there say by themselves which model and prompts they are of."""
     out = Path(args.out)
+    args.prompt = args.prompt or trained_prompt(args)
     settings = {name: value for name, value in vars(args).items()
                 if name not in PACE and not (name in LATER and value == LATER[name])}
     reads = [path for path in (args.model, args.adapter, args.against) if path]
@@ -176,6 +177,15 @@ def claim_out(args: argparse.Namespace) -> Claim:
     if args.against:
         read_scores(args.against)                       # what cannot be read is told now, not after the answers
     return claimed
+
+
+def trained_prompt(args: argparse.Namespace) -> str:
+    """How the weights were trained to be asked, where the benchmark can be asked so."""
+    from lora import adapter_folder
+    from training.prompt import prompt_of
+
+    trained = prompt_of(args.model, args.adapter and adapter_folder(args.adapter))
+    return trained if trained in benches.prompts(args.bench) else PROMPTS[0]
 
 
 def asks_more(former: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:

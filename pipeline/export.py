@@ -21,6 +21,7 @@ from pipeline.card import model_card
 from pipeline.inputs import EMBEDDED, flag
 from training.config import PRECISIONS
 from training.gate import check_model
+from training.prompt import FILE, note_prompt, noted_prompt
 
 if TYPE_CHECKING:
     from model import Tokenizer
@@ -81,7 +82,8 @@ def place(aside: Path, out: Path) -> None:
         os.replace(aside, out)
         return
     parts = sorted(aside.iterdir(), key=lambda path: (path.name.endswith("config.json"), path.name))
-    weights = {*out.glob("*model*.safetensors*"), out / "adapter_config.json", out / "config.json"}
+    told = {out / name for name in ("adapter_config.json", "config.json", FILE)}
+    weights = {*out.glob("*model*.safetensors*"), *told}
     for path in {*weights, *companions(out)} - {out / part.name for part in parts}:
         path.unlink(missing_ok=True)
     for path in parts:
@@ -100,6 +102,7 @@ def write(args: argparse.Namespace, adapter: Path, folder: Path, tokenizer: "Tok
     dtype = stored_dtype(Path(args.model)) if args.dtype == "same" else getattr(torch, PRECISIONS[args.dtype])
     drift = export(args.model, adapter, folder, load_model=load_model, dtype=dtype, shard_gb=args.shard_gb,
                    save_model=save_model if args.merge else None)
+    note_prompt(folder, noted_prompt(adapter))
     if drift is None:
         config = read_json(folder / "adapter_config.json")
         write_json(folder / "adapter_config.json", {**config, "base_model_name_or_path": args.base_name or args.model})

@@ -17,6 +17,7 @@ from typing import Any
 from data.augment import RECIPE
 from data.check import check_file
 from data.files import refuse_inputs_inside
+from data.prompts import PROMPTS
 from evolution.config import RoundConfig
 from evolution.flags import named_values
 from pipeline import run_bench
@@ -27,6 +28,7 @@ from pipeline.steps import run_pipeline, say
 from tooldev import VARIANTS, Evolution, Lora, Sizes
 from training.config import TrainConfig
 from training.gate import check_model
+from training.prompt import check_trainable
 
 EPOCHS = ("adaption_epochs", "labelled_epochs", "evolve_epochs")
 HELP = {                                # what a preset holds, each an option
@@ -47,7 +49,8 @@ HELP = {                                # what a preset holds, each an option
 OF_ROUND = ("run", "round", "model", "queries", "labelled", "validation", "guard", "queries_per_round", "seed", "train",
             "probe", "max_tools_tokens", "max_calls_tokens", "stop_when")
 OF_TRAINING = ("stage", "model", "adapter", "data", "validation", "out", "learning_rate", "global_batch_size", "epochs",
-               "max_length", "micro_batch_tokens", "rank", "alpha", "precision", "seed", "shard", "plan_only", *RECIPE)
+               "max_length", "micro_batch_tokens", "rank", "alpha", "precision", "seed", "shard", "plan_only", "prompt",
+               *RECIPE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         quiet(name.replace("_", "-"), None, f"{text}; without it, the preset's", type=type(getattr(PAPER_PRESET, name)))
     quiet("shuffle-tools", None, "offer the candidates of call rows in another order (paper: no); without it, the "
           "preset's", action=argparse.BooleanOptionalAction)
+    quiet("prompt", None, "how the model is trained and asked to call tools: the paper's prompt, or native, the tool "
+          "block of its own chat template (ChatML alone), as services with a `tools` field ask; without it, paper",
+          choices=PROMPTS)
     quiet("epochs", None, "passes over the data of every stage, where the options above do not say", type=float)
     add("--rank", type=int, default=Lora.rank, help="LoRA rank")
     add("--alpha", type=float, default=Lora.alpha, help="LoRA alpha")
@@ -107,10 +113,11 @@ def main(args: argparse.Namespace) -> int:
     if args.shard == "off" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("run is one process unless --shard shares the base out over several; leave torchrun out")
     refuse_inputs_inside(out, filter(None, (args.tools, args.examples, args.queries, args.test, args.validation)), "")
-    check_model(args.model)
+    tokenizer = check_model(args.model)
     inputs = read_inputs(args.tools, args.examples, args.queries, test=args.test, validation=args.validation,
                          fraction=args.holdout, guard=args.guard)
     settings, asked = run_settings(args, inputs), run_bench.benchmarks_of(args)
+    check_trainable(settings.prompt, tokenizer)
     refuse_other_run(out, inputs)
     writable(out)
     say(settings_table(settings, inputs))
@@ -134,6 +141,7 @@ def run_settings(args: argparse.Namespace, inputs: Inputs) -> RunSettings:
     given |= {"probe": args.probe} if args.probe is not None else {}
     evolve |= named_values(args.evolve, RoundConfig, OF_ROUND, "--evolve")
     evolve |= {"stop_when": True} if args.stop_when else {}
+    train |= {"prompt": args.prompt} if args.prompt else {}
     sharded = {"shard": args.shard} if args.shard != "off" else {}
     settings = RunSettings.from_preset(
         preset, model=str(args.model), seed=args.seed, rounds=args.rounds, variants=tuple(dict.fromkeys(args.variants)),

@@ -51,7 +51,7 @@ class Benchmarks:
         """Every benchmark that this step has not answered yet."""
         for name, folder in self.folders.items():
             ask(self, run.settings, name, folder, run.out / step.name, run.out / step.name / "bench" / name)
-            if step.name == "raw" and run.tokenizer.native_tools and name != "teval":  # whose prompts are its own
+            if step.name == "raw" and run.tokenizer.native_tools and len(benches.prompts(name)) > 1:
                 ask(self, run.settings, name, folder, run.out / "raw", run.out / "raw" / "bench" / (name + NATIVE))
 
 
@@ -107,7 +107,8 @@ def ask(asked: Benchmarks, settings: RunSettings, name: str, data: str, step: Pa
     command = ["--bench", name, "--data", data, "--model", settings.model, "--out", str(out), "--max-new-tokens",
                str(asked.new_tokens), "--precision", settings.precision]
     command += [] if step.name == "raw" else ["--adapter", str(step)]
-    command += ["--prompt", "native"] if out.name.endswith(NATIVE) else []
+    if out.name.endswith(NATIVE):
+        command += ["--prompt", NATIVE.removeprefix("-")]
     for pace in ("max_rows", "cache_gb"):
         if pace in settings.evolve:
             command += [f"--{pace.replace('_', '-')}", str(settings.evolve[pace])]

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from data.augment import RECIPE
 from data.files import refuse_changes, sha256_file, some, write_json
+from data.prompts import PROMPTS
 from data.schema import read_json
 from evolution.config import FREE, RoundConfig
 from tooldev import VARIANTS, Evolution, Lora, Sft
@@ -102,6 +103,11 @@ class RunSettings:
     def from_preset(cls, preset: str, **changes: Any) -> Self:
         """The preset's sizes, with `changes` on top."""
         return cls(preset=preset, **{**dataclasses.asdict(PRESETS[preset]), **changes})
+
+    @property
+    def prompt(self) -> str:
+        """How the model is asked to call tools, one of data.prompts.PROMPTS."""
+        return self.train.get("prompt", PROMPTS[0])
 
     def training(self, stage: str) -> dict[str, Any]:
         """The settings of train.TrainConfig for one stage."""

@@ -11,10 +11,12 @@ import sys
 from itertools import islice
 from typing import Any
 
+from data.prompts import PROMPTS
 from data.schema import Example, Tool, read_jsonl
 from data.tasks import IGNORE_INDEX, Row, RowError, adaption_row, generation_row, invocation_row
 from pipeline.inputs import EMBEDDED, flag, print_json
 from training.gate import check_model
+from training.prompt import check_trainable
 
 STAGES = ("adaption", "invocation", "generation")
 NO_LIMIT = 2**31
@@ -26,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=str(EMBEDDED), metavar="DIR", help="whose tokenizer and chat format to use")
     parser.add_argument("--row", type=int, default=1, help="which record of the file, from 1")
     parser.add_argument("--json", action="store_true", help="print the row as JSON: ids, labels, tokens")
+    parser.add_argument("--prompt", choices=PROMPTS, default=PROMPTS[0], help="how an invocation row asks: the paper's "
+                        "prompt, or the tool block of the model's own chat template")
     flag(parser, "stage", None, "task of the record; without it, adaption for a tool and invocation for an example",
          choices=STAGES)
 
@@ -39,7 +43,8 @@ def main(args: argparse.Namespace) -> int:
     number, record = found
     tokenizer = check_model(args.model)
     try:
-        row = make_row(record, args.stage, tokenizer)
+        check_trainable(args.prompt, tokenizer)
+        row = make_row(record, args.stage, tokenizer, args.prompt)
     except RowError as error:
         raise ValueError(f"{args.file}, line {number}: no training row: {error}; see --row and --stage") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -52,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def make_row(record: dict[str, Any], stage: str | None, tokenizer: Any) -> Row:
+def make_row(record: dict[str, Any], stage: str | None, tokenizer: Any, prompt: str = PROMPTS[0]) -> Row:
     """The training row of one record; `stage` None takes the natural one."""
     from model.chat import encode_chat
     from training.rows import chat_labels
@@ -68,8 +73,10 @@ def make_row(record: dict[str, Any], stage: str | None, tokenizer: Any) -> Row:
         return adaption_row(Tool.from_dict(record), tokenizer, encode_chat, NO_LIMIT)
     if stage == "adaption":
         raise ValueError("an example makes rows for invocation and generation; give tools for --stage adaption")
-    build = generation_row if stage == "generation" else invocation_row
-    return build(Example.from_dict(record), tokenizer, encode_chat, NO_LIMIT)
+    example = Example.from_dict(record)
+    if stage == "generation":
+        return generation_row(example, tokenizer, encode_chat, NO_LIMIT)
+    return invocation_row(example, tokenizer, encode_chat, NO_LIMIT, prompt)
 
 
 def summary(row: Row, tokenizer: Any) -> str:

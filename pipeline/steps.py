@@ -149,7 +149,8 @@ class Run:
         given = self.settings.evolve
         pace = {option: given[option] for option in ("cache_gb", "max_rows", "pack_weights") if option in given}
         summary = evaluate(self.test, model, self.tokenizer, partial(generate, **pace), render,
-                           (home or self.out) / name / "eval", max_new_tokens=self.settings.max_calls_tokens)
+                           (home or self.out) / name / "eval", max_new_tokens=self.settings.max_calls_tokens,
+                           prompt=self.settings.prompt)
         shares = " | ".join(f"{part} {100 * cell['value']:.1f}%" for part, cell in summary["sets"].items())
         say(f"  {name}: exact match {100 * summary['all']['value']:.1f}% of {summary['items']} ({shares})")
         return summary

@@ -217,6 +217,7 @@ def test_what_earlier_rounds_accepted_meets_a_newer_guard(config, tmp_path):
 
 
 def test_labelled_examples_with_equal_ids_are_each_asked(config):
+    from data.prompts import invocation_messages
     from evolution.probe import answers_to
     from tests.evolve_run import labelled
 
@@ -226,7 +227,7 @@ def test_labelled_examples_with_equal_ids_are_each_asked(config):
             done(name, [{"text": str(messages)}])
 
     examples = [dataclasses.replace(example, id="same") for example in labelled(3)]
-    found = answers_to(SimpleNamespace(write=write), examples, config.probe_draws())
+    found = answers_to(SimpleNamespace(write=write, calling=invocation_messages), examples, config.probe_draws())
     assert [example.query in samples[0]["text"] for example, samples in zip(examples, found, strict=True)] == [True] * 3
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from data.augment import Recipe
+from data.prompts import PROMPTS
 from data.schema import load_examples, load_tools, read_jsonl
 from data.tasks import IGNORE_INDEX, PAPER, EncodeChat, Row, rows_for_stage
 from data.world import training_data
@@ -18,13 +19,13 @@ Say = Callable[[str], None]
 
 def load_rows(stage: str, path: str, tokenizer: Tokenizer, *, max_length: int, train_on: str = "last",
               too_long: str = "refuse", seed: int = 0, say: Say = print, only_called: bool = False,
-              recipe: Recipe = PAPER) -> list[Row]:
+              recipe: Recipe = PAPER, prompt: str = PROMPTS[0]) -> list[Row]:
     """Rows of `stage` from the JSONL file `path`; without a path, the generated tool world's.
 
     Args:
         max_length: longest row in tokens. `too_long` "refuse" leaves a longer one out; "truncate" cuts its end off
             where supervised tokens remain. Both are counted and said.
-        only_called: see `data.tasks.generation_row`. recipe: see `data.augment`.
+        only_called: see `data.tasks.generation_row`. recipe: see `data.augment`. prompt: see `data.prompts`.
         train_on: pretrain only: supervise the "last" assistant turn, every one ("assistant"), or "all" tokens.
 
     Raises:
@@ -37,7 +38,8 @@ def load_rows(stage: str, path: str, tokenizer: Tokenizer, *, max_length: int, t
         rows, reasons = pretrain_rows(path, tokenizer, encode_chat, train_on)
     else:
         found = _stage_data(stage, path, seed, say)
-        rows, refused = rows_for_stage(stage, found, tokenizer, encode_chat, encode_to, only_called, recipe)
+        rows, refused = rows_for_stage(stage, found, tokenizer, encode_chat, encode_to, only_called, recipe,
+                                       prompt)
         reasons = Counter(item.reason for item in refused)
     rows, length_reasons = fit(rows, max_length, too_long)
     reasons += length_reasons

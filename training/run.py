@@ -26,6 +26,7 @@ from training.optimizer import make_optimizer
 from training.overflow import advice
 from training.plan import forget_peak, make_plan, peak_memory_gb
 from training.processes import Processes, progress_line
+from training.prompt import check_trainable, note_prompt
 from training.resume import data_sha256, restore, snapshot, synchronise
 from training.rows import fingerprint, load_rows, supervised_in
 from training.sharing import mesh_over, shard_that_fits, sharers
@@ -79,11 +80,13 @@ def all_rows(config: TrainConfig, rows: Rows, validation: Sequence[Row] | None,
     """The rows to train on and those to validate on, each read from its file where it was not handed in."""
     if tokenizer is None and (rows is None or config.validation and validation is None):
         tokenizer = check_model(config.model, config.adapter, fresh=config.stage == "pretrain", say=say)
+    if tokenizer is not None:
+        check_trainable(config.prompt, tokenizer)
 
     def read(path: str, recipe: Recipe = PAPER) -> list[Row]:
         return load_rows(config.stage, path, tokenizer, max_length=config.max_length, train_on=config.train_on,
                          too_long=config.too_long, seed=config.seed, say=say, only_called=config.only_called,
-                         recipe=recipe)
+                         recipe=recipe, prompt=config.prompt)
 
     rows = read(config.data, config.recipe) if rows is None else rows() if callable(rows) else rows
     if validation is None:
@@ -209,3 +212,4 @@ def write_result(trainer: Trainer, folder: Path) -> None:
         copy_companions(Path(trainer.config.model), folder)
     else:
         save_adapter(trainer.model, folder, base_model=trainer.config.model)
+        note_prompt(folder, trainer.config.prompt)

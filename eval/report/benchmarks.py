@@ -56,6 +56,10 @@ def contents(found: Mapping[str, Any]) -> list[Block]:
     if told:
         blocks.append(("p", "Not the whole benchmarks, but of each a fixed subset by hash, the categories in "
                             f"proportion: {'; '.join(told)}."))
+    own = [name_of(label) for label, cells in found["steps"].items()
+           if not label.endswith(NATIVE) and any(cell["prompt"] == "native" for cell in cells.values())]
+    if own:
+        blocks.append(("p", f"Trained and asked by the model's own tool prompt: {', '.join(own)}."))
     for make in (table_1, all_columns, irrelevance, table_2, seal_tools, table_3, variants_figure, rounds_figure,
                  kinds_of_answers):
         blocks += make(found)

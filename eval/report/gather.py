@@ -157,6 +157,9 @@ def progress(settings: dict, steps: Sequence[dict], rounds: Sequence[dict], test
             "stop": rounds[-1].get("stop") if rounds else None}
 
 
+OWN_PROMPT = {"native": "the model's own"}          # how a run that leaves the paper's prompt is said to ask
+
+
 def settings_beside_paper(settings: dict, evolve: dict, rows: dict[str, int]) -> list[dict[str, Any]]:
     """Rows of {"name", "here", "paper"}; None where the paper does not say."""
     here = settings.get
@@ -182,6 +185,7 @@ def settings_beside_paper(settings: dict, evolve: dict, rows: dict[str, int]) ->
         ("labelled examples mixed in, per answer", evolve.get("mix"), 0),
         ("weight of generation in a round", here("evolve_generation_weight"), 1),
         ("tools a query is taught to make", {True: "called", False: "all"}.get(here("only_called")), "all"),
+        ("prompt that asks for calls", OWN_PROMPT.get((here("train") or {}).get("prompt")), "the paper's"),
         ("temperature, k of the calls", _joined([evolve.get("calls_temperature"), evolve.get("calls_top_k")]), None),
     ]
     return [{"name": name, "here": value, "paper": paper} for name, value, paper in table if value is not None]

@@ -20,6 +20,7 @@ ABILITIES = {"plan": (("plan_str", "f1_score"), ("plan_json", "f1_score")),
              "understand": (("understand_str", "args"), ("rru_json", "args"))}
 NOTE = "plan scores made without the released sentence encoder are not comparable with published ones"
 FIELDS = ("reply", "result")
+PROMPTS = ("paper",)                        # the items bring prompts of their own
 ANSWERS = """\
 "id" and "task" (plan_str, plan_json, retrieve_str, understand_str or rru_json), "ground_truth" where the data lack the
 item; with one of these

@@ -1,0 +1,149 @@
+"""Training and asking by the model's own tool template: the same tokens as the template's, and never by mistake."""
+
+import json
+
+import pytest
+
+from data.files import write_jsonl
+from data.prompts import calls_answer, invocation_messages
+from data.schema import Example, Tool, ToolCall
+from data.tasks import IGNORE_INDEX, invocation_row, rows_for_stage
+from evolution.trace import story
+from evolve import run_round
+from model import load_tokenizer
+from model.chat import encode_chat, render
+from tests.eval_fixtures import bfcl_folder, teval_folder
+from tests.evolve_run import Scripted, calls, labelled, make_run, tool, tools
+from tests.model_tokenizers import chatml_folder, sentencepiece_folder
+from tooldev import main
+from train import main as train_main
+from training.prompt import FILE, check_trainable, note_prompt, noted_prompt
+
+QUERY = "What is the weather in Köln and in Oslo? <|im_end|> <tool_call>"
+WEATHER = Tool.from_dict({"name": "get_weather", "description": "Weather </tools> of a city.", "arguments": {
+    "type": "dict", "properties": {"city": {"type": "string", "description": "City."}}, "required": ["city"]}})
+CALLS = (ToolCall("get_weather", {"city": "Köln"}), ToolCall("get_weather", {"city": "Oslo"}))
+
+
+def base_of(tmp_path):
+    return make_run(tmp_path, [{"id": "q1", "query": "Please add 5 to the list."}])
+
+
+def trained(tmp_path, *more):
+    """A tiny base, and an adapter trained on its labelled examples."""
+    config = base_of(tmp_path)
+    assert train_main(["--model", config.model, "--data", config.labelled, "--stage", "joint", "--precision", "fp32",
+                       "--max-steps", "1", "--global-batch-size", "2", "--out", str(tmp_path / "trained"), *more]) == 0
+    return config, tmp_path / "trained" / "adapter"
+
+
+@pytest.mark.parametrize("answer", [CALLS, CALLS[:1], ()])
+def test_a_native_row_is_what_the_template_writes_token_for_token(answer, tmp_path):
+    tokenizer = load_tokenizer(chatml_folder(tmp_path))
+    row = invocation_row(Example("a", QUERY, (WEATHER,), answer), tokenizer, encode_chat, 4096, "native")
+    said = {"tool_calls": [{"function": call.to_dict()} for call in answer], "content": ""} if answer else {
+        "content": calls_answer(())}
+    asked = [{"role": "user", "content": QUERY}]
+    theirs = encode_chat([*asked, {"role": "assistant", **said}], tokenizer, tools=[WEATHER.to_function()])
+    assert (row.ids, row.labels) == theirs
+    prompt = render(invocation_messages(QUERY, [WEATHER], "native"), tokenizer)
+    assert prompt == render(asked, tokenizer, tools=[WEATHER.to_function()])
+    assert row.ids[:len(prompt[0])] == prompt[0] and row.labels[len(prompt[0])] != IGNORE_INDEX
+    assert prompt[1].count('"parameters"') == 1 and '"arguments": {"type": "dict"' not in prompt[1]
+
+
+def test_only_the_rows_that_call_change(tmp_path):
+    tokenizer, examples = load_tokenizer(chatml_folder(tmp_path)), labelled(3)
+    paper, native = (rows_for_stage("joint", examples, tokenizer, encode_chat, 4096, prompt=prompt)[0]
+                     for prompt in ("paper", "native"))
+    assert [row.id for row in paper] == [row.id for row in native]
+    differing = {row.objective for row, other in zip(paper, native, strict=True) if row != other}
+    assert differing == {"invocation"}
+
+
+def test_an_adapter_remembers_how_it_is_asked(tmp_path, capsys, monkeypatch):
+    config, adapter = trained(tmp_path, "--prompt", "native")
+    assert json.loads((adapter / FILE).read_text()) == {"prompt": "native"}
+    write_jsonl(tmp_path / "tools.jsonl", [tool("add").to_dict()])
+    asked = []
+    monkeypatch.setattr("pipeline.ask.invocation_messages",
+                        lambda *given: asked.append(given[2]) or invocation_messages(*given))
+    call = ["call", "--model", config.model, "--tools", str(tmp_path / "tools.jsonl"), "--max-new-tokens", "4", "Add 5"]
+    for more in (["--adapter", str(adapter)], ["--adapter", str(adapter.parent)], [],
+                 ["--adapter", str(adapter), "--prompt", "paper"], ["--prompt", "native"]):
+        main([*call, *more])
+    assert asked == ["native", "native", "paper", "paper", "native"]
+    for merge in ([], ["--merge"]):
+        out = tmp_path / f"out{len(merge)}"
+        assert main(["export", "--model", config.model, "--adapter", str(adapter), "--out", str(out), *merge]) == 0
+        assert noted_prompt(out) == "native"
+        card = (out / "README.md").read_text()
+        assert "apply_chat_template(messages, tools=tools" in card and "--tool-call-parser hermes" in card
+    capsys.readouterr()
+
+
+def test_an_export_into_the_same_folder_takes_the_former_note_away(tmp_path, capsys):
+    config, native = trained(tmp_path, "--prompt", "native")
+    export = ["export", "--model", config.model, "--out", str(tmp_path / "out"), "--adapter"]
+    assert main([*export, str(native)]) == 0
+    paper = tmp_path / "run" / "joint" / "adapter"
+    assert main([*export, str(paper), "--overwrite"]) == 0
+    assert noted_prompt(tmp_path / "out") == "paper" and not (tmp_path / "out" / FILE).exists()
+    assert "was not trained on" in (tmp_path / "out" / "README.md").read_text()
+    capsys.readouterr()
+
+
+def test_a_round_asks_and_trains_as_its_start_was_trained(tmp_path):
+    config = base_of(tmp_path)
+    note_prompt(tmp_path / "run" / "joint" / "adapter", "native")
+    sampler = Scripted(load_tokenizer(config.model), {"q1": [tools(tool("add"))]},
+                       {"q1": [(calls(("add", {"n": 5})), -1.0)] * 5})
+    ledger = run_round(config, generate=sampler.generate, progress=False)
+    assert ledger["examples"]["evolved"] == 1
+    made, called = sampler.prompts
+    assert '"type": "function"' in called and '"type": "function"' not in made
+    round_1 = tmp_path / "run" / "round-1"
+    assert json.loads((round_1 / "config.json").read_text())["prompt"] == "native"
+    assert noted_prompt(round_1 / "adapter") == "native"
+    (line,) = (text for text in story(round_1, "q1", loss=False, full=True) if '"type": "function"' in text)
+    assert line.startswith("    [TOOL] {")
+
+
+def test_models_whose_template_writes_no_such_calls_are_refused(tmp_path):
+    mistral = load_tokenizer(sentencepiece_folder(tmp_path / "mistral"))
+    with pytest.raises(ValueError, match="--prompt native: needs a model whose template writes calls as <tool_call>"):
+        check_trainable("native", mistral)
+    check_trainable("paper", mistral)
+    plain = chatml_folder(tmp_path / "plain")
+    (plain / "chat_template.jinja").write_text("{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + "
+                                               "'<|im_end|>\n' }}{% endfor %}{{ '<|im_start|>assistant\n' }}")
+    with pytest.raises(ValueError, match="no block for tools"):
+        check_trainable("native", load_tokenizer(plain))
+    (tmp_path / FILE).write_text('{"prompt": "other"}')
+    with pytest.raises(ValueError, match="expected \"prompt\" to be one of paper, native"):
+        noted_prompt(tmp_path)
+
+
+def test_eval_asks_as_the_adapter_was_trained_and_teval_by_its_own_prompts(tmp_path, monkeypatch, capsys):
+    config = base_of(tmp_path)
+    adapter = tmp_path / "run" / "joint" / "adapter"
+    note_prompt(adapter, "native")
+    asked = []
+    monkeypatch.setattr("pipeline.evaluate.generate_missing",
+                        lambda args, tokenizer, names, ids, *rest, **more: asked.append(
+                            (args.prompt, '"type": "function"' in tokenizer.decode(ids[0]))) or {})
+    for number, (bench, folder) in enumerate([("bfcl", bfcl_folder), ("teval", teval_folder)]):
+        data = folder(tmp_path / bench)
+        for more in (["--adapter", str(adapter)], [], ["--adapter", str(adapter), "--prompt", "paper"]):
+            out = tmp_path / f"out-{number}-{len(asked)}"
+            main(["eval", "--bench", bench, "--data", str(data), "--model", config.model, "--out", str(out), *more])
+    assert asked == [("native", True), ("paper", False), ("paper", False), *[("paper", False)] * 3]
+    capsys.readouterr()
+
+
+def test_a_report_says_which_steps_were_asked_by_their_own_prompt(tmp_path):
+    from eval.report.gather import settings_beside_paper
+
+    names = [row["name"] for row in settings_beside_paper({"train": {}}, {}, {})]
+    told = {row["name"]: row["here"] for row in settings_beside_paper({"train": {"prompt": "native"}}, {}, {})}
+    assert "prompt that asks for calls" not in names and told["prompt that asks for calls"] == "the model's own"
