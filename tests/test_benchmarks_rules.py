@@ -1,0 +1,59 @@
+"""The benchmarks that judge answers on development data: which rule accepts what, and who stays silent."""
+
+from collections import Counter
+
+from benchmarks.answer_rules import RULES, Rule, own_tools, rounds_of, row, thrown_out, votes
+from benchmarks.silence import cells, pairs_of
+from data.files import write_jsonl
+from data.schema import Example, ToolCall
+from tests.evolve_run import calls, labelled, tool, tools
+
+ADD, LIST = tool("add"), tool("list_all")
+RIGHT, WRONG = calls(("add", {"n": 5})), calls(("add", {"n": 7}))
+
+
+def run_of(tmp_path, *answers):
+    """A run of one round, a query for each list of five answers; all ask to add five."""
+    names = [f"q{number}" for number in range(len(answers))]
+    write_jsonl(tmp_path / "data" / "truth.jsonl",
+                [{"id": name, "calls": [{"name": "add", "arguments": {"n": 5}, "argument_slots": {"n": 5}}]}
+                 for name in names])
+    write_jsonl(tmp_path / "round-1" / "tools.jsonl", [
+        line for name in names for line in ({"id": name, "reason": "not_json", "text": ""},
+                                            {"id": name, "reason": None, "text": tools(ADD)})])
+    write_jsonl(tmp_path / "round-1" / "calls.jsonl", [
+        {"id": name, "query": "Please add 5.", "candidates": [ADD.to_dict(), LIST.to_dict()], "decided_early": False,
+         "samples": [{"text": text, "logprob": -1.0, "finish_reason": "stop"} for text in texts]}
+        for name, texts in zip(names, answers, strict=True)])
+    return tmp_path
+
+
+def test_each_rule_settles_the_kept_answers_anew(tmp_path):
+    run = run_of(tmp_path, [RIGHT] * 5, [WRONG] * 5, [RIGHT] * 2 + [WRONG, "hm", "hm"])
+    assert own_tools(run / "round-1" / "tools.jsonl") == {f"q{n}": {"add"} for n in range(3)}
+    voted = list(rounds_of(run))
+    assert [one.distractors for one in voted] == [("list_all",)] * 3
+    accepted = {rule.name: row(rule, voted)[1] for rule in RULES}
+    assert (accepted["most votes (the paper's)"], accepted["3 votes"], accepted["5 votes"]) == ("3", "2", "2")
+    assert (accepted["most votes, values of the query"], accepted["3 votes, values of the query"]) == ("2", "1")
+    assert accepted["3 votes, 3 more than the next answer"] == "2"
+    none = Rule("none", votes(1), lambda example: False)
+    assert row(none, voted)[1:4] == ["0", "-", "-"]
+
+
+def test_right_labels_that_the_check_of_values_would_throw_out_are_counted_by_reason():
+    examples = [*labelled(2), Example("x", "Please add five to the list.", (ADD,), (ToolCall("add", {"n": 8}),)),
+                Example("y", "Thanks!", (ADD,), ())]
+    told = thrown_out(examples)
+    assert told.startswith("Of 3 labelled answers that call, 2 (66.7%) pass") and "value_not_in_query 1" in told
+
+
+def test_every_example_that_calls_is_asked_without_its_tools_and_as_it_is():
+    examples = [*labelled(3), Example("quiet", "Thanks!", (LIST,), ())]
+    idle, useful = pairs_of(examples)
+    assert useful == examples[:3] and all(not one.calls for one in idle)
+    assert all(one.tools and one.tools[0].name not in {c.name for c in whole.calls}
+               for one, whole in zip(idle, useful, strict=True))
+    assert (idle, useful) == pairs_of(examples)
+    assert cells("a", Counter(right=2, called=1, undecodable=1), Counter(right=3, called=1)) == [
+        "a", "2 of 4 [15%, 85%]", "1", "1", "3 of 4"]
