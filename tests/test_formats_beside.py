@@ -19,7 +19,9 @@ TELLING = [
     {"tool_usage": {"sundial": 1}},
     {"trajectory": WHOLE}, {"steps": WHOLE[1:]}, {"raw": json.dumps(WHOLE)},
     {"conversations": [{"from": "human", "value": "Leith?"}, {"from": "function_call", "value": J}]},
-    {"intermediate_steps": [{"action": {"tool": "tide_table", "tool_input": "Leith"}, "observation": "noon"}]}]
+    {"intermediate_steps": [{"action": {"tool": "tide_table", "tool_input": "Leith"}, "observation": "noon"}]},
+    {"has_tool_calls": True}, {"num_tool_calls": 2}, {"requires_tool": "yes"}, {"tool_results": ["noon"]},
+    {"label": "tool_call"}, {"answer_type": "function call"}, {"expected_behavior": "call_tool"}]
 
 
 @pytest.mark.parametrize("column", TELLING, ids=range(len(TELLING)))
@@ -39,13 +41,21 @@ SILENT = [
     {"few_shot": [[{"role": "user", "content": "Oban?"}, CALLING]]}, {"gold": "[]", "tools_used": [], "used_tools": {}},
     {"reason": "tide_table was not called: no harbour"}, {"run": {"name": "default", "parameters": {"top_p": 1}}},
     {"dialogue": [USER, WORDS]}, {"distractor_tools": ["sundial"]}, {"tool_names": ["tide_table", "sundial"]},
-    {"target_tool": "another"}, {"label": "no_call"}, {"context": "Leith is a harbour."}, {"history": []}]
+    {"target_tool": "another"}, {"label": "no_call"}, {"has_tool_calls": False, "num_tools": 2, "expected_calls": 0},
+    {"is_tool_call": None, "tool_results": [], "requires_tool": "no", "max_tool_calls": 5},
+    {"context": "Leith is a harbour."}, {"history": []}]
 
 
 @pytest.mark.parametrize("column", SILENT, ids=range(len(SILENT)))
 def test_a_column_that_tells_of_no_call_leaves_the_answer_as_it_is(tmp_path, column):
     _, examples, _, rejected = run(tmp_path, [{"messages": [USER, WORDS], "tools": TOOLS} | column])
     assert given(examples) == [[]] and not rejected
+
+
+def test_a_later_request_may_be_what_a_count_of_calls_tells_of(tmp_path):
+    turns = [USER, WORDS, {"role": "user", "content": "At Oban."}, CALLING]
+    row = {"messages": turns, "tools": TOOLS, "num_tool_calls": 1}
+    assert given(run(tmp_path, [row])[1]) == [[]]
 
 
 CHOICES = [({"function_call": {"name": "tide_table"}}, "call_demanded"), ({"tool_choice": "sundial"}, "call_demanded"),

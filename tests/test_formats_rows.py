@@ -136,7 +136,11 @@ def test_more_marks_of_what_is_not_to_be_learnt(tmp_path, mark):
     {"is_correct": False}, {"label": "rejected"}, {"label": "Bad"}, {"desirable": 0}, {"accepted": False},
     {"approved": "no"}, {"format_valid": False}, {"exec_success": 0}, {"verdict": "fail"}, {"outcome": "failure"},
     {"quality": "bad"}, {"metadata": {"is_valid": False}}, {"loss_mask": [1, 0]}, {"loss_mask": "[0, 0]"},
-    {"turn_weights": [1.0, 0.0]}, {"train_mask": [False, False, False]}])
+    {"turn_weights": [1.0, 0.0]}, {"train_mask": [False, False, False]},
+    {"correctness": 0}, {"accuracy": 0.0}, {"score": 0}, {"rewards": [0.0, 0]}, {"is_chosen": False}, {"ok": False},
+    {"preferred": False}, {"thumbs_up": False}, {"thumbs": "down"}, {"human_label": "wrong"}, {"judgement": "bad"},
+    {"exec_result": "fail"}, {"llm_judge_score": 0}, {"rejected": True}, {"is_wrong": True}, {"hallucinated": True},
+    {"judge": {"verdict": "incorrect"}}, {"evaluation": '{"passed": false}'}, {"annotations": {"is_correct": False}}])
 def test_an_answer_that_its_row_calls_bad_is_no_label(tmp_path, verdict):
     report, examples, *_ = run(tmp_path, [{"messages": [USER, CALLING], "tools": TOOLS} | verdict])
     assert not examples and report["left_out"] == {"answer_not_to_learn": 1}
@@ -144,7 +148,9 @@ def test_an_answer_that_its_row_calls_bad_is_no_label(tmp_path, verdict):
 
 def test_verdicts_and_masks_that_say_yes_change_nothing(tmp_path):
     marks = [{"accepted": True}, {"num_correct": 0}, {"metadata": {"is_valid": None}}, {"loss_mask": [0, 1]},
-             {"loss_mask": [0] * 9 + [1]}, {"status": "completed"}, {"errors": [], "error": "N/A", "failed": 0}]
+             {"loss_mask": [0] * 9 + [1]}, {"status": "completed"}, {"errors": [], "error": "N/A", "failed": 0},
+             {"hallucinated": False, "intent_label": 0, "toxicity_score": 0.0}, {"score_chosen": 0, "rejected": "Yes"},
+             {"scores": [0, 1], "evaluation": {"passed": True}, "label": "search"}]
     _, examples, _, rejected = run(tmp_path, [{"messages": [USER, CALLING], "tools": TOOLS} | mark for mark in marks])
     assert given(examples) == [[CALL]] * len(marks) and not rejected
 
@@ -170,6 +176,28 @@ def test_a_call_whose_tool_reports_an_error_before_the_next_one_is_not_learnt(tm
     report, examples, *_ = run(tmp_path, rows)
     assert given(examples) == [[CALL]]          # what failed for good may have been asked rightly
     assert report["left_out"] == {"answer_not_to_learn": 1, "call_after_result": 1}
+
+
+WENT_WRONG = [
+    "Error: no such harbour", "ToolError: Leth", "Traceback (most recent call last):", '{"error": "no such harbour"}',
+    '<tool_response>\n{"success": false}\n</tool_response>', {"error": {"code": 5}},
+    [{"type": "text", "text": "Error: no"}]]
+WELL = ['{"error": null, "tide": 3}', '{"success": true}', "Error margin: 3%", '{"status": "failed"}',
+        {"error": "none"}, '{"error": false}', '{"error": 0}']
+
+
+@pytest.mark.parametrize("result", [*WENT_WRONG, *WELL], ids=range(len(WENT_WRONG) + len(WELL)))
+def test_a_result_says_by_its_text_or_in_its_service_s_keys_that_the_call_went_wrong(tmp_path, result):
+    bedrock = [{"toolResult": {"toolUseId": "t", "status": "error", "content": [{"text": "no"}]}}]
+    gemini = [{"functionResponse": {"name": "tide_table", "response": {"error": "no"}}}]
+    turns = [{"role": "tool", "content": result}]
+    if result in WENT_WRONG:
+        turns += [{"role": "user", "content": bedrock}, {"role": "user", "parts": gemini},
+                  {"role": "tool", "content": "x", "success": False}]
+    rows = [{"messages": [USER, CALLING, turn, CALLING], "tools": TOOLS} for turn in turns]
+    report, examples, queries, _ = run(tmp_path, rows)
+    assert given(examples) == ([] if result in WENT_WRONG else [[CALL]]) and len(queries) == len(rows)
+    assert report["left_out"].get("answer_not_to_learn", 0) == len(rows) - len(examples)
 
 
 TWO_SETS = [{"tool_calls": [FUNCTION], "function_call": {"name": "sundial", "arguments": "{}"}},

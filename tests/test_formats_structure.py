@@ -452,6 +452,8 @@ def test_thoughts_in_a_field_of_their_own_are_counted(tmp_path):
         (" gpt ", "assistant"),
         ("Observation", "tool"),
         ("System", "system"),
+        ("tool call", "call"),
+        ("Tool-Response", "tool"),
     ],
 )
 def test_roles_in_any_case(name, role):
@@ -477,6 +479,9 @@ RENDERED = [
     "<extra_id_1>User\nLeith?",
     "### Human: Leith?\n### Assistant: Noon.",
     "\n\nHuman: Leith?\n\nAssistant:",
+    f"Functions: <tools>{TAGGED}</tools>\nLeith?",
+    f"You may call {json.dumps(json_schema(TIDES))}. Leith?",
+    "Tools: {'name': 'tides', 'parameters': {'harbour': {'type': 'str'}}} Leith?",
 ]
 SPOKEN = [
     "\n\nHuman: Leith?\n\nAssistant: Noon.",
@@ -508,6 +513,8 @@ def test_a_rendered_conversation_is_no_query(tmp_path, text):
         "# Title\nuser: me",
         "Human: who?",
         "Book [1] <b>now</b>",
+        "What does <tools> mean?",
+        'Why is {"parameters": {"type": "Leith"}} wrong?',
         "The model: how good is it?",
     ],
 )
@@ -601,12 +608,22 @@ SERVICES = {
                           {"role": "environment", "content": "noon"}]},
     "Responses, a thought": {"input": [USER], "tools": TOOLS, "output": [
         {"type": "reasoning", "summary": []}, {"type": "function_call", "call_id": "c", **CALL, "arguments": ARGS}]},
+    "spaced roles": {"conversation": [USER, {"role": "tool call", "content": CALL}, {"role": "tool-response",
+                                                                                  "content": "noon"}], "tools": TOOLS},
+    "metadata": {"messages": [USER, CALLING], "metadata": json.dumps({"tools": TOOLS, "source": "made"})},
     "Bedrock": {"toolConfig": {"tools": BEDROCK}, "messages": [
         {"role": "user", "content": [{"text": "Leith?"}]},
         {"role": "assistant", "content": [{"toolUse": {"toolUseId": "c", "name": "tide_table",
-                                                       "input": CALL["arguments"]}}]},
+                                                       "input": CALL["arguments"]}},
+                                          {"reasoningContent": {"reasoningText": {"text": "Leith"}}}]},
         {"role": "user", "content": [{"toolResult": {"toolUseId": "c", "content": [{"json": {"at": "noon"}}]}}]}]},
 }
+
+
+def test_a_prompt_by_itself_is_a_query_with_its_tools(tmp_path):
+    rows = [{"prompt": [USER, *said], "tools": TOOLS, "seed": 1} for said in ([], [WORDS], [CALLING])]
+    report, examples, queries, rejected = run(tmp_path, rows)
+    assert [q.query for q in queries] == ["Leith?"] * 3 and report["tools"] == 2 and not examples and not rejected
 
 
 @pytest.mark.parametrize("case", SERVICES)

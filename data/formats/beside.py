@@ -9,13 +9,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data.formats.conversation import as_messages, column_of, messages_of, role_names
-from data.formats.dialogue import row_is_learnt, turns_of, unfinished
-from data.formats.items import Item, RowError, Sample, refused, unanswered
+from data.formats.dialogue import is_off, row_is_learnt, turns_of, unfinished
+from data.formats.items import Item, RowError, Sample, filled, is_nothing, refused, unanswered
 from data.formats.spelled import Offered, fault_of, offered, tells_of_calls
 
 _CHOICES = ("tool_choice", "toolChoice", "toolConfig", "tool_config", "function_call")
 _CHOICE_KEYS = ("functionCallingConfig", "function_calling_config", *_CHOICES, "mode", "type")
 _OF_MESSAGES = ("role", "from", "content", "value", "parts", "tools", "functions")
+# Of a row of one request: that calls were made, or are needed, or what they gave.
+_CALLED = re.compile(
+    r"(?:has|is|n|num|number_of|expected)_(?:\w+_)?calls?|(?:needs?|requires?)_(?:a_)?(?:tool|function)s?(?:_calls?|_use)?"
+    r"|(?:tool|function)s?_(?:required|needed)|(?:tool|function|api)_?(?:output|result|response)s?", re.IGNORECASE)
 _OTHERS = re.compile("reject|distract|irrelevant|negative|remov|exclu|avail|offer|candidate|unused|wrong|incorrect",
                      re.IGNORECASE)
 
@@ -40,7 +44,8 @@ def _without_call(row: Mapping[str, Any], item: Sample) -> Iterator[Item]:
     beside = {str(key): dict.get(row, key) for key in row if key not in asked and not _OTHERS.search(str(key))}
     asking = [message for message in messages_of(row) if not role_names([message]).isdisjoint(("user", "human"))]
     beside |= {key: value for message in asking[:1] for key, value in message.items() if key not in _OF_MESSAGES}
-    astray = next((key for key, value in beside.items() if _tells(key, value, item.query, names)), None)
+    astray = next((key for key, value in beside.items() if _tells(key, value, item.query, names)
+                   or len(asking) < 2 and _says_called(key, value)), None)
     choice = _choice_of(row, names) or next(
         (found for value in beside.values() if isinstance(value, dict) and (found := _choice_within(value, names))),
         None)
@@ -51,6 +56,10 @@ def _without_call(row: Mapping[str, Any], item: Sample) -> Iterator[Item]:
         yield from refused(RowError("calls_in_text", why, stage="calls"), item.query, item.tools, item.part)
     else:
         yield item
+
+
+def _says_called(key: str, value: Any) -> bool:
+    return _CALLED.fullmatch(key) is not None and filled(value) and not (is_off(value) or is_nothing(value))
 
 
 def _tells(key: str, value: Any, query: str, names: Offered) -> bool:

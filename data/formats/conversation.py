@@ -10,6 +10,7 @@ from typing import Any
 
 from data.formats.dialogue import MASKS, ROLES, Turn, is_off, samples, turns_of, unfinished
 from data.formats.items import Context, Item, RowError, filled, need_list, tools_in
+from data.formats.parts import role_word
 from data.formats.spelled import offered
 from data.formats.strict import unpacked
 from data.formats.tagged import tool_list, values_between
@@ -18,7 +19,8 @@ COLUMNS = ("messages", "conversations", "conversation", "dialog", "dialogue", "d
            "chat_history", "trajectory", "contents")
 CALL_ROLES = ("function_call", "tool_call", "function_calls", "tool_calls")
 _TOOLS = ("tools", "functions")
-_SETTINGS = (("chat_template_kwargs", "xml_tools"), ("toolConfig", "tools"))     # of SmolLM3 and Bedrock
+_SETTINGS = (("chat_template_kwargs", "xml_tools"), ("chat_template_kwargs", "python_tools"),    # of SmolLM3
+             ("toolConfig", "tools"), ("metadata", "tools"))                    # of Bedrock
 _HISTORY = ("history", "chat_history", "conversation_history", "dialog_history", "dialogue_history", "message_history",
             "previous_messages", "previous_turns", "prior_messages", "context")
 
@@ -53,7 +55,7 @@ def messages_of(row: Any) -> list[Any]:
 def role_names(messages: list[Any]) -> set[str]:
     """The roles of messages as they are written, in small letters."""
     roles = (message.get("from", message.get("role")) for message in messages if isinstance(message, dict))
-    return {role.strip().lower() if isinstance(role, str) else "" for role in roles}
+    return {role_word(role) for role in roles}
 
 
 def is_structured(messages: list[Any]) -> bool:
@@ -124,8 +126,9 @@ def answered(row: Any, messages: list[Any], answer: list[Any], context: Context,
     for key in _TOOLS:
         tools = tools or tools_in(row.get(key), f"`{key}`")
     for key, inner in _SETTINGS:
-        if not tools and isinstance(settings := dict.get(row, key), dict) and settings.get(inner):
-            tools = tools_in(row[key][inner], f"`{inner}`")
+        if not tools and isinstance(settings := unpacked(dict.get(row, key)), dict) and settings.get(inner):
+            row.get(key)
+            tools = tools_in(settings[inner], f"`{inner}`")
     plain, found = _without_tools(messages, not tools, listed, is_structured([*messages, *answer]))
     tools = tools or found or _in_messages(messages)
     names = offered(tools)

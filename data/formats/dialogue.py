@@ -15,7 +15,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from data.formats.items import Ask, Context, Item, LeftOut, RowError, Sample, is_nothing, need_list, refused, unanswered
-from data.formats.parts import spread
+from data.formats.parts import failed, role_word, spread
 from data.formats.spelled import Offered, calls_in, offered, pythonic, spelled_calls, tells_of_calls
 from data.formats.strict import strict_loads, unpacked
 from data.formats.tagged import after_thinking, unfinished_thought
@@ -27,7 +27,7 @@ ROLES = {name: role for role, names in {
     "assistant": "assistant gpt agent bot ai model chatbot",
     "call": "function_call tool_call function_calls tool_calls",
     "tool": "tool observation tool_response obs function ipython function_response api tool_result function_result "
-            "function_call_output environment",
+            "function_call_output tool_output environment",
 }.items() for name in names.split()}
 
 _CALLS = ("tool_calls", "function_call", "toolCalls", "function_calls", "functionCall")
@@ -38,9 +38,14 @@ _MASKED = ("masked", "mask", "deleted", "ignore", "ignored", "skip", "exclude", 
 MASKS = re.compile(r"(?:.+_)?(?:loss|weight|(?:loss|train)_?(?:masks?|weights?|scale|on)?)s?", re.IGNORECASE)
 # Of a row or a message; false, or a reward of nothing: its answer is an example of what not to say.
 _VERDICT = re.compile(
-    r"(?!(?:n|num|count|total)_)(?:.+_)?(?:correct|desirable|valid|pass|passed|success|accepted|approved|keep|good)"
-    r"|label|kto_tag|reward|verdict|outcome|quality|feedback", re.IGNORECASE)
-_BAD = ("bad", "wrong", "incorrect", "rejected", "undesirable", "fail", "failed", "failure", "thumbs_down")
+    r"(?!(?:n|num|count|total)_)(?:.+_)?(?:correct(?:ness)?|accuracy|desirable|valid|pass|passed|success|accept(?:ed)?"
+    r"|approved|keep|good|preferred|is_chosen|resolved|upvoted?|thumbs_up|ok)"
+    r"|label|kto_tag|rewards?|outcome|quality|feedback|(?:.*judge.*_)?score", re.IGNORECASE)
+_IN_WORDS = re.compile(r"(?:.+_)?(?:label|result|judge?ment|verdict|verified|thumbs?)", re.IGNORECASE)
+_BAD = ("bad", "wrong", "incorrect", "rejected", "undesirable", "fail", "failed", "failure", "thumbs_down", "down")
+_AGAINST = re.compile(r"(?:is_|was_)?(?:bad|wrong|incorrect|rejected|undesirable|hallucinat(?:ed|ions?))",
+                      re.IGNORECASE)
+_JUDGING = re.compile("judg|eval|annotat|label|feedback|metric|assess|review|verif", re.IGNORECASE)
 _GIVEN = "(?:response|result|output)s?"
 _RESULT = re.compile(
     rf"\s*(?:<[|｜]?(?:(?:tool|function|api|exec(?:ution)?|code|i?python)[_▁ -]?(?:call[_▁ -]?)?{_GIVEN}"
@@ -93,7 +98,7 @@ def calling(role: str, text: str, read: Callable[[], Sequence[Any]], words: str 
 
 def role_of(name: Any) -> str:
     """The common name of a role, whatever its case. Raises RowError `unknown_role`."""
-    role = ROLES.get(name.strip().lower()) if isinstance(name, str) else None
+    role = ROLES.get(role_word(name))
     if role is None:
         raise RowError("unknown_role", f"the role {name!r:.60} is not known")
     return role
@@ -101,15 +106,24 @@ def role_of(name: Any) -> str:
 
 def row_is_learnt(row: Mapping[str, Any]) -> bool:
     """False where a whole row is marked as not to be learnt, or as an example of a bad answer (KTO's `label`)."""
-    inside = [part for name in _LOGS if isinstance(part := dict.get(row, name), dict)]
+    inside = [part for name, value in row.items() if (name in _LOGS or _JUDGING.search(str(name)))
+              and isinstance(part := unpacked(value), dict)]
     return learnt(row) and not is_bad(row) and not any(map(is_bad, inside))
 
 
 def is_bad(marked: Mapping[str, Any]) -> bool:
     """Is a row or a message judged bad: a verdict of no, a reward of nothing?"""
-    bad = [key for key, value in marked.items() if _VERDICT.fullmatch(str(key)) and (
-        is_off(value) or isinstance(value, str) and value.strip().lower() in _BAD)]
+    bad = [key for key, value in marked.items() if _is_against(str(key), value)]
     return any(marked.get(key) is not None for key in bad)
+
+
+def _is_against(key: str, value: Any) -> bool:
+    """Does a column, or a key of a message, speak against the answer?"""
+    if isinstance(value, str) and value.strip().lower() in _BAD:
+        return bool(_VERDICT.fullmatch(key) or _IN_WORDS.fullmatch(key))
+    if isinstance(value, list) and value and _VERDICT.fullmatch(key):
+        return all(map(is_off, value))
+    return bool(_VERDICT.fullmatch(key)) and is_off(value) or value is True and bool(_AGAINST.fullmatch(key))
 
 
 def learnt(marked: Mapping[str, Any]) -> bool:
@@ -192,7 +206,7 @@ def _turn_of(message: Any, names: Offered) -> Turn:
     marked = [message, *(call for call in turn.calls if isinstance(call, dict))]
     taught = all(learnt(mark) for mark in marked) and (turn.role == "user" or not any(map(is_bad, marked)))
     if turn.role == "tool":
-        taught = True not in (message.get("is_error"), message.get("isError")) and message.get("status") != "error"
+        taught = not failed(message)
     return turn._replace(text=said, learnt=taught, thoughts=thoughts)
 
 

@@ -115,8 +115,8 @@ class Lines:
                 raise item.error
             if isinstance(item, (Sample, Ask)) and isinstance(item.query, str) and (
                     rendered(item.query) or awaits_an_answer(item.query)):
-                raise RowError("calls_in_text", "the query is a conversation with its turn marks, written by a chat "
-                               "template", stage="query")
+                raise RowError("calls_in_text", "the query is a whole prompt: it declares tools, or is a conversation "
+                               "with the turn marks of a chat template", stage="query")
             if isinstance(item, Sample):
                 self._sample(item)
             elif isinstance(item, Ask):

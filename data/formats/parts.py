@@ -4,9 +4,11 @@ They become messages in OpenAI's keys. Parts that are none of these (images, sou
 to refuse; so do calls in a message that is not the assistant's.
 """
 
+import re
 from typing import Any
 
-from data.formats.items import filled
+from data.formats.items import filled, is_nothing
+from data.formats.strict import unpacked
 
 _CALLS = ("tool_use", "tool_call", "function_call")
 _RESULTS = ("tool_result", "tool_response", "function_call_output", "function_response")
@@ -15,6 +17,31 @@ CALL_KEYS = ("functionCall", "function_call", "toolUse")                 # Gemin
 _RESULT_KEYS = ("functionResponse", "function_response", "toolResult")
 _ARGUMENTS = ("input", "args", "arguments", "parameters")
 _ASSISTANT = ("assistant", "model", "ai", "chatbot", "gpt")
+_ERROR = re.compile(r"\s*(?:<[^<>\n]{1,40}>\s*)*\[?(?:\w*(?:error|exception)\]?\s*(?::|executing\b|calling\b)"
+                    r"|traceback \(most recent|(?:tool|function) (?:call|execution) failed)", re.IGNORECASE)
+_TAG = re.compile(r"\s*<[^<>\n]{1,40}>|</[^<>\n]{1,40}>\s*\Z")
+_HELD = ("toolResult", "functionResponse", "function_response", "response", "result", "results", "content", "output",
+         "value", "text")                                                # where services put what a tool gave
+
+
+def role_word(name: Any) -> str:
+    """The name of a role in small letters, its words joined by `_`; "" for what is no text."""
+    return re.sub(r"[\s-]+", "_", name.strip().lower()) if isinstance(name, str) else ""
+
+
+def failed(result: Any) -> bool:
+    """Does a result say that its call went wrong: a mark of a service, an `error`, or a text that begins with one?"""
+    if isinstance(result, str):
+        inside = unpacked(_TAG.sub("", result))
+        return _ERROR.match(result) is not None or not isinstance(inside, str) and failed(inside)
+    if isinstance(result, list):
+        return any(map(failed, result))
+    if not isinstance(result, dict):
+        return False
+    error = result.get("error")
+    told = True in (result.get("is_error"), result.get("isError"), error) or result.get("success") is False
+    told = told or isinstance(error, (str, dict, list)) and filled(error) and not is_nothing(error)
+    return told or result.get("status") == "error" or any(failed(result[key]) for key in _HELD if key in result)
 
 
 def spread(message: Any) -> Any:
@@ -27,7 +54,7 @@ def spread(message: Any) -> Any:
         return message
     parts = message[key]
     kinds = [_kind(part) for part in parts]
-    role = str(message.get("role", message.get("from"))).strip().lower()
+    role = role_word(message.get("role", message.get("from")))
     if "call" in kinds and role not in _ASSISTANT or {"call", "result"} <= set(kinds):
         return message
     rest = [part for part, kind in zip(parts, kinds, strict=True) if kind == "other"]
@@ -37,7 +64,7 @@ def spread(message: Any) -> Any:
         out["tool_calls"] = calls
     elif calls and _names(calls) != _names(message["tool_calls"]):
         out["function_calls"] = calls
-    if any(isinstance(part, dict) and part.get("is_error") is True for part in parts):
+    if any(failed(part) for part, kind in zip(parts, kinds, strict=True) if kind == "result"):
         out["is_error"] = True
     if "result" in kinds:
         out = {name: value for name, value in out.items() if name != "from"} | {"role": "tool"}
@@ -70,7 +97,7 @@ def _kind(part: Any) -> str:
     if any(isinstance(part.get(key), dict) for key in CALL_KEYS) or word in _CALLS and isinstance(
             part.get("name"), str):
         return "call"
-    return "thought" if word in _THOUGHTS or part.get("thought") is True else "other"
+    return "thought" if word in _THOUGHTS or part.get("thought") is True or "reasoningContent" in part else "other"
 
 
 def _call(part: dict[str, Any]) -> dict[str, Any]:

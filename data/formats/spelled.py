@@ -61,6 +61,8 @@ _TELLING = re.compile(
     rf"(?:tool|function|api)s?[_ -]?(?:names?[_ -]?)?(?:{_DONE}|expected|sequence|path|chain|usage|calls?|made|trace)"
     rf"|(?<![a-z])(?:{_DONE}|{_RIGHT}|answer|gt)[_ -]?(?:tool|function|api)|^(?:{_DONE}|{_RIGHT}|label|gt)$",
     re.IGNORECASE)
+_A_CALL = re.compile(r"(?:tool|function|api)s?[_ -]?(?:calls?|calling|use)|calls?[_ -](?:tool|function|api)s?",
+                     re.IGNORECASE)
 _MOST_PARTS, _LONGEST_TOLD = 2_000, 20_000      # of a value that no reader looks at
 _QUOTED = re.compile(r'"arguments"\s*:\s*\'(?P<inside>.*)\'\s*\}\s*$', re.DOTALL)
 
@@ -206,6 +208,8 @@ def _text_tells(key: str, text: str, names: Offered) -> bool:
         return False
     if _TELLING.search(key) and any(name.strip() in names for name in re.split(r"[,;|]|->|→", text)):
         return True
+    if _A_CALL.fullmatch(text.strip()):
+        return _GOLD.search(key) is not None
     try:
         found = spelled_calls(text, names)
     except RowError:

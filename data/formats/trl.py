@@ -27,6 +27,8 @@ def read(row: Any, context: Context) -> Iterator[Item]:
         prompt[-1] = {"role": "user", "content": f"{row['instruction']}\n{row['input']}"}
     if isinstance(row.get("system"), str):
         prompt = [{"role": "system", "content": row["system"]}, *prompt]
+    if answer is None:
+        prompt = [{**message, "weight": 0} if isinstance(message, dict) else message for message in prompt]
     said = _messages(row.get(answer), "assistant") if answer else []
     refused = [message for key in _REJECTED if _filled(row, key) for message in _messages(row.get(key), "assistant")]
     yield LeftOut("rejected_answer", int(bool(refused)))
@@ -80,9 +82,9 @@ def looks_like(row: Any) -> bool:
     if not isinstance(row, dict):
         return False
     answer = next((key for key in _ANSWERS if _filled(row, key)), None)
-    if answer is None:
-        return False
     prompt = _prompt_column(row)
+    if answer is None:                      # of a prompt by itself, for learning from rewards
+        return "tools" in row and prompt not in (None, column_of(row)) and as_messages(row[prompt]) is not None
     if prompt is None:
         return as_messages(row[answer]) is not None and any(_filled(row, key) for key in _REJECTED)
     if prompt == column_of(row):

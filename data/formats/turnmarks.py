@@ -1,4 +1,4 @@
-"""Is a text a conversation as a chat template writes it, turn marks and all? Such a text is no user's query."""
+"""Is a text a prompt or a conversation as a chat template writes it? Such a text is no user's query."""
 
 import re
 
@@ -14,6 +14,10 @@ _ANSWERER = re.compile(r"[\n>]\s*(?:<[^<>\n]{1,40}>\s*(?:assistant|model|bot|gpt
                        r"|<[|｜](?:assistant|model|bot|gpt)[|｜]>)|\[/INST\]", re.IGNORECASE)
 _WORDS = re.compile(rf"^[^\w\n]{{0,4}}(?P<who>{_WHO}|AI)\s*:", re.IGNORECASE | re.MULTILINE)
 _AWAITING = re.compile(r"^[^\w\n]{0,4}(?:assistant|bot|model|gpt|ai)\s*:\s*\Z", re.IGNORECASE | re.MULTILINE)
+_DECLARES = re.compile(
+    r"<tools>\s*[\[{]|[\"'](?:parameters|input_schema|inputSchema)[\"']\s*:\s*\{\s*"
+    r"(?:[\"']type[\"']\s*:\s*[\"'](?:object|dict)[\"']|[\"']properties[\"']"
+    r"|[\"']\w+[\"']\s*:\s*\{\s*[\"'](?:type|description)[\"'])", re.IGNORECASE)
 _ANSWERERS = ("assistant", "bot", "model", "gpt", "ai")
 
 
@@ -23,9 +27,12 @@ def awaits_an_answer(text: str) -> bool:
 
 
 def rendered(text: str) -> bool:
-    """Does the text begin with a turn mark of a chat template, hold several, or open an assistant's turn on a line?"""
+    """Does the text begin with a turn mark of a chat template, hold several, open an assistant's turn on a line, or
+    declare tools?"""
     if "<" not in text and "[" not in text and "#" not in text:
-        return False
+        return "{" in text and _DECLARES.search(text) is not None
+    if _DECLARES.search(text):
+        return True
     marks = list(_ROLE.finditer(text))
     first = marks[0].start() if marks else len(text)
     opens = first <= _START.match(text).end()  # type: ignore[union-attr]
