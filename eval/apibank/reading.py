@@ -3,20 +3,17 @@
 import re
 
 CALL_OPENING = re.compile(r"\[(\w+)\(")
-QUOTE = re.compile("['\"]")
+# After an equals sign: text in quotes, which any quote closes after its first character; one bare word; a bracket.
+VALUE = re.compile(r"\s*(?:['\"](?P<quoted>.[^'\"]*)['\"]|(?P<word>\w+)|(?P<bracket>\[))", re.DOTALL)
 
 
 def find_call(reply: str) -> tuple[str, str] | None:
     """(name, text between the parentheses) of the first `[Name(...)]` on one line, as the released reader finds it."""
-    line_end = -1
-    for match in CALL_OPENING.finditer(reply):
-        if match.end() <= line_end:
-            continue                                      # this line has no further ")]"
-        line_end = reply.find("\n", match.end())
-        line_end = len(reply) if line_end < 0 else line_end
-        end = reply.rfind(")]", match.end(), line_end)
+    for line in reply.split("\n"):
+        opening = CALL_OPENING.search(line)
+        end = line.rfind(")]", opening.end()) if opening else -1
         if end >= 0:
-            return match[1], reply[match.end():end]
+            return opening[1], line[opening.end():end]
     return None
 
 
@@ -39,25 +36,14 @@ def _word_before(text: str, equals: int, start: int) -> str:
     while end > start and text[end - 1].isspace():
         end -= 1
     begin = end
-    while begin > start and _is_word(text[begin - 1]):
+    while begin > start and (text[begin - 1].isalnum() or text[begin - 1] == "_"):
         begin -= 1
     return text[begin:end]
 
 
-def _is_word(character: str) -> bool:
-    return character.isalnum() or character == "_"
-
-
 def _value_after(text: str, start: int, last_bracket: int) -> tuple[str, int] | None:
     """(value, position after it) of one argument, None if no form fits."""
-    while start < len(text) and text[start].isspace():
-        start += 1
-    if text[start:start + 1] in ("'", '"') and start < len(text):
-        close = QUOTE.search(text, start + 2)
-        return (text[start + 1:close.start()], close.end()) if close else None
-    if text.startswith("[", start):
-        return (text[start:last_bracket + 1], last_bracket + 1) if last_bracket > start else None
-    end = start
-    while end < len(text) and _is_word(text[end]):
-        end += 1
-    return (text[start:end], end) if end > start else None
+    match = VALUE.match(text, start)
+    if match and match["bracket"]:
+        return (text[match.end() - 1:last_bracket + 1], last_bracket + 1) if last_bracket >= match.end() else None
+    return (match["quoted"] or match["word"], match.end()) if match else None

@@ -37,7 +37,7 @@ ARRAY = re.compile(r"new\s+\w+\[\]\s*\{")
 MAP = re.compile(r"new\s+HashMap<")
 MAP_BLOCK = re.compile(r">\s*\(\)\s*\{")
 MAP_END = re.compile(r">\s*\(\)")
-JS_ARRAY = re.compile(r"new\s+Array\(")
+JS_ARRAY = re.compile(r"\[|new\s+Array\(")
 
 
 def convert_java(text: str, declared: str, element: str | None = None) -> Any:
@@ -248,59 +248,45 @@ def _put_pairs(block: str) -> list[tuple[str, Any]]:
 
 def _js_array(text: str, element: str | None) -> Any:
     text = text.strip()
+    opening = JS_ARRAY.match(text)
+    if not opening:
+        return text
+    start, close = opening.end(), "]" if opening[0] == "[" else ")"
     try:
-        end = _two_dimensional_end(text)
+        end = _two_dimensional_end(text, start, close)
         if end is not None:
             return [[_js_literal(piece) for piece in inner.split(",")] for inner in _inner_arrays(text[:end])]
-        inside = _one_dimensional(text)
-        if inside is None:
+        inside, closed, _ = text[start:].partition(close)
+        if not closed or "\n" in inside:
             return text
-        pieces = [piece.strip() for piece in inside.split(",")] if inside else []
+        pieces = [piece.strip() for piece in inside.split(",")] if inside.strip() else []
         return [_js_literal(piece) if element is None else convert_javascript(piece, element) for piece in pieces]
     except ValueError:                                   # the official code falls back to the text as well
         return text
 
 
-def _one_dimensional(text: str) -> str | None:
-    for start, close in _array_openings(text):
-        end = text.find(close, start)
-        if end >= 0 and "\n" not in text[start:end]:
-            return text[start:end].strip()
-    return None
-
-
-def _array_openings(text: str) -> list[tuple[int, str]]:
-    """(position after the opening, closing mark) of an array that starts the text."""
-    if text.startswith("["):
-        return [(1, "]")]
-    match = JS_ARRAY.match(text)
-    return [(match.end(), ")")] if match else []
-
-
-def _two_dimensional_end(text: str) -> int | None:
-    """Where `[[..], [..]]` or `new Array([..], [..])` at the start of the text ends, None if it is not one.
+def _two_dimensional_end(text: str, start: int, close: str) -> int | None:
+    """Where `[[..], [..]]` or `new Array([..], [..])`, whose content begins at `start`, ends; None if it is not one.
 
     Works from the right: `inside[i]` is the end reached when position i is within an inner array, the shortest inner
     texts being preferred. The official expression tries the same choices one after the other, in exponential time.
     """
-    for opening, close in _array_openings(text):
-        first = _skip_space(text, opening)
-        if not text.startswith("[", first):
+    first = _skip_space(text, start)
+    if not text.startswith("[", first):
+        return None
+    n = len(text)
+    inside: list[int | None] = [None] * (n + 1)
+    solid = [n] * (n + 2)                                # first position at or after i that is not blank
+    for i in range(n - 1, -1, -1):
+        solid[i] = solid[i + 1] if text[i].isspace() else i
+    for i in range(n - 1, first, -1):
+        if text[i] == "\n":
             continue
-        n = len(text)
-        inside: list[int | None] = [None] * (n + 1)
-        solid = [n] * (n + 2)                            # first position at or after i that is not blank
-        for i in range(n - 1, -1, -1):
-            solid[i] = solid[i + 1] if text[i].isspace() else i
-        for i in range(n - 1, first, -1):
-            if text[i] == "\n":
-                continue
-            inside[i] = inside[i + 1]
-            if text[i] == "]":
-                after = _after_inner(text, solid, inside, i + 1, close)
-                inside[i] = after if after is not None else inside[i + 1]
-        return inside[first + 1]
-    return None
+        inside[i] = inside[i + 1]
+        if text[i] == "]":
+            after = _after_inner(text, solid, inside, i + 1, close)
+            inside[i] = after if after is not None else inside[i + 1]
+    return inside[first + 1]
 
 
 def _after_inner(text: str, solid: list[int], inside: list[int | None], position: int, close: str) -> int | None:
