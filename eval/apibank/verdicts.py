@@ -12,7 +12,7 @@ from typing import Any
 from eval.apibank.reading import find_call, read_arguments
 from eval.apibank.rows import Data, Row
 from eval.apibank.searches import bm25_top, lexical_best
-from eval.apibank.services import DAY, MOMENT, SAME, ServiceError, call_service, normal_date, normal_day_of_year
+from eval.apibank.services import DAY, MOMENT, SERVICES, ServiceError, normal_date, normal_day_of_year
 
 OPTIONAL = {"ModifyRegistration": ("new_appointment_date", "new_appointment_doctor"),
             "RecordHealthData": ("health_data",),
@@ -86,7 +86,7 @@ def _outcome(data: Data, row: Row, reply: str) -> tuple[str, str | None]:
     if missing:
         return "missing_argument", None
     try:
-        output = call_service(name, arguments, data.databases)
+        output = SERVICES[name](arguments, data.databases)
     except ServiceError:
         return "api_exception", None
     try:
@@ -122,7 +122,7 @@ def _agrees(data: Data, name: str, arguments: Mapping[str, Any], output: Any,
         return _engine_agrees(data, arguments["keyword"], recorded)
     if name == "DeleteMeeting":
         raise KeyError("time")                            # the released rule reads an input that does not exist
-    if output is not SAME and output != recorded["output"]:
+    if output is not None and output != recorded["output"]:
         return False, None
     if name == "Translate":
         same = arguments["src"] == wanted["src"] and all(
