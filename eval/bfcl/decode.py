@@ -22,7 +22,7 @@ from eval.answers import FAILURES, MAX_CHARS, parse_expression
 from eval.bfcl.computed import compute
 from eval.bfcl.foreign_java import Java
 from eval.bfcl.foreign_javascript import JavaScript
-from eval.bfcl.foreign_reader import NoCall
+from eval.bfcl.foreign_reader import need
 
 FAILED = "ast_decoder:decoder_failed"
 WRONG_FORMAT = "ast_decoder:decoder_wrong_output_format"
@@ -108,8 +108,7 @@ def _decode_python(source: str) -> list[dict]:
 
 def _decode_foreign(source: str, language: str) -> list[dict] | None:
     """The first call of `source` (without the list's brackets), `[{name: {argument: text}}]`; None if it holds none."""
-    if len(source) > MAX_FOREIGN_CHARS:
-        raise NoCall(f"{len(source)} characters; at most {MAX_FOREIGN_CHARS} are read")
+    need(len(source) <= MAX_FOREIGN_CHARS, f"{len(source)} characters; at most {MAX_FOREIGN_CHARS} are read")
     return (Java if language == "java" else JavaScript)(source).program()
 
 

@@ -4,7 +4,7 @@ import re
 from contextlib import suppress
 from itertools import accumulate
 
-from eval.bfcl.foreign_reader import BINARY, DIGITS, ESCAPE, OPERATORS, TARGETS, NoCall, Piece, Reader, join
+from eval.bfcl.foreign_reader import BINARY, DIGITS, ESCAPE, OPERATORS, TARGETS, NoCall, Piece, Reader, join, need
 
 SHORT_BYTES, LINE_COST = 10, 30         # tree-sitter: skipping costs 100 a tree and 1 a byte, inserting costs 110
 JAVA_TOKEN = re.compile(rf"""(?P<string>\"\"\"(?s:.*?)\"\"\"|"(?:[^"\\]|{ESCAPE})*"|'(?:[^'\\\n]|{ESCAPE})+')
@@ -60,8 +60,7 @@ class JavaValues(Reader):
         """A type name with its type arguments and empty dimensions; its tokens joined."""
         texts = []
         while True:
-            if self.kind != "word":
-                raise NoCall("expected a type")
+            need(self.kind == "word", "expected a type")
             texts.append(self.leaf(*self.take()))
             if self.word == "<":
                 texts.append(self.type_arguments())
@@ -80,10 +79,9 @@ class JavaValues(Reader):
                 texts.append(self.type_())
             while self.word == "[":
                 texts += [self.leaf(*self.take("[")), self.leaf(*self.take("]"))]
+            need(self.word == "," or self.word.startswith(">"), "expected , or >")
             if self.word == ",":
                 texts.append(self.leaf(*self.take()))
-            elif not self.word.startswith(">"):
-                raise NoCall("expected , or >")
         texts.append(self.leaf(self.start, self.start + 1))
         self.end = self.start + 1
         self.advance_to(self.end)                         # only one of `>>`
@@ -100,8 +98,7 @@ class JavaValues(Reader):
             text = None if None in texts else f"new {type_}({', '.join(texts)})"
             return Piece("creation", start, self.end, text)
         sized = False
-        if self.word != "[":
-            raise NoCall("expected ( or [")
+        need(self.word == "[", "expected ( or [")
         while self.word == "[":
             self.take()
             if self.word != "]":
@@ -128,8 +125,7 @@ class JavaValues(Reader):
             pieces.append(self.expression())
             if self.word != ")":
                 self.take(",")
-                if self.word == ")":
-                    raise NoCall("a comma before )")
+                need(self.word != ")", "a comma before )")
         self.take(")")
         return pieces
 
@@ -144,9 +140,8 @@ class Java(JavaValues):
                 continue
             piece = self.statement()
             at_end = self.kind == "end" and self.start >= len(self.source)
-            if self.word != ";" and piece.kind != "declaration" and (
-                    piece.kind == "member" or self.is_short(piece) or (piece.kind == "string" and not at_end)):
-                raise NoCall("a statement without its ;")
+            lacking = piece.kind == "member" or self.is_short(piece) or (piece.kind == "string" and not at_end)
+            need(self.word == ";" or piece.kind == "declaration" or not lacking, "a statement without its ;")
         if not self.invocations:
             return None
         first = min(self.invocations, key=lambda call: (call.start, -call.end))
@@ -185,8 +180,7 @@ class Java(JavaValues):
 
     def value_text(self, piece: Piece) -> str:
         value = piece.value if piece.kind == "assignment" else piece
-        if value.text is None:
-            raise NoCall("an array without its elements has no value")
+        need(value.text is not None, "an array without its elements has no value")
         return value.text[1:-1] if value.kind == "string" else value.text
 
     def primary(self) -> Piece:
@@ -196,20 +190,16 @@ class Java(JavaValues):
         if kind == "word":
             if word == "new":
                 return self.creation()
-            if word == "switch":
-                raise NoCall("a switch expression")
+            need(word != "switch", "a switch expression")
             text = self.leaf(*self.take())
             if self.word == "->":
                 return self.lambda_(start, text)
-            if word == "super" and self.word not in (".", "::"):
-                raise NoCall("super is no value")
-            if word in PRIMITIVES and self.word not in (".", "["):
-                raise NoCall("a type is no value")
+            need(word != "super" or self.word in (".", "::"), "super is no value")
+            need(word not in PRIMITIVES or self.word in (".", "["), "a type is no value")
             constant = word in ("this", "true", "false", "null", "super")
             kind = "primitive" if word in PRIMITIVES else "this" if constant else "name"
             return Piece(kind, start, self.end, text)
-        if word != "(":
-            raise NoCall(f"no expression at character {start}")
+        need(word == "(", f"no expression at character {start}")
         if self.is_arrow("->"):
             return self.lambda_(start, self.skip_brackets())
         cast = self.cast(start)
@@ -240,12 +230,10 @@ class Java(JavaValues):
                 piece = Piece("other", start, self.stop, join(piece.text, self.leaf(*self.take())))
             elif self.word == "::":
                 signs = self.leaf(*self.take())
-                if self.kind != "word":
-                    raise NoCall("expected a method")
+                need(self.kind == "word", "expected a method")
                 piece = Piece("other", start, self.stop, join(piece.text, signs, self.leaf(*self.take())))
-            elif piece.kind == "primitive":
-                raise NoCall("a type is no value")
             else:
+                need(piece.kind != "primitive", "a type is no value")
                 return piece
 
     def index(self, piece: Piece) -> Piece:
@@ -264,15 +252,13 @@ class Java(JavaValues):
     def member(self, piece: Piece) -> Piece:
         dot, end = self.leaf(*self.take(".")), piece.end
         generic = self.type_arguments() if self.word == "<" else ""
-        if self.kind != "word" or self.word == "new":
-            raise NoCall("expected a name after .")
+        need(self.kind == "word" and self.word != "new", "expected a name after .")
         word, name = self.word, self.take()
         if word == "class" and piece.kind in (*TARGETS, "primitive"):
             return Piece("class", piece.start, self.end, self.leaf(piece.start, self.end))
         if self.word == "(":
             return self.invocation(piece.start, end, name)
-        if generic:
-            raise NoCall("expected ( after type arguments")
+        need(not generic, "expected ( after type arguments")
         return Piece("member", piece.start, self.end, join(piece.text, dot, self.leaf(*name)))
 
 

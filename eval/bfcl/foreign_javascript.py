@@ -2,7 +2,7 @@
 
 import re
 
-from eval.bfcl.foreign_reader import BINARY, CLOSING, DIGITS, ESCAPE, OPERATORS, NoCall, Piece, Reader
+from eval.bfcl.foreign_reader import BINARY, CLOSING, DIGITS, ESCAPE, OPERATORS, Piece, Reader, need
 
 JS_WORD = ("\\x00-\\x20\\x7f-\\xa0\\u2000-\\u200b\\u2028\\u2029\\u2060\\u3000\\ufeff"
            ":;`\"'@#.,|^&<=>+*/\\\\%?!~()\\[\\]{}-")
@@ -24,8 +24,7 @@ class JavaScriptValues(Reader):
 
     def word_(self) -> Piece:
         start, word = self.start, self.word
-        if word in ("class", "import"):
-            raise NoCall(f"{word} is not read")
+        need(word not in ("class", "import"), f"{word} is not read")
         self.take()
         if word == "async" and self.word in ("function", "(") and not self.newline:
             word = self.word
@@ -93,18 +92,17 @@ class JavaScriptValues(Reader):
         named = self.kind == "word"
         if self.word == "[":
             self.list_("[")
-        elif self.kind in ("word", "string", "number"):
-            self.take()
         else:
-            raise NoCall("expected a key")
+            need(self.kind in ("word", "string", "number"), "expected a key")
+            self.take()
         if self.word == "(":
             self.skip_brackets()
             self.skip_brackets()
         elif self.word == ":" or (self.word == "=" and named):
             self.take()
             self.expression()
-        elif not named:
-            raise NoCall("expected :")
+        else:
+            need(named, "expected :")
 
 
 class JavaScript(JavaScriptValues):
@@ -119,8 +117,7 @@ class JavaScript(JavaScriptValues):
             piece = self.statement()
             if result is None and piece.kind == "call":
                 result = piece
-            if self.kind != "end" and self.word != ";" and not self.newline:
-                raise NoCall("two expressions on one line")
+            need(self.kind == "end" or self.word == ";" or self.newline, "two expressions on one line")
         if result is None:
             return None
         pieces = [(self.leaf(p.start, p.target_end), self.value_text(p.value)) if p.kind == "assignment" else
@@ -156,8 +153,7 @@ class JavaScript(JavaScriptValues):
         start, kind, word = self.start, self.kind, self.word
         if word in ("/", "/=", "") and self.source.startswith("/", start):
             match = JS_REGEX.match(self.source, start)
-            if not match:
-                raise NoCall("no expression after /")
+            need(match, "no expression after /")
             self.end = match.end()
             self.advance_to(self.end)
             return Piece("other", start, self.end)
@@ -175,10 +171,9 @@ class JavaScript(JavaScriptValues):
             self.take(")")
         elif word == "[":
             self.list_("[")
-        elif word == "{":
-            self.object_()
         else:
-            raise NoCall(f"no expression at character {start}")
+            need(word == "{", f"no expression at character {start}")
+            self.object_()
         return Piece("other", start, self.end)
 
     def postfix(self, piece: Piece) -> Piece:
@@ -208,9 +203,7 @@ class JavaScript(JavaScriptValues):
             return Piece("index", piece.start, self.end)
         optional = self.word == "?."
         self.take()
-        if optional and self.word in ("(", "["):
-            raise NoCall("an optional call or index")
-        if self.kind != "word":
-            raise NoCall("expected a name after .")
+        need(not (optional and self.word in ("(", "[")), "an optional call or index")
+        need(self.kind == "word", "expected a name after .")
         self.take()
         return Piece("member", piece.start, self.end)

@@ -20,6 +20,12 @@ class NoCall(ValueError):
     """The text is not what this reader knows, or its call has no value."""
 
 
+def need(holds: object, what: str) -> None:
+    """NoCall, with what is wrong, unless this holds."""
+    if not holds:
+        raise NoCall(what)
+
+
 @dataclass
 class Piece:
     """Part of an expression: what it is, where it stands, and (Java) its text as a value, None if it has none."""
@@ -54,15 +60,13 @@ class Reader:
             start += 1
         self.newline = "\n" in source[position:start]
         match = self.token.match(source, start)
-        if match is None and start < len(source) and source[start] not in "/":
-            raise NoCall(f"character {start} begins no token")
+        need(match or start == len(source) or source[start] == "/", f"character {start} begins no token")
         self.start, self.stop = start, match.end() if match else start
         self.kind, self.word = (match.lastgroup, match[0]) if match else ("end", "")
 
     def take(self, word: str | None = None) -> tuple[int, int]:
         """Go past the current token, which must be `word` if that is given; its place."""
-        if self.kind == "end" or (word is not None and self.word != word):
-            raise NoCall(f"expected {word!r} at character {self.start}")
+        need(self.kind != "end" and word in (None, self.word), f"expected {word!r} at character {self.start}")
         place = self.start, self.stop
         self.end = self.stop
         self.advance_to(self.stop)
@@ -76,16 +80,14 @@ class Reader:
 
     def skip_brackets(self) -> str:
         """Go past a balanced bracket, whatever is in it; its tokens joined."""
-        if self.word not in CLOSING:
-            raise NoCall("expected a bracket")
+        need(self.word in CLOSING, "expected a bracket")
         open_, texts = [], []
         while True:
             if self.kind == "op" and self.word in CLOSING:
                 open_.append((CLOSING[self.word], self.start))
             elif self.kind == "op" and self.word in (")", "]", "}"):
                 closing, start = open_.pop()
-                if self.word != closing:
-                    raise NoCall("brackets do not match")
+                need(self.word == closing, "brackets do not match")
                 self.closed[start] = self.stop
             texts.append(self.leaf(*self.take()))
             if not open_:
@@ -107,13 +109,11 @@ class Reader:
 
     def expression(self) -> Piece:
         self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise NoCall("nested too deep")
+        need(self.depth <= MAX_DEPTH, "nested too deep")
         left = self.operand()
         while True:
             if self.word in ASSIGNMENTS and self.kind == "op":
-                if left.kind not in TARGETS:
-                    raise NoCall("an assignment to no name")
+                need(left.kind in TARGETS, "an assignment to no name")
                 kind = "assignment" if self.word == "=" else self.compound
                 sign, right = self.leaf(*self.take()), self.expression()
                 left = Piece(kind, left.start, right.end, join(left.text, sign, right.text), value=right,
@@ -144,8 +144,7 @@ class Reader:
     def one_of_each(self, pieces: list[tuple[str | None, str]]) -> dict:
         """Arguments by name; a name given twice has no value."""
         arguments = dict(pieces)
-        if len(arguments) < len(pieces):
-            raise NoCall("two values for one name")
+        need(len(arguments) == len(pieces), "two values for one name")
         return arguments
 
 
