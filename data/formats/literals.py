@@ -80,8 +80,10 @@ class _Literals:
     def __init__(self, text: str, at: int = 0) -> None:
         self.text, self.at = text, at
 
-    def fail(self, what: str) -> LiteralError:
-        return LiteralError(f"{what} at character {self.at}: {self.text[self.at:self.at + 40]!r}")
+    def need(self, holds: object, what: str) -> None:
+        """LiteralError, with what is wrong and where, unless this holds."""
+        if not holds:
+            raise LiteralError(f"{what} at character {self.at}: {self.text[self.at:self.at + 40]!r}")
 
     def peek(self) -> str:
         self.at = _SPACE.match(self.text, self.at).end()  # type: ignore[union-attr]
@@ -92,8 +94,7 @@ class _Literals:
         return self.text.startswith(letter, _SPACE.match(self.text, at).end())  # type: ignore[union-attr]
 
     def take(self, letter: str) -> None:
-        if self.peek() != letter:
-            raise self.fail(f"expected {letter!r}")
+        self.need(self.peek() == letter, f"expected {letter!r}")
         self.at += 1
 
     def comma(self, closing: str) -> bool:
@@ -101,18 +102,15 @@ class _Literals:
         if self.peek() == ",":
             self.at += 1
             return True
-        if self.peek() != closing:
-            raise self.fail(f"expected ',' or {closing!r}")
+        self.need(self.peek() == closing, f"expected ',' or {closing!r}")
         return False
 
     def end(self) -> None:
-        if self.peek():
-            raise self.fail("text after the end")
+        self.need(not self.peek(), "text after the end")
 
     def value(self, depth: int) -> Any:
         letter = self.peek()
-        if depth > MAX_DEPTH:
-            raise self.fail("nested too deeply")
+        self.need(depth <= MAX_DEPTH, "nested too deeply")
         if letter == "{":
             return self.mapping(depth)
         if letter and letter in "[(":
@@ -123,32 +121,24 @@ class _Literals:
         if number:
             return self.number(number)
         word = _WORD.match(self.text, self.at)
-        if word and word.group() in _CONSTANTS:
-            self.at = word.end()
-            return _CONSTANTS[word.group()]
-        raise self.fail("expected a literal")
+        self.need(word and word.group() in _CONSTANTS, "expected a literal")
+        self.at = word.end()
+        return _CONSTANTS[word.group()]
 
     def number(self, match: re.Match[str]) -> int | float:
         text = match.group().replace("_", "")
         after = self.text[match.end():match.end() + 1]
-        if after.isalnum() or after == "_":
-            raise self.fail("a number runs into a word")
+        self.need(not (after.isalnum() or after == "_"), "a number runs into a word")
         digits = text.lstrip("+-")
-        try:
-            if digits[:2] in ("0x", "0X"):
-                value: int | float = int(text, 16)
-            elif digits.isdigit():
-                if len(digits) > 1 and digits[0] == "0":
-                    raise self.fail("an integer with leading zeros")
-                if len(digits) > MAX_INT_DIGITS:
-                    raise self.fail(f"an integer of {len(digits)} digits")
-                value = int(text)
-            else:
-                value = float(text)
-        except ValueError as error:
-            raise self.fail(str(error)[:80]) from None
-        if value in (float("inf"), float("-inf")):
-            raise self.fail("a number too large for a double")
+        if digits[:2] in ("0x", "0X"):
+            value: int | float = int(text, 16)
+        elif digits.isdigit():
+            self.need(digits == "0" or digits[0] != "0", "an integer with leading zeros")
+            self.need(len(digits) <= MAX_INT_DIGITS, f"an integer of {len(digits)} digits")
+            value = int(text)
+        else:
+            value = float(text)
+        self.need(value not in (float("inf"), float("-inf")), "a number too large for a double")
         self.at = match.end()
         return value
 
@@ -167,8 +157,7 @@ class _Literals:
         at = start.end()
         while True:
             end = self.text.find(quote, at)
-            if end < 0:
-                raise self.fail("a string without its closing quote")
+            self.need(end >= 0, "a string without its closing quote")
             before = end
             while before > start.end() and self.text[before - 1] == "\\":
                 before -= 1
@@ -176,8 +165,7 @@ class _Literals:
                 break
             at = end + 1
         body = self.text[start.end():end]
-        if "f" in prefix and ("{" in body or "}" in body):
-            raise self.fail("an f-string with fields is not a literal")
+        self.need("f" not in prefix or not ("{" in body or "}" in body), "an f-string with fields is not a literal")
         self.at = end + len(quote)
         return body if "r" in prefix else _unescape(body)
 
@@ -197,10 +185,8 @@ class _Literals:
         out: dict[str, Any] = {}
         while self.peek() != "}":
             key = self.value(depth + 1)
-            if not isinstance(key, str):
-                raise self.fail("a key that is not a string, before")
-            if key in out:
-                raise self.fail(f"the key {key!r} stands twice, before")
+            self.need(isinstance(key, str), "a key that is not a string, before")
+            self.need(key not in out, f"the key {key!r} stands twice, before")
             self.take(":")
             out[key] = self.value(depth + 1)
             self.comma("}")
@@ -238,14 +224,11 @@ class _Calls(_Literals):
             keyword = self.keyword(parameters.get(name, ()))
             if keyword is None:
                 order = parameters.get(name, ())
-                if position >= len(order):
-                    raise self.fail(f"a positional argument of {name!r} without a parameter to go to")
+                self.need(position < len(order), f"a positional argument of {name!r} without a parameter to go to")
                 keyword, position = order[position], position + 1
-                if self.peek() == "{":
-                    raise self.fail("an object in place of named arguments: all of them, or the first? It cannot be "
-                                    "told")
-            if keyword in out:
-                raise self.fail(f"the argument {keyword!r} stands twice, at or before")
+                self.need(self.peek() != "{",
+                          "an object in place of named arguments: all of them, or the first? It cannot be told")
+            self.need(keyword not in out, f"the argument {keyword!r} stands twice, at or before")
             out[keyword] = self.value(0)
             self.comma(")")
         self.at += 1
@@ -258,8 +241,7 @@ class _Calls(_Literals):
                 self.at += len(name)
                 return name
         match = _CALL_NAME.match(self.text, self.at)
-        if not match:
-            raise self.fail("expected the name of a tool and '('")
+        self.need(match, "expected the name of a tool and '('")
         self.at = match.end() - 1
         return match["name"]
 
