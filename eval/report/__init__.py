@@ -2,9 +2,10 @@
 
 What is not there yet is simply not shown. Two runs of one seed give the same report.json apart from its key "seconds",
 which alone holds times, speeds and memory. gather.py reads the run, page.py has the words and tables, markup.py prints
-them, charts.py draws. records.py and bench_items.py read every query, test item and benchmark entry for the explorer of
-report.html; explorer.py packs them into it, explorer.js and explorer.css show them. measured.py reads what the steps
-scored on benchmarks, and benchmarks.py has their tables. Beside it: tables.py, the paper's tables with rows of ours.
+them, charts.py draws; report.html, report.css and charts.css are how the page looks. records.py and bench_items.py read
+every query, test item and benchmark entry for the explorer of report.html; explorer.py packs them into it, explorer.js
+and explorer.css show them. measured.py reads what the steps scored on benchmarks, and benchmarks.py has their tables.
+Beside it: tables.py, the paper's tables with rows of ours.
 """
 
 import argparse

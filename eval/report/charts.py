@@ -9,24 +9,11 @@ stands in a table beside it. Text is escaped here; values are in the units that 
 import math
 from collections.abc import Callable, Sequence
 from html import escape
+from pathlib import Path
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 340, 34, 10, 34, 24
 
-STYLE = """
-svg.chart { width: 100%; height: auto; display: block; overflow: visible; }
-.chart text { font: 12px var(--sans); fill: var(--ink); }
-.chart .small { font-size: 11px; fill: var(--muted); }
-.chart .title { font-weight: 600; font-size: 13px; }
-.chart .value { font-size: 11px; stroke: var(--paper); stroke-width: 3px; paint-order: stroke; }
-.chart .grid { stroke: var(--rule); stroke-width: 1; }
-.chart .zero { stroke: var(--muted); stroke-width: 1; }
-.chart .line { fill: none; stroke: var(--accent); stroke-width: 1.5; }
-.chart .faint { fill: none; stroke: var(--pale); stroke-width: 1.25; }
-.chart .bar { stroke: var(--accent); stroke-width: 1.25; }
-.chart .dot { fill: var(--accent); stroke: var(--paper); stroke-width: 1.5; }
-.chart .part { fill: var(--accent); }
-.chart .whole { fill: var(--pale); }
-"""
+STYLE = Path(__file__).with_name("charts.css").read_text(encoding="utf-8")
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:

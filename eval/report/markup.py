@@ -10,6 +10,7 @@ the browser to hold it to that.
 import re
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 from eval.report import charts, explorer
 
@@ -66,76 +67,8 @@ def numeric_columns(rows: Sequence[Sequence[Cell]], width: int) -> list[bool]:
 
 # ----------------------------------------------------------------------------------------------------------------- html
 
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<a class="skip" href="#main">Skip to the report</a>
-<header>
-<p class="over">ToolDev report</p>
-<h1>{title}</h1>
-{head}
-</header>
-<nav aria-label="Sections">{nav}</nav>
-<main id="main">
-{body}
-</main>
-</body>
-</html>
-"""
+PAGE, STYLE = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("report.html", "report.css"))
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-STYLE = """
-:root {
-  --paper: #fcfcfa; --ink: #1c2127; --muted: #59616b; --rule: #dcdfe2; --accent: #1d5c87; --pale: #b9d0e0;
-  --tint: #eff2f4;
-  --sans: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif;
-  --serif: Charter, "Iowan Old Style", "Source Serif 4", Georgia, "DejaVu Serif", serif;
-  --mono: ui-monospace, "DejaVu Sans Mono", monospace;
-}
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #15181b; --ink: #e4e6e8; --muted: #a0a8b0; --rule: #343a40; --accent: #86bde3; --pale: #365062;
-    --tint: #1e2328; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 76rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.55 var(--sans); }
-h1 { font: 600 1.3rem/1.3 var(--serif); margin: 0 0 .5rem; overflow-wrap: anywhere; }
-h2 { font: 600 1.35rem/1.3 var(--serif); margin: 3rem 0 .6rem; padding-top: 1rem; border-top: 1px solid var(--rule); }
-p { max-width: 44rem; margin: .5rem 0 1rem; }
-.over, h1 + p { color: var(--muted); font-size: .9rem; margin: 0 0 .3rem; overflow-wrap: anywhere; }
-.lead { font: 1.2rem/1.5 var(--serif); margin: 1.2rem 0 1.5rem; }
-a { color: var(--accent); text-underline-offset: .2em; }
-nav { display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; margin: 0 0 1.5rem; font-size: .9rem; }
-.skip { position: absolute; left: -99rem; }
-.skip:focus { position: static; }
-:focus-visible { outline: 2px solid var(--accent); outline-offset: 3px; }
-.wide { overflow-x: auto; margin: 1.25rem 0 1.75rem; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding: 0 0 .4rem; white-space: nowrap; }
-th, td { padding: .32rem .9rem .32rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--rule); }
-thead th { color: var(--muted); font-weight: 500; vertical-align: bottom; border-bottom-color: var(--muted); }
-tbody th { font-weight: 500; }
-tbody th, td.n { white-space: nowrap; }
-td.n, th.n { text-align: right; }
-small { color: var(--muted); }
-.wordy td { min-width: 7rem; max-width: 26rem; overflow-wrap: anywhere; }
-.wordy td:last-child { font-family: var(--mono); font-size: .8rem; min-width: 16rem; }
-figure { margin: 1.25rem 0 1.75rem; }
-figcaption { color: var(--muted); font-size: .88rem; margin-top: .6rem; max-width: 44rem; }
-.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1.5rem 2rem; }
-.pairs { grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); max-width: 56rem; }
-.panels > svg { max-width: 26rem; }
-details { border-top: 1px solid var(--rule); }
-summary { padding: .6rem 0; cursor: pointer; }
-@media print { nav, .skip { display: none; } body { padding: 0; } .wide { overflow: visible; } }
-"""
 
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:
@@ -147,7 +80,7 @@ def to_html(title: str, blocks: Sequence[Block]) -> str:
     head, body = ("\n".join(map(_html, part)) for part in (blocks[:first], blocks[first:]))
     explored = any(block[0] == "explorer" for block in blocks)
     policy = POLICY + (f"; script-src '{explorer.script_hash()}'" if explored else "")
-    style = STYLE + charts.STYLE + (explorer.style() if explored else "")
+    style = f"\n{STYLE}\n{charts.STYLE}" + (explorer.style() if explored else "")
     return PAGE.format(title=escape(title), style=style, policy=policy, nav=nav, head=head, body=body)
 
 

@@ -232,7 +232,7 @@ def _stacked(panels: Sequence[str]) -> str:
         top += height + 12
     width = max(box[2] for box in boxes)
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {top:.0f}">'
-            f"<style>{COLOURS}{STYLE}</style>{''.join(parts)}</svg>\n")
+            f"<style>{COLOURS}\n{STYLE}</style>{''.join(parts)}</svg>\n")
 
 
 # --------------------------------------------------------------------------------------------------------- command line
