@@ -42,18 +42,7 @@ from evolution.ledger import Evolved, Judge, count_data, counts, stop_reason, su
 from evolution.plan import plan_lines, plan_round
 from evolution.probe import Measure, measured_before
 from evolution.rows import signed, training_examples, training_rows, training_settings
-from evolution.state import (
-    Place,
-    claim,
-    clear_progress,
-    earlier_examples,
-    leave_progress,
-    mark_round,
-    refuse_stopped,
-    require_start,
-    round_is_done,
-    wait_until,
-)
+from evolution.state import Place, earlier_examples, refuse_stopped, require_start, round_is_done, wait_until
 from sampler.shards import place_in_world
 from tooldev import one_line
 from training.base import load_base
@@ -104,7 +93,7 @@ def evolve(work: Round, evaluate: Evaluate | None, judge: Judge | None) -> dict[
     data = Evolved(overlaps=inputs.overlaps) if config.without("data") else evolve_data(work)       # Eq. 4 and 5
     if place.first:
         data.write(place.folder)
-    leave_progress(place)
+    place.leave_progress()
     examples, sources = training_examples(data.accepted, inputs, config)
     rows, refused = training_rows(examples, writer.tokenizer, work.train)
     if place.first:
@@ -128,8 +117,8 @@ def evolve(work: Round, evaluate: Evaluate | None, judge: Judge | None) -> dict[
     ledger["stop"] = stop_reason([*ledgers, ledger])
     ledger["seconds"] = {name: round(value, 2) for name, value in work.seconds.items()}
     write_json(place.folder / "ledger.json", ledger)
-    mark_round(place.folder, [*ROUND_FILES, "adapter/adapter_model.safetensors"], round=config.round)
-    clear_progress(place.folder)
+    place.mark_round([*ROUND_FILES, "adapter/adapter_model.safetensors"], round=config.round)
+    place.clear_progress()
     writer.say(summary(ledger))
     return ledger
 
@@ -225,10 +214,10 @@ def run_round(config: RoundConfig, model: "Transformer | None" = None, tokenizer
         if plan_only:
             say("\n".join(plan(ready())))
             return {}
-        claim(place, inputs.identity)
+        place.claim(inputs.identity)
         if round_is_done(place.folder):
             say(f"{place.folder} is complete; nothing to do")
-            clear_progress(place.folder)
+            place.clear_progress()
             return read_json(place.folder / "ledger.json")
         work = ready()
         if say is not hush:

@@ -43,31 +43,24 @@ class Funnel:
         return "\n".join(lines)
 
 
-def example_findings(record: dict) -> list[Finding]:
-    """Everything the rule checker says about one example: its tools, then its calls."""
-    findings = check_tools(record.get("tools") or []) if record.get("calls") or record.get("tools") else []
+def findings_of(record: dict, kind: type[Tool] | type[Example]) -> list[Finding]:
+    """Everything the rule checker says about one tool, or one example (its tools, then its calls), shape included."""
+    if kind is Tool:
+        findings = check_tool(record)
+    else:
+        findings = check_tools(record.get("tools") or []) if record.get("calls") or record.get("tools") else []
     try:
-        example = Example.from_dict(record)
+        made = kind.from_dict(record)
     except ValueError as err:
         return findings or [("bad_record", str(err))]
-    return findings + check_calls(example.calls, example.tools)
-
-
-def tool_findings(record: dict) -> list[Finding]:
-    """Everything the rule checker says about one tool, its shape included."""
-    findings = check_tool(record)
-    try:
-        Tool.from_dict(record)
-    except ValueError as err:
-        return findings or [("bad_record", str(err))]
-    return findings
+    return findings + (check_calls(made.calls, made.tools) if isinstance(made, Example) else [])
 
 
 def check_file(path: str | Path, *, tools: bool) -> tuple[Funnel, list[dict]]:
     """Rule-check every row of a JSONL file -> (funnel, one record per rejected row)."""
     funnel, rejected = Funnel("tools" if tools else "examples"), []
     for number, record in read_jsonl(path):
-        findings = tool_findings(record) if tools else example_findings(record)
+        findings = findings_of(record, Tool if tools else Example)
         name = record.get("name" if tools else "id")
         funnel.add(f"line {number} ({str(name)[:60]})", findings)
         if findings:

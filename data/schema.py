@@ -40,11 +40,11 @@ _SCHEMAS = {"items", "prefixItems", "additionalProperties", "unevaluatedProperti
 
 
 class JsonError(ValueError):
-    """Text that is not strict JSON; `code` is a reason code, `position` where reading stopped."""
+    """Text that is not strict JSON; `code` is a reason code."""
 
-    def __init__(self, code: str, detail: str, position: int = 0) -> None:
+    def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
-        self.code, self.detail, self.position = code, detail, position
+        self.code, self.detail = code, detail
 
 
 # ---------------------------------------------------------------------------------------------------------- strict JSON
@@ -120,15 +120,12 @@ def decode_json_at(text: str, start: int = 0, max_depth: int = MAX_JSON_DEPTH) -
         start += 1
     try:
         value, end = STRICT_DECODER.raw_decode(text, start)
-    except JsonError as err:
-        raise JsonError(err.code, err.detail, start) from None
     except json.JSONDecodeError as err:
-        raise JsonError("not_json", f"{err.msg} at character {err.pos}", err.pos) from None
+        raise JsonError("not_json", f"{err.msg} at character {err.pos}") from None
     except RecursionError:
-        raise JsonError("too_deep", f"nested deeper than {max_depth}", start) from None
-    fault = json_fault(value, max_depth=max_depth)
-    if fault:
-        raise JsonError(*fault, start)
+        raise JsonError("too_deep", f"nested deeper than {max_depth}") from None
+    if fault := json_fault(value, max_depth=max_depth):
+        raise JsonError(*fault)
     return value, end
 
 
@@ -136,7 +133,7 @@ def strict_json_loads(text: str) -> Any:
     """Parse one JSON document; raises JsonError (a ValueError) and nothing else. See `decode_json_at`."""
     value, end = decode_json_at(text)
     if text[end:].strip(" \t\n\r"):
-        raise JsonError("not_json", f"extra text after the JSON value, at character {end}", end)
+        raise JsonError("not_json", f"extra text after the JSON value, at character {end}")
     return value
 
 

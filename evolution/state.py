@@ -50,6 +50,39 @@ class Place:
         """This process's queries: by index, none twice, none padded."""
         return list(queries[self.dist_rank::self.world_size])
 
+    def claim(self, identity: dict[str, Any]) -> None:
+        """Write the round's identity, or check that what is there is the same round.
+
+        Raises:
+            ValueError: the folder holds a round that was begun with something else; every difference is named.
+        """
+        path = self.folder / "round.json"
+        identity = json.loads(json.dumps(identity))                 # tuples as lists, as they will be read
+        if self.first and not path.exists():
+            refuse_foreign(self.folder, "round.json", allowed=("progress",))
+            write_json(path, identity)
+        wait_until(path.exists)
+        refuse_changes(self.folder, read_json(path), identity,
+                       advice="use the old settings, or remove the folder to begin this round anew")
+
+    def leave_progress(self) -> None:
+        """This process reads nothing more of the progress folder; the first one clears it when all have said so."""
+        own = self.progress / f"left-{self.dist_rank:03d}-of-{self.world_size:03d}"
+        own.parent.mkdir(parents=True, exist_ok=True)
+        own.touch()
+        if self.first:
+            wait_until(lambda: len(list(own.parent.glob(f"left-*-of-{self.world_size:03d}"))) == self.world_size)
+
+    def clear_progress(self) -> None:
+        shutil.rmtree(self.progress, ignore_errors=True)
+
+    def mark_round(self, files: Iterable[str], **facts: Any) -> None:
+        """Write DONE.json, last: the facts, those that training marked, and the sha256 of every file vouched for."""
+        path = self.folder / "DONE.json"
+        marker = read_json(path) if path.is_file() else {}
+        hashes = marker.get("sha256", {}) | {name: sha256_file(self.folder / name) for name in sorted(files)}
+        write_json(path, {**marker, **facts, "sha256": hashes})
+
 
 class Progress:
     """The records of one phase ("tools" or "calls"), one file per process, in the folder `progress`."""
@@ -84,15 +117,6 @@ class Progress:
                    == self.world_size)
 
 
-def leave_progress(place: Place) -> None:
-    """This process reads nothing more of the progress folder; the first one clears it when all have said so."""
-    own = place.progress / f"left-{place.dist_rank:03d}-of-{place.world_size:03d}"
-    own.parent.mkdir(parents=True, exist_ok=True)
-    own.touch()
-    if place.first:
-        wait_until(lambda: len(list(own.parent.glob(f"left-*-of-{place.world_size:03d}"))) == place.world_size)
-
-
 def wait_until(condition: Callable[[], bool]) -> None:
     """Poll; torchrun ends this process if another one dies."""
     while not condition():
@@ -117,30 +141,7 @@ def content_sha(rows: Iterable[dict[str, Any]]) -> str:
     return sha256_text("\n".join(sorted(dump_json(row) for row in rows)))
 
 
-def claim(place: Place, identity: dict[str, Any]) -> None:
-    """Write the round's identity, or check that what is there is the same round.
-
-    Raises:
-        ValueError: the folder holds a round that was begun with something else; every difference is named.
-    """
-    path = place.folder / "round.json"
-    identity = json.loads(json.dumps(identity))                     # tuples as lists, as they will be read
-    if place.first and not path.exists():
-        refuse_foreign(place.folder, "round.json", allowed=("progress",))
-        write_json(path, identity)
-    wait_until(path.exists)
-    refuse_changes(place.folder, read_json(path), identity,
-                   advice="use the old settings, or remove the folder to begin this round anew")
-
-
 # --------------------------------------------------------------------------------------------------------------- marker
-
-def mark_round(folder: Path, files: Iterable[str], **facts: Any) -> None:
-    """Write DONE.json, last: the facts, those that training marked there, and the sha256 of every file vouched for."""
-    marker = read_json(folder / "DONE.json") if (folder / "DONE.json").is_file() else {}
-    hashes = marker.get("sha256", {}) | {name: sha256_file(folder / name) for name in sorted(files)}
-    write_json(folder / "DONE.json", {**marker, **facts, "sha256": hashes})
-
 
 def round_is_done(folder: str | Path) -> bool:
     """True if the marker is there and is the round's (training writes one too, before the ledger exists)."""
@@ -169,7 +170,3 @@ def refuse_stopped(run: Path, number: int) -> None:
 def earlier_examples(run: Path, number: int) -> list[Example]:
     """The accepted examples of the rounds before this one."""
     return [e for n in range(1, number) for e in load_examples(run / f"round-{n}" / "accepted.jsonl")]
-
-
-def clear_progress(folder: Path) -> None:
-    shutil.rmtree(folder / "progress", ignore_errors=True)

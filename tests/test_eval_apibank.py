@@ -100,7 +100,7 @@ def test_verdicts_on_our_own_dialogues(tmp_path):
 
 def test_summary_is_the_plain_mean_of_the_levels(tmp_path):
     benchmark = load(apibank_folder(tmp_path))
-    answers = [Answer({"id": row.id, "reply": row.expected}) for row in benchmark.entries.values() if row.sample_id]
+    answers = [Answer({"id": row.key, "reply": row.expected}) for row in benchmark.entries.values() if row.sample_id]
     answers += [
         Answer({"level": 2, "file": "two.jsonl", "sample_id": 0, "reply": "[ToolSearcher(keywords='reminder')]"}),
         Answer({"id": "L1/one.jsonl#0"}, "not_json"),
@@ -149,7 +149,7 @@ def test_every_judged_reply_agrees_in_score_and_outcome():
 def test_gold_replay_reaches_347_and_125_and_fails_the_listed_rows():
     benchmark = load(real("apibank"))
     verdicts, summary = score_answers(
-        benchmark, [Answer({"id": r.id, "reply": r.expected}) for r in benchmark.entries.values()]
+        benchmark, [Answer({"id": r.key, "reply": r.expected}) for r in benchmark.entries.values()]
     )
     listed = {key for key, kind in benchmark.data.unattainable.items() if kind != DRIFT and key in benchmark.entries}
     assert (

@@ -158,8 +158,8 @@ def seeds(folder) -> list[dict]:
         result = [{"name": name, "arguments": json.dumps(arguments)} for name, arguments in calls]
         rows.append({"bench": "bfcl", "id": row["id"], "result": result})
     bank = apibank.load(apibank_folder(folder / "a"))
-    rows += [{"bench": "apibank", "id": row.id, "reply": row.expected} for row in bank.entries.values()]
-    rows += [{"bench": "apibank", "id": row.id, "result": [{row.api: {"a": 1}}]} for row in bank.entries.values()]
+    rows += [{"bench": "apibank", "id": row.key, "reply": row.expected} for row in bank.entries.values()]
+    rows += [{"bench": "apibank", "id": row.key, "result": [{row.api: {"a": 1}}]} for row in bank.entries.values()]
     call = {"name": "Map.find", "args": {"place": "Ulm", "size": 3}}
     for task, reply in (
         ("plan_json", json.dumps(PLAN)),
@@ -216,7 +216,7 @@ def test_two_hundred_thousand_mutated_answers_never_raise(tmp_path):
 def test_a_reply_of_ten_megabytes_is_undecodable(tmp_path):
     bank = apibank.load(apibank_folder(tmp_path))
     row = next(iter(bank.entries.values()))
-    verdicts, _ = score_answers(bank, [Answer({"id": row.id, "reply": f"[{row.api}({'=' * 10_000_000})]"})])
+    verdicts, _ = score_answers(bank, [Answer({"id": row.key, "reply": f"[{row.api}({'=' * 10_000_000})]"})])
     assert (verdicts[0]["outcome"], verdicts[0]["reason"], verdicts[0]["score"]) == (
         "undecodable",
         "answer_too_long",

@@ -133,7 +133,7 @@ def test_both_readings_of_other_benchmarks(tmp_path):
     row = next(row for row in bank.entries.values() if row.api == "AddReminder")
     arguments = dict(part.strip().split("=") for part in row.expected.partition("(")[2].rstrip(")]").split(", "))
     said = json.dumps({"name": row.api, "arguments": {key: value.strip("'") for key, value in arguments.items()}})
-    verdicts, _ = score_readings(bank, [Answer({"id": row.id, "reply": f"I will.\n```json\n{said}\n```"})])
+    verdicts, _ = score_readings(bank, [Answer({"id": row.key, "reply": f"I will.\n```json\n{said}\n```"})])
     assert [verdicts[reading][0]["outcome"] for reading in (STRICT, LENIENT)] == ["no_call", "correct"]
 
 

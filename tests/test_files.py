@@ -379,12 +379,11 @@ def test_an_interrupted_command_promises_only_what_it_keeps(monkeypatch, capsys,
 
 def test_a_round_does_not_begin_in_a_folder_of_something_else(tmp_path):
     from evolution.state import Place
-    from evolution.state import claim as claim_round
 
     (tmp_path / "round-1").mkdir()
     (tmp_path / "round-1" / "accepted.jsonl").write_text("mine")
     with pytest.raises(ValueError, match="accepted.jsonl, but no round.json"):
-        claim_round(Place(tmp_path / "round-1"), {"seed": 0})
+        Place(tmp_path / "round-1").claim({"seed": 0})
     assert sorted(p.name for p in (tmp_path / "round-1").iterdir()) == ["accepted.jsonl"]
 
 

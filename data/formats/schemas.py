@@ -28,25 +28,15 @@ from data.formats.keywords import (
 from data.formats.literals import LiteralError, parse_literal
 from data.formats.strict import strict_loads
 from data.formats.typewords import TypeInfo, read_type, union_of, with_null
-from data.formats.values import (
-    ABOUT_KEYS,
-    DEFAULTS,
-    KEPT,
-    VALUES,
-    Changes,
-    first,
-    put_constraint,
-    put_default,
-    put_enum,
-)
+from data.formats.values import ABOUT_KEYS, KEPT, NAMED, VALUES, Changes, first, put_constraint, put_default, put_enum
 from data.json_schema import is_names
 from data.schema import MAX_JSON_DEPTH, JsonError
 
 MAX_REFERENCES = 200        # per tool: a schema may refer to itself, and in several places
 MAX_REFERENCE_DEPTH = 4     # below this many levels of fields a reference becomes `any`
 MAX_HOPS = 8                # references and unions one inside the other at one place
-_READ = {*KEPT, *VALUES, *DEFAULTS, "name", "type", "description", "desc", "const", "required", "items",
-         "additionalItems", "properties", "optional", "nullable"}
+_READ = {*NAMED, "name", "type", "description", "desc", "const", "required", "items", "additionalItems", "properties",
+         "optional", "nullable"}
 _NULLED = ("enum", "items", "properties", "required", "additionalProperties", "anyOf")   # nobody writes null there
 _ROOT = {"type", "properties", "required", "description", "components", "$defs", "definitions"}
 _FLAGS = {**dict.fromkeys(("true", "yes", "y", "required", "mandatory"), True),

@@ -155,18 +155,21 @@ def _parses(line: str) -> bool:
     return False
 
 
+def _raw_lines(stream: BinaryIO, limit: int) -> Iterator[tuple[int, bytes, int]]:
+    """(number, the line, or of one that is longer than the limit its beginning, its length) of every line."""
+    number = 0
+    while raw := stream.readline(limit + 1):
+        number, head, length = number + 1, raw, len(raw)
+        while raw and length > limit and not raw.endswith(b"\n"):
+            raw = stream.readline(CHUNK)
+            length += len(raw)
+        yield number, head, length
+
+
 def _lines(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record | Broken]:
-    number, unreadable, readable = 0, 0, False
-    while True:
-        raw = stream.readline(limit + 1)
-        if not raw:
-            return
-        number += 1
-        if len(raw) > limit:
-            length = len(raw)
-            while raw and not raw.endswith(b"\n"):
-                raw = stream.readline(CHUNK)
-                length += len(raw)
+    unreadable, readable = 0, False
+    for number, raw, length in _raw_lines(stream, limit):
+        if length > limit:
             yield Broken(number, "record_too_long", f"the line has {length:,} bytes, the limit is {limit:,}")
             continue
         item = _line(number, raw)
@@ -318,16 +321,10 @@ def _document(path: Path, stream: BinaryIO, limit: int) -> Iterator[Record | Bro
 
 def _decoded(stream: BinaryIO, limit: int) -> Iterator[tuple[int, str | None]]:
     """Yield (line number, text or None where it is not UTF-8 or too long) for every line."""
-    number = 0
-    while raw := stream.readline(limit + 1):
-        number += 1
-        if len(raw) > limit and not raw.endswith(b"\n"):
-            while raw and not raw.endswith(b"\n"):
-                raw = stream.readline(CHUNK)
-            yield number, None
-            continue
+    for number, raw, length in _raw_lines(stream, limit):
+        whole = length <= limit or raw.endswith(b"\n")
         try:
-            yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8") if whole else None
         except UnicodeDecodeError:
             yield number, None
 

@@ -4,6 +4,7 @@ The rules are those of `data.schema.strict_json_loads` (no repeated keys, NaN, n
 deep nesting) but for its cap on the number of values; only what the scanner's hooks cannot see is looked at afterwards.
 """
 
+import json
 import re
 from typing import Any
 
@@ -17,11 +18,9 @@ def strict_loads(text: str) -> Any:
     """Parse one JSON document; raises JsonError and nothing else."""
     try:
         value = STRICT_DECODER.decode(text)
-    except JsonError:
-        raise
     except RecursionError:
         raise JsonError("too_deep", "nested too deeply") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise JsonError("not_json", str(error)[:200]) from None
     if nested_over(value, MAX_JSON_DEPTH - _ROOM):
         raise JsonError("too_deep", f"nested deeper than {MAX_JSON_DEPTH - _ROOM}")

@@ -96,7 +96,6 @@ class _Reader:
     """Reads the arguments and results of one tool in any of the spellings."""
 
     def __init__(self, raw: dict[str, Any]) -> None:
-        self.raw = raw
         self.changes = Changes()
         self.schemas = SchemaReader(raw, self.changes)
 

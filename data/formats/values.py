@@ -11,6 +11,7 @@ VALUES = ("enum", "allowed_values", "possible_values")
 DEFAULTS = ("default", "default_value")
 ABOUT_KEYS = ("minProperties", "maxProperties", "dependentRequired")    # what a record carries about an object's keys
 KEPT = (*BOUNDS, "minItems", "maxItems", "minLength", "maxLength", "uniqueItems", "format", "examples")    # and values
+NAMED = (*KEPT, *VALUES, *DEFAULTS)                                     # all about a value
 
 
 @dataclass

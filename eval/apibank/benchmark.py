@@ -76,7 +76,7 @@ class Benchmark:
         return row.expected
 
     def answer_line(self, row: Row, text: str) -> dict[str, Any]:
-        return {"id": row.id, "level": row.level, "file": row.file, "sample_id": row.sample_id,
+        return {"id": row.key, "level": row.level, "file": row.file, "sample_id": row.sample_id,
                 **converted(text, prompts.reply)}
 
     def find(self, answer: Answer) -> Row | None:

@@ -29,12 +29,8 @@ class Row:
     recorded: Mapping[str, Any]
 
     @property
-    def id(self) -> str:
-        return f"L{self.level}/{self.file}#{self.sample_id}"
-
-    @property
     def key(self) -> str:
-        return self.id
+        return f"L{self.level}/{self.file}#{self.sample_id}"
 
     @property
     def group(self) -> str:
@@ -81,7 +77,7 @@ def load_data(data: str | Path) -> Data:
                                  "take both from one release")
             row = Row(level, file, number, record["instruction"], record["input"], record["expected_output"],
                       turn["api_name"], turn["result"])
-            rows[row.id] = row
+            rows[row.key] = row
     documents = {document["name"]: document for document in read_json(folder / "api_docs.json")
                  if document.get("suite", "level-1/2") == "level-1/2"}
     blocked = folder / "unattainable.json"

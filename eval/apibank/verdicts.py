@@ -58,8 +58,8 @@ INPUTS: dict[str, dict[str, Any]] = {
 def judge(data: Data, row: Row, reply: str) -> dict[str, Any]:
     """Verdict line: score (official-like, 0 or 1), outcome, call_match, and how a search or network row was decided."""
     outcome, decided_by = _outcome(data, row, reply)
-    official = outcome == "correct" and data.unattainable.get(row.id, DRIFT) == DRIFT
-    line = {"id": row.id, "level": row.level, "file": row.file, "sample_id": row.sample_id, "score": int(official),
+    official = outcome == "correct" and data.unattainable.get(row.key, DRIFT) == DRIFT
+    line = {"id": row.key, "level": row.level, "file": row.file, "sample_id": row.sample_id, "score": int(official),
             "outcome": outcome, "call_match": int(official or outcome == "correct" or _same_call(row.expected, reply))}
     if decided_by:
         line["decided_by"] = decided_by
