@@ -12,9 +12,9 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from data.schema import Tool, dump_json, located_jsonl
 NUM_TOOLS, NUM_EXAMPLES, NUM_QUERIES, ROUNDS = 26_522, 20_000, 10_000, 1
 MOST_ROUNDS = 10_000
 MANY_CALLS = 4          # strata: 0, 1, 2, 3 and at least 4 calls
+KINDS = ("tools", "examples", "queries")
 
 
 class Pick(NamedTuple):
@@ -43,16 +44,16 @@ class Pick(NamedTuple):
 class SplitConfig:
     """What to draw. A number above what there is takes all there is, and the manifest says so."""
 
-    tools: tuple[Path, ...] = ()
-    examples: tuple[Path, ...] = ()
-    queries: tuple[Path, ...] = ()
+    tools: Sequence[Path] = ()
+    examples: Sequence[Path] = ()
+    queries: Sequence[Path] = ()
     num_tools: int = NUM_TOOLS
     num_examples: int = NUM_EXAMPLES
     num_held_out: int = 0
     num_queries: int = NUM_QUERIES
     rounds: int = ROUNDS
-    mix: tuple[tuple[str, int], ...] = ()       # (source, number of examples); empty: from all sources as they come
-    without: tuple[str, ...] = ()               # notes of the conversion whose examples are left out
+    mix: Sequence[tuple[str, int]] = ()       # (source, number of examples); empty: from all sources as they come
+    without: Sequence[str] = ()               # notes of the conversion whose examples are left out
     max_tools: int = 0                          # most candidate tools of an example; 0: any number
     seed: int = 0
 
@@ -77,7 +78,7 @@ def split(config: SplitConfig, out: Path, *, overwrite: bool = False) -> dict[st
     for path in files:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file; expected JSON Lines written by convert")
-    settings = {key: _plain(value) for key, value in vars(config).items()}
+    settings = vars(config) | {kind: [path.name for path in getattr(config, kind)] for kind in KINDS}
     with claim(out, "tooldev.py split", inputs=[(path.name, path) for path in files], writes=written(config),
                settings=settings, overwrite=overwrite) as claimed:
         report: dict[str, Any] = {}
@@ -124,12 +125,6 @@ def _split_queries(config: SplitConfig, out: Path, report: dict[str, Any], taken
         part = drawn[number * config.num_queries:(number + 1) * config.num_queries]
         report[f"queries-{number + 1}"] = _write(out / f"queries-{number + 1}.jsonl", config.queries, part, len(fresh),
                                                  Counter(), config.num_queries)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value.name if isinstance(value, Path) else value
 
 
 # ------------------------------------------------------------------------------------------------------------ gathering
@@ -208,7 +203,7 @@ def _mixed(picks: list[Pick], config: SplitConfig) -> list[Pick]:
 
 # -------------------------------------------------------------------------------------------------------------- writing
 
-def _write(path: Path, inputs: tuple[Path, ...], picks: list[Pick], available: int, dropped: Counter[str],
+def _write(path: Path, inputs: Sequence[Path], picks: list[Pick], available: int, dropped: Counter[str],
            wanted: int) -> dict[str, Any]:
     """Copy the drawn lines byte for byte, in drawing order; returns the report of the file."""
     licences: Counter[str] = Counter()
@@ -229,7 +224,7 @@ def _write(path: Path, inputs: tuple[Path, ...], picks: list[Pick], available: i
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    for kind in ("tools", "examples", "queries"):
+    for kind in KINDS:
         parser.add_argument(f"--{kind}", nargs="+", type=Path, default=[], metavar="F",
                             help=f"files of {kind}, as convert writes them")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR",
@@ -255,9 +250,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    config = SplitConfig(tuple(args.tools), tuple(args.examples), tuple(args.queries), args.num_tools,
-                         args.num_examples, args.num_held_out, args.num_queries, args.rounds,
-                         tuple(_quota(text) for text in args.mix), tuple(args.without), args.max_tools, args.seed)
+    args.mix = [_quota(text) for text in args.mix]
+    config = SplitConfig(**{spec.name: getattr(args, spec.name) for spec in fields(SplitConfig)})
     manifest = split(config, args.out, overwrite=args.overwrite)
     if args.json:
         print(dump_json(manifest, indent=2))

@@ -4,7 +4,6 @@ Errors name the file, the line and what to do. Left out: whether tools and calls
 """
 
 import argparse
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -102,7 +101,7 @@ def hold_out(examples: Sequence[Example], fraction: float, name: str, path: str)
     wanted = min(MOST_HELD_OUT, max(1, round(fraction * len(examples))))
     held: set[str] = set()
     count = 0
-    for key in sorted(groups, key=lambda key: hashlib.sha256(f"{name}/{key}".encode()).digest()):
+    for key in sorted(groups, key=lambda key: sha256_text(f"{name}/{key}")):
         if count >= wanted:
             break
         held.add(key)

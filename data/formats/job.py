@@ -111,7 +111,7 @@ class FileJob:
                     break
                 continue
             for each in (*waiting, row):
-                self._take(*each)
+                self._row(*each)
             waiting = []
         if waiting and self.explicit:
             raise ValueError(f"{self.path}: {not_served(waiting[0][1])}; nothing in it to convert")
@@ -125,13 +125,6 @@ class FileJob:
         formats = [name for name, _ in tally.formats.most_common()] or [self.format.name if self.format else None]
         several = {"formats": dict(tally.formats)} if len(formats) > 1 else {}
         return {**report, "format": formats[0], **several, **tally.report()}
-
-    def _take(self, line: int, value: Any, text: str) -> None:
-        self.lines.tally.rows += 1
-        if isinstance(value, Broken):
-            self._unreadable(value)
-        else:
-            self._row(line, value, text)
 
     def _rows(self) -> Iterator[tuple[int, Any, str]]:
         """(line, value, text) for every row; documents are split, raw dialogues joined, broken records passed on."""
@@ -170,16 +163,17 @@ class FileJob:
     def _unreadable(self, broken: Broken) -> None:
         self.lines.tally.unreadable += 1
         self.first_fault = self.first_fault or f"line {broken.line}: {broken.detail} ({broken.reason})"
-        self._start(broken.line, None, broken.text)
         self.lines.reject(RowError(broken.reason, f"line {broken.line}: {broken.detail}"))
         if broken.fatal:
             self.lines.tally.broken_off = f"line {broken.line}: {broken.reason}"
 
-    def _start(self, line: int, value: Any, text: str) -> None:
-        self.lines.start(line, value, text, self.format.name if self.format is not None else None)
-
     def _row(self, line: int, value: Any, text: str) -> None:
-        self._start(line, value, text)
+        broken = value if isinstance(value, Broken) else None
+        self.lines.tally.rows += 1
+        self.lines.start(line, None if broken else value, text, self.format.name if self.format is not None else None)
+        if broken:
+            self._unreadable(broken)
+            return
         before = self.outputs.lines["rejected.jsonl"]
         row, whole = _Row(value) if isinstance(value, dict) else value, False
         try:
