@@ -398,6 +398,18 @@ def refuse_no_folder(out: Path) -> None:
                          "rights")
 
 
+def writable(out: Path) -> None:
+    """Make the folder and try to write in it, before any work is done."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".write-test-{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"--out {out}: cannot write there ({error.strerror}); choose another folder or change its "
+                         "rights") from None
+
+
 def refuse_no_file(path: Path) -> None:
     """ValueError if something that is no file (a folder, a device such as /dev/null, a pipe) has this name."""
     if path.exists() and not path.is_file():

@@ -18,7 +18,7 @@ from statistics import fmean
 from typing import Any, Self
 
 from data import world
-from data.files import refuse_foreign, write_json, write_text
+from data.files import refuse_foreign, writable, write_json, write_text
 from data.schema import Example, load_examples, read_json
 from eval.exact import test_set, verdicts_of
 from eval.lenient import READINGS
@@ -32,7 +32,7 @@ from experiments.funnel import by_votes, percent, totals, votes_table
 from experiments.jobs import Job, run_jobs
 from pipeline import run_bench
 from pipeline.demo import FULL, QUICK, WorldSizes, world_settings, write_world
-from pipeline.settings import RunSettings, versions, writable
+from pipeline.settings import RunSettings, versions
 from pipeline.steps import Run, plan_steps, run_pipeline
 from tooldev import PAPER_EVOLVED, VARIANTS, home
 from training.gate import check_model

@@ -21,7 +21,6 @@ from pathlib import Path
 from data import world_text
 from data.files import add_overwrite, claim, made, write_json
 from data.tasks import Row
-from pipeline.settings import writable
 from training.gate import check_model
 
 MODEL_FILES = ("model/config.json", "model/tokenizer.json", "model/model.safetensors")
@@ -50,7 +49,6 @@ def main(args: argparse.Namespace) -> int:
         check_model(args.model)
     claimed = claim(out, "tooldev.py make-base", inputs=[("model", args.model)] if args.model else [],
                     writes=MODEL_FILES, settings={"steps": args.steps, "seed": args.seed}, overwrite=args.overwrite)
-    writable(out)
     if dist_rank == 0:
         with claimed:
             make(args, out)

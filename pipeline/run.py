@@ -16,14 +16,14 @@ from typing import Any
 
 from data.augment import RECIPE
 from data.check import check_file
-from data.files import refuse_inputs_inside
+from data.files import refuse_inputs_inside, writable
 from data.prompts import PROMPTS
 from evolution.config import RoundConfig
 from evolution.flags import named_values
 from pipeline import run_bench
 from pipeline.inputs import EMBEDDED, MOST_HELD_OUT, Inputs, flag, read_inputs, refuse_other_run, table
 from pipeline.saved import saved_settings, sizes
-from pipeline.settings import PAPER_PRESET, PRESETS, RunSettings, round_settings, writable
+from pipeline.settings import PAPER_PRESET, PRESETS, RunSettings, round_settings
 from pipeline.steps import run_pipeline, say
 from tooldev import VARIANTS, Evolution, Lora, Sizes
 from training.config import TrainConfig

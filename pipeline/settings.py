@@ -6,7 +6,6 @@ the embedded model of a few million weights. Left out: paths of results and anyt
 
 import dataclasses
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -26,18 +25,21 @@ DATA_FILES = ("tools", "examples", "queries", "validation", "test")
 EXTENT = ("rounds", "variants")         # which steps a run has; what a step does depends on neither
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preset:
-    """What depends on the size of the model."""
+    """What depends on the size of the model. The defaults are the paper's.
 
-    learning_rate: float
-    global_batch_size: int
-    adaption_epochs: float
-    labelled_epochs: float
-    evolve_epochs: float
-    max_length: int
-    max_tools_tokens: int
-    max_calls_tokens: int
+    Epochs and lengths are not stated in it: one pass, and lengths that hold its prompts (LOG.md).
+    """
+
+    learning_rate: float = Sft.learning_rate
+    global_batch_size: int = Sft.global_batch_size
+    adaption_epochs: float = 1.0
+    labelled_epochs: float = 1.0
+    evolve_epochs: float = 1.0
+    max_length: int = 4096
+    max_tools_tokens: int = RoundConfig.max_tools_tokens
+    max_calls_tokens: int = RoundConfig.max_calls_tokens
     micro_batch_tokens: int = 4096
     only_called: bool = False
     evolve_generation_weight: float = 1.0
@@ -47,19 +49,18 @@ class Preset:
     shuffle_tools: bool = False
 
 
-# Epochs and lengths are not stated in the paper: one pass, and lengths that hold its prompts (LOG.md).
-PAPER_PRESET = Preset(Sft.learning_rate, Sft.global_batch_size, 1.0, 1.0, 1.0, 4096, RoundConfig.max_tools_tokens,
-                      RoundConfig.max_calls_tokens)
+PAPER_PRESET = Preset()
 # reasons in LOG.md
-TINY_PRESET = Preset(1e-3, 16, 1.0, 1.0, 2.0, 1024, 320, 192, micro_batch_tokens=1024, only_called=True,
-                     evolve_generation_weight=0.02)
+TINY_PRESET = Preset(learning_rate=1e-3, global_batch_size=16, evolve_epochs=2.0, max_length=1024, max_tools_tokens=320,
+                     max_calls_tokens=192, micro_batch_tokens=1024, only_called=True, evolve_generation_weight=0.02)
 # For backbones of 0.1 to 0.6 billion weights: higher rates and small batches for few rows, and Hammer's recipe.
-SMALL_PRESET = Preset(5e-4, 16, 1.0, 2.0, 1.0, 2048, 512, 256, irrelevance=0.1, mask_names=0.25, shuffle_tools=True)
+SMALL_PRESET = Preset(learning_rate=5e-4, global_batch_size=16, labelled_epochs=2.0, max_length=2048,
+                      max_tools_tokens=512, max_calls_tokens=256, irrelevance=0.1, mask_names=0.25, shuffle_tools=True)
 PRESETS = {"paper": PAPER_PRESET, "small": SMALL_PRESET, "tiny": TINY_PRESET}
 
 
-@dataclass(frozen=True)
-class RunSettings:
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(Preset):
     """One run of the method. Paths to data are free to move: what counts is what the files say (their hashes)."""
 
     model: str
@@ -68,21 +69,6 @@ class RunSettings:
     rounds: int = Evolution.rounds
     variants: tuple[str, ...] = ("joint",)
     queries_per_round: int = 0
-    learning_rate: float = PAPER_PRESET.learning_rate
-    global_batch_size: int = PAPER_PRESET.global_batch_size
-    adaption_epochs: float = PAPER_PRESET.adaption_epochs
-    labelled_epochs: float = PAPER_PRESET.labelled_epochs
-    evolve_epochs: float = PAPER_PRESET.evolve_epochs
-    max_length: int = PAPER_PRESET.max_length
-    max_tools_tokens: int = PAPER_PRESET.max_tools_tokens
-    max_calls_tokens: int = PAPER_PRESET.max_calls_tokens
-    micro_batch_tokens: int = PAPER_PRESET.micro_batch_tokens
-    only_called: bool = PAPER_PRESET.only_called
-    evolve_generation_weight: float = PAPER_PRESET.evolve_generation_weight
-    irrelevance: float = PAPER_PRESET.irrelevance
-    mask_names: float = PAPER_PRESET.mask_names
-    candidates: int = PAPER_PRESET.candidates
-    shuffle_tools: bool = PAPER_PRESET.shuffle_tools
     rank: int = Lora.rank
     alpha: float = Lora.alpha
     precision: str = "auto"
@@ -227,15 +213,3 @@ def _flat(record: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(record, dict):
         return {prefix.rstrip("."): list(record) if isinstance(record, tuple) else record}
     return {key: value for name, item in record.items() for key, value in _flat(item, f"{prefix}{name}.").items()}
-
-
-def writable(out: Path) -> None:
-    """Make the folder and try to write in it, before any work is done."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / f".write-test-{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"--out {out}: cannot write there ({error.strerror}); choose another folder or change its "
-                         "rights") from None

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.files import BEGUN, begun_marker, held, refuse_foreign, write_json
+from data.files import BEGUN, begun_marker, held, refuse_foreign, writable, write_json
 from data.schema import Example, load_examples, load_queries, load_tools, read_json
 from data.world import value_match
 from eval.exact import evaluate
@@ -24,15 +24,7 @@ from evolution.losses import FILE as LOSSES
 from evolution.losses import measure_losses
 from evolution.state import wait_until
 from pipeline.estimate import estimate
-from pipeline.settings import (
-    RunSettings,
-    claim,
-    refuse_edited,
-    refuse_other_settings,
-    round_settings,
-    run_record,
-    writable,
-)
+from pipeline.settings import RunSettings, claim, refuse_edited, refuse_other_settings, round_settings, run_record
 from tooldev import STEPS, VARIANTS
 from training.processes import Processes
 from training.processes import tell_first as say
