@@ -25,7 +25,6 @@ from types import TracebackType
 
 # ------------------------------------------------------------------------------------------------- the paper's numbers
 
-
 @dataclass(frozen=True)
 class Lora:
     """Section 4.1: "All model modules are enabled for LoRA fine-tuning"."""

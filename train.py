@@ -42,8 +42,7 @@ from training.trainer import Trainer
 MAX_SKIPS_IN_A_ROW = 20         # 2**16 halved that often is below 0.1: the numbers are broken, not the scale
 
 
-# --- the loss --------------------------------------------------------------------------------------------------------
-
+# ------------------------------------------------------------------------------------------------------------- the loss
 
 def batch_loss(model: nn.Module, batch: MicroBatch, token_weights: Sequence[float], chunk: int) -> Tensor:
     """Loss sum of one micro-batch; `token_weights` holds one weight per objective, or [1.0] for all.
@@ -72,8 +71,7 @@ def objective_weights(counts: Sequence[int], balance: str, generation_weight: fl
     return [factor * sum(counts) / weighted for factor in factors] if weighted else [0.0] * len(counts)
 
 
-# --- one step --------------------------------------------------------------------------------------------------------
-
+# ------------------------------------------------------------------------------------------------------------- one step
 
 def cosine_lr(update: int, total: int, warmup: int, peak: float, final: float = 0.0) -> float:
     """Rate of update number `update` (from 0): linear up to the peak over `warmup` updates, then half a cosine down."""
@@ -196,8 +194,7 @@ def validation_loss(trainer: Trainer) -> float:
     return float(total) / sum(supervised_counts(batches))
 
 
-# --- a run -----------------------------------------------------------------------------------------------------------
-
+# ---------------------------------------------------------------------------------------------------------------- a run
 
 def run_training(config: TrainConfig, rows: Rows = None,
                  model: nn.Module | None = None, tokenizer: Tokenizer | None = None, progress: bool = True,
@@ -255,8 +252,7 @@ def run_steps(trainer: Trainer) -> TrainResult:
     return result
 
 
-# --- command line ----------------------------------------------------------------------------------------------------
-
+# --------------------------------------------------------------------------------------------------------- command line
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `python train.py` and `torchrun train.py`.

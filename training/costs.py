@@ -82,8 +82,7 @@ def _pass(model: "Transformer", ids: torch.Tensor, lengths: list[int], train: bo
     return time.perf_counter() - began
 
 
-# --- arithmetic over shapes ------------------------------------------------------------------------------------------
-
+# ----------------------------------------------------------------------------------------------- arithmetic over shapes
 
 def linears(shape: ModelConfig) -> dict[str, tuple[int, int]]:
     """(in, out) of the seven linears of a block."""
@@ -122,8 +121,7 @@ def flops(config: TrainConfig, shape: ModelConfig, tokens: float, fraction: floa
     return tokens * (passes * body_weights(shape) + head)
 
 
-# --- the device ------------------------------------------------------------------------------------------------------
-
+# ----------------------------------------------------------------------------------------------------------- the device
 
 _rates: dict[tuple[str, torch.dtype], float] = {}
 

@@ -112,8 +112,7 @@ def make_plan(config: TrainConfig, shape: ModelConfig, lengths: Sequence[int], s
                 remedy(config, shape, max(lengths), fraction, dtype, device, available, sharing, world_size))
 
 
-# --- arithmetic over shapes ------------------------------------------------------------------------------------------
-
+# ----------------------------------------------------------------------------------------------- arithmetic over shapes
 
 def base_memory(shape: ModelConfig, size: int, sharing: int, on_cpu: bool) -> dict[str, int]:
     """Bytes of the base on one process, weights of `size` bytes: a whole one, or its part of one that is shared out.
@@ -243,8 +242,7 @@ def remedy(config: TrainConfig, shape: ModelConfig, longest: int, fraction: floa
             "larger device")
 
 
-# --- the device ------------------------------------------------------------------------------------------------------
-
+# ----------------------------------------------------------------------------------------------------------- the device
 
 def available_memory(device: torch.device) -> int:
     """Bytes that a process may take: free memory of its GPU, or of the host shared by the processes of this machine."""

@@ -192,8 +192,7 @@ def check_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> None
                      f"{', '.join(built_for) or 'none'}; {hint}")
 
 
-# --- what they print --------------------------------------------------------------------------------------------------
-
+# ------------------------------------------------------------------------------------------------------ what they print
 
 def tell(line: str) -> None:
     """One line to stderr, at once."""

@@ -35,8 +35,7 @@ from training.trainer import LossScale, Trainer
 Rows = Sequence[Row] | Callable[[], Sequence[Row]] | None
 
 
-# --- before the steps ------------------------------------------------------------------------------------------------
-
+# ----------------------------------------------------------------------------------------------------- before the steps
 
 def prepare(config: TrainConfig, processes: Processes, rows: Rows, validation: Sequence[Row] | None,
             model: nn.Module | None, tokenizer: Tokenizer | None, say: Callable[[str], None]) -> Trainer | None:
@@ -105,8 +104,7 @@ def refuse_unequal_processes(config: TrainConfig, processes: Processes, rows_sha
                          "here; start every one with the same command, and name --precision where their devices differ")
 
 
-# --- between the steps -----------------------------------------------------------------------------------------------
-
+# ---------------------------------------------------------------------------------------------------- between the steps
 
 class Journal(AbstractContextManager):
     """`with Journal(trainer) as journal:` goes on from the newest checkpoint; then every step's record is noted.
@@ -168,8 +166,7 @@ class Journal(AbstractContextManager):
         return kept(self.out)
 
 
-# --- after the steps -------------------------------------------------------------------------------------------------
-
+# ------------------------------------------------------------------------------------------------------ after the steps
 
 def finish(trainer: Trainer, final_loss: float | None) -> TrainResult:
     """Write the adapter (pretrain: the model with its tokenizer), then the marker that vouches for every file.

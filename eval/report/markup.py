@@ -20,7 +20,6 @@ NUMBER = re.compile(r"[+\N{MINUS SIGN}]?\d|–$|< \d")         # how a cell that
 
 # ------------------------------------------------------------------------------------------------------------- Markdown
 
-
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
     """A page whose tables can be read as they stand, too; figures are left out (a table beside each says the same)."""
     return f"# {_md(title)}\n\n" + "".join(map(_markdown, blocks)).rstrip() + "\n"
