@@ -89,31 +89,48 @@ PAPER_EVOLVED = (89.67, 75.20, 82.44)   # Table 1, ToolDev (FC): the best of thr
 
 # ------------------------------------------------------------------------------------------------------- the commands
 
-# name -> (module with add_arguments(parser) and main(args) -> exit code or None, one line of help)
+# name -> (module with add_arguments(parser) and main(args) -> exit code or None, one line of help, an example's words)
 COMMANDS = {
-    "demo": ("pipeline.demo", "the whole method on the embedded model and the generated tool world"),
-    "run": ("pipeline.run", "the method on your own model, tools, examples and queries; the same command resumes"),
-    "ablate": ("experiments.ablation", "the five variants of Table 3 and the rounds after them, over seeds"),
+    "demo": ("pipeline.demo", "the whole method on the embedded model and the generated tool world", "--quick"),
+    "run": ("pipeline.run", "the method on your own model, tools, examples and queries; the same command resumes",
+            "--tools tools.jsonl --examples examples.jsonl --queries queries.jsonl --out runs/mine"),
+    "ablate": ("experiments.ablation", "the five variants of Table 3 and the rounds after them, over seeds",
+               "--seeds 2 --jobs 2"),
     "controls": ("experiments.controls",
-                 "a round with one part left out, over the seeds of an ablation: what each part gives"),
-    "report": ("eval.report", "rebuild the report of a run"),
-    "eval": ("pipeline.evaluate", "generate answers to a benchmark with a model, and score them"),
-    "score": ("eval.score", "score saved answers; needs no torch"),
+                 "a round with one part left out, over the seeds of an ablation: what each part gives",
+                 "--controls labelled_only"),
+    "report": ("eval.report", "rebuild the report of a run", "runs/demo"),
+    "eval": ("pipeline.evaluate", "generate answers to a benchmark with a model, and score them",
+             "--bench bfcl --data bfcl --model model/tiny --limit 2 --out bfcl-tiny"),
+    "score": ("eval.score", "score saved answers; needs no torch",
+              "--bench bfcl --data bfcl --answers answers.jsonl --out scores"),
     "data": ("pipeline.fetch",
-             "fetch a benchmark's data or a small real model (the only command that uses the network)"),
-    "import-gguf": ("pipeline.import_gguf", "a GGUF file, as llama.cpp and Ollama use, as a Hugging Face folder"),
-    "convert": ("data.formats.convert", "any known corpus -> tools, examples, queries and what was rejected"),
-    "split": ("data.splits", "deterministic subsets, de-duplication and mixtures of converted data"),
-    "guard": ("pipeline.guard", "the queries and tools of benchmarks as one file, for --guard"),
-    "stats": ("pipeline.stats", "token lengths, duplicates and types of a data file"),
-    "check": ("data.check", "rule-check a file of tools or examples; exit 1 if anything is rejected"),
-    "show": ("pipeline.show", "one training row, token by token, the supervised tokens marked"),
-    "find": ("pipeline.find", "find the tools of a large pool that fit a query, without a model"),
-    "call": ("pipeline.ask", "ask a model to call tools for a query; prints JSON"),
-    "make-tools": ("pipeline.ask", "ask a model to make tools for a query; prints JSON"),
-    "export": ("pipeline.export", "a PEFT adapter or a merged Hugging Face checkpoint, with measured drift"),
-    "trace": ("evolution.trace", "the story of one query through a round of self-evolution"),
-    "make-base": ("pipeline.make_base", "pre-train the embedded model on the world's general text"),
+             "fetch a benchmark's data or a small real model (the only command that uses the network)",
+             "bfcl --out bfcl"),
+    "import-gguf": ("pipeline.import_gguf", "a GGUF file, as llama.cpp and Ollama use, as a Hugging Face folder",
+                    "model.gguf --out model"),
+    "convert": ("data.formats.convert", "any known corpus -> tools, examples, queries and what was rejected",
+                "--from auto --in corpus.jsonl --out made"),
+    "split": ("data.splits", "deterministic subsets, de-duplication and mixtures of converted data",
+              "--examples made/examples.jsonl --num-examples 100 --out few"),
+    "guard": ("pipeline.guard", "the queries and tools of benchmarks as one file, for --guard",
+              "bfcl=bfcl --out guard.jsonl"),
+    "stats": ("pipeline.stats", "token lengths, duplicates and types of a data file",
+              "made/examples.jsonl --model model/tiny"),
+    "check": ("data.check", "rule-check a file of tools or examples; exit 1 if anything is rejected",
+              "made/examples.jsonl"),
+    "show": ("pipeline.show", "one training row, token by token, the supervised tokens marked",
+             "made/examples.jsonl --row 1"),
+    "find": ("pipeline.find", "find the tools of a large pool that fit a query, without a model",
+             '--tools docs/few.jsonl "What is the weather in Oslo?"'),
+    "call": ("pipeline.ask", "ask a model to call tools for a query; prints JSON",
+             '--tools docs/world.jsonl "Please book a doctor visit reachable at 253-5835."'),
+    "make-tools": ("pipeline.ask", "ask a model to make tools for a query; prints JSON",
+                   '"Please book a doctor visit reachable at 253-5835."'),
+    "export": ("pipeline.export", "a PEFT adapter or a merged Hugging Face checkpoint, with measured drift",
+               "--adapter runs/demo/round-3 --out exported --merge"),
+    "trace": ("evolution.trace", "the story of one query through a round of self-evolution", "runs/demo"),
+    "make-base": ("pipeline.make_base", "pre-train the embedded model on the world's general text", "--steps 10"),
 }
 
 
@@ -127,31 +144,6 @@ ADVICE = {errno.ENOENT: "check the path, or choose another", errno.EACCES: "chan
           errno.EROFS: "choose a folder that can be written to", errno.ENOTDIR: BLOCKED, errno.EEXIST: BLOCKED,
           errno.EISDIR: "a folder is where a file is wanted: choose another path",
           errno.ENOSPC: "make room on the disk, then type the same command again"}
-
-
-EXAMPLES = {                            # of each command, for --help
-    "demo": "demo --quick",
-    "run": "run --tools tools.jsonl --examples examples.jsonl --queries queries.jsonl --out runs/mine",
-    "ablate": "ablate --seeds 2 --jobs 2",
-    "controls": "controls --controls labelled_only",
-    "report": "report runs/demo",
-    "eval": "eval --bench bfcl --data bfcl --model model/tiny --limit 2 --out bfcl-tiny",
-    "score": "score --bench bfcl --data bfcl --answers answers.jsonl --out scores",
-    "data": "data bfcl --out bfcl",
-    "import-gguf": "import-gguf model.gguf --out model",
-    "convert": "convert --from auto --in corpus.jsonl --out made",
-    "split": "split --examples made/examples.jsonl --num-examples 100 --out few",
-    "guard": "guard bfcl=bfcl --out guard.jsonl",
-    "stats": "stats made/examples.jsonl --model model/tiny",
-    "check": "check made/examples.jsonl",
-    "show": "show made/examples.jsonl --row 1",
-    "find": 'find --tools docs/few.jsonl "What is the weather in Oslo?"',
-    "call": 'call --tools docs/world.jsonl "Please book a doctor visit reachable at 253-5835."',
-    "make-tools": 'make-tools "Please book a doctor visit reachable at 253-5835."',
-    "export": "export --adapter runs/demo/round-3 --out exported --merge",
-    "trace": "trace runs/demo",
-    "make-base": "make-base --steps 10",
-}
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -213,11 +205,11 @@ def make_parser(command: str | None) -> argparse.ArgumentParser:
         "`tooldev.py COMMAND --help` explains a command. Training alone: train.py. One round of self-evolution alone: "
         "evolve.py."))
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (module, text) in COMMANDS.items():
+    for name, (module, text, words) in COMMANDS.items():
         sub = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", formatter_class=Help)
         if name == command:
             importlib.import_module(module).add_arguments(sub)
-            example = f"Example:\n  python tooldev.py {EXAMPLES.get(name, name)}"
+            example = f"Example:\n  python tooldev.py {name} {words}"
             sub.epilog = f"{sub.epilog}\n\n{example}" if sub.epilog else example
     return parser
 
