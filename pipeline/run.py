@@ -9,6 +9,7 @@ where it stopped.
 """
 
 import argparse
+import dataclasses
 import os
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from evolution.flags import named_values
 from pipeline import run_bench
 from pipeline.inputs import EMBEDDED, MOST_HELD_OUT, Inputs, flag, read_inputs, refuse_other_run, table
 from pipeline.saved import saved_settings, sizes
-from pipeline.settings import PAPER_PRESET, PRESETS, RunSettings, round_settings
+from pipeline.settings import PAPER_PRESET, PRESETS, Preset, RunSettings, round_settings
 from pipeline.steps import run_pipeline, say
 from tooldev import VARIANTS, Evolution, Lora, Sizes
 from training.config import TrainConfig
@@ -31,20 +32,7 @@ from training.gate import check_model
 from training.prompt import check_trainable
 
 EPOCHS = ("adaption_epochs", "labelled_epochs", "evolve_epochs")
-HELP = {                                # what a preset holds, each an option
-    "learning_rate": "peak learning rate", "global_batch_size": "rows per optimizer step",
-    "adaption_epochs": "passes over the tools", "labelled_epochs": "passes over the examples",
-    "evolve_epochs": "passes over what a round accepted",
-    "evolve_generation_weight": "how much tool generation counts beside calls in a round's training (paper: 1)",
-    "max_length": "longest row in tokens",
-    "max_tools_tokens": "most new tokens for the tools of one query",
-    "max_calls_tokens": "most new tokens for one answer",
-    "micro_batch_tokens": "most tokens in one forward pass; lower it if memory runs out",
-    "irrelevance": "share of the examples that also give a row without their called tools, to be answered with no "
-                   "call (paper: none)",
-    "mask_names": "share of the call rows whose tools and arguments get random names (paper: none)",
-    "candidates": "fill the candidates of a call row up to this many tools (paper: 0)",
-}
+SIZES = [spec for spec in dataclasses.fields(Preset) if spec.metadata]      # what a preset holds, each an option
 # Settings of a round and of training that have an option here, or that follow from the run.
 OF_ROUND = ("run", "round", "model", "queries", "labelled", "validation", "guard", "queries_per_round", "seed", "train",
             "probe", "max_tools_tokens", "max_calls_tokens", "stop_when")
@@ -76,8 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(saved={})
     quiet("preset", None, "sizes to start from; without it, tiny for the embedded model, else paper",
           choices=tuple(PRESETS))
-    for name, text in HELP.items():
-        quiet(name.replace("_", "-"), None, f"{text}; without it, the preset's", type=type(getattr(PAPER_PRESET, name)))
+    for spec in SIZES:
+        text = f"{spec.metadata['help']}; without it, the preset's"
+        quiet(spec.name.replace("_", "-"), None, text, type=type(spec.default))
     quiet("shuffle-tools", None, "offer the candidates of call rows in another order (paper: no); without it, the "
           "preset's", action=argparse.BooleanOptionalAction)
     quiet("prompt", None, "how the model is trained and asked to call tools: the paper's prompt, or native, the tool "
@@ -137,7 +126,8 @@ def run_settings(args: argparse.Namespace, inputs: Inputs) -> RunSettings:
     given = sizes(args.saved, preset)
     evolve, train = given.pop("evolve"), given.pop("train")
     given |= dict.fromkeys(EPOCHS, args.epochs) if args.epochs is not None else {}
-    given |= {name: getattr(args, name) for name in (*HELP, "shuffle_tools") if getattr(args, name) is not None}
+    given |= {name: getattr(args, name) for name in (*(spec.name for spec in SIZES), "shuffle_tools")
+              if getattr(args, name) is not None}
     given |= {"probe": args.probe} if args.probe is not None else {}
     evolve |= named_values(args.evolve, RoundConfig, OF_ROUND, "--evolve")
     evolve |= {"stop_when": True} if args.stop_when else {}

@@ -19,7 +19,7 @@ from data.prompts import PROMPTS
 from data.schema import read_json
 from evolution.config import FREE, RoundConfig
 from tooldev import VARIANTS, Evolution, Lora, Sft
-from training.config import lasting
+from training.config import lasting, option
 
 DATA_FILES = ("tools", "examples", "queries", "validation", "test")
 EXTENT = ("rounds", "variants")         # which steps a run has; what a step does depends on neither
@@ -32,20 +32,22 @@ class Preset:
     Epochs and lengths are not stated in it: one pass, and lengths that hold its prompts (LOG.md).
     """
 
-    learning_rate: float = Sft.learning_rate
-    global_batch_size: int = Sft.global_batch_size
-    adaption_epochs: float = 1.0
-    labelled_epochs: float = 1.0
-    evolve_epochs: float = 1.0
-    max_length: int = 4096
-    max_tools_tokens: int = RoundConfig.max_tools_tokens
-    max_calls_tokens: int = RoundConfig.max_calls_tokens
-    micro_batch_tokens: int = 4096
+    learning_rate: float = option(Sft.learning_rate, "peak learning rate")
+    global_batch_size: int = option(Sft.global_batch_size, "rows per optimizer step")
+    adaption_epochs: float = option(1.0, "passes over the tools")
+    labelled_epochs: float = option(1.0, "passes over the examples")
+    evolve_epochs: float = option(1.0, "passes over what a round accepted")
+    evolve_generation_weight: float = option(1.0, "how much tool generation counts beside calls in a round's training "
+                                                  "(paper: 1)")
+    max_length: int = option(4096, "longest row in tokens")
+    max_tools_tokens: int = option(RoundConfig.max_tools_tokens, "most new tokens for the tools of one query")
+    max_calls_tokens: int = option(RoundConfig.max_calls_tokens, "most new tokens for one answer")
+    micro_batch_tokens: int = option(4096, "most tokens in one forward pass; lower it if memory runs out")
+    irrelevance: float = option(0.0, "share of the examples that also give a row without their called tools, to be "
+                                     "answered with no call (paper: none)")
+    mask_names: float = option(0.0, "share of the call rows whose tools and arguments get random names (paper: none)")
+    candidates: int = option(0, "fill the candidates of a call row up to this many tools (paper: 0)")
     only_called: bool = False
-    evolve_generation_weight: float = 1.0
-    irrelevance: float = 0.0
-    mask_names: float = 0.0
-    candidates: int = 0
     shuffle_tools: bool = False
 
 
