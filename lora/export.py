@@ -42,11 +42,8 @@ def export(model_folder: str | Path, adapter_folder: str | Path, out: str | Path
         The drift of the merge; None where nothing was merged.
 
     Raises:
-        ValueError: `out` is the folder of the model or of the adapter, or the adapter does not fit the model.
+        ValueError: the adapter does not fit the model.
     """
-    model_folder, out = Path(model_folder), Path(out)
-    if out.resolve() in (model_folder.resolve(), Path(adapter_folder).resolve()):
-        raise ValueError(f"{out} is where the export comes from; choose another --out")
     model = load_model(model_folder, dtype=dtype)
     load_adapter(model, adapter_folder)
     model.eval()
@@ -59,7 +56,7 @@ def export(model_folder: str | Path, adapter_folder: str | Path, out: str | Path
         weights = merge(model)
         logits = float((model(probe).float() - before).abs().max())
     save_model(model, out, shard_gb=shard_gb)
-    copy_companions(model_folder, out)
+    copy_companions(Path(model_folder), Path(out))
     return Drift(weights, logits)
 
 

@@ -12,19 +12,20 @@ import os
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from data.files import add_overwrite, claim, naming, write_json, write_text
 from data.schema import read_json
-from lora import adapter_folder, companions
+from lora import adapter_folder, companions, export
+from model import Tokenizer, load_model, save_model
+from model.weights import DTYPES, read_header, weight_files
 from pipeline.card import model_card
 from pipeline.inputs import EMBEDDED, flag
 from training.config import PRECISIONS
 from training.gate import check_model
 from training.prompt import FILE, note_prompt, noted_prompt
-
-if TYPE_CHECKING:
-    from model import Tokenizer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,13 +93,8 @@ def place(aside: Path, out: Path) -> None:
         os.replace(path, out / path.name)
 
 
-def write(args: argparse.Namespace, adapter: Path, folder: Path, tokenizer: "Tokenizer") -> str:
+def write(args: argparse.Namespace, adapter: Path, folder: Path, tokenizer: Tokenizer) -> str:
     """Fill the folder; returns what there is to say about it."""
-    import torch
-
-    from lora import export
-    from model import load_model, save_model
-
     dtype = stored_dtype(Path(args.model)) if args.dtype == "same" else getattr(torch, PRECISIONS[args.dtype])
     drift = export(args.model, adapter, folder, load_model=load_model, dtype=dtype, shard_gb=args.shard_gb,
                    save_model=save_model if args.merge else None)
@@ -115,7 +111,7 @@ def write(args: argparse.Namespace, adapter: Path, folder: Path, tokenizer: "Tok
             f"moved by at most {drift.logits:.2e}{end_where_training_ended(folder, tokenizer)}")
 
 
-def end_where_training_ended(folder: Path, tokenizer: "Tokenizer") -> str:
+def end_where_training_ended(folder: Path, tokenizer: Tokenizer) -> str:
     """Put the turn's end among the checkpoint's stop tokens, in both files that name them; returns what was changed.
 
     Training ends each answer with that token; a base may stop at another one only, and would then never stop.
@@ -137,7 +133,7 @@ def end_where_training_ended(folder: Path, tokenizer: "Tokenizer") -> str:
         if changed else ""
 
 
-def stop_hint(model: Path, tokenizer: "Tokenizer") -> str:
+def stop_hint(model: Path, tokenizer: Tokenizer) -> str:
     """For an adapter, which names no stop tokens: what its user has to set where the base stops at others only."""
     end, file = tokenizer.eos_ids[0], model / "generation_config.json"
     known = stop_ids(read_json(file if file.is_file() else model / "config.json"))
@@ -155,7 +151,5 @@ def stop_ids(config: dict[str, Any]) -> list[int]:
 
 def stored_dtype(folder: Path) -> Any:
     """The dtype of most weights in the base's files."""
-    from model.weights import DTYPES, read_header, weight_files
-
     counts = Counter(info["dtype"] for file in weight_files(folder) for info in read_header(file).values())
     return DTYPES[counts.most_common(1)[0][0]]

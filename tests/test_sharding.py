@@ -163,11 +163,11 @@ import sys
 import torch
 import torch.distributed as dist
 import training.plan, training.sharing
-from model import load_model
+from model import ModelConfig, load_model
 from model.sharding import is_sharded
 from train import TrainConfig, run_training
 from train_toys import toy_rows
-from training.base import load_base, model_config
+from training.base import load_base
 from training.processes import Processes
 from training.rows import supervised_in
 
@@ -184,7 +184,7 @@ def run(name, shard, available):
 
 config = run("off", "off", 2**40)
 longest, lengths = max(len(row.ids) for row in rows), sum(len(row.ids) for row in rows)
-whole, shared = (sum(training.plan.memory_parts(config, model_config(config.model), longest, sum(map(
+whole, shared = (sum(training.plan.memory_parts(config, ModelConfig.load(config.model), longest, sum(map(
     supervised_in, rows)) / lengths, torch.float32, cpu, sharing).values()) for sharing in (0, 2))
 assert shared < whole
 run("fits", "auto", whole + 1)

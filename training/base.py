@@ -5,17 +5,21 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from model import ModelConfig, Transformer, load_model
+from model.device import prepare_cpu
+from model.sharding import is_sharded, local
 from training.config import PRECISIONS, TrainConfig
 from training.processes import Processes, hush
 from training.sharing import base_mesh
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
+
 
 def compute_dtype(precision: str, device: torch.device, model: nn.Module | None = None) -> torch.dtype:
     """The dtype of the base: as named; for "auto" that of a given model, else the device's fastest native one."""
@@ -45,8 +49,6 @@ def load_base(folder: str, precision: str = "auto", processes: Processes | None 
 def load_shared(folder: str | Path, dtype: torch.dtype, device: torch.device, processes: Processes | None,
                 mesh: "DeviceMesh | None") -> nn.Module:
     """The base of a folder; with a mesh of the processes its weights are shared out, and a lost one is named."""
-    from model import load_model
-
     meeting = partial(processes.meeting, "loading the base") if mesh is not None else nullcontext
     return load_model(folder, dtype, device, mesh, meeting)
 
@@ -54,8 +56,7 @@ def load_shared(folder: str | Path, dtype: torch.dtype, device: torch.device, pr
 def place(model: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """Move to the device and cast the base; adapter weights keep their float32. A sharded one stays where it is."""
     from lora import lora_parameters
-    from model.device import prepare_cpu
-    from model.sharding import is_sharded
+
     if device.type == "cpu":
         prepare_cpu()
     if is_sharded(model):
@@ -96,7 +97,6 @@ def trained_parameters(config: TrainConfig, model: nn.Module) -> dict[str, nn.Pa
 
 def weights_on(device: torch.device, model: nn.Module | None) -> int:
     """Bytes of the model's weights that are on the device."""
-    from model.sharding import local
     return 0 if model is None else sum(local(p).nbytes for p in model.parameters() if p.device == device)
 
 
@@ -106,15 +106,8 @@ def load_model_for(config: TrainConfig, dtype: torch.dtype, processes: Processes
 
     With a mesh each of its processes reads its slices of the blocks' weights alone.
     """
-    from model import Transformer
     folder = Path(config.model)
     if config.stage == "pretrain" and folder.is_dir() and not any(folder.glob("*.safetensors")):
-        return Transformer(model_config(config.model)).init_weights(config.seed)
+        return Transformer(ModelConfig.load(folder)).init_weights(config.seed)
     dtype = torch.float32 if dtype == torch.float64 else dtype
     return load_shared(folder, dtype, processes.device, processes, mesh)
-
-
-def model_config(folder: str) -> Any:
-    """The model.ModelConfig of a folder."""
-    from model import ModelConfig
-    return ModelConfig.load(folder)

@@ -9,15 +9,12 @@ arithmetic, writing by how fast the weights are read. All of it is an estimate, 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import torch
 
-from model import ModelConfig
+from model import ModelConfig, Transformer
 from training.config import TrainConfig
-
-if TYPE_CHECKING:
-    from model import Transformer
 
 REACHED = 0.5               # of the timed product's and copy's rates, that the work is assumed to reach
 WRITTEN = 4.0               # a written token in read ones: small matrices use the machine worse
@@ -56,7 +53,7 @@ class Rates:
         return cls(arithmetic / read, rows / step, arithmetic / flops(train, shape, 1.0, SUPERVISED))
 
     @classmethod
-    def timed(cls, model: "Transformer", length: int) -> Self:
+    def timed(cls, model: Transformer, length: int) -> Self:
         """From passes of a model with its adapters over rows of `length` tokens, the faster of two each."""
         rows = max(1, TIMED_TOKENS // max(length, 1))
         device = model.lm_head.weight.device
@@ -70,7 +67,7 @@ class Rates:
         return cls(rates[0], rates[0] / WRITTEN, rates[1])
 
 
-def _pass(model: "Transformer", ids: torch.Tensor, lengths: list[int], train: bool) -> float:
+def _pass(model: Transformer, ids: torch.Tensor, lengths: list[int], train: bool) -> float:
     """Seconds of one pass, forward and, to train, backward."""
     began = time.perf_counter()
     with torch.set_grad_enabled(train):

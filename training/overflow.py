@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from data.batching import MicroBatch
+from model.monitor import OverflowMonitor
 from model.sharding import local
 from training.trainer import Trainer
 
@@ -16,7 +17,6 @@ def find_overflow(trainer: Trainer, batches: Sequence[MicroBatch]) -> str:
     Where both are finite: the weights whose gradient is not. With a sharded base a process that has found something
     runs its passes to the end all the same: the others are in them.
     """
-    from model.monitor import OverflowMonitor
     damaged, found = damaged_weights(trainer.model), ""
     if damaged:
         found = f"weights that are not finite: {damaged}"

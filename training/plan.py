@@ -15,6 +15,8 @@ import torch
 
 from data.batching import packing_efficiency
 from model import ModelConfig
+from model.device import free_memory, hand_back_freed_memory
+from model.ops import attends_blockwise
 from training.config import TrainConfig
 from training.costs import REACHED, base_weights, duration, flops, linears, matmul_rate, trained_weights
 
@@ -157,8 +159,6 @@ def micro_batch_tokens(config: TrainConfig, longest: int) -> int:
 def memory_parts(config: TrainConfig, shape: ModelConfig, longest: int, fraction: float, dtype: torch.dtype,
                  device: torch.device, sharing: int = 0) -> dict[str, int]:
     """Bytes by part on one process. One block's work and the loss are never there at one time: the larger counts."""
-    from model.ops import attends_blockwise
-
     size, wide, on_cpu = dtype.itemsize, max(dtype.itemsize, 4), device.type == "cpu"
     full, trained = config.stage == "pretrain", trained_weights(config, shape)
     ranks = config.rank * len(config.target_modules)
@@ -246,8 +246,6 @@ def remedy(config: TrainConfig, shape: ModelConfig, longest: int, fraction: floa
 
 def available_memory(device: torch.device) -> int:
     """Bytes that a process may take: free memory of its GPU, or of the host shared by the processes of this machine."""
-    from model.device import free_memory
-
     sharing = 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return free_memory(device) // sharing
 
@@ -260,8 +258,6 @@ def forget_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    from model.device import hand_back_freed_memory
-
     hand_back_freed_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")         # proc(5): resets the peak resident set

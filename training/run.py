@@ -14,9 +14,10 @@ from torch import nn
 from data.augment import Recipe
 from data.files import mark_done, naming, write_json
 from data.tasks import PAPER, Row
-from model import Tokenizer
+from model import ModelConfig, Tokenizer
 from model.sharding import is_sharded, shard_blocks, sharing_of, warm
-from training.base import compute_dtype, load_model_for, model_config, place, trained_parameters, weights_on
+from model.weights import save_model
+from training.base import compute_dtype, load_model_for, place, trained_parameters, weights_on
 from training.checkpoints import Checkpoints, kept
 from training.config import TrainConfig, TrainResult
 from training.flat import FlatWeights
@@ -44,7 +45,7 @@ def prepare(config: TrainConfig, processes: Processes, rows: Rows, validation: S
     rows, validation = all_rows(config, rows, validation, tokenizer, say)
     steps = config.max_steps or max(1, round(config.epochs * -(-len(rows) // config.global_batch_size)))
     dtype = compute_dtype(config.precision, processes.device, model)
-    shape = model.config if model is not None else model_config(config.model)
+    shape = model.config if model is not None else ModelConfig.load(config.model)
     planned = partial(make_plan, config, shape, [len(row.ids) for row in rows], sum(supervised_in(r) for r in rows),
                       steps, dtype, processes.device, processes.world_size,
                       resident=weights_on(processes.device, model))
@@ -202,7 +203,6 @@ def finish(trainer: Trainer, final_loss: float | None) -> TrainResult:
 def write_result(trainer: Trainer, folder: Path) -> None:
     """The adapter, or for pretrain the model with its tokenizer."""
     from lora import copy_companions, save_adapter
-    from model.weights import save_model
 
     if trainer.config.stage == "pretrain":
         save_model(trainer.model, folder)
