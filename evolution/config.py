@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from data.decoding import check_temperature
 from tooldev import Evolution, Sizes
-from training.config import option
+from training.config import check_options, flag, option
 
 INITS = ("previous", "joint", "base")
 # Each control leaves out one part of a round, to see what it gives.
@@ -111,19 +111,12 @@ class RoundConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "guard", tuple(self.guard))
-        for spec in dataclasses.fields(self):
-            allowed, value = spec.metadata.get("choices"), getattr(self, spec.name)
-            if allowed and value not in allowed:
-                raise ValueError(f"--{flag(spec.name)} is {value!r}; expected one of {', '.join(allowed)}")
         for name in ("round", "num_samples", "min_votes", "max_tools_tokens", "max_calls_tokens", "chunk", "max_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{flag(name)} is {getattr(self, name)}; it must be 1 or more")
         for name in ("tools_temperature", "calls_temperature"):
             check_temperature(getattr(self, name), f"--{flag(name)}")
-        for name in ("retries", "distractors", "mix", "probe", "queries_per_round", "tools_top_k", "calls_top_k",
-                     "cache_gb"):
-            if not 0 <= getattr(self, name) < 2**64:
-                raise ValueError(f"--{flag(name)} is {getattr(self, name)}; it must be 0 or more")
+        check_options(self)
         if self.min_votes > self.samples:
             raise ValueError(f"--min-votes {self.min_votes} can never be reached with {self.samples} samples")
         if self.train.get("shard", "off") != "off" and (self.compile_decode or self.pack_weights):
@@ -199,7 +192,3 @@ def leaves_out(control: str, part: str) -> bool:
 def stage_seed(*parts: str | int) -> int:
     """A seed from names and numbers, the same everywhere."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8]) >> 1
-
-
-def flag(name: str) -> str:
-    return name.replace("_", "-")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from data.schema import read_json
-from evolution.config import RoundConfig, flag
+from evolution.config import RoundConfig
 from tooldev import Parser
-from training.config import TrainConfig
+from training.config import TrainConfig, flag
 
 # Of training.config.TrainConfig, by their own names; the others through --train NAME=VALUE.
 TRAIN_FLAGS = ("balance", "generation_weight", "learning_rate", "epochs", "max_steps", "global_batch_size",

@@ -33,6 +33,21 @@ def option(default: Any, help: str, **more: Any) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, **more})
 
 
+def flag(name: str) -> str:
+    """The flag of a setting, without its dashes."""
+    return name.replace("_", "-")
+
+
+def check_options(settings: Any) -> None:
+    """ValueError, by its flag, for a setting that is none of its choices, or a number below 0 or from 2**64 on."""
+    for field in dataclasses.fields(settings):
+        name, value, allowed = flag(field.name), getattr(settings, field.name), field.metadata.get("choices")
+        if allowed and value not in allowed:
+            raise ValueError(f"--{name} is {value!r}; expected one of {', '.join(allowed)}")
+        if isinstance(value, (int, float)) and not 0 <= value < 2**64:
+            raise ValueError(f"--{name} is {value}; it must be 0 or more{' and below 2**64' * (value >= 2**64)}")
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """One run. Defaults marked (paper) are those of section 4.1; the paper does not state the others: they are ours."""
@@ -100,17 +115,11 @@ class TrainConfig:
     plan_only: bool = option(False, "print the plan and stop", free=True)
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, flag = getattr(self, field.name), "--" + field.name.replace("_", "-")
-            allowed = field.metadata.get("choices")
-            if allowed and value not in allowed:
-                raise ValueError(f"{flag} is {value!r}; expected one of {', '.join(allowed)}")
-            if isinstance(value, (int, float)) and not 0 <= value < 2**64:
-                raise ValueError(f"{flag} is {value}; it must be 0 or more{' and below 2**64' * (value >= 2**64)}")
+        check_options(self)
         for name in ("learning_rate", "epochs", "global_batch_size", "micro_batch_tokens", "max_length",
                      "eval_steps", "keep_checkpoints", "timeout_minutes", "rank", "alpha"):
             if getattr(self, name) <= 0:
-                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be above 0")
+                raise ValueError(f"--{flag(name)} is {getattr(self, name)}; it must be above 0")
         check_threads(self.threads)
         if self.adapter and self.stage == "pretrain":
             raise ValueError(f"--adapter {self.adapter}: --stage pretrain trains the weights of --model and reads no "
@@ -128,7 +137,7 @@ class TrainConfig:
         _ = self.recipe                                     # refuses a share that is none
         for name in ("warmup_ratio", "dropout", "beta2"):
             if getattr(self, name) >= 1:
-                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be below 1")
+                raise ValueError(f"--{flag(name)} is {getattr(self, name)}; it must be below 1")
 
     def loss_chunk_for(self, vocab_size: int) -> int:
         """Supervised tokens in one chunk of the loss: `loss_chunk`, or its default for this vocabulary."""
@@ -148,7 +157,7 @@ class TrainConfig:
                    "there is no --validation": (not self.validation, ("eval_steps",))}
         lines = []
         for reason, (applies, names) in reasons.items():
-            given = [f"--{name.replace('_', '-')} {getattr(self, name)}" for name in names
+            given = [f"--{flag(name)} {getattr(self, name)}" for name in names
                      if getattr(self, name) != self.__dataclass_fields__[name].default]
             if applies and given:
                 lines.append(f"{' and '.join(given)}: no effect, {reason}")
@@ -206,7 +215,7 @@ def parse_config(argv: Sequence[str] | None = None, description: str | None = No
         kind = {"action": argparse.BooleanOptionalAction} if field.type is bool else {
             "type": field.type, "choices": field.metadata.get("choices"),
             **({"nargs": "?", "const": field.metadata["bare"]} if "bare" in field.metadata else {})}
-        parser.add_argument("--" + field.name.replace("_", "-"), default=argparse.SUPPRESS,
+        parser.add_argument("--" + flag(field.name), default=argparse.SUPPRESS,
                             help=f"{field.metadata['help']} (default: {field.default!r})".replace("%", "%%"), **kind)
     given = vars(parser.parse_args(argv))
     if "data" not in given and "model" not in given:
