@@ -139,7 +139,9 @@ def test_more_marks_of_what_is_not_to_be_learnt(tmp_path, mark):
     {"turn_weights": [1.0, 0.0]}, {"train_mask": [False, False, False]},
     {"correctness": 0}, {"accuracy": 0.0}, {"score": 0}, {"rewards": [0.0, 0]}, {"is_chosen": False}, {"ok": False},
     {"preferred": False}, {"thumbs_up": False}, {"thumbs": "down"}, {"human_label": "wrong"}, {"judgement": "bad"},
-    {"exec_result": "fail"}, {"llm_judge_score": 0}, {"rejected": True}, {"is_wrong": True}, {"hallucinated": True},
+    {"exec_result": "fail"}, {"verdict": False}, {"validity": "invalid"}, {"format_check": "failed"}, {"grade": "fail"},
+    {"passed_checks": False}, {"overall_score": 0}, {"decision": "reject"}, {"discarded": True}, {"kept": False},
+    {"llm_judge_score": 0}, {"rejected": True}, {"is_wrong": True}, {"hallucinated": True},
     {"judge": {"verdict": "incorrect"}}, {"evaluation": '{"passed": false}'}, {"annotations": {"is_correct": False}}])
 def test_an_answer_that_its_row_calls_bad_is_no_label(tmp_path, verdict):
     report, examples, *_ = run(tmp_path, [{"messages": [USER, CALLING], "tools": TOOLS} | verdict])
@@ -181,9 +183,12 @@ def test_a_call_whose_tool_reports_an_error_before_the_next_one_is_not_learnt(tm
 WENT_WRONG = [
     "Error: no such harbour", "ToolError: Leth", "Traceback (most recent call last):", '{"error": "no such harbour"}',
     '<tool_response>\n{"success": false}\n</tool_response>', {"error": {"code": 5}},
-    [{"type": "text", "text": "Error: no"}]]
+    [{"type": "text", "text": "Error: no"}], "An error occurred: Leth", "<tool_use_error>no</tool_use_error>",
+    "MCP error -32602: no", "Invalid arguments: harbour", "Tool tide_table failed: Leth", "{'error': 'Leth'}",
+    '{"Errors": ["no"]}', '{"detail": "no", "status_code": 404}']
 WELL = ['{"error": null, "tide": 3}', '{"success": true}', "Error margin: 3%", '{"status": "failed"}',
-        {"error": "none"}, '{"error": false}', '{"error": 0}']
+        "Error handling, a book", "error_rate: 3", '{"log": [{"error": "x"}]}', {"error": "none"},
+        '{"error": false}', '{"error": 0}']
 
 
 @pytest.mark.parametrize("result", [*WENT_WRONG, *WELL], ids=range(len(WENT_WRONG) + len(WELL)))

@@ -481,6 +481,7 @@ RENDERED = [
     "\n\nHuman: Leith?\n\nAssistant:",
     f"Functions: <tools>{TAGGED}</tools>\nLeith?",
     f"You may call {json.dumps(json_schema(TIDES))}. Leith?",
+    'Call {"name": "tides", "parameters": [{"name": "harbour"}]}. Leith?',
     "Tools: {'name': 'tides', 'parameters': {'harbour': {'type': 'str'}}} Leith?",
 ]
 SPOKEN = [

@@ -38,14 +38,17 @@ _MASKED = ("masked", "mask", "deleted", "ignore", "ignored", "skip", "exclude", 
 MASKS = re.compile(r"(?:.+_)?(?:loss|weight|(?:loss|train)_?(?:masks?|weights?|scale|on)?)s?", re.IGNORECASE)
 # Of a row or a message; false, or a reward of nothing: its answer is an example of what not to say.
 _VERDICT = re.compile(
-    r"(?!(?:n|num|count|total)_)(?:.+_)?(?:correct(?:ness)?|accuracy|desirable|valid|pass|passed|success|accept(?:ed)?"
-    r"|approved|keep|good|preferred|is_chosen|resolved|upvoted?|thumbs_up|ok)"
-    r"|label|kto_tag|rewards?|outcome|quality|feedback|(?:.*judge.*_)?score", re.IGNORECASE)
-_IN_WORDS = re.compile(r"(?:.+_)?(?:label|result|judge?ment|verdict|verified|thumbs?)", re.IGNORECASE)
-_BAD = ("bad", "wrong", "incorrect", "rejected", "undesirable", "fail", "failed", "failure", "thumbs_down", "down")
-_AGAINST = re.compile(r"(?:is_|was_)?(?:bad|wrong|incorrect|rejected|undesirable|hallucinat(?:ed|ions?))",
-                      re.IGNORECASE)
-_JUDGING = re.compile("judg|eval|annotat|label|feedback|metric|assess|review|verif", re.IGNORECASE)
+    r"(?!(?:n|num|count|total)_)(?:.+_)?(?:correct(?:ness)?|accuracy|desirable|valid|validity|pass|passed|success"
+    r"|accept(?:ed)?|approved|keep|kept|good|preferred|is_chosen|resolved|upvoted?|thumbs_up|faithful|ok)(?:_checks?)?"
+    r"|(?:semantic|format|execution)_check(?:er)?|label|kto_tag|rewards?|verdict|judge?ment|outcome|quality|feedback"
+    r"|(?:.*judge.*_|quality_|overall_|total_)?scores?", re.IGNORECASE)
+_IN_WORDS = re.compile("verdict|judg|label|result|verif|thumb|grade|decision|filter|review|valid|eval|check",
+                       re.IGNORECASE)
+_BAD = ("bad", "wrong", "incorrect", "invalid", "reject", "rejected", "undesirable", "fail", "failed", "failure",
+        "thumbs_down", "down")
+_AGAINST = re.compile(r"(?:is_|was_)?(?:bad|wrong|incorrect|invalid|rejected|undesirable|hallucinat(?:ed|ions?)"
+                      r"|discard(?:ed)?|drop(?:ped)?|corrupt(?:ed)?|broken)", re.IGNORECASE)
+_JUDGING = re.compile("judg|eval|annotat|label|feedback|metric|assess|review|verif|check", re.IGNORECASE)
 _GIVEN = "(?:response|result|output)s?"
 _RESULT = re.compile(
     rf"\s*(?:<[|｜]?(?:(?:tool|function|api|exec(?:ution)?|code|i?python)[_▁ -]?(?:call[_▁ -]?)?{_GIVEN}"
@@ -120,7 +123,7 @@ def is_bad(marked: Mapping[str, Any]) -> bool:
 def _is_against(key: str, value: Any) -> bool:
     """Does a column, or a key of a message, speak against the answer?"""
     if isinstance(value, str) and value.strip().lower() in _BAD:
-        return bool(_VERDICT.fullmatch(key) or _IN_WORDS.fullmatch(key))
+        return bool(_VERDICT.fullmatch(key) or _IN_WORDS.search(key))
     if isinstance(value, list) and value and _VERDICT.fullmatch(key):
         return all(map(is_off, value))
     return bool(_VERDICT.fullmatch(key)) and is_off(value) or value is True and bool(_AGAINST.fullmatch(key))

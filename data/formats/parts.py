@@ -17,9 +17,12 @@ CALL_KEYS = ("functionCall", "function_call", "toolUse")                 # Gemin
 _RESULT_KEYS = ("functionResponse", "function_response", "toolResult")
 _ARGUMENTS = ("input", "args", "arguments", "parameters")
 _ASSISTANT = ("assistant", "model", "ai", "chatbot", "gpt")
-_ERROR = re.compile(r"\s*(?:<[^<>\n]{1,40}>\s*)*\[?(?:\w*(?:error|exception)\]?\s*(?::|executing\b|calling\b)"
-                    r"|traceback \(most recent|(?:tool|function) (?:call|execution) failed)", re.IGNORECASE)
-_TAG = re.compile(r"\s*<[^<>\n]{1,40}>|</[^<>\n]{1,40}>\s*\Z")
+_ERROR = re.compile(
+    r"(?:<[^<>\n]{1,40}>\s*)*(?:<[^<>\n]{0,30}error>|\W*(?:(?:(?:an|mcp|tool|api)\s)?\w*(?:error|exception)"
+    r"(?:\]|\s*:|\s(?:executing|calling|occurred|-?\d))|traceback \(most recent|failed to\b|http [45]\d\d\b"
+    r"|(?:invalid|missing|unknown) (?:argument|parameter|input|tool|function)"
+    r"|(?:tool|function)\b[^\n]{0,60}\bfailed\b))|\{'error': ['{]", re.IGNORECASE)
+_FAULT = re.compile(r"errors?|error_?(?:message|msg)|exception", re.IGNORECASE)
 _HELD = ("toolResult", "functionResponse", "function_response", "response", "result", "results", "content", "output",
          "value", "text")                                                # where services put what a tool gave
 
@@ -32,16 +35,19 @@ def role_word(name: Any) -> str:
 def failed(result: Any) -> bool:
     """Does a result say that its call went wrong: a mark of a service, an `error`, or a text that begins with one?"""
     if isinstance(result, str):
-        inside = unpacked(_TAG.sub("", result))
-        return _ERROR.match(result) is not None or not isinstance(inside, str) and failed(inside)
+        text = result.strip()
+        inside = unpacked(text.partition(">")[2].rpartition("</")[0] if text.startswith("<") else text)
+        return _ERROR.match(text) is not None or not isinstance(inside, str) and failed(inside)
     if isinstance(result, list):
         return any(map(failed, result))
     if not isinstance(result, dict):
         return False
-    error = result.get("error")
-    told = True in (result.get("is_error"), result.get("isError"), error) or result.get("success") is False
-    told = told or isinstance(error, (str, dict, list)) and filled(error) and not is_nothing(error)
-    return told or result.get("status") == "error" or any(failed(result[key]) for key in _HELD if key in result)
+    told = True in (result.get("is_error"), result.get("isError")) or result.get("success") is False
+    told = told or result.get("status") == "error" or result.get("status_code") in range(400, 600)
+    faults = [value for key, value in result.items() if _FAULT.fullmatch(str(key))]
+    told = told or any(value is True or isinstance(value, (str, dict, list)) and filled(value)
+                       and not is_nothing(value) for value in faults)
+    return told or any(failed(result[key]) for key in _HELD if key in result)
 
 
 def spread(message: Any) -> Any:

@@ -15,8 +15,8 @@ _ANSWERER = re.compile(r"[\n>]\s*(?:<[^<>\n]{1,40}>\s*(?:assistant|model|bot|gpt
 _WORDS = re.compile(rf"^[^\w\n]{{0,4}}(?P<who>{_WHO}|AI)\s*:", re.IGNORECASE | re.MULTILINE)
 _AWAITING = re.compile(r"^[^\w\n]{0,4}(?:assistant|bot|model|gpt|ai)\s*:\s*\Z", re.IGNORECASE | re.MULTILINE)
 _DECLARES = re.compile(
-    r"<tools>\s*[\[{]|[\"'](?:parameters|input_schema|inputSchema)[\"']\s*:\s*\{\s*"
-    r"(?:[\"']type[\"']\s*:\s*[\"'](?:object|dict)[\"']|[\"']properties[\"']"
+    r"<tools>\s*[\[{]|[\"']parameters[\"']\s*:\s*\[\s*\{\s*[\"']name[\"']"
+    r"|[\"'](?:parameters|input_schema|inputSchema)[\"']\s*:\s*\{\s*(?:[\"']type[\"']\s*:\s*[\"'](?:object|dict)[\"']|[\"']properties[\"']"
     r"|[\"']\w+[\"']\s*:\s*\{\s*[\"'](?:type|description)[\"'])", re.IGNORECASE)
 _ANSWERERS = ("assistant", "bot", "model", "gpt", "ai")
 
