@@ -49,7 +49,7 @@ from training.base import load_base
 from training.config import TrainConfig
 from training.gate import check_model
 from training.processes import LostProcess, Processes, hush, tell
-from training.prompt import check_trainable
+from training.prompt import FILE, check_trainable
 from training.sharing import sharing
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def make_writer(config: RoundConfig, train: TrainConfig, start: Path, model: "Tr
     if config.pack_weights and packing_note(model):
         say(packing_note(model))
     together = partial(in_step, model, processes.joint_pass) if processes else nullcontext
-    check_trainable(train.prompt, tokenizer)
+    check_trainable(train.prompt, tokenizer, str(start / FILE))
     return Writer(model, tokenizer, generate, config.pace(train.max_length), say, say is not hush, train.prompt,
                   together)
 

@@ -27,7 +27,7 @@ from model import Tokenizer, Transformer, load_tokenizer
 from model.chat import render
 from sampler import generate
 from training.base import load_base
-from training.prompt import prompt_of
+from training.prompt import resolved
 
 RAW = "raw"
 
@@ -69,7 +69,7 @@ def main() -> int:
           "|---|---|---|---|---|")
     for adapter in args.adapter or [RAW]:
         folder = None if adapter == RAW else adapter_folder(adapter)
-        prompt = args.prompt or prompt_of(args.model, folder)
+        prompt, _ = resolved(args.prompt, args.model, folder)
         model = load_base(str(args.model))
         if folder:
             load_adapter(model, folder)

@@ -19,7 +19,8 @@ from data.schema import Tool, ToolCall, dump_json
 Piece = tuple[str, str]                 # ("text" | "tag", the characters)
 Content = str | list[Piece]
 Message = dict[str, Any]                # "role" and "content"; the first one may carry "tools", for the template
-PROMPTS = ("paper", "native")           # how a model is asked to call tools: figure 5, or its template's own block
+# How a model is asked to call tools: figure 5, or its chat template's own block.
+PROMPTS = PAPER_PROMPT, NATIVE_PROMPT = "paper", "native"
 
 TOOLS_OPEN, TOOLS_CLOSE = ("tag", "<tools>"), ("tag", "</tools>")
 CALL_OPEN, CALL_CLOSE = ("tag", "<tool_call>"), ("tag", "</tool_call>")
@@ -73,9 +74,9 @@ def tools_text(tools: Sequence[Tool]) -> str:
     return "\n".join(_record(tool.to_dict()) for tool in tools)
 
 
-def invocation_messages(query: str, tools: Sequence[Tool], prompt: str = PROMPTS[0]) -> list[Message]:
+def invocation_messages(query: str, tools: Sequence[Tool], prompt: str = PAPER_PROMPT) -> list[Message]:
     """Figure 5: (q, T) -> A. System and user message; by the native prompt the user's alone, with the tools on it."""
-    if prompt == "native":
+    if prompt == NATIVE_PROMPT:
         return [{"role": "user", "content": query, "tools": [tool.to_function() for tool in tools]}]
     system: list[Piece] = [
         ("text", _CALLER_INTRO), TOOLS_OPEN, TOOLS_CLOSE, ("text", " XML tags:\n"),

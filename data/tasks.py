@@ -10,7 +10,7 @@ from typing import Any
 
 from data.augment import Recipe, invocation_examples
 from data.prompts import (
-    PROMPTS,
+    PAPER_PROMPT,
     Content,
     Message,
     adaption_messages,
@@ -100,7 +100,7 @@ def generation_row(example: Example, tokenizer: Any, encode_chat: EncodeChat, ma
 
 
 def invocation_row(example: Example, tokenizer: Any, encode_chat: EncodeChat, max_length: int,
-                   prompt: str = PROMPTS[0]) -> Row:
+                   prompt: str = PAPER_PROMPT) -> Row:
     """Equation 2: query and candidate tools ask for the calls. RowError if the row is too long."""
     return _row(f"{example.id}/invocation", "invocation", invocation_messages(example.query, example.tools, prompt),
                 calls_answer(example.calls), tokenizer, encode_chat, max_length)
@@ -108,7 +108,7 @@ def invocation_row(example: Example, tokenizer: Any, encode_chat: EncodeChat, ma
 
 def rows_for_stage(stage: str, data: Sequence[Tool] | Sequence[Example], tokenizer: Any, encode_chat: EncodeChat,
                    max_length: int, only_called: bool = False, recipe: Recipe = PAPER,
-                   prompt: str = PROMPTS[0]) -> tuple[list[Row], list[Refused]]:
+                   prompt: str = PAPER_PROMPT) -> tuple[list[Row], list[Refused]]:
     """All rows of a stage in the order of the data, and the ones left out with their reasons.
 
     `adaption` takes tools; `invocation` examples; `joint` and `evolve` examples, a generation and an invocation row

@@ -1,12 +1,13 @@
 """The benchmarks there are, and what each must offer so that `eval` and `score` can drive it.
 
-A benchmark is a folder of eval/ with a module benchmark.py. Nothing outside the folder names it: to add one, add the
-folder. Its module holds
+A benchmark is a folder of eval/ with a module benchmark.py. No command names it: to add one, add the
+folder, and its title to the report's (eval/report/measured.py: BENCHMARKS). Its module holds
     FIELDS          where a line of answers may hold the answer
     ANSWERS         for --help: how such a line looks, with examples
     Settings        a frozen dataclass of what entries are shown and judged by, its fields named as the flags are, and
                     `reading`, "strict" or "lenient" (eval/lenient.py), which has no flag: both are always scored
     add_arguments   (parser, *, prompts): the flags that change a verdict and, with prompts, how a model is asked
+    PROMPTS         how it can be asked, where that is not each of data.prompts.PROMPTS
     load            (data, settings) -> a `Benchmark`; FileNotFoundError or ValueError for data that are not right
 """
 

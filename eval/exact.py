@@ -15,7 +15,7 @@ from data.canonical import canonical_answer
 from data.decoding import never_sampled
 from data.files import write_json, write_jsonl
 from data.parse import Reason, parse_calls
-from data.prompts import PROMPTS, invocation_messages
+from data.prompts import PAPER_PROMPT, invocation_messages
 from data.schema import Example, read_json, read_jsonl
 from eval.uncertainty import proportion
 
@@ -34,7 +34,7 @@ def judge(item: Example, text: str, finish_reason: str) -> tuple[str, str]:
 
 
 def answer(items: Sequence[Example], model: Any, tokenizer: Any, generate: Callable[..., Any],
-           render: Callable[..., Any], *, max_new_tokens: int, prompt: str = PROMPTS[0]) -> list[dict]:
+           render: Callable[..., Any], *, max_new_tokens: int, prompt: str = PAPER_PROMPT) -> list[dict]:
     """Greedy answers, one record per item in order: id, text, finish_reason, tokens, logprob."""
     prompts = [render(invocation_messages(item.query, item.tools, prompt), tokenizer)[0] for item in items]
     drawn = generate(model, prompts, num_samples=1, max_new_tokens=max_new_tokens, temperature=0.0, top_k=0, seed=0,
@@ -98,7 +98,8 @@ def _share(verdicts: Sequence[dict]) -> dict:
 
 
 def evaluate(items: Sequence[Example], model: Any, tokenizer: Any, generate: Callable[..., Any],
-             render: Callable[..., Any], folder: str | Path, *, max_new_tokens: int, prompt: str = PROMPTS[0]) -> dict:
+             render: Callable[..., Any], folder: str | Path, *, max_new_tokens: int,
+             prompt: str = PAPER_PROMPT) -> dict:
     """Answer and score the items -> the summary; `folder` keeps answers.jsonl, verdicts.jsonl and summary.json (last).
 
     Where summary.json is there already the work is done: it is read, not repeated. `generate` is the sampler's,

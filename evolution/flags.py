@@ -17,7 +17,7 @@ from training.config import TrainConfig, flag
 TRAIN_FLAGS = ("balance", "generation_weight", "learning_rate", "epochs", "max_steps", "global_batch_size",
                "micro_batch_tokens", "max_length", "precision", "threads")
 
-TAKEN = ("stage", "model", "adapter", "data", "validation", "out", "plan_only")       # the round's own to set
+TAKEN = ("stage", "model", "adapter", "data", "validation", "out", "plan_only", "prompt")       # the round's own to set
 
 
 def make_parser(description: str | None = None) -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ from torch import nn
 
 from data.decoding import never_sampled
 from data.parse import Reason
-from data.prompts import PROMPTS, Message, generation_messages, invocation_messages
+from data.prompts import PAPER_PROMPT, Message, generation_messages, invocation_messages
 from data.schema import Query, Tool, ToolCall
 from evolution.config import Draws, Pace, RoundConfig
 from evolution.decide import Candidates, ToolsCheck, read_answer, settle
@@ -37,7 +37,7 @@ class Writer:
     pace: Pace
     say: Callable[[str], None]
     shown: bool                             # whether the sampler shows its progress
-    prompt: str = PROMPTS[0]                # how it is asked to call tools
+    prompt: str = PAPER_PROMPT                # how it is asked to call tools
     # Around passes: with a sharded base every process runs as many (model.sharding.in_step).
     in_step: Callable[[], AbstractContextManager[None]] = nullcontext
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.files import write_jsonl
-from data.prompts import PROMPTS
+from data.prompts import PAPER_PROMPT
 from data.schema import Example, load_examples, read_json
 from data.tasks import Refused, Row, rows_for_stage
 from evolution.decide import by_hash
@@ -57,7 +57,7 @@ def own_rows(example: Example, settings: dict[str, Any], tokenizer: "Tokenizer")
     from model.chat import encode_chat
 
     return rows_for_stage("evolve", [example], tokenizer, encode_chat, settings["max_length"],
-                          settings.get("only_called", False), prompt=settings.get("prompt", PROMPTS[0]))
+                          settings.get("only_called", False), prompt=settings.get("prompt", PAPER_PROMPT))
 
 
 def began_with(folder: Path, settings: dict[str, Any]) -> Path:

@@ -16,6 +16,7 @@ from data.prompts import Message, generation_messages, invocation_messages, piec
 from data.schema import Example, Tool, ToolCall, dump_json, read_json, read_jsonl
 from evolution.decide import read_answer
 from evolution.losses import SOME, began_with, measure_losses, own_rows, row_losses
+from evolution.state import require_start
 from training.prompt import noted_prompt
 
 PROMPT_CHARS = 600        # of a prompt shown without --full
@@ -100,13 +101,18 @@ def story(folder: Path, name: str, *, loss: bool, full: bool) -> list[str]:
     lines += _tools_story(query, tries, full) if tries else ["It was rejected before anything was generated.", ""]
     if record:
         candidates = [Tool.from_dict(tool) for tool in record["candidates"]]
-        lines += _calls_story(query, candidates, record, full, noted_prompt(folder / "adapter"))
+        lines += _calls_story(query, candidates, record, full, asked_by(folder))
     lines += _verdict(accepted, rejected)
     lines += [f"Rejected at the stage `query`, {row['reason']}: {row['detail']}: \"{row['text']}\""
               for row in namesakes]
     if accepted:
         lines += _training_story(folder, Example.from_dict(accepted), loss)
     return lines
+
+
+def asked_by(folder: Path) -> str:
+    """The prompt of a round's calls: that of the adapter it began with."""
+    return noted_prompt(require_start(folder.parent, int(folder.name.removeprefix("round-"))))
 
 
 def _by_id(path: Path) -> dict[str, dict[str, Any]]:

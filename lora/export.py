@@ -42,8 +42,11 @@ def export(model_folder: str | Path, adapter_folder: str | Path, out: str | Path
         The drift of the merge; None where nothing was merged.
 
     Raises:
-        ValueError: the adapter does not fit the model.
+        ValueError: `out` is the folder of the model or of the adapter, or the adapter does not fit the model.
     """
+    model_folder, out = Path(model_folder), Path(out)
+    if out.resolve() in (model_folder.resolve(), Path(adapter_folder).resolve()):
+        raise ValueError(f"{out} is where the export comes from; choose another folder")
     model = load_model(model_folder, dtype=dtype)
     load_adapter(model, adapter_folder)
     model.eval()

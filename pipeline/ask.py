@@ -23,7 +23,7 @@ from lora import adapter_folder
 from pipeline.find import add_index, check_query, distinct, offered, opened, shown, written_text
 from pipeline.inputs import EMBEDDED, flag, print_json
 from training.gate import check_model, tell
-from training.prompt import check_trainable, prompt_of
+from training.prompt import check_trainable, resolved
 
 SAMPLED = (0.7, 40)                     # temperature and top-k where several samples vote: those of a round's calls
 EXPANSION = 128                         # most tokens for the tools of a sentence: their names and descriptions suffice
@@ -114,8 +114,8 @@ def loaded(args: argparse.Namespace) -> tuple[Any, Any]:
     adapter = adapter_folder(args.adapter) if args.adapter else None
     tokenizer = check_model(args.model, adapter or "")
     if args.command == "call":
-        args.prompt = args.prompt or prompt_of(args.model, adapter)
-        check_trainable(args.prompt, tokenizer)
+        args.prompt, who = resolved(args.prompt, args.model, adapter)
+        check_trainable(args.prompt, tokenizer, who)
     model = load_base(args.model, args.precision)
     if adapter:
         load_adapter(model, adapter)

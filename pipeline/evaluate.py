@@ -30,7 +30,7 @@ from data.files import (
     write_json,
     write_jsonl,
 )
-from data.prompts import PROMPTS
+from data.prompts import PAPER_PROMPT, PROMPTS
 from eval import benches
 from eval.answers import read_answers
 from eval.benches import Benchmark
@@ -39,7 +39,7 @@ from eval.score import PATHS, SCORES, comparison, read_scores, run_module, score
 WRITTEN = ("answers.jsonl", "eval.json", *SCORES)
 PACE = (*PATHS, "model", "adapter", "device", "max_rows", "cache_gb", "pack_weights", "shard", "threads")
 # not written down at these values: older folders lack them
-LATER = {"prompt": PROMPTS[0], "bench_limit": None, "shard": "off", "retrieve": "gold"}
+LATER = {"prompt": PAPER_PROMPT, "bench_limit": None, "shard": "off", "retrieve": "gold"}
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -180,12 +180,19 @@ def claim_out(args: argparse.Namespace) -> Claim:
 
 
 def trained_prompt(args: argparse.Namespace) -> str:
-    """How the weights were trained to be asked, where the benchmark can be asked so."""
+    """How the weights were trained to be asked, where the benchmark can be asked so; says what is not the default."""
     from lora import adapter_folder
-    from training.prompt import prompt_of
+    from training.processes import tell_first
+    from training.prompt import resolved
 
-    trained = prompt_of(args.model, args.adapter and adapter_folder(args.adapter))
-    return trained if trained in benches.prompts(args.bench) else PROMPTS[0]
+    trained, who = resolved(None, args.model, args.adapter and adapter_folder(args.adapter))
+    if trained == PAPER_PROMPT:
+        return trained
+    if trained not in benches.prompts(args.bench):
+        tell_first(f"note: {args.bench} brings prompts of its own, so the {trained} one of {who} is not used")
+        return PAPER_PROMPT
+    tell_first(f"asked by the {trained} prompt, as {who} says")
+    return trained
 
 
 def asks_more(former: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:

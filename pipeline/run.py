@@ -18,7 +18,7 @@ from typing import Any
 from data.augment import RECIPE
 from data.check import check_file
 from data.files import refuse_inputs_inside, writable
-from data.prompts import PROMPTS
+from data.prompts import PAPER_PROMPT, PROMPTS
 from evolution.config import RoundConfig
 from evolution.flags import named_values
 from pipeline import run_bench
@@ -29,7 +29,7 @@ from pipeline.steps import run_pipeline, say
 from tooldev import VARIANTS, Evolution, Lora, Sizes
 from training.config import TrainConfig
 from training.gate import check_model
-from training.prompt import check_trainable
+from training.prompt import check_trainable, noted_prompt
 
 EPOCHS = ("adaption_epochs", "labelled_epochs", "evolve_epochs")
 SIZES = [spec for spec in dataclasses.fields(Preset) if spec.metadata]      # what a preset holds, each an option
@@ -131,7 +131,8 @@ def run_settings(args: argparse.Namespace, inputs: Inputs) -> RunSettings:
     given |= {"probe": args.probe} if args.probe is not None else {}
     evolve |= named_values(args.evolve, RoundConfig, OF_ROUND, "--evolve")
     evolve |= {"stop_when": True} if args.stop_when else {}
-    train |= {"prompt": args.prompt} if args.prompt else {}
+    prompt = args.prompt or train.pop("prompt", None) or noted_prompt(args.model)
+    train |= {"prompt": prompt} if prompt != PAPER_PROMPT else {}
     sharded = {"shard": args.shard} if args.shard != "off" else {}
     settings = RunSettings.from_preset(
         preset, model=str(args.model), seed=args.seed, rounds=args.rounds, variants=tuple(dict.fromkeys(args.variants)),

@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from data.files import BEGUN
+from data.prompts import NATIVE_PROMPT, PAPER_PROMPT
 from eval import benches
 from eval.benches import Benchmark
 from eval.report.measured import NATIVE
@@ -42,8 +43,9 @@ class Benchmarks:
     def size(self, run: Run) -> tuple[int, float]:
         """(entries, tokens of their prompts), from the first entries of each benchmark."""
         tokens = 0.0
-        for benchmark, entries in self.chosen.values():
-            prompts = [evaluate.prompt_ids(benchmark, entry, run.tokenizer, "paper") for entry in entries[:SAMPLE]]
+        for name, (benchmark, entries) in self.chosen.items():
+            prompt = prompt_of(run.settings, name, "joint")
+            prompts = [evaluate.prompt_ids(benchmark, entry, run.tokenizer, prompt) for entry in entries[:SAMPLE]]
             tokens += fmean(map(len, prompts)) * len(entries)
         return sum(len(entries) for _, entries in self.chosen.values()), tokens
 
@@ -107,8 +109,7 @@ def ask(asked: Benchmarks, settings: RunSettings, name: str, data: str, step: Pa
     command = ["--bench", name, "--data", data, "--model", settings.model, "--out", str(out), "--max-new-tokens",
                str(asked.new_tokens), "--precision", settings.precision]
     command += [] if step.name == "raw" else ["--adapter", str(step)]
-    if out.name.endswith(NATIVE):
-        command += ["--prompt", NATIVE.removeprefix("-")]
+    command += ["--prompt", NATIVE_PROMPT if out.name.endswith(NATIVE) else prompt_of(settings, name, step.name)]
     for pace in ("max_rows", "cache_gb"):
         if pace in settings.evolve:
             command += [f"--{pace.replace('_', '-')}", str(settings.evolve[pace])]
@@ -120,6 +121,11 @@ def ask(asked: Benchmarks, settings: RunSettings, name: str, data: str, step: Pa
     say(f"  {step.name}: {out.name}")
     with contextlib.redirect_stdout(sys.stderr):
         evaluate.main(args)
+
+
+def prompt_of(settings: RunSettings, name: str, step: str) -> str:
+    """How a step is asked a benchmark; the raw model by the paper's prompt, and once more by its own."""
+    return settings.prompt if step != "raw" and settings.prompt in benches.prompts(name) else PAPER_PROMPT
 
 
 def _parsed(command: list[str], limit: int | None) -> argparse.Namespace:

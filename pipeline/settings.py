@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from data.augment import RECIPE
 from data.files import refuse_changes, sha256_file, some, write_json
-from data.prompts import PROMPTS
+from data.prompts import PAPER_PROMPT
 from data.schema import read_json
 from evolution.config import FREE, RoundConfig
 from tooldev import VARIANTS, Evolution, Lora, Sft
@@ -95,7 +95,7 @@ class RunSettings(Preset):
     @property
     def prompt(self) -> str:
         """How the model is asked to call tools, one of data.prompts.PROMPTS."""
-        return self.train.get("prompt", PROMPTS[0])
+        return self.train.get("prompt", PAPER_PROMPT)
 
     def training(self, stage: str) -> dict[str, Any]:
         """The settings of train.TrainConfig for one stage."""

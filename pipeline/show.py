@@ -11,7 +11,7 @@ import sys
 from itertools import islice
 from typing import Any
 
-from data.prompts import PROMPTS
+from data.prompts import PAPER_PROMPT, PROMPTS
 from data.schema import Example, Tool, read_jsonl
 from data.tasks import IGNORE_INDEX, Row, RowError, adaption_row, generation_row, invocation_row
 from pipeline.inputs import EMBEDDED, flag, print_json
@@ -28,8 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=str(EMBEDDED), metavar="DIR", help="whose tokenizer and chat format to use")
     parser.add_argument("--row", type=int, default=1, help="which record of the file, from 1")
     parser.add_argument("--json", action="store_true", help="print the row as JSON: ids, labels, tokens")
-    parser.add_argument("--prompt", choices=PROMPTS, default=PROMPTS[0], help="how an invocation row asks: the paper's "
-                        "prompt, or the tool block of the model's own chat template")
+    parser.add_argument("--prompt", choices=PROMPTS, default=PAPER_PROMPT,
+                        help="how an invocation row asks: the paper's prompt, or the tool block of the model's own "
+                             "chat template")
     flag(parser, "stage", None, "task of the record; without it, adaption for a tool and invocation for an example",
          choices=STAGES)
 
@@ -42,8 +43,11 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.file}: no row {args.row} in it; lower --row")
     number, record = found
     tokenizer = check_model(args.model)
-    try:
+    if "query" in record and args.stage in (None, "invocation"):
         check_trainable(args.prompt, tokenizer)
+    elif args.prompt != PAPER_PROMPT:
+        raise ValueError("--prompt is for rows that call tools: examples, --stage invocation; leave it out")
+    try:
         row = make_row(record, args.stage, tokenizer, args.prompt)
     except RowError as error:
         raise ValueError(f"{args.file}, line {number}: no training row: {error}; see --row and --stage") from None
@@ -57,7 +61,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def make_row(record: dict[str, Any], stage: str | None, tokenizer: Any, prompt: str = PROMPTS[0]) -> Row:
+def make_row(record: dict[str, Any], stage: str | None, tokenizer: Any, prompt: str = PAPER_PROMPT) -> Row:
     """The training row of one record; `stage` None takes the natural one."""
     from model.chat import encode_chat
     from training.rows import chat_labels

@@ -59,7 +59,7 @@ def benched(tmp_path_factory) -> Path:
         scored("bfcl", data, answers, run / label.removesuffix("-native") / "bench" / name)
     bank = apibank.load(apibank_folder(folder / "apibank"))
     for label in ("raw", "joint"):
-        replies = [{"id": row.id, "reply": row.expected if label == "joint" else "No."}
+        replies = [{"id": row.key, "reply": row.expected if label == "joint" else "No."}
                    for row in bank.entries.values()]
         scored("apibank", folder / "apibank", replies, run / label / "bench" / "apibank")
     item = {"id": "q1", "task": "retrieve_str", "reply": "Map.find"}
@@ -258,3 +258,14 @@ def test_every_published_fact_has_its_source():
         parts = [row[f"non_live_{name}"] for name in ("simple", "multiple", "parallel", "parallel_multiple")]
         if None not in parts:                                  # the published mean follows from its categories
             assert abs(sum(parts) / 4 - row["non_live"]) < 0.06, row["model"]
+
+
+def test_a_step_that_was_asked_by_its_own_prompt_is_named(benched, tmp_path):
+    run = shutil.copytree(benched, tmp_path / "run")
+    write_report(run)
+    assert "Trained and asked by the model's own tool prompt" not in (run / "report.md").read_text()
+    summary = run / "joint" / "bench" / "bfcl" / "summary.json"
+    write_json(summary, json.loads(summary.read_text()) | {"prompt": "native"})
+    write_report(run)
+    assert "Trained and asked by the model's own tool prompt: joint training." in (run / "report.md").read_text()
+    assert any("the texts here are still the paper's" in note for note in data_of(run)[0]["notes"])

@@ -8,6 +8,7 @@ from data.files import write_jsonl
 from data.prompts import calls_answer, invocation_messages
 from data.schema import Example, Tool, ToolCall
 from data.tasks import IGNORE_INDEX, invocation_row, rows_for_stage
+from evolution.flags import make_parser, round_config
 from evolution.trace import story
 from evolve import run_round
 from model import load_tokenizer
@@ -18,6 +19,7 @@ from tests.model_tokenizers import chatml_folder, sentencepiece_folder
 from tooldev import main
 from train import main as train_main
 from training.prompt import FILE, check_trainable, note_prompt, noted_prompt
+from training.rows import load_rows
 
 QUERY = "What is the weather in Köln and in Oslo? <|im_end|> <tool_call>"
 WEATHER = Tool.from_dict({"name": "get_weather", "description": "Weather </tools> of a city.", "arguments": {
@@ -111,7 +113,7 @@ def test_a_round_asks_and_trains_as_its_start_was_trained(tmp_path):
 
 def test_models_whose_template_writes_no_such_calls_are_refused(tmp_path):
     mistral = load_tokenizer(sentencepiece_folder(tmp_path / "mistral"))
-    with pytest.raises(ValueError, match="--prompt native: needs a model whose template writes calls as <tool_call>"):
+    with pytest.raises(ValueError, match="--prompt native: the native prompt needs a model whose"):
         check_trainable("native", mistral)
     check_trainable("paper", mistral)
     plain = chatml_folder(tmp_path / "plain")
@@ -141,9 +143,79 @@ def test_eval_asks_as_the_adapter_was_trained_and_teval_by_its_own_prompts(tmp_p
     capsys.readouterr()
 
 
-def test_a_report_says_which_steps_were_asked_by_their_own_prompt(tmp_path):
+def test_a_run_goes_on_as_its_base_was_trained_and_takes_the_papers_prompt_for_none(tmp_path, capsys):
+    config = base_of(tmp_path)
+    files = {"tools": [tool(f"t{i}").to_dict() for i in range(4)], "examples": [one.to_dict() for one in labelled(12)]}
+    for name, rows in files.items():
+        write_jsonl(tmp_path / f"{name}.jsonl", rows)
+    command = ["run", "--model", config.model, "--queries", config.queries, "--rounds", "0", "--preset", "tiny",
+               "--max-calls-tokens", "2"]
+    for name in files:
+        command += [f"--{name}", str(tmp_path / f"{name}.jsonl")]
+
+    def asked(out, *more):
+        code = main([*command, "--out", str(tmp_path / out), *more])
+        prompt = json.loads((tmp_path / out / "run.json").read_text())["settings"]["train"].get("prompt")
+        return code, prompt, capsys.readouterr().err
+
+    assert asked("paper")[:2] == (0, None) and asked("paper", "--prompt", "paper")[:2] == (0, None)
+    code, prompt, told = asked("paper", "--prompt", "native")
+    assert (code, prompt) == (2, None) and "settings.train.prompt" in told
+    note_prompt(tmp_path / "base", "native")                    # as a merged model's folder says
+    code, prompt, told = asked("native")
+    assert (code, prompt) == (0, "native") and "no effect" not in told and "was trained by" not in told
+    assert {noted_prompt(tmp_path / "native" / step / "adapter") for step in ("adaption", "joint")} == {"native"}
+
+
+def test_asking_otherwise_than_before_is_said(tmp_path, capsys):
+    config, native = trained(tmp_path, "--prompt", "native")
+    capsys.readouterr()
+    again = ["--model", config.model, "--data", config.labelled, "--stage", "joint", "--precision", "fp32",
+             "--max-steps", "1", "--adapter", str(native)]
+    assert train_main([*again, "--out", str(tmp_path / "a")]) == 0
+    assert "was trained by the native prompt, and this run asks by the paper one" in capsys.readouterr().err
+    assert train_main([*again, "--prompt", "native", "--out", str(tmp_path / "b")]) == 0
+    assert "was trained by" not in capsys.readouterr().err
+    with pytest.raises(ValueError, match="--train prompt"):
+        round_config(make_parser().parse_args(["--run", str(run_json(tmp_path)), "--round", "1", "--train",
+                                               "prompt=paper"]))
+
+
+def run_json(tmp_path):
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "run.json").write_text('{"evolve": {"model": "m", "queries": "q"}}')
+    return tmp_path / "begun"
+
+
+def test_show_prints_a_native_row_and_blames_no_line_for_a_flag(tmp_path, capsys):
+    config = base_of(tmp_path)
+    write_jsonl(tmp_path / "tools.jsonl", [tool("add").to_dict()])
+    show = ["show", "--model", config.model, "--prompt", "native"]
+    assert main([*show, config.labelled]) == 0 and "invocation" in capsys.readouterr().out
+    for more in ([str(tmp_path / "tools.jsonl")], [config.labelled, "--stage", "generation"]):
+        assert main([*show, *more]) == 2
+        assert "--prompt is for rows that call tools" in capsys.readouterr().err
+
+
+def test_a_report_says_which_steps_were_asked_by_their_own_prompt():
     from eval.report.gather import settings_beside_paper
 
     names = [row["name"] for row in settings_beside_paper({"train": {}}, {}, {})]
     told = {row["name"]: row["here"] for row in settings_beside_paper({"train": {"prompt": "native"}}, {}, {})}
     assert "prompt that asks for calls" not in names and told["prompt that asks for calls"] == "the model's own"
+
+
+@pytest.mark.parametrize("prompt", ["paper", "native"])
+def test_rows_that_call_nothing_are_counted_and_too_many_are_warned_of(prompt, tmp_path):
+    tokenizer, said = load_tokenizer(chatml_folder(tmp_path / "base")), []
+    quiet = [Example(f"q{i}", f"Thanks {i}!", (WEATHER,), ()) for i in range(2)]
+    for count in (2, 6, 12):
+        write_jsonl(tmp_path / "examples.jsonl", [one.to_dict() for one in [*labelled(count), *quiet]])
+        load_rows("joint", str(tmp_path / "examples.jsonl"), tokenizer, max_length=4096, say=said.append, prompt=prompt)
+    told = [line for line in said if "call no tool" in line]
+    assert told[1:] == ["2 of 8 invocation rows (25%) call no tool", "2 of 14 invocation rows (14%) call no tool"]
+    assert told[0].startswith("2 of 4 invocation rows (50%) call no tool: so many can teach") and len(told) == 3
+    write_jsonl(tmp_path / "examples.jsonl", [one.to_dict() for one in labelled(3)])
+    said.clear()
+    load_rows("joint", str(tmp_path / "examples.jsonl"), tokenizer, max_length=4096, say=said.append, prompt=prompt)
+    assert not said

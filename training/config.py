@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data.augment import Recipe
-from data.prompts import PROMPTS
+from data.prompts import PAPER_PROMPT, PROMPTS
 from tooldev import Help, Lora, Parser, Sft, home
 
 STAGES = ("pretrain", "adaption", "invocation", "joint", "evolve")
@@ -78,7 +78,7 @@ class TrainConfig:
     shuffle_tools: bool = option(False, "offer the candidate tools of an invocation row in another order (paper: no)")
     candidates: int = option(0, "fill the candidates of an invocation row up to this many with tools of other "
                                 "examples (paper: 0)")
-    prompt: str = option(PROMPTS[0], "how invocation rows ask: the paper's prompt, or native, the tool block of the "
+    prompt: str = option(PAPER_PROMPT, "how invocation rows ask: the paper's prompt, or native, the tool block of the "
                                      "model's own chat template (ChatML alone)", choices=PROMPTS)
     max_length: int = option(2048, "longest row in tokens")
     too_long: str = option("refuse", "a longer row is left out, or cut at its end", choices=("refuse", "truncate"))
@@ -152,7 +152,7 @@ class TrainConfig:
                        (full, ("rank", "alpha", "dropout", "targets")),
                    f"stage {self.stage} has no invocation rows":
                        (self.stage in ("pretrain", "adaption"),
-                        ("irrelevance", "mask_names", "shuffle_tools", "candidates", "prompt")),
+                        ("irrelevance", "mask_names", "shuffle_tools", "candidates")),
                    "only pretrain chooses what to supervise": (not full, ("train_on",)),
                    "there is no --validation": (not self.validation, ("eval_steps",))}
         lines = []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.files import write_json
-from data.prompts import PROMPTS
+from data.prompts import PAPER_PROMPT, PROMPTS
 from data.schema import read_json
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ FILE = "tooldev.json"
 
 def note_prompt(folder: Path, prompt: str) -> None:
     """Write beside weights how they are asked; the paper's prompt needs no word."""
-    if prompt != PROMPTS[0]:
+    if prompt != PAPER_PROMPT:
         write_json(folder / FILE, {"prompt": prompt})
 
 
@@ -27,7 +27,7 @@ def noted_prompt(folder: str | Path) -> str:
     """How the weights of a folder are asked. ValueError for a file that names no prompt known here."""
     file = Path(folder) / FILE
     if not file.is_file():
-        return PROMPTS[0]
+        return PAPER_PROMPT
     found = read_json(file)
     prompt = found.get("prompt") if isinstance(found, dict) else None
     if prompt not in PROMPTS:
@@ -35,28 +35,37 @@ def noted_prompt(folder: str | Path) -> str:
     return prompt
 
 
-def prompt_of(model: str | Path, adapter: str | Path | None) -> str:
-    """How a model is asked with this adapter on it; without one, as the model's own folder says."""
-    return noted_prompt(adapter or model)
+def other_prompt(prompt: str, model: str | Path, adapter: str | Path) -> str:
+    """A line where weights that were trained to be asked in one way are asked in another; "" where they are not."""
+    before = noted_prompt(adapter or model)
+    return "" if prompt == before else (
+        f"note: {adapter or model} was trained by the {before} prompt, and this run asks by the {prompt} one; "
+        f"--prompt {before} goes on as before")
 
 
-def check_trainable(prompt: str, tokenizer: "Tokenizer", flag: str = "--prompt native") -> None:
-    """ValueError where training by the native prompt would not teach the template's own answers.
+def resolved(given: str | None, model: str | Path, adapter: str | Path | None) -> tuple[str, str]:
+    """(how a model is asked with this adapter on it, who says so): the flag, else the note beside the weights."""
+    if given:
+        return given, f"--prompt {given}"
+    folder = Path(adapter or model)
+    return noted_prompt(folder), str(folder / FILE)
+
+
+def check_trainable(prompt: str, tokenizer: "Tokenizer", who: str = "--prompt native") -> None:
+    """ValueError where training by the native prompt would not teach the template's own answers; `who` asks for it.
 
     ChatML's calls are the paper's: JSON in <tool_call> tags. Llama's template holds one call a turn, Mistral's has a
     list of them behind a token of its own; neither can say what the paper's answers say.
     """
-    if prompt == PROMPTS[0]:
+    if prompt == PAPER_PROMPT:
         return
     if tokenizer.family != "chatml":
-        raise ValueError(f"{flag}: needs a model whose template writes calls as <tool_call> blocks (ChatML, as "
-                         f"Qwen2.5's), and this one's is {tokenizer.family}; leave it out, and the paper's prompt is "
-                         "used")
-    check_native(tokenizer, flag)
+        raise ValueError(f"{who}: the native prompt needs a model whose template writes calls as <tool_call> blocks "
+                         f"(ChatML, as Qwen2.5's), and this one's is {tokenizer.family}; use the paper's prompt")
+    check_native(tokenizer, who)
 
 
-def check_native(tokenizer: "Tokenizer", flag: str = "--prompt native") -> None:
+def check_native(tokenizer: "Tokenizer", who: str = "--prompt native") -> None:
     """ValueError where the template has no block for tools."""
     if not tokenizer.native_tools:
-        raise ValueError(f"{flag}: the model's own chat template has no block for tools; leave it out, and the paper's "
-                         "prompt is used")
+        raise ValueError(f"{who}: the model's own chat template has no block for tools; use the paper's prompt")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from data.augment import Recipe
-from data.prompts import PROMPTS
+from data.prompts import NO_CALL_TEXT, PAPER_PROMPT
 from data.schema import load_examples, load_tools, read_jsonl
 from data.tasks import IGNORE_INDEX, PAPER, EncodeChat, Row, rows_for_stage
 from data.world import training_data
@@ -15,11 +15,14 @@ from model import Tokenizer
 from model.chat import encode_chat
 
 Say = Callable[[str], None]
+# Share of rows without a call above which a warning is due: with 36% a model of 494M weights called no more
+# (docs/log/training.md); Hammer's best was 10% (arXiv 2410.04587).
+MOST_SILENCE = 0.25
 
 
 def load_rows(stage: str, path: str, tokenizer: Tokenizer, *, max_length: int, train_on: str = "last",
               too_long: str = "refuse", seed: int = 0, say: Say = print, only_called: bool = False,
-              recipe: Recipe = PAPER, prompt: str = PROMPTS[0]) -> list[Row]:
+              recipe: Recipe = PAPER, prompt: str = PAPER_PROMPT) -> list[Row]:
     """Rows of `stage` from the JSONL file `path`; without a path, the generated tool world's.
 
     Args:
@@ -46,10 +49,27 @@ def load_rows(stage: str, path: str, tokenizer: Tokenizer, *, max_length: int, t
     if reasons:
         counted = ", ".join(f"{name} {n:,}" for name, n in sorted(reasons.items()))
         say(f"{len(rows):,} rows; left out or cut: {counted}")
+    if note := silence_note(rows, tokenizer):
+        say(note)
     if not rows:
         raise ValueError(f"{path or 'the tool world'}: no row left to train on ({dict(reasons)}); "
                          "raise --max-length or check the file with tooldev.py check")
     return rows
+
+
+def silence_note(rows: Iterable[Row], tokenizer: Tokenizer) -> str:
+    """How many of the rows that may call have the no-call sentence for an answer; "" where none has."""
+    answered = [[label for label in row.labels if label != IGNORE_INDEX] for row in rows
+                if row.objective == "invocation"]
+    silence = [{"role": "user", "content": ""}, {"role": "assistant", "content": NO_CALL_TEXT}]
+    sentence = [label for label in encode_chat(silence, tokenizer)[1] if label != IGNORE_INDEX] if answered else []
+    count = sum(answer == sentence for answer in answered)
+    if not count:
+        return ""
+    note = f"{count:,} of {len(answered):,} invocation rows ({count / len(answered):.0%}) call no tool"
+    return note if count <= MOST_SILENCE * len(answered) else (
+        f"{note}: so many can teach a model to call none; lower --irrelevance, or raise --max-length where that leaves "
+        "calls out")
 
 
 def _stage_data(stage: str, path: str, seed: int, say: Say) -> Sequence:

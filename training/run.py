@@ -27,7 +27,7 @@ from training.optimizer import make_optimizer
 from training.overflow import advice
 from training.plan import forget_peak, make_plan, peak_memory_gb
 from training.processes import Processes, progress_line
-from training.prompt import check_trainable, note_prompt
+from training.prompt import check_trainable, note_prompt, other_prompt
 from training.resume import data_sha256, restore, snapshot, synchronise
 from training.rows import fingerprint, load_rows, supervised_in
 from training.sharing import mesh_over, shard_that_fits, sharers
@@ -82,6 +82,8 @@ def all_rows(config: TrainConfig, rows: Rows, validation: Sequence[Row] | None,
         tokenizer = check_model(config.model, config.adapter, fresh=config.stage == "pretrain", say=say)
     if tokenizer is not None:
         check_trainable(config.prompt, tokenizer)
+        if config.stage != "pretrain" and (note := other_prompt(config.prompt, config.model, config.adapter)):
+            say(note)
 
     def read(path: str, recipe: Recipe = PAPER) -> list[Row]:
         return load_rows(config.stage, path, tokenizer, max_length=config.max_length, train_on=config.train_on,
