@@ -1,10 +1,13 @@
 """What the other keys of a row, a message or a call say of an answer: cut off, forbidden, of other arguments."""
 
 import json
+import time
 
 import pytest
 from test_formats_spelled import ARGS, CALL, J, run
 from test_formats_structure import CALLING, TOOLS, USER, WORDS, given
+
+from data.formats import beside, dialogue, parts, spelled, turnmarks
 
 FUNCTION = {"name": "tide_table", "arguments": CALL["arguments"]}
 
@@ -142,7 +145,8 @@ def test_more_marks_of_what_is_not_to_be_learnt(tmp_path, mark):
     {"exec_result": "fail"}, {"verdict": False}, {"validity": "invalid"}, {"format_check": "failed"}, {"grade": "fail"},
     {"passed_checks": False}, {"overall_score": 0}, {"decision": "reject"}, {"discarded": True}, {"kept": False},
     {"llm_judge_score": 0}, {"rejected": True}, {"is_wrong": True}, {"hallucinated": True},
-    {"judge": {"verdict": "incorrect"}}, {"evaluation": '{"passed": false}'}, {"annotations": {"is_correct": False}}])
+    {"judge": {"verdict": "incorrect"}}, {"evaluation": '{"passed": false}'}, {"annotations": {"is_correct": False}},
+    {"humanLabel": "wrong"}, {"verified": "failed"}, {"is_ok": False}, {"checks": {"passed": False}}])
 def test_an_answer_that_its_row_calls_bad_is_no_label(tmp_path, verdict):
     report, examples, *_ = run(tmp_path, [{"messages": [USER, CALLING], "tools": TOOLS} | verdict])
     assert not examples and report["left_out"] == {"answer_not_to_learn": 1}
@@ -152,7 +156,9 @@ def test_verdicts_and_masks_that_say_yes_change_nothing(tmp_path):
     marks = [{"accepted": True}, {"num_correct": 0}, {"metadata": {"is_valid": None}}, {"loss_mask": [0, 1]},
              {"loss_mask": [0] * 9 + [1]}, {"status": "completed"}, {"errors": [], "error": "N/A", "failed": 0},
              {"hallucinated": False, "intent_label": 0, "toxicity_score": 0.0}, {"score_chosen": 0, "rejected": "Yes"},
-             {"scores": [0, 1], "evaluation": {"passed": True}, "label": "search"}]
+             {"scores": [0, 1], "evaluation": {"passed": True}, "label": "search"},
+             {"checkout": "failed"}, {"evaluated_by": "bad"}, {"check": "down"}, {"token_ok": 0},
+             {"check_in": "failed"}, {"checkout": {"success": False}}, {"mislabelled_as": "wrong"}]
     _, examples, _, rejected = run(tmp_path, [{"messages": [USER, CALLING], "tools": TOOLS} | mark for mark in marks])
     assert given(examples) == [[CALL]] * len(marks) and not rejected
 
@@ -185,10 +191,14 @@ WENT_WRONG = [
     '<tool_response>\n{"success": false}\n</tool_response>', {"error": {"code": 5}},
     [{"type": "text", "text": "Error: no"}], "An error occurred: Leth", "<tool_use_error>no</tool_use_error>",
     "MCP error -32602: no", "Invalid arguments: harbour", "Tool tide_table failed: Leth", "{'error': 'Leth'}",
-    '{"Errors": ["no"]}', '{"detail": "no", "status_code": 404}']
+    '{"Errors": ["no"]}', '{"detail": "no", "status_code": 404}',
+    "Failed to fetch the tides: timeout", "<tool_response>\nFailed to connect", "<Error: no such harbour>",
+    "KeyError: 0", "Error: none of the harbours", "Error:\nLeth", {"errors": {"harbour": 404}}]
 WELL = ['{"error": null, "tide": 3}', '{"success": true}', "Error margin: 3%", '{"status": "failed"}',
         "Error handling, a book", "error_rate: 3", '{"log": [{"error": "x"}]}', {"error": "none"},
-        '{"error": false}', '{"error": 0}']
+        '{"error": false}', '{"error": 0}', {"error_message": "OK"}, {"error": "0"}, {"errors": "No errors"},
+        {"errors": {"x": 0}}, {"error": {"code": 0, "message": "ok"}}, "Error: none", "<result>Error: None</result>",
+        "API error: 0", "{'error': 'none'}", "failed to win the cup: 3 teams"]
 
 
 @pytest.mark.parametrize("result", [*WENT_WRONG, *WELL], ids=range(len(WENT_WRONG) + len(WELL)))
@@ -203,6 +213,29 @@ def test_a_result_says_by_its_text_or_in_its_service_s_keys_that_the_call_went_w
     report, examples, queries, _ = run(tmp_path, rows)
     assert given(examples) == ([] if result in WENT_WRONG else [[CALL]]) and len(queries) == len(rows)
     assert report["left_out"].get("answer_not_to_learn", 0) == len(rows) - len(examples)
+
+
+LONG = {repr(part): part * (50_000 // len(part)) for part in (" ", "\n", "<", "a ", "<!>", "<a> ", "a", "judge_", "_")}
+LONG["a tag"] = "<a>" + " " * 100_000
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_long_texts_and_keys_take_no_time(name):
+    start = time.process_time()
+    text = LONG[name] + "x#"
+    assert not parts.failed(text) and not parts.failed({"error": 0, text: "no"})
+    assert not turnmarks.rendered(text) and not turnmarks.declares_tools(text)
+    assert parts.role_word(text)[:1] in text
+    assert dialogue.row_is_learnt({text: "down"}) and dialogue.row_is_learnt({text: False})
+    assert dialogue.is_bad({text: "bad"}) is (name == "'judge_'")
+    assert not beside._CALLED.fullmatch(text) and not spelled._A_CALL.fullmatch(text)
+    assert time.process_time() - start < 4          # where quadratic, 30 and more
+
+
+def test_a_query_that_quotes_a_page_of_an_api_is_counted_by_a_name_of_its_own(tmp_path):
+    quoted = 'Why is this wrong? {"get": {"parameters": [{"name": "id", "in": "path"}]}}'
+    _, examples, queries, rejected = run(tmp_path, [{"query": quoted, "tools": TOOLS, "answers": [CALL]}])
+    assert not examples and not queries and [r["reason"] for r in rejected] == ["tools_in_query"]
 
 
 TWO_SETS = [{"tool_calls": [FUNCTION], "function_call": {"name": "sundial", "arguments": "{}"}},

@@ -8,7 +8,7 @@ from test_formats_spelled import ARGS, CALL, J, run
 
 from data.formats.dialogue import learnt, role_of
 from data.formats.registry import guess
-from data.formats.turnmarks import awaits_an_answer, holds_an_answer, rendered
+from data.formats.turnmarks import awaits_an_answer, declares_tools, holds_an_answer, rendered
 
 TOOLS = [wrapped(TIDES), wrapped(CLOCK)]
 TAGGED = "\n".join(json.dumps(tool) for tool in TOOLS)
@@ -479,6 +479,8 @@ RENDERED = [
     "<extra_id_1>User\nLeith?",
     "### Human: Leith?\n### Assistant: Noon.",
     "\n\nHuman: Leith?\n\nAssistant:",
+]
+DECLARING = [
     f"Functions: <tools>{TAGGED}</tools>\nLeith?",
     f"You may call {json.dumps(json_schema(TIDES))}. Leith?",
     'Call {"name": "tides", "parameters": [{"name": "harbour"}]}. Leith?',
@@ -492,12 +494,13 @@ SPOKEN = [
 ]
 
 
-@pytest.mark.parametrize("text", [*RENDERED, *SPOKEN])
+@pytest.mark.parametrize("text", [*RENDERED, *DECLARING, *SPOKEN])
 def test_a_rendered_conversation_is_no_query(tmp_path, text):
-    assert rendered(text) or holds_an_answer(text) or awaits_an_answer(text)
+    assert rendered(text) or holds_an_answer(text) or awaits_an_answer(text) or declares_tools(text)
     report, _, queries, rejected = run(tmp_path, [{"text": text}, {"text": "Leith?"}])
-    assert [q.query for q in queries] == ["Leith?"] and [r["reason"] for r in rejected] == ["calls_in_text"]
-    if text in RENDERED:
+    reason = "tools_in_query" if text in DECLARING else "calls_in_text"
+    assert [q.query for q in queries] == ["Leith?"] and [r["reason"] for r in rejected] == [reason]
+    if text not in SPOKEN:
         row = {"query": text, "tools": TOOLS, "answers": [CALL]}
         assert not run(tmp_path, [row], "b.jsonl")[1]
 

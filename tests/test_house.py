@@ -6,7 +6,7 @@ import re
 import pytest
 from test_imports import ROOT, modules, tree_of
 
-LONGEST_FUNCTION, LONGEST_CLASS = 60, 150
+LONGEST_FUNCTION, LONGEST_CLASS, LONGEST_LINE = 60, 150, 120
 MAP = ROOT / "docs" / "map.md"
 
 
@@ -44,6 +44,12 @@ def test_functions_and_classes_are_short(path):
             most = LONGEST_CLASS if isinstance(node, ast.ClassDef) else LONGEST_FUNCTION
             lines = node.end_lineno - node.lineno + 1
             assert lines <= most, f"{node.name} has {lines} lines, more than {most}: split it by idea"
+
+
+def test_no_line_is_longer_than_the_longest():
+    long = [f"{path.relative_to(ROOT)}:{number}" for path in sorted(ROOT.rglob("*.py")) if "venv" not in path.parts
+            for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1) if len(line) > LONGEST_LINE]
+    assert not long, f"more than {LONGEST_LINE} characters, which ruff allows where none is a blank: {long}"
 
 
 def test_map_answers_ten_questions():

@@ -18,8 +18,9 @@ _CHOICE_KEYS = ("functionCallingConfig", "function_calling_config", *_CHOICES, "
 _OF_MESSAGES = ("role", "from", "content", "value", "parts", "tools", "functions")
 # Of a row of one request: that calls were made, or are needed, or what they gave.
 _CALLED = re.compile(
-    r"(?:has|is|n|num|number_of|expected)_(?:\w+_)?calls?|(?:needs?|requires?)_(?:a_)?(?:tool|function)s?(?:_calls?|_use)?"
-    r"|(?:tool|function)s?_(?:required|needed)|(?:tool|function|api)_?(?:output|result|response)s?", re.IGNORECASE)
+    r"(?:has|is|n|num|number_of|expected)_(?:\w+_)?calls?|(?:needs?|requires?)_(?:a_)?(?:tool|function)s?"
+    r"(?:_calls?|_use)?|(?:tool|function)s?_(?:required|needed)|(?:tool|function|api)_?(?:output|result|response)s?",
+    re.IGNORECASE)
 _OTHERS = re.compile("reject|distract|irrelevant|negative|remov|exclu|avail|offer|candidate|unused|wrong|incorrect",
                      re.IGNORECASE)
 

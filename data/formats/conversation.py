@@ -20,7 +20,8 @@ COLUMNS = ("messages", "conversations", "conversation", "dialog", "dialogue", "d
 CALL_ROLES = ("function_call", "tool_call", "function_calls", "tool_calls")
 _TOOLS = ("tools", "functions")
 _SETTINGS = (("chat_template_kwargs", "xml_tools"), ("chat_template_kwargs", "python_tools"),    # of SmolLM3
-             ("toolConfig", "tools"), ("metadata", "tools"))                    # of Bedrock
+             ("toolConfig", "tools"),                               # of Bedrock
+             ("metadata", "tools"))                                 # of rows with notes, often as JSON text
 _HISTORY = ("history", "chat_history", "conversation_history", "dialog_history", "dialogue_history", "message_history",
             "previous_messages", "previous_turns", "prior_messages", "context")
 
@@ -101,7 +102,7 @@ def earlier(row: Any) -> list[Any]:
         value = unpacked(dict.get(row, key))
         messages = as_messages(value) or _pairs(value)
         if messages:
-            row.get(key)
+            row.get(key)                                            # counts the column as read
             return [{**message, "weight": 0} if isinstance(message, dict) else message for message in messages]
         if filled(value) and key != "context":
             raise RowError("unread_columns", f"who says what in `{key}` cannot be told: {value!r:.80}", stage="query")
@@ -127,7 +128,7 @@ def answered(row: Any, messages: list[Any], answer: list[Any], context: Context,
         tools = tools or tools_in(row.get(key), f"`{key}`")
     for key, inner in _SETTINGS:
         if not tools and isinstance(settings := unpacked(dict.get(row, key)), dict) and settings.get(inner):
-            row.get(key)
+            row.get(key)                                            # counts the column as read
             tools = tools_in(settings[inner], f"`{inner}`")
     plain, found = _without_tools(messages, not tools, listed, is_structured([*messages, *answer]))
     tools = tools or found or _in_messages(messages)

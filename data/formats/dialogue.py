@@ -39,16 +39,21 @@ MASKS = re.compile(r"(?:.+_)?(?:loss|weight|(?:loss|train)_?(?:masks?|weights?|s
 # Of a row or a message; false, or a reward of nothing: its answer is an example of what not to say.
 _VERDICT = re.compile(
     r"(?!(?:n|num|count|total)_)(?:.+_)?(?:correct(?:ness)?|accuracy|desirable|valid|validity|pass|passed|success"
-    r"|accept(?:ed)?|approved|keep|kept|good|preferred|is_chosen|resolved|upvoted?|thumbs_up|faithful|ok)(?:_checks?)?"
-    r"|(?:semantic|format|execution)_check(?:er)?|label|kto_tag|rewards?|verdict|judge?ment|outcome|quality|feedback"
-    r"|(?:.*judge.*_|quality_|overall_|total_)?scores?", re.IGNORECASE)
-_IN_WORDS = re.compile("verdict|judg|label|result|verif|thumb|grade|decision|filter|review|valid|eval|check",
-                       re.IGNORECASE)
+    r"|accept(?:ed)?|approved|keep|kept|good|preferred|is_chosen|resolved|upvoted?|thumbs_up|faithful)(?:_checks?)?"
+    r"|(?:is_)?ok|(?:semantic|format|execution)_check(?:er)?|label|kto_tag|rewards?|verdict|judge?ment|outcome|quality"
+    r"|feedback|(?:(?=.*judge).*_|quality_|overall_|total_)?scores?", re.IGNORECASE)
+_STARTS, _ENDS = "(?:(?<![a-z])|(?-i:(?<=[a-z])(?=[A-Z])))", "(?:(?![a-z])|(?-i:(?<=[a-z])(?=[A-Z])))"   # a word
+_IN_WORDS = re.compile(
+    rf"{_STARTS}(?:(?:verdict|judge(?:e?ment)?|judgment|label|result|verification|verifier|thumb|grade|decision|filter"
+    rf"|review|validity|validation|valid|eval|evaluation|checker|check(?!_?(?:in|out)(?![a-z])))s?{_ENDS}"
+    rf"|(?:verifi|filter|validat|judg|review|evaluat|grad|label|check)ed\Z)", re.IGNORECASE)
+_VOTE = re.compile(rf"{_STARTS}(?:thumb|vote|feedback)s?{_ENDS}", re.IGNORECASE)
 _BAD = ("bad", "wrong", "incorrect", "invalid", "reject", "rejected", "undesirable", "fail", "failed", "failure",
-        "thumbs_down", "down")
+        "thumbs_down")
 _AGAINST = re.compile(r"(?:is_|was_)?(?:bad|wrong|incorrect|invalid|rejected|undesirable|hallucinat(?:ed|ions?)"
                       r"|discard(?:ed)?|drop(?:ped)?|corrupt(?:ed)?|broken)", re.IGNORECASE)
-_JUDGING = re.compile("judg|eval|annotat|label|feedback|metric|assess|review|verif|check", re.IGNORECASE)
+_JUDGING = re.compile(rf"{_STARTS}(?:judg|eval|annotat|label|feedback|metric|assess|review|verif"
+                      rf"|check(?:s|ers?|ed)?{_ENDS})", re.IGNORECASE)
 _GIVEN = "(?:response|result|output)s?"
 _RESULT = re.compile(
     rf"\s*(?:<[|｜]?(?:(?:tool|function|api|exec(?:ution)?|code|i?python)[_▁ -]?(?:call[_▁ -]?)?{_GIVEN}"
@@ -122,8 +127,11 @@ def is_bad(marked: Mapping[str, Any]) -> bool:
 
 def _is_against(key: str, value: Any) -> bool:
     """Does a column, or a key of a message, speak against the answer?"""
-    if isinstance(value, str) and value.strip().lower() in _BAD:
+    word = value.strip().lower() if isinstance(value, str) else ""
+    if word in _BAD:
         return bool(_VERDICT.fullmatch(key) or _IN_WORDS.search(key))
+    if word == "down":                                      # of a service, it tells nothing of the answer
+        return bool(_VOTE.search(key))
     if isinstance(value, list) and value and _VERDICT.fullmatch(key):
         return all(map(is_off, value))
     return bool(_VERDICT.fullmatch(key)) and is_off(value) or value is True and bool(_AGAINST.fullmatch(key))

@@ -9,7 +9,7 @@ from data.formats.items import Ask, Document, Item, LeftOut, Refused, RowError, 
 from data.formats.nulls import without_nulls
 from data.formats.output import Outputs, Seen
 from data.formats.tooldocs import ToolDoc, read_tool
-from data.formats.turnmarks import awaits_an_answer, rendered
+from data.formats.turnmarks import awaits_an_answer, declares_tools, rendered
 from data.rules import check_calls, check_tools
 from data.schema import Tool, ToolCall, dump_json, json_fault
 
@@ -59,6 +59,16 @@ def _tool_line(text: str, item: Sample | Ask | Document, where: dict[str, Any], 
     """The text of a tool with its group and provenance behind it."""
     part, group = {"part": item.part} if item.part else {}, {"group": item.group} if item.group else {}
     return f"{text[:-1]}, {_line({**group, 'provenance': {**where, **part, **about}})[1:]}"
+
+
+def _need_a_request(query: str) -> None:
+    """Raises RowError where a query is a whole prompt, which nobody asks: of a chat template, or with tools in it."""
+    if rendered(query) or awaits_an_answer(query):
+        raise RowError("calls_in_text", "the query is a whole prompt: a conversation with the turn marks of a chat "
+                       "template", stage="query")
+    if declares_tools(query):
+        raise RowError("tools_in_query", "the query declares a tool, as a whole prompt does; is it offered, or spoken "
+                       "of? It cannot be told", stage="query")
 
 
 def _judge(documents: list[ToolDoc], calls: list[dict[str, Any]] | None) -> None:
@@ -113,10 +123,8 @@ class Lines:
         try:
             if isinstance(item, Refused):
                 raise item.error
-            if isinstance(item, (Sample, Ask)) and isinstance(item.query, str) and (
-                    rendered(item.query) or awaits_an_answer(item.query)):
-                raise RowError("calls_in_text", "the query is a whole prompt: it declares tools, or is a conversation "
-                               "with the turn marks of a chat template", stage="query")
+            if isinstance(item, (Sample, Ask)) and isinstance(item.query, str):
+                _need_a_request(item.query)
             if isinstance(item, Sample):
                 self._sample(item)
             elif isinstance(item, Ask):

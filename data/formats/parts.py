@@ -17,11 +17,20 @@ CALL_KEYS = ("functionCall", "function_call", "toolUse")                 # Gemin
 _RESULT_KEYS = ("functionResponse", "function_response", "toolResult")
 _ARGUMENTS = ("input", "args", "arguments", "parameters")
 _ASSISTANT = ("assistant", "model", "ai", "chatbot", "gpt")
+# What services fail to do, not teams.
+_DO = ("(?:access|authenticate|call|complete|compute|connect|convert|create|decode|delete|download|establish|execute"
+       "|fetch|find|generate|get|initiali[sz]e|invoke|load|locate|open|parse|perform|process|query|reach|read|resolve"
+       "|retrieve|run|save|search|send|start|update|upload|validate|write)")
+_NONE = "(?:ok|0|false|none|null|n/a|success|no (?:errors?|exceptions?)(?: (?:found|occurred))?)"
+_NO_ERROR = rf"(?:(?:mcp|tool|api)\s)?error\]?\s*:\s*{_NONE}[^\w\n<]*+(?:[\n<]|\Z)"
 _ERROR = re.compile(
-    r"(?:<[^<>\n]{1,40}>\s*)*(?:<[^<>\n]{0,30}error>|\W*(?:(?:(?:an|mcp|tool|api)\s)?\w*(?:error|exception)"
-    r"(?:\]|\s*:|\s(?:executing|calling|occurred|-?\d))|traceback \(most recent|failed to\b|http [45]\d\d\b"
+    r"(?:<[^<>\n]{1,40}>\s*+){0,8}(?:<[^<>\n]{0,30}error>"
+    rf"|\W*+(?!{_NO_ERROR})(?:(?:(?:an|mcp|tool|api)\s)?\w*(?:error|exception)"
+    r"(?:\]|\s*:|\s(?:executing|calling|occurred|-?\d))|traceback \(most recent|http [45]\d\d\b"
+    rf"|failed to {_DO}\b[^\n:.]{{0,80}}(?:[\n:.]|\Z)"
     r"|(?:invalid|missing|unknown) (?:argument|parameter|input|tool|function)"
-    r"|(?:tool|function)\b[^\n]{0,60}\bfailed\b))|\{'error': ['{]", re.IGNORECASE)
+    rf"|(?:tool|function)\b[^\n]{{0,60}}\bfailed\b))|\{{'error': (?!'{_NONE}')['{{]", re.IGNORECASE)
+_FINE = re.compile(rf"\W*+{_NONE}\W*+", re.IGNORECASE)
 _FAULT = re.compile(r"errors?|error_?(?:message|msg)|exception", re.IGNORECASE)
 _HELD = ("toolResult", "functionResponse", "function_response", "response", "result", "results", "content", "output",
          "value", "text")                                                # where services put what a tool gave
@@ -44,10 +53,17 @@ def failed(result: Any) -> bool:
         return False
     told = True in (result.get("is_error"), result.get("isError")) or result.get("success") is False
     told = told or result.get("status") == "error" or result.get("status_code") in range(400, 600)
-    faults = [value for key, value in result.items() if _FAULT.fullmatch(str(key))]
-    told = told or any(value is True or isinstance(value, (str, dict, list)) and filled(value)
-                       and not is_nothing(value) for value in faults)
+    told = told or any(_names_fault(value) for key, value in result.items() if _FAULT.fullmatch(str(key)))
     return told or any(failed(result[key]) for key in _HELD if key in result)
+
+
+def _names_fault(value: Any, inside: bool = False) -> bool:
+    """Does an `error` hold one? A number by itself may be a margin; inside an object or a list it is a code."""
+    if isinstance(value, (dict, list)):
+        return any(_names_fault(part, True) for part in (value.values() if isinstance(value, dict) else value))
+    if isinstance(value, str):
+        return filled(value) and not is_nothing(value) and _FINE.fullmatch(value) is None
+    return value is True or inside and bool(value)
 
 
 def spread(message: Any) -> Any:
