@@ -37,7 +37,7 @@ class Writer:
     pace: Pace
     say: Callable[[str], None]
     shown: bool                             # whether the sampler shows its progress
-    prompt: str = PAPER_PROMPT                # how it is asked to call tools
+    prompt: str = PAPER_PROMPT              # how it is asked to call tools
     # Around passes: with a sharded base every process runs as many (model.sharding.in_step).
     in_step: Callable[[], AbstractContextManager[None]] = nullcontext
 

@@ -111,8 +111,10 @@ def story(folder: Path, name: str, *, loss: bool, full: bool) -> list[str]:
 
 
 def asked_by(folder: Path) -> str:
-    """The prompt of a round's calls: that of the adapter it began with."""
-    return noted_prompt(require_start(folder.parent, int(folder.name.removeprefix("round-"))))
+    """The prompt of a round's calls: what its adapter says, or before it has one, the adapter that it began with."""
+    own = folder / "adapter"
+    return noted_prompt(own if own.is_dir() else
+                        require_start(folder.parent, int(folder.name.removeprefix("round-"))))
 
 
 def _by_id(path: Path) -> dict[str, dict[str, Any]]:

@@ -30,7 +30,7 @@ from data.files import (
     write_json,
     write_jsonl,
 )
-from data.prompts import PAPER_PROMPT, PROMPTS
+from data.prompts import NATIVE_PROMPT, PAPER_PROMPT, PROMPTS
 from eval import benches
 from eval.answers import read_answers
 from eval.benches import Benchmark
@@ -140,7 +140,7 @@ def prompt_ids(benchmark: Benchmark, entry: Any, tokenizer: Any, prompt: str) ->
     from model.chat import render
     from training.prompt import check_native
 
-    if prompt != "native":
+    if prompt != NATIVE_PROMPT:
         return render(benchmark.messages(entry), tokenizer)[0]
     messages, tools = benchmark.native(entry)
     check_native(tokenizer)

@@ -70,8 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     quiet("shuffle-tools", None, "offer the candidates of call rows in another order (paper: no); without it, the "
           "preset's", action=argparse.BooleanOptionalAction)
     quiet("prompt", None, "how the model is trained and asked to call tools: the paper's prompt, or native, the tool "
-          "block of its own chat template (ChatML alone), as services with a `tools` field ask; without it, paper",
-          choices=PROMPTS)
+          "block of its own chat template (ChatML alone), as services with a `tools` field ask; without it, as the "
+          "base's folder says, else paper", choices=PROMPTS)
     quiet("epochs", None, "passes over the data of every stage, where the options above do not say", type=float)
     add("--rank", type=int, default=Lora.rank, help="LoRA rank")
     add("--alpha", type=float, default=Lora.alpha, help="LoRA alpha")
@@ -131,7 +131,8 @@ def run_settings(args: argparse.Namespace, inputs: Inputs) -> RunSettings:
     given |= {"probe": args.probe} if args.probe is not None else {}
     evolve |= named_values(args.evolve, RoundConfig, OF_ROUND, "--evolve")
     evolve |= {"stop_when": True} if args.stop_when else {}
-    prompt = args.prompt or train.pop("prompt", None) or noted_prompt(args.model)
+    saved = train.pop("prompt", None)
+    prompt = args.prompt or saved or noted_prompt(args.model)
     train |= {"prompt": prompt} if prompt != PAPER_PROMPT else {}
     sharded = {"shard": args.shard} if args.shard != "off" else {}
     settings = RunSettings.from_preset(

@@ -164,6 +164,9 @@ def test_a_run_goes_on_as_its_base_was_trained_and_takes_the_papers_prompt_for_n
     note_prompt(tmp_path / "base", "native")                    # as a merged model's folder says
     code, prompt, told = asked("native")
     assert (code, prompt) == (0, "native") and "no effect" not in told and "was trained by" not in told
+    saved = str(tmp_path / "native" / "run.json")
+    assert asked("saved", "--config", saved)[:2] == (0, "native")
+    assert asked("other", "--config", saved, "--prompt", "paper")[:2] == (0, None)          # a flag goes before
     assert {noted_prompt(tmp_path / "native" / step / "adapter") for step in ("adaption", "joint")} == {"native"}
 
 

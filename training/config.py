@@ -79,7 +79,7 @@ class TrainConfig:
     candidates: int = option(0, "fill the candidates of an invocation row up to this many with tools of other "
                                 "examples (paper: 0)")
     prompt: str = option(PAPER_PROMPT, "how invocation rows ask: the paper's prompt, or native, the tool block of the "
-                                     "model's own chat template (ChatML alone)", choices=PROMPTS)
+                                       "model's own chat template (ChatML alone)", choices=PROMPTS)
     max_length: int = option(2048, "longest row in tokens")
     too_long: str = option("refuse", "a longer row is left out, or cut at its end", choices=("refuse", "truncate"))
     precision: str = option("auto", "compute type of the base; auto: bf16 where the device multiplies it natively, "

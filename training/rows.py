@@ -41,8 +41,7 @@ def load_rows(stage: str, path: str, tokenizer: Tokenizer, *, max_length: int, t
         rows, reasons = pretrain_rows(path, tokenizer, encode_chat, train_on)
     else:
         found = _stage_data(stage, path, seed, say)
-        rows, refused = rows_for_stage(stage, found, tokenizer, encode_chat, encode_to, only_called, recipe,
-                                       prompt)
+        rows, refused = rows_for_stage(stage, found, tokenizer, encode_chat, encode_to, only_called, recipe, prompt)
         reasons = Counter(item.reason for item in refused)
     rows, length_reasons = fit(rows, max_length, too_long)
     reasons += length_reasons

@@ -24,8 +24,8 @@ PAGE = 17_000_000               # bytes of packed data at most; where it is more
 BLOCK = 200_000                 # characters of JSON in a block: unpacked in milliseconds
 QUERY, TOOLS = "\ue000", "\ue001"                   # where the page's script puts an entry's own text into a prompt
 HERE = Path(__file__).parent
-OWN_PROMPT = ("Where a model was asked by its own tool prompt, the texts here are still the paper's: the request is "
-              "the same, and the tools stood in the block of the chat template.")
+ASKED_OTHERWISE = ("Where a model was asked by its own tool prompt, the texts here are still the paper's: the request "
+                   "is the same, and the tools stood in the block of the chat template.")
 SECTION = """<section id="explorer" aria-label="Explorer">
 <p>Each entry opens: its prompts, tools, answers and votes, and why it was rejected or what was trained on. Arrow keys
 move between entries, Enter opens one, Escape closes it.{notes}</p>
@@ -56,7 +56,7 @@ def explorer_data(run: Path, rounds: Sequence[int], steps: Sequence[tuple[str, s
     index = blocks.closed({"queries": queries, "tests": tests, "benchmarks": asked})
     if any(read_json(path).get("prompt") == NATIVE_PROMPT for path in run.glob("*/bench/*/summary.json")) or \
             any(run.glob("*/adapter/tooldev.json")):
-        notes.append(OWN_PROMPT)
+        notes.append(ASKED_OTHERWISE)
     tool = Tool("n", "d", {})
     texts = {"generation": generation_messages(QUERY), "invocation": invocation_messages(QUERY, [tool])}
     prompts = {name: [[one["role"], pieces_text(one["content"]).replace(tools_text([tool]), TOOLS)] for one in messages]

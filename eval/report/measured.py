@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data.prompts import NATIVE_PROMPT
 from data.schema import read_json, read_jsonl
 from eval.bfcl.entries import IRRELEVANCE
 from eval.lenient import LENIENT, STRICT
@@ -17,7 +18,7 @@ from eval.score import VERDICTS, compare, scores_of
 from tooldev import STEPS
 
 BENCHMARKS = {"bfcl": "BFCL", "apibank": "API-Bank", "sealtools": "Seal-Tools", "teval": "T-Eval"}
-NATIVE = "-native"                      # ends the label of a model that was asked by its own tool template
+NATIVE = f"-{NATIVE_PROMPT}"             # ends the label of a model that was asked by its own tool template
 SETTINGS = ("max_new_tokens", "temperature", "precision", "categories")
 
 
