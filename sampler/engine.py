@@ -9,7 +9,7 @@ Left out on purpose: tensor parallelism, beam search, penalties, speculative dec
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .forecast import Waiting, Work, forecast, survival
 from .items import Item, Outcomes, Row, make_items
 from .options import Completion, Options
 from .packing import packed_linears
 from .passes import Batch, Passes
-from .progress import Work
 from .sampling import stream_key
 from .slots import Slots
 
@@ -78,8 +78,6 @@ class Engine:
         try:
             with torch.inference_mode(), packed:
                 self.slots = slots = Slots(self.passes, self.items, self.outcomes)
-                progress.prompts_left = sum(self.work.prompt(slots.shared(item), len(item.prompt))
-                                            for item in slots.queue)
                 while slots.queue or self.prefilling or self.starting or self.rows:
                     self.admit()
                     if self.prefilling:
@@ -118,7 +116,8 @@ class Engine:
         for _ in range(self.passes.prefill(cache, self.prefilling)):
             self.starting.append(self.prefilling.popleft())
         work = sum(self.work.prompt(piece.start, piece.start + piece.length) for piece in cache.pieces)
-        self.outcomes.progress.count("prefill", time.perf_counter() - began, sum(p.length for p in cache.pieces), work)
+        self.outcomes.progress.pace.prefilled(time.perf_counter() - began, work)
+        self.outcomes.progress.tokens["prefill"] += sum(piece.length for piece in cache.pieces)
 
     def start(self) -> None:
         """Draw the first token of every sample that may begin: it needs no pass, the prompt's logits are there."""
@@ -142,21 +141,25 @@ class Engine:
         if self.batch is None:
             self.batch = self.passes.seat(self.slots.cache, self.rows)
         began, before = time.perf_counter(), self.stats.new_tokens
-        steps, count = [len(row.ids) for row in self.rows], self.passes.sync_every
-        work = sum(self.work.answer(len(row.item.prompt) + len(row.ids), count, len(self.rows)) for row in self.rows)
+        steps, passes, rows = [len(row.ids) for row in self.rows], self.passes.sync_every, len(self.rows)
+        stored = sum(len(row.item.prompt) for row in self.rows) + sum(steps)
         self.take(self.rows, *self.passes.decode(self.slots.cache, self.batch, steps))
-        self.outcomes.progress.count("decode", time.perf_counter() - began, self.stats.new_tokens - before, work)
+        work = self.work.decode(passes, passes * rows, passes * stored + rows * passes**2 / 2)
+        self.outcomes.progress.pace.decoded(time.perf_counter() - began, work)
+        self.outcomes.progress.tokens["decode"] += self.stats.new_tokens - before
 
     def seconds_left(self) -> float | None:
         """How long the rest will take; None as long as nothing is known."""
-        samples = {item.index: self.options.num_samples for item in self.slots.queue}
-        samples |= {item.index: len(item.waiting) for item in (*self.prefilling, *self.starting,
-                                                               *(row.item for row in self.rows))}
-        begun = len(self.rows) + sum(samples.values())
-        waiting = [(len(item.prompt), samples[item.index], min(begun, self.slots.rows_beside(len(item.prompt))))
-                   for item in self.items if samples.get(item.index)]
+        cache, progress = self.slots.cache, self.outcomes.progress
+        begun = {item.index: item for item in (*self.prefilling, *self.starting, *(row.item for row in self.rows))}
+        waiting = [Waiting(len(item.prompt), len(item.waiting),
+                           self.work.prompt(cache.lengths[item.slot], len(item.prompt))) for item in begun.values()]
+        waiting += [Waiting(len(item.prompt), self.options.num_samples,
+                            self.work.prompt(self.slots.shared(item), len(item.prompt))) for item in self.slots.queue]
         live = [(len(row.item.prompt), len(row.ids)) for row in self.rows]
-        return self.outcomes.progress.left(self.work, live, waiting)
+        share = survival(progress.stopped, progress.drawn + Counter(drawn for _, drawn in live),
+                         self.options.max_new_tokens)
+        return forecast(self.work, progress.pace, share, live, waiting, self.slots.rows_beside)
 
     def take(self, rows: list[Row], tokens: Tensor, logprobs: Tensor) -> None:
         """Append the new tokens (R, steps) to their rows, and let the rows that end leave."""
