@@ -48,6 +48,7 @@ from tooldev import one_line
 from training.base import load_base
 from training.config import TrainConfig
 from training.gate import check_model
+from training.origin import base_note
 from training.processes import LostProcess, Processes, hush, tell
 from training.prompt import FILE, check_trainable
 from training.sharing import sharing
@@ -202,7 +203,7 @@ def run_round(config: RoundConfig, model: "Transformer | None" = None, tokenizer
     if model is None and tokenizer is None:
         tokenizer = check_model(config.model, start, say=say)
     elif model is None:
-        refuse_damaged(config.model, start)
+        refuse_damaged(config.model, start, say)
     inputs, train = read_inputs(config), training_settings(config, start, place.folder)
 
     def ready() -> Round:
@@ -225,12 +226,14 @@ def run_round(config: RoundConfig, model: "Transformer | None" = None, tokenizer
         return evolve(work, evaluate, judge)
 
 
-def refuse_damaged(base: str, adapter: Path) -> None:
+def refuse_damaged(base: str, adapter: Path, say: Callable[[str], None]) -> None:
     """Check a base by its files, and the adapter on it: a damaged one leaves no folder of a round behind."""
     from lora import load_adapter
     from model import load_model
 
     load_adapter(load_model(base, device="meta"), adapter)
+    if note := base_note(base, adapter):
+        say(note)
 
 
 def make_writer(config: RoundConfig, train: TrainConfig, start: Path, model: "Transformer | None",

@@ -25,6 +25,7 @@ from pipeline.card import model_card
 from pipeline.inputs import EMBEDDED, flag
 from training.config import PRECISIONS
 from training.gate import check_model
+from training.origin import FILE as ORIGIN
 from training.prompt import FILE, note_prompt, noted_prompt
 
 
@@ -83,7 +84,7 @@ def place(aside: Path, out: Path) -> None:
         os.replace(aside, out)
         return
     parts = sorted(aside.iterdir(), key=lambda path: (path.name.endswith("config.json"), path.name))
-    told = {out / name for name in ("adapter_config.json", "config.json", FILE)}
+    told = {out / name for name in ("adapter_config.json", "config.json", FILE, ORIGIN)}
     weights = {*out.glob("*model*.safetensors*"), *told}
     for path in {*weights, *companions(out)} - {out / part.name for part in parts}:
         path.unlink(missing_ok=True)
@@ -100,6 +101,8 @@ def write(args: argparse.Namespace, adapter: Path, folder: Path, tokenizer: Toke
                    save_model=save_model if args.merge else None)
     note_prompt(folder, noted_prompt(adapter))
     if drift is None:
+        if (adapter / ORIGIN).is_file():
+            write_json(folder / ORIGIN, read_json(adapter / ORIGIN))
         config = read_json(folder / "adapter_config.json")
         write_json(folder / "adapter_config.json", {**config, "base_model_name_or_path": args.base_name or args.model})
         return (f"adapter in PEFT's layout: rank {config['r']}, alpha {config['lora_alpha']:g}, on "

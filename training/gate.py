@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.schema import read_json
+from training.origin import base_note
 
 if TYPE_CHECKING:
     from model import ModelConfig, Tokenizer
@@ -34,7 +35,7 @@ def check_model(folder: str | Path, adapter: str | Path = "", *, fresh: bool = F
     from model.chat import encode_chat
     from model.config import found_below
 
-    folder = Path(folder)
+    folder, origin = Path(folder), ""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; --model wants one with config.json, safetensors weights "
                                 "and a tokenizer (names of the hub are not looked up)")
@@ -47,6 +48,7 @@ def check_model(folder: str | Path, adapter: str | Path = "", *, fresh: bool = F
         config = model.config
         if adapter:
             load_adapter(model, adapter_folder(adapter))
+            origin = base_note(folder, adapter_folder(adapter))
     tokenizer = load_tokenizer(folder)
     if tokenizer.family is None and not fresh:
         raise ValueError(f"{folder}: its tokenizer has no chat format known here (control tokens of Llama 3, ChatML or "
@@ -57,7 +59,7 @@ def check_model(folder: str | Path, adapter: str | Path = "", *, fresh: bool = F
     if tokenizer.family is not None:
         encode_chat([{"role": role, "content": "x"} for role in ("system", "user", "assistant")], tokenizer)
     for line in (*notes(config, tokenizer), *code_notes(folder), *inner_notes(folder),
-                 *adapter_notes(folder, adapter, tokenizer)):
+                 *adapter_notes(folder, adapter, tokenizer), *filter(None, [origin])):
         (say or tell)(f"{folder}: {line}")
     return tokenizer
 

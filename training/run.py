@@ -24,6 +24,7 @@ from training.flat import FlatWeights
 from training.gate import check_model
 from training.metrics import Metrics
 from training.optimizer import make_optimizer
+from training.origin import note_base
 from training.overflow import advice
 from training.plan import forget_peak, make_plan, peak_memory_gb
 from training.processes import Processes, progress_line
@@ -212,3 +213,4 @@ def write_result(trainer: Trainer, folder: Path) -> None:
     else:
         save_adapter(trainer.model, folder, base_model=trainer.config.model)
         note_prompt(folder, trainer.config.prompt)
+        note_base(folder, trainer.config.model)
