@@ -135,7 +135,7 @@ COMMANDS = {
 
 
 PATHS = {"--out", "--in", "--model", "--adapter", "--data", "--tools", "--examples", "--queries", "--answers",
-         "--index", "--against"}
+         "--index", "--against", "--config", "--rejected", "--test", "--validation", "--guard", "--scores"}
 ASKS = {"stats", "check", "show", "find", "call", "make-tools", "trace"}     # these only look: nothing is half done
 RESUMES = {"demo", "run", "ablate", "controls", "eval", "make-base"}    # these keep every finished part
 

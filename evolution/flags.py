@@ -11,13 +11,14 @@ from typing import Any
 from data.schema import read_json
 from evolution.config import RoundConfig
 from tooldev import Parser
-from training.config import TrainConfig, flag
+from training.config import TrainConfig, flag, settings_of
 
 # Of training.config.TrainConfig, by their own names; the others through --train NAME=VALUE.
 TRAIN_FLAGS = ("balance", "generation_weight", "learning_rate", "epochs", "max_steps", "global_batch_size",
                "micro_batch_tokens", "max_length", "precision", "threads")
 
-TAKEN = ("stage", "model", "adapter", "data", "validation", "out", "plan_only", "prompt")       # the round's own to set
+OWN = ("stage", "model", "adapter", "data", "validation", "out", "plan_only")       # the round's own to set
+TAKEN = (*OWN, "prompt")                                                            # and what its start says
 
 
 def make_parser(description: str | None = None) -> argparse.ArgumentParser:
@@ -59,14 +60,17 @@ def round_config(args: argparse.Namespace) -> RoundConfig:
         print(f"run: {run} (the newest)", file=sys.stderr, flush=True)
     if not (run / "run.json").is_file():
         raise FileNotFoundError(f"{run / 'run.json'}: not found; --run wants the folder of a run")
-    record = read_json(run / "run.json")
+    record, where = read_json(run / "run.json"), str(run / "run.json")
+    if not isinstance(record, dict):
+        raise ValueError(f"{where}: is not that of a run; --run wants the folder of a run")
     settings = {key: record[key] for key in ("model", "queries") if isinstance(record.get(key), str)}
-    settings |= record.get("evolve", {})
+    settings |= settings_of(record.get("evolve", {}), RoundConfig, f"{where}: evolve")
+    begun = settings_of(settings.get("train", {}), TrainConfig, f"{where}: train", OWN)
     typed_flags = {name: value for name, value in vars(args).items() if value is not None}
     given = {name: value for name, value in typed_flags.items() if name not in ("train", "plan", "shard", *TRAIN_FLAGS)}
     texts = [f"{name}={typed_flags[name]}" for name in (*TRAIN_FLAGS, "shard") if name in typed_flags]
     typed = named_values([*texts, *(args.train or [])], TrainConfig, TAKEN, "--train")
-    train = {**settings.get("train", {}), **typed}
+    train = {**begun, **typed}
     if args.queries is not None and args.queries_per_round is None and settings.get("queries_per_round"):
         given["queries_per_round"] = 0                  # a round's part belongs to the run's own file
         print(f"queries: all of {args.queries} (fewer: --queries-per-round)", file=sys.stderr, flush=True)

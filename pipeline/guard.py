@@ -28,6 +28,8 @@ def main(args: argparse.Namespace) -> int:
     """Write the file; says how many queries and tools each benchmark has."""
     wanted = [named_folder(text) for text in args.benches]
     inputs = [folder for _, folder in wanted]
+    if inside := [folder for folder in inputs if Path(folder).resolve() in Path(args.out).resolve().parents]:
+        raise ValueError(f"--out {args.out}: lies among the data of {inside[0]}; choose another folder")
     lines: list[dict[str, Any]] = []
     for name, folder in wanted:
         found = list(guarded(name, benches.load(name, folder, argparse.Namespace())))

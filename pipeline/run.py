@@ -148,8 +148,11 @@ def run_settings(args: argparse.Namespace, inputs: Inputs) -> RunSettings:
 
 def queries_per_round(args: argparse.Namespace, found: int) -> int:
     """As asked for, else equal shares of the queries that there are, the paper's number at most."""
-    if args.rounds < 1 or args.queries_per_round < 0 or "joint" not in args.variants:
-        return max(0, args.queries_per_round)
+    if args.queries_per_round < 0:
+        raise ValueError(f"--queries-per-round is {args.queries_per_round}; expected 1 or more, or leave it out for "
+                         "equal shares of the file")
+    if args.rounds < 1 or "joint" not in args.variants:
+        return args.queries_per_round
     wanted = args.queries_per_round or min(Sizes.queries_per_round, found // args.rounds)
     if wanted < 1 or wanted * args.rounds > found:
         raise ValueError(f"{args.queries}: {found:,} queries are too few for {args.rounds} rounds of {max(1, wanted):,}"

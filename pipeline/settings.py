@@ -84,6 +84,8 @@ class RunSettings(Preset):
         unknown = sorted(set(self.variants) - set(VARIANTS))
         if unknown:
             raise ValueError(f"unknown variants {', '.join(unknown)}; expected some of {', '.join(VARIANTS)}")
+        if not self.variants:
+            raise ValueError(f"no variants to train; expected some of {', '.join(VARIANTS)}")
         if self.rounds < 0 or self.seed < 0:
             raise ValueError(f"--rounds {self.rounds} and --seed {self.seed}: both must be 0 or more")
 

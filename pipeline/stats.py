@@ -148,6 +148,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    for name in ("max_length", "pack_tokens"):
+        if (number := getattr(args, name)) is not None and number < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {number}; expected 1 or more tokens")
     kind, records = load(args.file)
     report = contents(kind, records)
     if args.model is not None:

@@ -6,6 +6,7 @@ import re
 import shlex
 
 import pytest
+from eval_fixtures import bfcl_folder
 
 import evolve
 import tooldev
@@ -26,6 +27,12 @@ def refused(capsys, argv: list[str]) -> str:
     """The line of a mistake that ends with exit code 2."""
     with pytest.raises(SystemExit, match="2"):
         tooldev.main(argv)
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def failed(capsys, argv: list[str]) -> str:
+    """The one line of what a command found wrong."""
+    assert tooldev.main(argv) == 2
     return capsys.readouterr().err.splitlines()[-1]
 
 
@@ -206,7 +213,7 @@ def test_config_without_settings_or_with_bad_ones_is_refused(tmp_path):
         settings_of(tmp_path, "--config", saved(tmp_path, learning_raet=1.0))
     with pytest.raises(ValueError, match="rounds is '3'; expected int"):
         settings_of(tmp_path, "--config", saved(tmp_path, rounds="3"))
-    with pytest.raises(ValueError, match="evolve min_vote=3: expected NAME=VALUE with NAME one of"):
+    with pytest.raises(ValueError, match="evolve: no setting 'min_vote'; did you mean min_votes"):
         settings_of(tmp_path, "--config", saved(tmp_path, evolve={"min_vote": 3}))
     with pytest.raises(FileNotFoundError):
         settings_of(tmp_path, "--config", str(tmp_path / "none.json"))
@@ -228,3 +235,63 @@ def test_a_lost_process_is_told_in_one_line_and_another_fault_is_not_hidden(caps
             assert tooldev.main(argv) == 1
             assert capsys.readouterr().err == ("error: process 0 lost the others at a pass; the same command goes on "
                                                "from what is finished\n")
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"variants": [["joint"]]}, "variants is"), ({"variants": []}, "no variants to train"),
+    ({"guard": [3]}, "guard is"), ({"queries_per_round": -3}, "--queries-per-round is -3"),
+    ({"evolve": {"stop_when": "no"}}, "evolve: stop_when is 'no'; expected bool"),
+    ({"evolve": {"round": 7}}, "evolve: round is 7, and is not set here"),
+    ({"evolve": {"train": {"rank": 4}}}, "evolve: train is"), ({"evolve": {"num_samples": "5"}}, "num_samples is '5'"),
+    ({"train": {"model": "/x"}}, "train: model is '/x', and is not set here"),
+    ({"train": {"stage": "pretrain"}}, "train: stage is"), ({"train": {"dropout": None}}, "train: dropout is None"),
+    ({"train": [1]}, r"train is .*\[1\].*; expected dict"), ({"alpha": 10**400}, "401 characters"),
+    ({"x" * 5000: 1}, "no setting")], ids=range(14))
+def test_a_saved_setting_of_another_type_or_of_the_runs_own_is_refused(changes, words, tmp_path):
+    """stop_when "no" was true, an empty list of variants trained nothing, a list in it ended in a traceback."""
+    with pytest.raises(ValueError, match=words) as caught:
+        settings_of(tmp_path, "--config", saved(tmp_path, **changes))
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(("record", "words"), [
+    ("[]", "not that of a run"), ("null", "not that of a run"), ('{"evolve": null}', "expected an object of settings"),
+    ('{"evolve": {"num_samples": "x"}}', "num_samples is 'x'; expected int"),
+    ('{"evolve": {"num_samples": null}}', "expected int"), ('{"evolve": {"seed": 1.5}}', "seed is 1.5; expected int"),
+    ('{"evolve": {"guard": 5}}', "expected a list of texts"), ('{"evolve": {"train": [1]}}', "train is [1]"),
+    ('{"evolve": {"train": {"learning_rate": "x"}}}', "learning_rate is 'x'; expected float"),
+    ('{"evolve": {"train": {"lerning_rate": 1}}}', "did you mean learning_rate"),
+    ('{"evolve": {"train": {"out": "/x"}}}', "out is '/x', and is not set here"),
+    ('{"evolve": {"queries_per_round": -1}}', "-1")], ids=range(12))
+def test_a_round_on_a_damaged_record_of_its_run_ends_with_one_line(record, words, tmp_path, capsys):
+    from evolve import main as evolve_main
+
+    (tmp_path / "run.json").write_text(record)
+    assert evolve_main(["--run", str(tmp_path), "--round", "1"]) == 2
+    error = capsys.readouterr().err
+    assert words in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("argv", "words"), [
+    (["--config", ""], "--config is empty"), (["--config="], "--config is empty"), (["--test="], "--test is empty"),
+    (["--guard", ""], "--guard is empty")])
+def test_an_option_whose_path_is_empty_is_refused(argv, words, capsys):
+    assert words in refused(capsys, ["run", *FILES, *argv])
+
+
+@pytest.mark.parametrize(("option", "value"), [("--max-length", "-1"), ("--pack-tokens", "0")])
+def test_lengths_that_are_none_are_refused(option, value, capsys):
+    assert f"{option} is {value}" in failed(capsys, ["stats", str(tooldev.home("docs", "few.jsonl")), option, value])
+
+
+def test_guard_writes_nothing_among_the_data_of_a_benchmark(tmp_path, capsys):
+    folder = bfcl_folder(tmp_path / "bfcl")
+    assert "lies among the data" in failed(capsys, ["guard", f"bfcl={folder}", "--out", str(folder / "g.jsonl")])
+    assert not (folder / "g.jsonl").exists()
+
+
+def test_a_folder_of_parquet_files_is_named_with_what_to_do(tmp_path, capsys):
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "train-00000.parquet").write_bytes(b"PAR1" + bytes(99))
+    line = failed(capsys, ["convert", "--in", str(tmp_path / "rows"), "--out", str(tmp_path / "out")])
+    assert "train-00000.parquet" in line and "read_parquet" in line

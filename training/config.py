@@ -10,14 +10,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from data.augment import Recipe
 from data.prompts import PAPER_PROMPT, PROMPTS
-from tooldev import Help, Lora, Parser, Sft, home
+from tooldev import Help, Lora, Parser, Sft, home, nearest
 
 STAGES = ("pretrain", "adaption", "invocation", "joint", "evolve")
 PRECISIONS = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}     # torch's names of them
+KINDS = {tuple: (list,), float: (int, float), int: (int,), bool: (bool,), str: (str,), dict: (dict,)}   # JSON's values
 MOST_THREADS = 1024
 PATHS = ("model", "adapter", "data", "validation")
 LOGITS = 2**25      # of one chunk of the loss: 64 MiB in half precision, and on a GPU 128 MiB more for the softmax
@@ -46,6 +47,32 @@ def check_options(settings: Any) -> None:
             raise ValueError(f"--{name} is {value!r}; expected one of {', '.join(allowed)}")
         if isinstance(value, (int, float)) and not 0 <= value < 2**64:
             raise ValueError(f"--{name} is {value}; it must be 0 or more{' and below 2**64' * (value >= 2**64)}")
+
+
+def settings_of(values: Any, record: type, where: str, taken: Sequence[str] = ()) -> dict[str, Any]:
+    """Settings as a file has them, each in the type of its field; `taken` are fields that a file may not set.
+
+    Raises:
+        ValueError: they are no object, one is not known, or not of its type.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} is {str(values)!r:.80}; expected an object of settings")
+    fields = {field.name: field for field in dataclasses.fields(record)}
+    for name, value in values.items():
+        if name not in fields:
+            raise ValueError(f"{where}: no setting {name!r:.80}{nearest(name, fields)}")
+        if name in taken:
+            raise ValueError(f"{where}: {name} is {value!r:.80}, and is not set here; leave it out")
+    return {name: typed(value, fields[name].type, f"{where}: {name}") for name, value in values.items()}
+
+
+def typed(value: Any, expected: Any, where: str) -> Any:
+    """A value of a JSON file in the type of its setting; ValueError where it is of another one."""
+    kind = get_origin(expected) or expected
+    right = isinstance(value, KINDS[kind]) and isinstance(value, bool) == (kind is bool)
+    if not right or kind is tuple and not all(isinstance(one, str) for one in value):
+        raise ValueError(f"{where} is {value!r:.80}; expected {'a list of texts' if kind is tuple else kind.__name__}")
+    return kind(value)
 
 
 @dataclass(frozen=True)

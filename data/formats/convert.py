@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from data.binary import not_text
 from data.files import add_overwrite, claim, refuse_inputs_inside
 from data.formats.job import SUFFIXES, FileJob, Options, has_suffix, name_in_reports, not_read
 from data.formats.layouts import LAYOUTS, summary_of, write_layout
@@ -66,7 +67,8 @@ def _files(inputs: list[Path], outputs: Path) -> list[Path]:
                            and own not in p.resolve().parents
                            and not any(part.startswith(".") for part in p.relative_to(path).parts))
             if not any(has_suffix(p) for p in found):
-                raise FileNotFoundError(f"{path}: a folder without {', '.join(SUFFIXES)} files (gzipped or not)")
+                other = next((f"; {file.name} there: {why}" for file in found if (why := not_text(file))), "")
+                raise FileNotFoundError(f"{path}: a folder without {', '.join(SUFFIXES)} files (gzipped or not){other}")
             out.extend(found)
         elif path.is_file():
             out.append(path)
