@@ -155,12 +155,13 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_path(path: str | Path) -> str:
-    """Hex SHA-256 of a file, or of the names and hashes of all files below a folder, hidden ones left out."""
-    path = Path(path)
+def sha256_path(path: str | Path, without: Path | None = None) -> str:
+    """Hex SHA-256 of a file, or of the names and hashes of all files below a folder, less hidden ones and `without`."""
+    path, own = Path(path), without and without.resolve()
     if path.is_file():
         return sha256_file(path)
-    names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file() and not _hidden(p, path))
+    names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file() and not _hidden(p, path)
+                   and own not in p.resolve().parents)
     return sha256_text("\n".join(f"{name} {sha256_file(path / name)}" for name in names))
 
 
@@ -326,7 +327,7 @@ def claim(out: str | Path, made_by: str, *, inputs: Iterable[tuple[str, str | Pa
         refuse_no_file(out / name)
     if not overwrite:
         refuse_inputs_inside(out, (*(path for _, path in inputs), *reads))
-    known = [{"file": name, "sha256": sha256_path(path)} for name, path in inputs]
+    known = [{"file": name, "sha256": sha256_path(path, out)} for name, path in inputs]
     mine = Claim(out, made_by, json.loads(json.dumps(settings or {})), known, writes=tuple(writes), overwrite=overwrite)
     if overwrite:
         return replace(mine, former=_made_void(mine, [path for _, path in inputs]))

@@ -204,8 +204,15 @@ def read_scores(path: str | Path) -> Scores:
     Raises:
         FileNotFoundError, ValueError: there is no such file, or it does not hold verdicts.
     """
-    path = Path(path)
-    return scores_of(record for _, record in read_jsonl(path / "verdicts.jsonl" if path.is_dir() else path))
+    file = Path(path) / "verdicts.jsonl" if Path(path).is_dir() else Path(path)
+    verdicts = []
+    for number, record in read_jsonl(file):
+        score = record.get("valid", record.get("score"))
+        if not isinstance(score, (bool, int, float, Mapping)) or "id" not in record:
+            raise ValueError(f"{file}, line {number}: is no verdict ({printable(dump_json(record), 80)}); --against "
+                             "wants a folder that score or eval wrote, or its verdicts.jsonl")
+        verdicts.append(record)
+    return scores_of(verdicts)
 
 
 def compare(theirs: Scores, ours: Scores, name: str) -> tuple[Comparison, dict[str, int]]:

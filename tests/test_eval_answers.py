@@ -376,3 +376,21 @@ def test_an_empty_text_hides_no_result_and_a_list_of_one_text_is_that_text(tmp_p
         folder.mkdir()
         code, (verdict,) = score(folder, "bfcl", json.dumps({"id": "simple_0", **fields}))
         assert code == 0 and verdict["valid"]
+
+
+@pytest.mark.parametrize("line", [RIGHT["bfcl"], {"id": "simple_0"}, {"valid": True}, {"id": "simple_0", "score": "1"},
+                                  {"id": "simple_0", "valid": None}])
+def test_against_what_is_no_verdict_is_refused_instead_of_counted_wrong(tmp_path, line, capsys):
+    """A file of answers as --against gave +100 points: each of its lines counted as wrong."""
+    (tmp_path / "theirs.jsonl").write_text(json.dumps(line) + "\n")
+    code, _ = score(tmp_path, "bfcl", json.dumps(RIGHT["bfcl"]), "--against", str(tmp_path / "theirs.jsonl"))
+    assert code == 2 and "line 1: is no verdict" in capsys.readouterr().err
+
+
+def test_scores_below_the_folder_of_the_data_can_be_made_again(tmp_path):
+    """Their own folder counted as a change of the data."""
+    data = bfcl_folder(tmp_path / "bfcl")
+    (tmp_path / "answers").write_text(json.dumps(RIGHT["bfcl"]))
+    command = ["--bench", "bfcl", "--data", str(data), "--answers", str(tmp_path / "answers"), "--out",
+               str(data / "scores")]
+    assert [run_module(eval.score, command) for _ in range(2)] == [0, 0]
