@@ -52,7 +52,7 @@ def questions(name: str, folder: Path) -> Benchmark | str:
     data = Path(settings["data"])
     if not data.exists():
         return f"{data} is not there"
-    if {"file": "data", "sha256": sha256_path(data)} not in read_json(folder / "manifest.json")["inputs"]:
+    if {"file": "data", "sha256": sha256_path(data, folder)} not in read_json(folder / "manifest.json")["inputs"]:
         return f"{data} holds other files by now"
     return benches.load(name, data, argparse.Namespace(**settings))
 
