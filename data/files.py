@@ -223,6 +223,16 @@ def fault(folder: Path) -> str | None:
     return None
 
 
+def refuse_changed_records(folder: Path) -> None:
+    """ValueError if a record (JSON, JSON Lines) that the folder's marker vouches for holds something else by now."""
+    vouched = (read_record(folder / DONE) or {}).get("sha256")
+    records = [(folder / name, digest) for name, digest in (vouched.items() if isinstance(vouched, dict) else ())
+               if name.endswith((".json", ".jsonl"))]
+    changed = [path.name for path, digest in records if path.is_file() and sha256_file(path) != digest]
+    if changed:
+        raise ValueError(f"{folder}: {some(changed)} changed after the step was done; put the record back")
+
+
 # --------------------------------------------------------------------------------- a folder begun with something else
 
 def refuse_changes(where: str | Path, begun: Mapping[str, Any], now: Mapping[str, Any], *, advice: str = "",

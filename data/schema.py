@@ -368,6 +368,23 @@ load_examples: Callable[[str | Path], list[Example]] = partial(_load, Example)
 load_queries: Callable[[str | Path], list[Query]] = partial(_load, Query)                # repeated ids are kept
 
 
+def read_object(path: str | Path, *needed: str, **kinds: type) -> dict[str, Any]:
+    """A JSON object with these fields, of which those of `kinds` are of that type where they are there.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or it holds another document; the file and the field are named.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: holds {dump_json(found):.80}; expected an object")
+    if missing := [name for name in needed if name not in found]:
+        raise ValueError(f"{path}: has no {', '.join(missing)}; is it another file of that name?")
+    for name, kind in kinds.items():
+        if name in found and not isinstance(found[name], kind):
+            raise ValueError(f"{path}: {name} is {dump_json(found[name]):.80}; expected {kind.__name__}")
+    return found
+
+
 def read_json(path: str | Path) -> Any:
     """One strict JSON document; ValueError names the file."""
     path = Path(path)

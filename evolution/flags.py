@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.schema import read_json
+from data.schema import read_object
 from evolution.config import RoundConfig
 from tooldev import Parser
 from training.config import TrainConfig, flag, settings_of
@@ -60,9 +60,8 @@ def round_config(args: argparse.Namespace) -> RoundConfig:
         print(f"run: {run} (the newest)", file=sys.stderr, flush=True)
     if not (run / "run.json").is_file():
         raise FileNotFoundError(f"{run / 'run.json'}: not found; --run wants the folder of a run")
-    record, where = read_json(run / "run.json"), str(run / "run.json")
-    if not isinstance(record, dict):
-        raise ValueError(f"{where}: is not that of a run; --run wants the folder of a run")
+    where = run / "run.json"
+    record = read_object(where)
     settings = {key: record[key] for key in ("model", "queries") if isinstance(record.get(key), str)}
     settings |= settings_of(record.get("evolve", {}), RoundConfig, f"{where}: evolve")
     begun = settings_of(settings.get("train", {}), TrainConfig, f"{where}: train", OWN)

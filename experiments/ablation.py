@@ -132,7 +132,7 @@ def fresh_items(test: Sequence[Example], seed: int, fresh: int) -> list[Example]
 
 def steps_of(folder: Path) -> list[str]:
     """The steps of a run, in order."""
-    return [step.name for step in plan_steps(RunSettings(**read_json(folder / "run.json")["settings"]))]
+    return [step.name for step in plan_steps(RunSettings.of_run(folder))]
 
 
 def rounds_of(steps: Sequence[str]) -> list[str]:

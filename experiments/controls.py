@@ -72,7 +72,7 @@ def run_control(seed: Path, control: str, rounds: int) -> None:
     What the tables do not use is not measured: the probe set and the validation.
     """
     truth = {row["id"]: row["calls"] for _, row in read_jsonl(seed / "data" / "truth.jsonl")}
-    settings = RunSettings(**read_json(seed / "run.json")["settings"])
+    settings = RunSettings.of_run(seed)
     run, folder = Run(settings, seed, truth), seed / "controls" / control
     if not (folder / "joint" / "DONE.json").is_file():
         for part in ("joint", ".joint.tmp"):                           # of a copy that was cut off

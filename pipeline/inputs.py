@@ -12,7 +12,7 @@ from typing import Any
 
 from data.contamination import folded, load_guard
 from data.files import begun_marker, refuse_foreign, sha256_text, write_jsonl
-from data.schema import Example, Query, Tool, dump_json, load_examples, load_queries, load_tools, read_json
+from data.schema import Example, Query, Tool, dump_json, load_examples, load_queries, load_tools, read_object
 from tooldev import home
 
 EMBEDDED = home("model", "tiny")
@@ -129,7 +129,7 @@ def refuse_other_run(out: Path, inputs: Inputs) -> None:
     refuse_foreign(out, "run.json", *begun_marker(out, "tooldev.py run"))
     if not (out / "run.json").is_file():
         return
-    begun = read_json(out / "run.json").get("data_sha256", {})
+    begun = read_object(out / "run.json", data_sha256=dict).get("data_sha256", {})
     now = {name: sha256_text("".join(dump_json(row) + "\n" for row in rows)) for name, rows in inputs.files().items()}
     changed = [name for name in sorted(begun.keys() | now.keys()) if begun.get(name) != now.get(name)]
     if changed:

@@ -16,10 +16,10 @@ from typing import Any, Self
 from data.augment import RECIPE
 from data.files import refuse_changes, sha256_file, some, write_json
 from data.prompts import PAPER_PROMPT
-from data.schema import read_json
+from data.schema import read_json, read_object
 from evolution.config import FREE, RoundConfig
 from tooldev import VARIANTS, Evolution, Lora, Sft
-from training.config import lasting, option
+from training.config import lasting, option, settings_of
 
 DATA_FILES = ("tools", "examples", "queries", "validation", "test")
 EXTENT = ("rounds", "variants")         # which steps a run has; what a step does depends on neither
@@ -79,6 +79,15 @@ class RunSettings(Preset):
     # further settings of evolution.config.RoundConfig
     evolve: dict[str, Any] = dataclasses.field(default_factory=dict)
     train: dict[str, Any] = dataclasses.field(default_factory=dict)       # further settings of train.TrainConfig
+
+    @classmethod
+    def of_run(cls, folder: Path) -> Self:
+        """The settings of the run in a folder; ValueError where its run.json does not hold them."""
+        where = folder / "run.json"
+        found = read_object(where, "settings", settings=dict)["settings"]
+        if missing := {"model", "preset", "seed"} - found.keys():
+            raise ValueError(f"{where}: has no {', '.join(sorted(missing))} among its settings; is it that of a run?")
+        return cls(**settings_of(found, cls, f"{where}: settings"))
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.variants) - set(VARIANTS))
@@ -159,7 +168,7 @@ def git_commit() -> str:
 def refuse_edited(out: Path) -> None:
     """ValueError if a data file of the run in the folder is not as the run wrote it: it would be written again."""
     if (out / "run.json").is_file():
-        kept = read_json(out / "run.json").get("data_sha256", {})
+        kept = read_object(out / "run.json", data_sha256=dict).get("data_sha256", {})
         files = {name: out / "data" / f"{name}.jsonl" for name in kept}
         changed = [str(path) for name, path in files.items() if path.is_file() and sha256_file(path) != kept[name]]
         if changed:

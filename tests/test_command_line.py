@@ -255,7 +255,8 @@ def test_a_saved_setting_of_another_type_or_of_the_runs_own_is_refused(changes, 
 
 
 @pytest.mark.parametrize(("record", "words"), [
-    ("[]", "not that of a run"), ("null", "not that of a run"), ('{"evolve": null}', "expected an object of settings"),
+    ("[]", "holds []; expected an object"), ("null", "holds null; expected an object"),
+    ('{"evolve": null}', "expected an object of settings"),
     ('{"evolve": {"num_samples": "x"}}', "num_samples is 'x'; expected int"),
     ('{"evolve": {"num_samples": null}}', "expected int"), ('{"evolve": {"seed": 1.5}}', "seed is 1.5; expected int"),
     ('{"evolve": {"guard": 5}}', "expected a list of texts"), ('{"evolve": {"train": [1]}}', "train is [1]"),

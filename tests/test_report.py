@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from data.files import write_json, write_jsonl
+from data.files import mark_done, write_json, write_jsonl
 from data.schema import read_json
 from eval.report import charts, write_report
 from eval.report.markup import to_html, to_markdown
@@ -301,3 +301,31 @@ def test_empty_and_partial_charts_are_still_charts():
     for svg in svgs:
         ElementTree.fromstring(svg)
     assert charts.loss_panel("t", []) == "" and "polyline" not in svgs[0]
+
+
+@pytest.mark.parametrize(("file", "text", "words"), [
+    ("run.json", "[]", "expected an object"), ("run.json", "null", "expected an object"),
+    ("run.json", '{"settings": [1]}', "settings is [1]; expected dict"),
+    ("run.json", '{"versions": []}', "versions is"), ("run.json", '{"settings": {}, "evolve": null}', "evolve is null"),
+    ("run.json", '{"model": 5}', "model is 5"),
+    ("seconds.json", "[]", "expected an object"), ("round-1/ledger.json", "{}", "has no queries"),
+    ("joint/eval/summary.json", "{}", "has no items")])
+def test_a_damaged_record_of_a_run_is_named_in_one_line(file, text, words, tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / file).write_text(text)
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        write_report(run)
+    assert file.rpartition("/")[2] in str(caught.value)
+
+
+def test_a_record_that_changed_after_its_step_was_done_is_refused(tmp_path):
+    """A report of it would tell what was not measured; weights that were taken away are another matter."""
+    run = make_run(tmp_path / "run")
+    (run / "joint" / "adapter.safetensors").write_bytes(b"x")
+    mark_done(run / "joint", ["metrics.jsonl", "adapter.safetensors"])
+    (run / "joint" / "adapter.safetensors").unlink()
+    write_report(run)
+    with open(run / "joint" / "metrics.jsonl", "a") as file:
+        file.write("{}\n")
+    with pytest.raises(ValueError, match="metrics.jsonl changed after the step was done"):
+        write_report(run)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.files import whole_lines
-from data.schema import dump_json, load_examples, read_json, read_jsonl, strict_json_loads
+from data.files import refuse_changed_records, whole_lines
+from data.schema import dump_json, load_examples, read_json, read_jsonl, read_object, strict_json_loads
 from eval.exact import OUTCOMES, verdicts_of
 from eval.uncertainty import paired_bootstrap, proportion
 from tooldev import PAPER_EVOLVED, STEPS, VARIANTS, Evolution, Lora, Sft, Sizes
@@ -26,9 +26,12 @@ def gather(run: Path) -> dict[str, Any]:
     """Everything the report says, as plain values."""
     if not (run / "run.json").is_file():
         raise FileNotFoundError(f"{run / 'run.json'}: not found; report wants the folder of a run, such as runs/demo")
-    record = read_json(run / "run.json")
+    record = read_object(run / "run.json", model=str, settings=dict, evolve=dict, versions=dict, model_sha256=dict,
+                         data_sha256=dict)
     settings, rows = record.get("settings", {}), row_counts(run)
     names = [name for name in [*STEPS, *round_names(run)] if (run / name).is_dir()]
+    for name in names:
+        refuse_changed_records(run / name)
     rounds = [read_ledger(run / name) for name in names if (run / name / "ledger.json").is_file()]
     verdicts = {name: verdicts_of(run / name / "eval") for name in names
                 if (run / name / "eval" / "summary.json").is_file()}
@@ -85,7 +88,7 @@ def read_step(run: Path, name: str, verdicts: dict[str, list[dict]]) -> dict[str
     complete = is_complete(run, name, bool(verdicts))
     step: dict[str, Any] = {"name": name, "stage": stage, "start": start, "complete": complete}
     if name in verdicts:
-        summary = read_json(run / name / "eval" / "summary.json")
+        summary = read_object(run / name / "eval" / "summary.json", *SCORES)
         step["test"] = {key: summary[key] for key in SCORES}
         if start in verdicts:
             step["against_start"] = compare(verdicts[start], verdicts[name], f"{run / start} and {run / name}")
@@ -231,7 +234,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def read_ledger(folder: Path) -> dict[str, Any]:
     """The ledger without times and without the copy of the evaluation; "adds_up" says that no query got lost."""
-    whole = read_json(folder / "ledger.json")
+    whole = read_object(folder / "ledger.json", "queries", "stages")
     ledger = {key: value for key, value in whole.items() if key not in ("seconds", "evaluation")}
     queries, coming, sound = ledger["queries"], ledger["queries"]["in"], True
     for stage in ledger["stages"].values():
@@ -263,7 +266,7 @@ def row_counts(run: Path) -> dict[str, int]:
 
 def seconds(run: Path, names: Sequence[str]) -> dict[str, Any]:
     """Times, speeds (median tokens a second of training) and memory (GiB at most), by step."""
-    spent = read_json(run / "seconds.json") if (run / "seconds.json").is_file() else {}
+    spent = read_object(run / "seconds.json") if (run / "seconds.json").is_file() else {}
     table: dict[str, Any] = {}
     for name in names:
         metrics = read_metrics(run / name / "metrics.jsonl")
