@@ -296,3 +296,13 @@ def test_a_folder_of_parquet_files_is_named_with_what_to_do(tmp_path, capsys):
     (tmp_path / "rows" / "train-00000.parquet").write_bytes(b"PAR1" + bytes(99))
     line = failed(capsys, ["convert", "--in", str(tmp_path / "rows"), "--out", str(tmp_path / "out")])
     assert "train-00000.parquet" in line and "read_parquet" in line
+
+
+@pytest.mark.parametrize(("record", "words"), [
+    ("[]", "expected an object"), ("{}", "has no settings"), ('{"settings": [1]}', "settings is"),
+    ('{"settings": {"preset": "tiny"}}', "has no model, seed among its settings"),
+    ('{"settings": {"model": "m", "preset": "tiny", "seed": 1.5}}', "seed is 1.5; expected int")], ids=range(5))
+def test_the_settings_of_a_damaged_run_are_refused_by_name(record, words, tmp_path):
+    (tmp_path / "run.json").write_text(record)
+    with pytest.raises(ValueError, match=words):
+        RunSettings.of_run(tmp_path)
