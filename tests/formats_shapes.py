@@ -316,10 +316,16 @@ def trl(case):
     return {"prompt": shape["messages"][:1], "completion": shape["messages"][1:], "tools": shape["tools"]}
 
 
+def exchange(case):
+    shape = openai(case)
+    asked = {"messages": shape["messages"][:1], "tools": shape["tools"]}
+    return {"request": asked, "response": {"choices": [{"message": shape["messages"][1], "finish_reason": "stop"}]}}
+
+
 SPELL = {spell.__name__: spell for spell in (
     toolace, xlam, hermes, sharegpt, messages, glaive, openai, toolalpaca, sealtools, nestools, toolbench,
     toolbench_tools, apibank,
-    apibank_prompt, bfcl, mcp, tools, queries, functionchat, toolrl, hammer, mtubench, nestful, trl)}
+    apibank_prompt, bfcl, mcp, tools, queries, functionchat, toolrl, hammer, mtubench, nestful, trl, exchange)}
 # format -> its reader, where that has another name
 READER = {"messages": "sharegpt", "toolbench_tools": "toolbench", "apibank_prompt": "apibank"}
 GIVES = {"toolbench": "queries tools", "toolbench_tools": "tools", "mcp": "tools", "tools": "tools",

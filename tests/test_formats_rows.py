@@ -146,7 +146,8 @@ def test_more_marks_of_what_is_not_to_be_learnt(tmp_path, mark):
     {"passed_checks": False}, {"overall_score": 0}, {"decision": "reject"}, {"discarded": True}, {"kept": False},
     {"llm_judge_score": 0}, {"rejected": True}, {"is_wrong": True}, {"hallucinated": True},
     {"judge": {"verdict": "incorrect"}}, {"evaluation": '{"passed": false}'}, {"annotations": {"is_correct": False}},
-    {"humanLabel": "wrong"}, {"verified": "failed"}, {"is_ok": False}, {"checks": {"passed": False}}])
+    {"humanLabel": "wrong"}, {"verified": "failed"}, {"is_ok": False}, {"checks": {"passed": False}},
+    {"reward_info": {"reward": 0.0}}, {"graders": [{"name": "exact", "passed": False}]}, {"filtered_out": True}])
 def test_an_answer_that_its_row_calls_bad_is_no_label(tmp_path, verdict):
     report, examples, *_ = run(tmp_path, [{"messages": [USER, CALLING], "tools": TOOLS} | verdict])
     assert not examples and report["left_out"] == {"answer_not_to_learn": 1}
@@ -193,12 +194,16 @@ WENT_WRONG = [
     "MCP error -32602: no", "Invalid arguments: harbour", "Tool tide_table failed: Leth", "{'error': 'Leth'}",
     '{"Errors": ["no"]}', '{"detail": "no", "status_code": 404}',
     "Failed to fetch the tides: timeout", "<tool_response>\nFailed to connect", "<Error: no such harbour>",
-    "KeyError: 0", "Error: none of the harbours", "Error:\nLeth", {"errors": {"harbour": 404}}]
+    "KeyError: 0", "Error: none of the harbours", "Error:\nLeth", {"errors": {"harbour": 404}},
+    '{"code": 400, "message": "Leth"}', {"status": 404}, {"statusCode": 500}, {"data": {"error": "no"}},
+    {"detail": [{"loc": ["body", "harbour"], "msg": "field required"}]}, "Observation: Error: no such harbour",
+    [{"type": "document", "document": {"data": '{"error": "no such harbour"}'}}]]
 WELL = ['{"error": null, "tide": 3}', '{"success": true}', "Error margin: 3%", '{"status": "failed"}',
         "Error handling, a book", "error_rate: 3", '{"log": [{"error": "x"}]}', {"error": "none"},
         '{"error": false}', '{"error": 0}', {"error_message": "OK"}, {"error": "0"}, {"errors": "No errors"},
         {"errors": {"x": 0}}, {"error": {"code": 0, "message": "ok"}}, "Error: none", "<result>Error: None</result>",
-        "API error: 0", "{'error': 'none'}", "failed to win the cup: 3 teams"]
+        "API error: 0", "{'error': 'none'}", "failed to win the cup: 3 teams", {"code": 404, "harbour": "Leith"},
+        {"status": 200}, {"data": [{"error": "x"}]}, {"detail": ["at noon"]}, "Observation: noon"]
 
 
 @pytest.mark.parametrize("result", [*WENT_WRONG, *WELL], ids=range(len(WENT_WRONG) + len(WELL)))
@@ -215,6 +220,21 @@ def test_a_result_says_by_its_text_or_in_its_service_s_keys_that_the_call_went_w
     assert report["left_out"].get("answer_not_to_learn", 0) == len(rows) - len(examples)
 
 
+def test_a_result_in_a_text_of_turns_counts_like_one_in_a_message_of_its_own(tmp_path):
+    spelled = f"Thought: I look.\nAction: tide_table\nAction Input: {ARGS}"
+    told = {"role": "user", "content": 'Observation: {"error": "no such harbour"}'}
+    react = [USER, says(spelled), told, says(spelled)]
+    call = f"ASSISTANT: <functioncall> {J} <|endoftext|>\n\n\n"
+    chat = f"USER: Leith?\n\n\n{call}FUNCTION RESPONSE: {{\"error\": \"no such harbour\"}}\n\n\n{call}"
+    system = "SYSTEM: You have access to these functions.\n" + json.dumps(TOOLS[0]["function"])
+    rows = [{"messages": react, "tools": TOOLS}, {"system": system, "chat": chat}]
+    report, examples, queries, _ = run(tmp_path, rows)
+    assert not examples and len(queries) == 2 and report["left_out"]["answer_not_to_learn"] == 2
+    well = [{**rows[0], "messages": [*react[:2], {"role": "user", "content": "Observation: noon"}, react[3]]},
+            {**rows[1], "chat": chat.replace('"error": "no such harbour"', '"tide": "noon"')}]
+    assert given(run(tmp_path, well, "well.jsonl")[1]) == [[CALL]] * 2
+
+
 LONG = {repr(part): part * (50_000 // len(part)) for part in (" ", "\n", "<", "a ", "<!>", "<a> ", "a", "judge_", "_")}
 LONG["a tag"] = "<a>" + " " * 100_000
 
@@ -228,6 +248,7 @@ def test_long_texts_and_keys_take_no_time(name):
     assert parts.role_word(text)[:1] in text
     assert dialogue.row_is_learnt({text: "down"}) and dialogue.row_is_learnt({text: False})
     assert dialogue.is_bad({text: "bad"}) is (name == "'judge_'")
+    assert not beside._RIGHT.fullmatch(text) and not dialogue._STATUS.fullmatch(text)
     assert not beside._CALLED.fullmatch(text) and not spelled._A_CALL.fullmatch(text)
     assert time.process_time() - start < 4          # where quadratic, 30 and more
 
@@ -333,8 +354,8 @@ def test_a_content_that_is_one_part_is_its_text(tmp_path):
     asked = {"role": "user", "content": part}
     _, (example,), _, _ = run(tmp_path, [{"messages": [asked, CALLING], "tools": TOOLS}])
     assert example.query == "Leith?" and given([example]) == [[CALL]]
-    trace = {"input": {"messages": [USER], "tools": TOOLS}, "output": CALLING}      # of a call of a model, logged whole
-    _, examples, queries, rejected = run(tmp_path, [trace], "trace.jsonl")
+    row = {"messages": [{"role": "user", "content": {"harbour": "Leith"}}, CALLING], "tools": TOOLS}
+    _, examples, queries, rejected = run(tmp_path, [row], "object.jsonl")
     assert not examples and not queries and [r["reason"] for r in rejected] == ["unread_part"]
 
 

@@ -6,6 +6,7 @@ from data.formats import (
     apibank,
     bfcl,
     chats,
+    exchange,
     functionchat,
     glaive,
     mcp,
@@ -21,7 +22,7 @@ from data.formats.items import Format
 
 FORMATS: dict[str, Format] = {fmt.name: fmt for fmt in (
     toolalpaca.FORMAT, prompts_in_text.TOOLRL, prompts_in_text.MASKED, sealtools.FORMAT, sealtools.NESTOOLS,
-    apibank.FORMAT, xlam.FORMAT,
+    apibank.FORMAT, exchange.FORMAT, xlam.FORMAT,
     prompts_in_text.NESTFUL, trl.FORMAT, chats.HERMES, glaive.FORMAT, chats.TOOLACE, chats.SHAREGPT,
     functionchat.FORMAT, chats.OPENAI,
     bfcl.FORMAT, prompts_in_text.MTU, toolbench.FORMAT, mcp.FORMAT, mcp.TOOLS, queries.FORMAT)}
