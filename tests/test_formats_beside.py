@@ -21,7 +21,9 @@ TELLING = [
     {"conversations": [{"from": "human", "value": "Leith?"}, {"from": "function_call", "value": J}]},
     {"intermediate_steps": [{"action": {"tool": "tide_table", "tool_input": "Leith"}, "observation": "noon"}]},
     {"has_tool_calls": True}, {"num_tool_calls": 2}, {"requires_tool": "yes"}, {"tool_results": ["noon"]},
-    {"label": "tool_call"}, {"answer_type": "function call"}, {"expected_behavior": "call_tool"}]
+    {"label": "tool_call"}, {"answer_type": "function call"}, {"expected_behavior": "call_tool"},
+    {"tool_call_count": 1}, {"should_call": True}, {"expects_tool_call": 1}, {"metadata": {"num_tool_calls": 2}},
+    {"stats": '{"tool_calls": 2}'}]
 
 
 @pytest.mark.parametrize("column", TELLING, ids=range(len(TELLING)))
@@ -43,6 +45,7 @@ SILENT = [
     {"dialogue": [USER, WORDS]}, {"distractor_tools": ["sundial"]}, {"tool_names": ["tide_table", "sundial"]},
     {"target_tool": "another"}, {"label": "no_call"}, {"has_tool_calls": False, "num_tools": 2, "expected_calls": 0},
     {"is_tool_call": None, "tool_results": [], "requires_tool": "no", "max_tool_calls": 5},
+    {"stats": {"tool_calls": 0, "max_tool_calls": 5}, "should_call": False, "tool_call_count": "0"},
     {"context": "Leith is a harbour."}, {"history": []}]
 
 
@@ -119,3 +122,30 @@ def test_the_right_turn_of_functionchat_is_read_as_any_message(tmp_path):
     report, examples, _, rejected = run(tmp_path, rows)
     assert given(examples) == [[CALL]] and [r["reason"] for r in rejected] == ["unfinished_answer"]
     assert report["left_out"]["answer_not_to_learn"] == 1
+
+
+OTHER = {"name": "tide_table", "arguments": {"harbour": "Oban"}}
+
+
+@pytest.mark.parametrize("column", ["ground_truth", "expected_calls", "corrected", "gold_answer"])
+def test_a_column_of_what_is_right_that_holds_another_call_takes_the_label_back(tmp_path, column):
+    rows = [{"messages": [USER, CALLING], "tools": TOOLS}, {"query": "Leith?", "answers": f"[{J}]", "tools": TOOLS}]
+    told = [row | {column: json.dumps([OTHER])} for row in rows]
+    _, examples, queries, rejected = run(tmp_path, told)
+    assert not examples and len(queries) == 2 and [r["reason"] for r in rejected] == ["bad_calls"] * 2
+    same = [row | {column: [{"function": CALL}, OTHER], f"incorrect_{column}": [OTHER]} for row in rows]
+    assert given(run(tmp_path, same, "same.jsonl")[1]) == [[CALL]] * 2
+
+
+def test_a_query_whose_answer_stands_in_a_column_that_nobody_reads_is_counted(tmp_path):
+    rows = [{"prompt": [USER], "solution": f"[{J}]", "tools": TOOLS}, {"instruction": "Leith?", "function_calls": J},
+            {"messages": [USER], "tools": TOOLS, "expected_calls": [CALL]}, {"query": "Leith?", "difficulty": 3}]
+    report, examples, queries, _ = run(tmp_path, rows)
+    assert not examples and len(queries) == 4 and report["left_out"] == {"unread_answer": 3}
+
+
+@pytest.mark.parametrize("text", [f"<tool_call>{J}</tool_call>", J, f"I look.\n<tool_call>{J}</tool_call>"])
+def test_what_a_model_wrote_is_no_query(tmp_path, text):
+    rows = [{"text": text, "meta_info": {"id": "x"}}, {"text": "Leith?"}]
+    _, _, queries, rejected = run(tmp_path, rows)
+    assert [q.query for q in queries] == ["Leith?"] and [r["reason"] for r in rejected] == ["calls_in_text"]

@@ -10,46 +10,60 @@ from typing import Any
 
 from data.formats.conversation import as_messages, column_of, messages_of, role_names
 from data.formats.dialogue import is_off, row_is_learnt, turns_of, unfinished
-from data.formats.items import Item, RowError, Sample, filled, is_nothing, refused, unanswered
-from data.formats.spelled import Offered, fault_of, offered, tells_of_calls
+from data.formats.items import (
+    Ask,
+    Item,
+    LeftOut,
+    RowError,
+    Sample,
+    filled,
+    is_nothing,
+    read_call,
+    refused,
+    unanswered,
+)
+from data.formats.spelled import Offered, calls_in, fault_of, offered, tells_of_calls
+from data.formats.strict import unpacked
 
 _CHOICES = ("tool_choice", "toolChoice", "toolConfig", "tool_config", "function_call")
 _CHOICE_KEYS = ("functionCallingConfig", "function_calling_config", *_CHOICES, "mode", "type")
 _OF_MESSAGES = ("role", "from", "content", "value", "parts", "tools", "functions")
 # Of a row of one request: that calls were made, or are needed, or what they gave.
 _CALLED = re.compile(
-    r"(?:has|is|n|num|number_of|expected)_(?:\w+_)?calls?|(?:needs?|requires?)_(?:a_)?(?:tool|function)s?"
+    r"(?:has|is|n|num|number_of|expect(?:s|ed)?|should|must)_(?:\w+_)?calls?(?:_tools?|_functions?)?"
+    r"|(?:tool|function)_?calls?(?:_count|_made)?|(?:needs?|requires?)_(?:a_)?(?:tool|function)s?"
     r"(?:_calls?|_use)?|(?:tool|function)s?_(?:required|needed)|(?:tool|function|api)_?(?:output|result|response)s?",
     re.IGNORECASE)
 _OTHERS = re.compile("reject|distract|irrelevant|negative|remov|exclu|avail|offer|candidate|unused|wrong|incorrect",
                      re.IGNORECASE)
+_RIGHT = re.compile(r"(?:.*_)?(?:ground_?truth|gold(?:en)?|correct(?:ed)?|expected|reference|ideal)(?:_.*)?",
+                    re.IGNORECASE)
 
 
 def judged(row: Mapping[str, Any], item: Item) -> Iterator[Item]:
     """The item; or, where the row takes its answer back, the query by itself and why."""
     if not isinstance(item, Sample):
+        if isinstance(item, Ask) and not item.notes:
+            yield LeftOut("unread_answer", int(_tells_beside(row, item.query, offered(item.tools)) is not None))
         yield item
     elif not row_is_learnt(row):
         yield from unanswered("answer_not_to_learn", item.query, item.tools, item.part, item.notes, item.group)
     elif column_of(row) is None and (fault := unfinished(row, calling=bool(item.calls))):
         yield from refused(fault, item.query, item.tools, item.part)
-    elif item.calls:
-        yield item
-    else:
+    elif not item.calls:
         yield from _without_call(row, item)
+    elif other := _other_calls(row, item):
+        why = f"the column `{other}` holds other calls than the answer; which ones are right cannot be told"
+        yield from refused(RowError("bad_calls", why, stage="calls"), item.query, item.tools, item.part)
+    else:
+        yield item
 
 
 def _without_call(row: Mapping[str, Any], item: Sample) -> Iterator[Item]:
     names = offered(item.tools)
-    asked = getattr(row, "asked", set())
-    beside = {str(key): dict.get(row, key) for key in row if key not in asked and not _OTHERS.search(str(key))}
-    asking = [message for message in messages_of(row) if not role_names([message]).isdisjoint(("user", "human"))]
-    beside |= {key: value for message in asking[:1] for key, value in message.items() if key not in _OF_MESSAGES}
-    astray = next((key for key, value in beside.items() if _tells(key, value, item.query, names)
-                   or len(asking) < 2 and _says_called(key, value)), None)
-    choice = _choice_of(row, names) or next(
-        (found for value in beside.values() if isinstance(value, dict) and (found := _choice_within(value, names))),
-        None)
+    choice = _choice_of(row, names) or next((found for value in _beside(row).values() if isinstance(value, dict) and (
+        found := _choice_within(value, names))), None)
+    astray = _tells_beside(row, item.query, names)
     if choice:
         yield from unanswered(choice, item.query, item.tools, item.part)
     elif astray:
@@ -59,8 +73,43 @@ def _without_call(row: Mapping[str, Any], item: Sample) -> Iterator[Item]:
         yield item
 
 
+def _beside(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that no reader asked for, and such keys of the message that asks."""
+    asked = getattr(row, "asked", set())
+    beside = {str(key): dict.get(row, key) for key in row if key not in asked and not _OTHERS.search(str(key))}
+    return beside | {key: value for message in _asking(row)[:1] for key, value in message.items()
+                     if key not in _OF_MESSAGES}
+
+
+def _asking(row: Mapping[str, Any]) -> list[Any]:
+    return [message for message in messages_of(row) if not role_names([message]).isdisjoint(("user", "human"))]
+
+
+def _tells_beside(row: Mapping[str, Any], query: str, names: Offered) -> str | None:
+    """The first of these columns that tells of calls."""
+    single = len(_asking(row)) < 2
+    return next((key for key, value in _beside(row).items() if _tells(key, value, query, names)
+                 or single and _says_called(key, value)), None)
+
+
+def _other_calls(row: Mapping[str, Any], item: Sample) -> str | None:
+    """The column that holds the right calls of a single request, where the answer makes another one."""
+    if len(_asking(row)) > 1:
+        return None
+    right = {key: calls_in(unpacked(value)) for key, value in _beside(row).items() if _RIGHT.fullmatch(key)}
+    try:
+        return next((key for key, calls in right.items() if calls and any(
+            read_call(call) not in calls for call in item.calls)), None)
+    except RowError:                                                    # reported where the answer is written
+        return None
+
+
 def _says_called(key: str, value: Any) -> bool:
-    return _CALLED.fullmatch(key) is not None and filled(value) and not (is_off(value) or is_nothing(value))
+    """Does a column, or an entry of one, say that calls were made or are needed?"""
+    inside = unpacked(value)
+    if isinstance(inside, dict):
+        return any(_says_called(str(inner), part) for inner, part in inside.items() if not isinstance(part, dict))
+    return _CALLED.fullmatch(key) is not None and filled(inside) and not (is_off(inside) or is_nothing(inside))
 
 
 def _tells(key: str, value: Any, query: str, names: Offered) -> bool:

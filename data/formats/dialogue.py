@@ -15,7 +15,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from data.formats.items import Ask, Context, Item, LeftOut, RowError, Sample, is_nothing, need_list, refused, unanswered
-from data.formats.parts import failed, role_word, spread
+from data.formats.parts import GIVEN, OBSERVED, failed, role_word, spread
 from data.formats.spelled import Offered, calls_in, offered, pythonic, spelled_calls, tells_of_calls
 from data.formats.strict import strict_loads, unpacked
 from data.formats.tagged import after_thinking, unfinished_thought
@@ -51,22 +51,20 @@ _VOTE = re.compile(rf"{_STARTS}(?:thumb|vote|feedback)s?{_ENDS}", re.IGNORECASE)
 _BAD = ("bad", "wrong", "incorrect", "invalid", "reject", "rejected", "undesirable", "fail", "failed", "failure",
         "thumbs_down")
 _AGAINST = re.compile(r"(?:is_|was_)?(?:bad|wrong|incorrect|invalid|rejected|undesirable|hallucinat(?:ed|ions?)"
-                      r"|discard(?:ed)?|drop(?:ped)?|corrupt(?:ed)?|broken)", re.IGNORECASE)
+                      r"|discard(?:ed)?|drop(?:ped)?|filter(?:ed)?_out|corrupt(?:ed)?|broken)", re.IGNORECASE)
 _JUDGING = re.compile(rf"{_STARTS}(?:judg|eval|annotat|label|feedback|metric|assess|review|verif"
-                      rf"|check(?:s|ers?|ed)?{_ENDS})", re.IGNORECASE)
-_GIVEN = "(?:response|result|output)s?"
+                      rf"|grade|reward|score|check(?:s|ers?|ed)?{_ENDS})", re.IGNORECASE)
 _RESULT = re.compile(
-    rf"\s*(?:<[|｜]?(?:(?:tool|function|api|exec(?:ution)?|code|i?python)[_▁ -]?(?:call[_▁ -]?)?{_GIVEN}"
+    rf"\s*(?:<[|｜]?(?:(?:tool|function|api|exec(?:ution)?|code|i?python)[_▁ -]?(?:call[_▁ -]?)?{GIVEN}"
     r"|observations?|obs)(?:[_▁ ]begin)?[|｜]?[\s>]|<\|start_header_id\|>ipython|\[TOOL_RESULTS\]|✿RESULT✿"
     r"|```tool_outputs?\b)", re.IGNORECASE)
-_OBSERVED = re.compile(
-    rf"[\s*]*(?:(?:Observation(?: \d+)?|(?:Tool|Function|API)(?: call)? {_GIVEN})[\s*]*:"
-    rf"|\[(?:Tool|Function|API)(?: call)? {_GIVEN}\])", re.IGNORECASE)
 _MARKS = re.compile(r"<[|｜][^<>|｜\n]{1,30}[|｜]>|</?s>")     # of a turn's end, say: they are no words
 _CALL_KEY = re.compile(r"(?:tool|function)_?(?:calls?|invocations?)$", re.IGNORECASE)
 _STOPPED = re.compile(r"(?:.*[._])?(?:finish|stop(?:ping)?|done|termination|incomplete)_?(?:reasons?|details|type)"
                       r"|finish", re.IGNORECASE)
-_FAILED = re.compile(r"(?:is_?|has_?)?(?:error|failed|exception)|error_?message|refusal", re.IGNORECASE)
+_FAILED = re.compile(r"(?:is_?|has_?)?(?:error|failed|exception)|error_?message|refusal"
+                     r"|(?:reject(?:ion|ed)?|fail(?:ure|ed)?|discard(?:ed)?|exclusion)_?reasons?", re.IGNORECASE)
+_STATUS = re.compile(r"(?:\w+_)?status", re.IGNORECASE)
 _LOGS = ("response_metadata", "generation_info", "metadata", "extra", "extra_info", "info", "response", "generation",
          "usage")                                           # where logs may lie in a message or a row
 _CUT_OFF = re.compile(r"length|max_|limit|exceed|timeout|too_many|filter|safety|block|prohibit|spii|recit|guardrail|"
@@ -114,8 +112,9 @@ def role_of(name: Any) -> str:
 
 def row_is_learnt(row: Mapping[str, Any]) -> bool:
     """False where a whole row is marked as not to be learnt, or as an example of a bad answer (KTO's `label`)."""
-    inside = [part for name, value in row.items() if (name in _LOGS or _JUDGING.search(str(name)))
-              and isinstance(part := unpacked(value), dict)]
+    judging = [unpacked(value) for name, value in row.items() if name in _LOGS or _JUDGING.search(str(name))]
+    inside = [part for value in judging for part in (value if isinstance(value, list) else [value])
+              if isinstance(part, dict)]
     return learnt(row) and not is_bad(row) and not any(map(is_bad, inside))
 
 
@@ -174,9 +173,9 @@ def unfinished(marked: Mapping[str, Any], *, message: bool = False, calling: boo
                 marked.get(key)
                 return RowError("unfinished_answer", f"`{key}` is {told!r:.60}: the reply is not all that was answered",
                                 stage="calls")
-    status = next(iter(_words(dict.get(marked, "status"))), "")     # of a row, a word like "blocked" is anybody's
-    if (_CUT_OFF if message else _WENT_WRONG).search(status):
-        return RowError("unfinished_answer", f"`status` is {status!r:.40}", stage="calls")
+    for key in filter(_STATUS.fullmatch, map(str, marked)):         # of a row, a word like "blocked" is anybody's
+        if any(map((_CUT_OFF if message else _WENT_WRONG).search, _words(dict.get(marked, key)))):
+            return RowError("unfinished_answer", f"`{key}` is {marked[key]!r:.40}", stage="calls")
     return None
 
 
@@ -396,12 +395,12 @@ def samples(turns: list[Turn], tools: list[Any], context: Context, *, bracketed:
 
 
 def _with_results(turns: list[Turn]) -> list[Turn]:
-    """The turns, those of a user that are a tool's result under the tool's own role."""
+    """The turns, those of a user that are a tool's result under the tool's own role; an error in it is not learnt."""
     out = list(turns)
     for at, turn in enumerate(turns):
         called = at and turns[at - 1].calling
-        if turn.role == "user" and (_RESULT.match(turn.text) or called and _OBSERVED.match(turn.text)):
-            out[at] = turn._replace(role="tool")
+        if turn.role == "user" and (_RESULT.match(turn.text) or called and OBSERVED.match(turn.text)):
+            out[at] = turn._replace(role="tool", learnt=not failed(turn.text))
     return out
 
 
@@ -434,7 +433,7 @@ def _first_sample(query: str, tools: list[Any], reply: list[Turn], after: str) -
         yield Ask(query, tools)
     elif not all(turn.learnt for turn in reply):
         yield from unanswered("answer_not_to_learn", query, tools)
-    elif after == "tool" or any(_RESULT.search(turn.text) or _OBSERVED.match(turn.text) for turn in reply):
+    elif after == "tool" or any(_RESULT.search(turn.text) or OBSERVED.match(turn.text) for turn in reply):
         fault = RowError("result_without_call", "a tool's result is in, or after, a reply without calls", stage="calls")
         yield from refused(fault, query, tools)
     elif after != "user" and all(is_nothing(_MARKS.sub("", turn.text)) for turn in reply):

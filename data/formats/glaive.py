@@ -12,6 +12,7 @@ from data.formats import conversation
 from data.formats.conversation import column_of
 from data.formats.dialogue import Turn, calling, samples
 from data.formats.items import Context, Format, Item, RowError, need_text
+from data.formats.parts import failed
 from data.formats.spelled import read_functioncall
 from data.schema import JsonError, decode_json_at
 
@@ -33,7 +34,8 @@ def read(row: Any, context: Context) -> Iterator[Item]:
             turns.append(calling("assistant", said, lambda call=call: [read_functioncall(call.strip())],
                                  before.strip()))
         else:
-            turns.append(Turn(_ROLES[mark], said))
+            role = _ROLES[mark]
+            turns.append(Turn(role, said, learnt=role != "tool" or not failed(said)))
     yield from samples(turns, tools_of(row.get("system") or ""), context)
 
 

@@ -17,6 +17,10 @@ CALL_KEYS = ("functionCall", "function_call", "toolUse")                 # Gemin
 _RESULT_KEYS = ("functionResponse", "function_response", "toolResult")
 _ARGUMENTS = ("input", "args", "arguments", "parameters")
 _ASSISTANT = ("assistant", "model", "ai", "chatbot", "gpt")
+GIVEN = "(?:response|result|output)s?"
+OBSERVED = re.compile(
+    rf"[\s*]*(?:(?:Observation(?: \d+)?|(?:Tool|Function|API)(?: call)? {GIVEN})[\s*]*:"
+    rf"|\[(?:Tool|Function|API)(?: call)? {GIVEN}\])", re.IGNORECASE)
 # What services fail to do, not teams.
 _DO = ("(?:access|authenticate|call|complete|compute|connect|convert|create|decode|delete|download|establish|execute"
        "|fetch|find|generate|get|initiali[sz]e|invoke|load|locate|open|parse|perform|process|query|reach|read|resolve"
@@ -32,8 +36,10 @@ _ERROR = re.compile(
     rf"|(?:tool|function)\b[^\n]{{0,60}}\bfailed\b))|\{{'error': (?!'{_NONE}')['{{]", re.IGNORECASE)
 _FINE = re.compile(rf"\W*+{_NONE}\W*+", re.IGNORECASE)
 _FAULT = re.compile(r"errors?|error_?(?:message|msg)|exception", re.IGNORECASE)
+_CODES = ("status", "status_code", "statusCode", "http_status")
+_MESSAGES = ("message", "msg", "detail", "details")         # beside a `code`, which may be of a place or a product
 _HELD = ("toolResult", "functionResponse", "function_response", "response", "result", "results", "content", "output",
-         "value", "text")                                                # where services put what a tool gave
+         "value", "text", "document")                                    # where services put what a tool gave
 
 
 def role_word(name: Any) -> str:
@@ -44,7 +50,8 @@ def role_word(name: Any) -> str:
 def failed(result: Any) -> bool:
     """Does a result say that its call went wrong: a mark of a service, an `error`, or a text that begins with one?"""
     if isinstance(result, str):
-        text = result.strip()
+        observed = OBSERVED.match(result)
+        text = result[observed.end() if observed else 0:].strip()
         inside = unpacked(text.partition(">")[2].rpartition("</")[0] if text.startswith("<") else text)
         return _ERROR.match(text) is not None or not isinstance(inside, str) and failed(inside)
     if isinstance(result, list):
@@ -52,9 +59,16 @@ def failed(result: Any) -> bool:
     if not isinstance(result, dict):
         return False
     told = True in (result.get("is_error"), result.get("isError")) or result.get("success") is False
-    told = told or result.get("status") == "error" or result.get("status_code") in range(400, 600)
+    told = told or result.get("status") == "error" or any(result.get(key) in range(400, 600) for key in _CODES)
+    told = told or result.get("code") in range(400, 600) and not result.keys().isdisjoint(_MESSAGES)
+    details = result.get("detail")                                       # FastAPI's, of arguments that do not fit
+    told = told or isinstance(details, list) and any(isinstance(one, dict) and {"loc", "msg"} <= one.keys()
+                                                     for one in details)
     told = told or any(_names_fault(value) for key, value in result.items() if _FAULT.fullmatch(str(key)))
-    return told or any(failed(result[key]) for key in _HELD if key in result)
+    held = [result[key] for key in _HELD if key in result]
+    if isinstance(data := result.get("data"), (dict, str)):              # a list is a table, perhaps of others' errors
+        held.append(data)
+    return told or any(map(failed, held))
 
 
 def _names_fault(value: Any, inside: bool = False) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 from data.formats.items import Ask, Context, Document, Format, Item, LeftOut, RowError
 from data.formats.source import QUERY_COLUMNS
+from data.formats.spelled import spelled_calls
 from data.formats.turnmarks import holds_an_answer
 
 _LABELS = ("Tool", "tool", "tools", "intent")
@@ -23,11 +24,20 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     if column is None or not row[column].strip():
         why = f"no text under any of {', '.join(QUERY_COLUMNS)}; the row has {sorted(map(str, row))[:8]}"
         raise RowError("no_query", why, stage="query")
-    if holds_an_answer(row[column]):
-        why = f"`{column}` is a conversation with its answers: {row[column][:120]!r}"
+    if holds_an_answer(row[column]) or _is_calls(row[column]):
+        why = f"`{column}` is a conversation with its answers, or a call: {row[column][:120]!r}"
         raise RowError("calls_in_text", why, stage="query")
     yield LeftOut("tool_label", int(any(row.get(label) for label in _LABELS)))
     yield Ask(row[column])
+
+
+def _is_calls(text: str) -> bool:
+    """Does a text spell calls, as a log of what a model wrote does?"""
+    try:
+        found = spelled_calls(text, {})
+    except RowError:
+        return True
+    return found is not None and bool(found.calls)
 
 
 def _query_column(row: Any) -> str | None:
