@@ -4,7 +4,7 @@ import json
 
 import pytest
 from formats_shapes import CLOCK, TIDES, json_schema
-from test_formats_spelled import ARGS, CALL, run
+from test_formats_spelled import ARGS, CALL, J, run
 from test_formats_structure import CALLING, RESULT, TOOLS, USER, WORDS, given
 
 from data.formats.registry import guess
@@ -40,6 +40,8 @@ LOGS = {
                "response": {"candidates": [{"content": {"role": "model", "parts": [PART]}, "finishReason": "STOP"}]}},
     "Responses": {"request": {"input": "Leith?", "tools": FLAT, "instructions": "Be brief."},
                   "response": {"status": "completed", "error": None, "output": [{"type": "reasoning"}, ITEM]}},
+    "bodies of HTTP": {"request": {"method": "POST", "body": ASKED}, "response": {"body": completion(CALLING)}},
+    "DashScope": {"input": {"messages": [USER]}, "parameters": {"tools": TOOLS}, "output": completion(CALLING)},
     "Bedrock": {"request": {"messages": [USER], "tools": TOOLS},
                 "response": {"output": {"message": CALLING}, "stopReason": "tool_use"}},
 }
@@ -90,3 +92,12 @@ def test_calls_of_earlier_turns_of_a_request_are_not_the_answer_to_it(tmp_path):
 def test_a_whole_conversation_beside_a_response_is_a_conversation(tmp_path):
     row = ASKED | {"messages": [USER, CALLING, RESULT, WORDS], "response": completion(WORDS)}
     assert guess(row).name == "openai" and given(run(tmp_path, [row])[1]) == [[CALL]]
+
+
+def test_messages_that_end_with_the_user_have_their_answer_in_a_column(tmp_path):
+    asked = {"messages": [USER], "tools": TOOLS}
+    rows = [asked | {"response": "At which harbour?"}, asked | {"completion": f"<tool_call>{J}</tool_call>"},
+            asked | {"messages": [USER, WORDS], "response": f"<tool_call>{J}</tool_call>"}]
+    _, examples, queries, rejected = run(tmp_path, rows)
+    assert given(examples) == [[], [CALL]] and len(queries) == 3
+    assert [r["reason"] for r in rejected] == ["calls_in_text"]         # a whole conversation, and another answer

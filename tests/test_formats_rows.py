@@ -147,7 +147,8 @@ def test_more_marks_of_what_is_not_to_be_learnt(tmp_path, mark):
     {"llm_judge_score": 0}, {"rejected": True}, {"is_wrong": True}, {"hallucinated": True},
     {"judge": {"verdict": "incorrect"}}, {"evaluation": '{"passed": false}'}, {"annotations": {"is_correct": False}},
     {"humanLabel": "wrong"}, {"verified": "failed"}, {"is_ok": False}, {"checks": {"passed": False}},
-    {"reward_info": {"reward": 0.0}}, {"graders": [{"name": "exact", "passed": False}]}, {"filtered_out": True}])
+    {"reward_info": {"reward": 0.0}}, {"graders": [{"name": "exact", "passed": False}]}, {"filtered_out": True},
+    {"keep_row_after_semantic_check": False}])
 def test_an_answer_that_its_row_calls_bad_is_no_label(tmp_path, verdict):
     report, examples, *_ = run(tmp_path, [{"messages": [USER, CALLING], "tools": TOOLS} | verdict])
     assert not examples and report["left_out"] == {"answer_not_to_learn": 1}

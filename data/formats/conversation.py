@@ -21,6 +21,7 @@ CALL_ROLES = ("function_call", "tool_call", "function_calls", "tool_calls")
 _TOOLS = ("tools", "functions")
 _SETTINGS = (("chat_template_kwargs", "xml_tools"), ("chat_template_kwargs", "python_tools"),    # of SmolLM3
              ("toolConfig", "tools"),                               # of Bedrock
+             ("parameters", "tools"), ("model_parameters", "tools"),    # of DashScope's and LiteLLM's logs
              ("metadata", "tools"))                                 # of rows with notes, often as JSON text
 _HISTORY = ("history", "chat_history", "conversation_history", "dialog_history", "dialogue_history", "message_history",
             "previous_messages", "previous_turns", "prior_messages", "context")

@@ -14,8 +14,9 @@ from data.formats.conversation import answered, as_messages, role_names
 from data.formats.items import Context, Format, Item, RowError, filled
 from data.formats.strict import unpacked
 
-_REQUESTS = ("request", "request_body", "reqPayload", "inputs", "input", "proxy_server_request")
-_RESPONSES = ("response", "response_body", "respPayload", "outputs", "output", "expected_output")
+_REQUESTS = ("request", "request_body", "reqPayload", "inputs", "input", "modelInput", "proxy_server_request")
+_RESPONSES = ("response", "response_body", "respPayload", "outputs", "output", "modelOutput", "expected_output")
+_INSIDE = ("body", "inputBodyJson", "outputBodyJson")                    # of HTTP, and of Bedrock's log
 _ASKED = ("messages", "contents", "input", "input_messages")
 _SYSTEM = ("system", "instructions", "systemInstruction", "system_instruction")
 _TOOLS = ("tools", "functions", "toolConfig")
@@ -28,11 +29,18 @@ _ENDS = ("finish_reason", "finishReason", "stop_reason", "stopReason", "done_rea
 def _request_of(row: dict[str, Any]) -> tuple[str, dict[str, Any], list[Any]] | None:
     """The column that holds the request or its messages, the request (perhaps the row itself), and its messages."""
     for key in _REQUESTS:
-        request = unpacked(dict.get(row, key))
+        request = _column(row, key)
         if isinstance(request, dict) and (found := _asked_in(request)):
             return key, request, found[1]
     found = _asked_in(row)
     return (found[0], row, found[1]) if found else None
+
+
+def _column(row: dict[str, Any], key: str) -> Any:
+    """What stands under a key, out of JSON text and out of the body of a message of HTTP."""
+    value = unpacked(dict.get(row, key))
+    inside = [unpacked(value[name]) for name in _INSIDE if name in value] if isinstance(value, dict) else []
+    return next((part for part in inside if isinstance(part, dict)), value)
 
 
 def _asked_in(request: dict[str, Any]) -> tuple[str, list[Any]] | None:
@@ -48,7 +56,7 @@ def _asked_in(request: dict[str, Any]) -> tuple[str, list[Any]] | None:
 def _answers_of(row: dict[str, Any]) -> tuple[str, list[list[Any]]] | None:
     """The column that holds the response, and its answers, each a list of messages; more than one is a choice."""
     for key in _RESPONSES:
-        if answers := _answers_in(unpacked(dict.get(row, key))):
+        if answers := _answers_in(_column(row, key)):
             return key, answers
     beside = next((key for key in ("choices", "candidates", "message") if key in row), None)
     answers = _answers_in(row) if beside else []

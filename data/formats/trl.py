@@ -8,7 +8,7 @@ trained on what the assistant says there, so only the answer can be a label.
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats.conversation import answered, as_messages, column_of, earlier
+from data.formats.conversation import answered, as_messages, column_of, earlier, messages_of
 from data.formats.items import Context, Format, Item, LeftOut, RowError, Sample, need_list, unanswered
 from data.formats.spelled import calls_in
 
@@ -88,7 +88,7 @@ def looks_like(row: Any) -> bool:
     if prompt is None:
         return as_messages(row[answer]) is not None and any(_filled(row, key) for key in _REJECTED)
     if prompt == column_of(row):
-        return answer.startswith("chosen")
+        return answer.startswith("chosen") or _roles(messages_of(row))[-1:] in (["user"], ["human"])
     return "tools" in row or "functions" in row or any(as_messages(row[key]) is not None for key in (prompt, answer))
 
 
