@@ -146,6 +146,22 @@ def test_glaive_calls_with_quotes_escaped_or_not(tmp_path, arguments):
     assert example.calls[0].arguments == {"harbour": "O'Brien"}
 
 
+def test_toolalpaca_s_runs_give_their_first_action(tmp_path):
+    row = {key: value for key, value in SPELL["toolalpaca"](CASES[0]).items() if key != "Golden_Answers"}
+    query, step = row["Instructions"][0], [["tide_table", '{"harbour": "Whitby"}', "I look."], "noon"]
+    failed = [step[0], '{"error": "no such harbour"}']
+    runs = [[step, step], [failed, step], [failed], [], [[["tide_table", "{'a"], ""]], [["tide_table"]], None]
+    row |= {"Instructions": [query] * len(runs) + ["Another?"], "Instances": [
+        {"input": query, "intermediate_steps": steps, "output": "x"} for steps in runs] + [{"input": "Which?"}]}
+    source, out = tmp_path / "train.json", tmp_path / "out"
+    source.write_text(json.dumps([row]))
+    (report,) = convert([source], out, Options())["inputs"]
+    assert [[call.arguments for call in example.calls] for example in load_examples(out / "examples.jsonl")] == [
+        [{"harbour": "Whitby"}]] * 2
+    assert report["left_out"] == {"call_after_result": 1, "answer_not_to_learn": 1, "no_answer": 3}
+    assert report["rejected"] == {"bad_json_string": 1, "bad_call": 1}
+
+
 def test_toolalpaca_holes_become_text_and_broken_actions_are_refused_alone(tmp_path):
     row = SPELL["toolalpaca"](CASES[0])
     row["Instructions"] += ["Then?", "And?", "No answer"]

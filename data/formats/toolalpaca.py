@@ -10,6 +10,7 @@ from data.formats.items import (
     Document,
     Format,
     Item,
+    LeftOut,
     Refused,
     RowError,
     Sample,
@@ -19,6 +20,7 @@ from data.formats.items import (
     noted,
     unanswered,
 )
+from data.formats.parts import failed
 from data.formats.schemas import lookup
 from data.schema import JsonError, strict_json_loads
 
@@ -30,11 +32,13 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     tools, group = tools_of(row), group_of(row, "Name", "Description", "Category")
     queries = need_list(row.get("Instructions"), "`Instructions`", "query")
     answers = need_list(row.get("Golden_Answers"), "`Golden_Answers`", "calls")
+    runs = need_list(row.get("Instances"), "`Instances`", "calls")       # of the training data
     if not queries:
         yield from (Document(tool, str(number), group=group) for number, tool in enumerate(tools))
     for number, query in enumerate(queries):
         if number >= len(answers):
-            yield Ask(query, tools, str(number), group=group)
+            yield from (_of_run(runs[number], query, tools, str(number), group) if number < len(runs) else
+                        [Ask(query, tools, str(number), group=group)])
             continue
         if is_nothing(answers[number]):
             yield from unanswered("no_answer", query, tools, str(number), group=group)
@@ -46,6 +50,29 @@ def read(row: Any, context: Context) -> Iterator[Item]:
             yield Ask(query, tools, str(number), group=group)
         else:
             yield Sample(query, tools, calls, str(number), noted(nested_reference="${" in str(calls)), group)
+
+
+def _of_run(run: Any, query: str, tools: list[Any], part: str, group: str | None) -> Iterator[Item]:
+    """The first action of a run, [[action, its input, the log], what it gave] a step; later ones depend on results."""
+    steps = run.get("intermediate_steps") if isinstance(run, dict) and run.get("input") == query else None
+    if not steps or run.get("error"):
+        yield from unanswered("no_answer", query, tools, part, group=group)
+        return
+    try:
+        match steps[0]:
+            case [[str(action), given, *_], result]:
+                call = read_action({"Action": action, "Action_Input": given})
+            case step:
+                raise RowError("bad_call", f"a step is an action and what it gave, found {step!r:.80}", stage="calls")
+    except RowError as error:
+        yield Refused(error, part)
+        yield Ask(query, tools, part, group=group)
+        return
+    if len(steps) > 1 and failed(result):
+        yield from unanswered("answer_not_to_learn", query, tools, part, group=group)
+    else:
+        yield Sample(query, tools, [call], part, group=group)
+        yield LeftOut("call_after_result", len(steps) - 1)
 
 
 def read_action(action: Any) -> dict[str, Any]:
