@@ -197,6 +197,7 @@ WENT_WRONG = [
     "Failed to fetch the tides: timeout", "<tool_response>\nFailed to connect", "<Error: no such harbour>",
     "KeyError: 0", "Error: none of the harbours", "Error:\nLeth", {"errors": {"harbour": 404}},
     '{"code": 400, "message": "Leth"}', {"status": 404}, {"statusCode": 500}, {"data": {"error": "no"}},
+    "Input validation error: 'harbour' is required", "1 validation error for tide_table\nharbour",
     {"detail": [{"loc": ["body", "harbour"], "msg": "field required"}]}, "Observation: Error: no such harbour",
     [{"type": "document", "document": {"data": '{"error": "no such harbour"}'}}]]
 WELL = ['{"error": null, "tide": 3}', '{"success": true}', "Error margin: 3%", '{"status": "failed"}',
@@ -204,7 +205,8 @@ WELL = ['{"error": null, "tide": 3}', '{"success": true}', "Error margin: 3%", '
         '{"error": false}', '{"error": 0}', {"error_message": "OK"}, {"error": "0"}, {"errors": "No errors"},
         {"errors": {"x": 0}}, {"error": {"code": 0, "message": "ok"}}, "Error: none", "<result>Error: None</result>",
         "API error: 0", "{'error': 'none'}", "failed to win the cup: 3 teams", {"code": 404, "harbour": "Leith"},
-        {"status": 200}, {"data": [{"error": "x"}]}, {"detail": ["at noon"]}, "Observation: noon"]
+        {"status": 200}, {"data": [{"error": "x"}]}, {"detail": ["at noon"]}, "Observation: noon",
+        "Validation errors in tide tables, a book"]
 
 
 @pytest.mark.parametrize("result", [*WENT_WRONG, *WELL], ids=range(len(WENT_WRONG) + len(WELL)))

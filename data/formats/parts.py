@@ -30,7 +30,8 @@ _NO_ERROR = rf"(?:(?:mcp|tool|api)\s)?error\]?\s*:\s*{_NONE}[^\w\n<]*+(?:[\n<]|\
 _ERROR = re.compile(
     r"(?:<[^<>\n]{1,40}>\s*+){0,8}(?:<[^<>\n]{0,30}error>"
     rf"|\W*+(?!{_NO_ERROR})(?:(?:(?:an|mcp|tool|api)\s)?\w*(?:error|exception)"
-    r"(?:\]|\s*:|\s(?:executing|calling|occurred|-?\d))|traceback \(most recent|http [45]\d\d\b"
+    r"(?:\]|\s*:|\s(?:executing|calling|occurred|-?\d))|(?:input |output |\d+ )?validation errors?(?: for|:)"
+    r"|traceback \(most recent|http [45]\d\d\b"
     rf"|failed to {_DO}\b[^\n:.]{{0,80}}(?:[\n:.]|\Z)"
     r"|(?:invalid|missing|unknown) (?:argument|parameter|input|tool|function)"
     rf"|(?:tool|function)\b[^\n]{{0,60}}\bfailed\b))|\{{'error': (?!'{_NONE}')['{{]", re.IGNORECASE)
