@@ -94,14 +94,15 @@ def _tells_beside(row: Mapping[str, Any], query: str, names: Offered) -> str | N
 
 def _other_calls(row: Mapping[str, Any], item: Sample) -> str | None:
     """The column that holds the right calls of a single request, where the answer makes another one."""
-    if len(_asking(row)) > 1:
+    right = {key: calls for key, value in _beside(row).items()
+             if _RIGHT.fullmatch(key) and (calls := calls_in(unpacked(value)))}
+    if not right or len(_asking(row)) > 1:
         return None
-    right = {key: calls_in(unpacked(value)) for key, value in _beside(row).items() if _RIGHT.fullmatch(key)}
     try:
-        return next((key for key, calls in right.items() if calls and any(
-            read_call(call) not in calls for call in item.calls)), None)
+        answer = [read_call(call) for call in item.calls]
     except RowError:                                                    # reported where the answer is written
         return None
+    return next((key for key, calls in right.items() if any(call not in calls for call in answer)), None)
 
 
 def _says_called(key: str, value: Any) -> bool:

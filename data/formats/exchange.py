@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from data.formats.beside import judged
-from data.formats.conversation import answered, as_messages, role_names
+from data.formats.conversation import CALL_ROLES, answered, as_messages, role_names
 from data.formats.items import Context, Format, Item, RowError, filled
 from data.formats.strict import unpacked
 
@@ -47,7 +47,7 @@ def _asked_in(request: dict[str, Any]) -> tuple[str, list[Any]] | None:
     """The messages of a request and their key; None where it has none, or where the assistant has the last word."""
     for key in _ASKED:
         messages = as_messages(dict.get(request, key))
-        if messages and role_names(messages[-1:]).isdisjoint(_ASSISTANT):
+        if messages and role_names(messages[-1:]).isdisjoint((*_ASSISTANT, *CALL_ROLES)):
             return key, messages
     text = dict.get(request, "input")
     return ("input", [{"role": "user", "content": text}]) if isinstance(text, str) and text.strip() else None
@@ -108,7 +108,8 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     system = [{"role": "system", "content": text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)}
               for key in _SYSTEM if filled(text := request.get(key))]
     offering = request if any(filled(dict.get(request, key)) for key in _TOOLS) else row
-    settings = {} if request is row else {key: request[key] for key in request if key not in (*_ASKED, *_SYSTEM)}
+    read_here = {*_ASKED, *_SYSTEM, "tools", "functions"}
+    settings = {} if request is row else {key: request[key] for key in request if key not in read_here}
     for item in answered(offering, [*system, *messages], answers[0], context):
         yield from judged(settings, item)
 
