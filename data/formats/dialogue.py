@@ -39,7 +39,8 @@ MASKS = re.compile(r"(?:.+_)?(?:loss|weight|(?:loss|train)_?(?:masks?|weights?|s
 # Of a row or a message; false, or a reward of nothing: its answer is an example of what not to say.
 _VERDICT = re.compile(
     r"(?!(?:n|num|count|total)_)(?:.+_)?(?:correct(?:ness)?|accuracy|desirable|valid|validity|pass|passed|success"
-    r"|accept(?:ed)?|approved|keep|kept|keep_row\w*|good|preferred|is_chosen|resolved|upvoted?|thumbs_up|faithful)(?:_checks?)?"
+    r"|accept(?:ed)?|approved|keep|kept|keep_row\w*|good|preferred|is_chosen|resolved|upvoted?|thumbs_up"
+    r"|faithful)(?:_checks?)?"
     r"|(?:is_)?ok|(?:semantic|format|execution)_check(?:er)?|label|kto_tag|rewards?|verdict|judge?ment|outcome|quality"
     r"|feedback|(?:(?=.*judge).*_|quality_|overall_|total_)?scores?", re.IGNORECASE)
 _STARTS, _ENDS = "(?:(?<![a-z])|(?-i:(?<=[a-z])(?=[A-Z])))", "(?:(?![a-z])|(?-i:(?<=[a-z])(?=[A-Z])))"   # a word
