@@ -6,7 +6,7 @@ import pytest
 from data.contamination import Guard, load_guard, ngrams, tool_signature, words
 from data.files import write_jsonl
 from data.schema import Example, Tool
-from tests.timing import cpu_seconds
+from tests.timing import BAR, cpu_seconds
 
 WEATHER = Tool.from_dict({"name": "get_weather", "description": "Get the weather forecast of a city for a given day.",
                           "arguments": {"type": "dict", "required": ["city"], "properties": {
@@ -76,7 +76,7 @@ def test_files_of_every_kind_are_read(tmp_path):
 def test_words_of_piled_marks_cost_milliseconds():
     for text in ("\u0345" * 8_000 + "\u0334" * 8_000, "\uff9e\u0300" * 8_000):
         assert words("plain words " + text)[:2] == ["plain", "words"]
-        assert cpu_seconds(words, "plain words " + text) < 0.05
+        assert cpu_seconds(words, "plain words " + text) < BAR
 
 
 def test_ngrams_of_short_and_empty_texts():
