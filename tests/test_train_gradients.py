@@ -11,11 +11,12 @@ from train import TrainConfig, accumulate_gradients, prepare, train_step
 from training.processes import Processes
 from training.resume import synchronise
 
+ROWS = 32           # of the global batch: several packs of 160 tokens, and as many passes where each takes one row
 CUTS = {
-    "1x64": {"micro_batch_tokens": 100_000},
-    "8x8": {"micro_batch_size": 8, "micro_batch_tokens": 100_000},
+    "1x32": {"micro_batch_tokens": 100_000},
+    "4x8": {"micro_batch_size": 8, "micro_batch_tokens": 100_000},
     "padded": {"micro_batch_tokens": 160, "packing": False},
-    "padded 1x64": {"micro_batch_tokens": 100_000, "packing": False},
+    "padded 1x32": {"micro_batch_tokens": 100_000, "packing": False},
     "one row a pass": {"micro_batch_size": 1},
     "checkpointed": {"micro_batch_tokens": 160, "gradient_checkpointing": 1},
     "every second": {"micro_batch_tokens": 160, "gradient_checkpointing": 2},
@@ -26,8 +27,8 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}          # relative, per
 
 def trainer_for(dtype: torch.dtype, stage: str = "joint", **settings):
     model = toy_model(dtype)
-    config = TrainConfig(stage=stage, out="unused", rank=4, alpha=8, **settings)
-    trainer = prepare(config, Processes(), toy_rows(), None, model, None, lambda line: None)
+    config = TrainConfig(**{"global_batch_size": ROWS, **settings}, stage=stage, out="unused", rank=4, alpha=8)
+    trainer = prepare(config, Processes(), toy_rows(ROWS), None, model, None, lambda line: None)
     with torch.no_grad():           # B is zero in a fresh adapter, and would leave A without a gradient
         generator = torch.Generator().manual_seed(7)
         noise = torch.randn(trainer.flat.master.shape, generator=generator, dtype=torch.float64)
@@ -59,7 +60,7 @@ WEIGHINGS = [("token", 1.0), ("objective", 1.0), ("token", 0.02), ("objective", 
 @pytest.mark.parametrize("balance, weight", WEIGHINGS)
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 def test_every_cut_of_a_global_batch_gives_the_same_gradient(dtype, balance, weight):
-    expected = gradients(trainer_for(dtype, balance=balance, generation_weight=weight, **CUTS["1x64"]))
+    expected = gradients(trainer_for(dtype, balance=balance, generation_weight=weight, **CUTS["1x32"]))
     for settings in CUTS.values():
         found = gradients(trainer_for(dtype, balance=balance, generation_weight=weight, **settings))
         assert_same(found, expected, TOLERANCE[dtype])
@@ -140,7 +141,7 @@ from safetensors.torch import save_file
 from test_train_gradients import WEIGHINGS, trainer_for
 from train import accumulate_gradients
 dtype, path = getattr(torch, sys.argv[1]), sys.argv[2]
-for cut, settings in (("2x4x8", dict(micro_batch_size=8)), ("uneven", dict(micro_batch_tokens=100000))):
+for cut, settings in (("2x2x8", dict(micro_batch_size=8)), ("uneven", dict(micro_batch_tokens=100000))):
     for number, (balance, weight) in enumerate(WEIGHINGS):
         trainer = trainer_for(dtype, balance=balance, generation_weight=weight, **settings)
         loss, counts = accumulate_gradients(trainer, trainer.micro_batches(trainer.rows))
@@ -155,16 +156,16 @@ trainer.processes.close()
 def test_two_processes_give_the_gradient_of_one(dtype, tmp_path):
     run_processes(TWO_PROCESSES, str(dtype).removeprefix("torch."), str(tmp_path), world_size=2)
     for number, (balance, weight) in enumerate(WEIGHINGS):
-        trainer = trainer_for(dtype, balance=balance, generation_weight=weight, **CUTS["1x64"])
+        trainer = trainer_for(dtype, balance=balance, generation_weight=weight, **CUTS["1x32"])
         expected = gradients(trainer)
-        for cut in ("2x4x8", "uneven"):         # "uneven": one micro-batch only, so the second process runs none
+        for cut in ("2x2x8", "uneven"):         # "uneven": one micro-batch only, so the second process runs none
             parts = load_file(tmp_path / f"{cut} {number}")["grad"].split(trainer.flat.sizes)
             assert_same(dict(zip(trainer.flat.names, parts, strict=True)), expected, TOLERANCE[dtype])
 
 
 def test_after_several_steps_the_cuts_stay_together():
     one, many = (trainer_for(torch.float32, max_steps=4, global_batch_size=16, learning_rate=1e-3, **CUTS[name])
-                 for name in ("1x64", "padded"))
+                 for name in ("1x32", "padded"))
     for trainer in (one, many):
         synchronise(trainer)
         for _ in range(4):
