@@ -5,7 +5,8 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-LONGEST = ("test_demo.py", "test_sampler_engine.py", "test_world.py", "test_evolve_resume.py", "test_train_steps.py")
+LONGEST = ("test_demo.py", "test_sampler_engine.py", "test_train_gradients.py", "test_evolve_round.py",
+           "test_evolve_resume.py", "test_sampler_sampling.py", "test_train_steps.py")
 
 
 def pytest_collection_modifyitems(items):

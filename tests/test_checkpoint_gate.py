@@ -22,21 +22,28 @@ from training.gate import check_model
 TINY = home("model", "tiny")
 
 
-@pytest.fixture
-def folders(tmp_path):
-    """A copy of the embedded model, and an adapter on it whose B is not zero."""
-    base = shutil.copytree(TINY, tmp_path / "base")
-    model = load_model(base)
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory):
+    """An adapter on the embedded model whose B is not zero."""
+    model = load_model(TINY)
     apply_lora(model, 4, 8, targets=("q_proj",))
     with torch.no_grad():
         for weight in lora_parameters(model).values():
             weight.fill_(0.01)
-    save_adapter(model, tmp_path / "adapter")
+    folder = tmp_path_factory.mktemp("adapted")
+    save_adapter(model, folder)
+    return folder
+
+
+@pytest.fixture
+def folders(adapted, tmp_path):
+    """Copies, to be spoiled, of the embedded model and of an adapter on it."""
+    base, adapter = shutil.copytree(TINY, tmp_path / "base"), shutil.copytree(adapted, tmp_path / "adapter")
     tools = {"name": "f", "description": "d", "arguments": {"type": "dict", "properties": {}, "required": []}}
     (tmp_path / "tools.jsonl").write_text(json.dumps(tools) + "\n")
     row = {"id": "1", "query": "q", "tools": [tools], "calls": [{"name": "f", "arguments": {}}]}
     (tmp_path / "examples.jsonl").write_text(json.dumps(row) + "\n")
-    return base, tmp_path / "adapter"
+    return base, adapter
 
 
 def change(file, **changes):

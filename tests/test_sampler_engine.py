@@ -83,7 +83,7 @@ PACES = {
 FAMILIES = [name for name in CONFIGS if name != "llama-3.1-new-spelling"]
 
 
-@pytest.mark.parametrize(("apart", "steps"), [(5, 8), pytest.param(9, 16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("apart", "steps"), [(3, 8), pytest.param(9, 16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_greedy_tokens_equal_full_forward_passes_in_every_family_and_at_every_pace(name, apart, steps):
     model = tiny_model(CONFIGS[name])
