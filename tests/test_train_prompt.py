@@ -145,7 +145,7 @@ def test_eval_asks_as_the_adapter_was_trained_and_teval_by_its_own_prompts(tmp_p
 
 def test_a_run_goes_on_as_its_base_was_trained_and_takes_the_papers_prompt_for_none(tmp_path, capsys):
     config = base_of(tmp_path)
-    files = {"tools": [tool(f"t{i}").to_dict() for i in range(4)], "examples": [one.to_dict() for one in labelled(12)]}
+    files = {"tools": [tool(f"t{i}").to_dict() for i in range(4)], "examples": [one.to_dict() for one in labelled(6)]}
     for name, rows in files.items():
         write_jsonl(tmp_path / f"{name}.jsonl", rows)
     command = ["run", "--model", config.model, "--queries", config.queries, "--rounds", "0", "--preset", "tiny",
