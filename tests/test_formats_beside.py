@@ -93,6 +93,17 @@ def test_the_turns_before_a_query_are_part_of_it(tmp_path, key, before):
         "user: Tides?\nassistant: Where?\nuser: Leith"}
 
 
+def test_the_turns_before_a_query_may_stand_in_its_messages_too(tmp_path):
+    asked = [*BEFORE, {"role": "user", "content": "Leith"}]
+    rows = [{"messages": [*asked, CALLING]}, {"prompt": asked, "completion": [CALLING]},
+            {"request": {"messages": asked, "tools": TOOLS}, "response": {"choices": [{"message": CALLING}]}}]
+    rows = [row | {"tools": TOOLS, "history": BEFORE} for row in rows]
+    assert not run(tmp_path, rows)[1]
+    _, examples, _, _ = run(tmp_path, rows, "all.jsonl", turns="all")
+    assert given(examples) == [[CALL]] * 3 and {e.query for e in examples} == {
+        "user: Tides?\nassistant: Where?\nuser: Leith"}
+
+
 def test_a_history_whose_speakers_cannot_be_told_is_refused(tmp_path):
     row = {"query": "Leith", "response": J, "tools": TOOLS, "history": "Tides? Where?"}
     _, examples, queries, rejected = run(tmp_path, [row])

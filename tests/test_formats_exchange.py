@@ -101,3 +101,27 @@ def test_messages_that_end_with_the_user_have_their_answer_in_a_column(tmp_path)
     _, examples, queries, rejected = run(tmp_path, rows)
     assert given(examples) == [[], [CALL]] and len(queries) == 3
     assert [r["reason"] for r in rejected] == ["calls_in_text"]         # a whole conversation, and another answer
+
+
+@pytest.mark.parametrize("key", ["history", "chat_history"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_turns_before_a_request_are_part_of_it(tmp_path, key, inside):
+    """Their columns were counted as unread, and the label was learnt without them."""
+    before, answer = {key: [["Tides?", "Where?"]]}, {"response": completion(CALLING)}
+    rows = [{"request": ASKED | before} | answer if inside else {"request": ASKED} | answer | before,
+            before | {"input": "Leith?", "output": CALLING, "tools": TOOLS}]
+    _, examples, queries, _ = run(tmp_path, rows)
+    assert not examples and {q.query for q in queries} == {"Tides?"}
+    examples = run(tmp_path, rows, "all.jsonl", turns="all")[1]
+    assert given(examples) == [[CALL]] * 2 and {e.query for e in examples} == {
+        "user: Tides?\nassistant: Where?\nuser: Leith?"}
+
+
+@pytest.mark.parametrize("key", ["instruction", "prompt", "question", "query"])
+def test_a_text_under_input_beside_the_task_is_not_the_whole_query(tmp_path, key):
+    """The task went unread: `Leith?` alone had the call."""
+    row = {key: "Tides on Friday here:", "input": "Leith?", "tools": TOOLS}
+    for answer in ({"output": CALLING}, {"response": completion(CALLING)}):
+        assert guess(row | answer).name != "exchange"
+        _, examples, _, _ = run(tmp_path, [row | answer], f"{next(iter(answer))}.jsonl")
+        assert all("Tides on Friday here:" in example.query for example in examples)

@@ -84,9 +84,7 @@ def read(row: Any, context: Context, *, listed: bool = False, bracketed: bool = 
         if isinstance(marks, list) and len(marks) == len(messages):
             messages = [{**message, "weight": 0} if is_off(mark) and isinstance(message, dict) else message
                         for message, mark in zip(messages, marks, strict=True)]
-    before = earlier(row) if key not in _HISTORY else []
-    if messages[:len(before)] != before:
-        messages = [*before, *messages]
+    messages = after(earlier(row) if key not in _HISTORY else [], messages)
     system = row.get("system")
     message = {"role": "system", "content": system if isinstance(system, str) else ""}
     messages = [message, *messages] if listed else [*messages, message]     # ids count turns: its place is part of them
@@ -108,6 +106,12 @@ def earlier(row: Any) -> list[Any]:
         if filled(value) and key != "context":
             raise RowError("unread_columns", f"who says what in `{key}` cannot be told: {value!r:.80}", stage="query")
     return []
+
+
+def after(before: list[Any], messages: list[Any]) -> list[Any]:
+    """Messages behind those that `earlier` found, which they may repeat."""
+    start = [{**message, "weight": 0} if isinstance(message, dict) else message for message in messages[:len(before)]]
+    return [*before, *(messages[len(before):] if start == before else messages)]
 
 
 def _pairs(value: Any) -> list[Any]:

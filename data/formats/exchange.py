@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from data.formats.beside import judged
-from data.formats.conversation import CALL_ROLES, answered, as_messages, role_names
+from data.formats.conversation import CALL_ROLES, after, answered, as_messages, earlier, role_names
 from data.formats.items import Context, Format, Item, RowError, filled
 from data.formats.strict import unpacked
 
@@ -20,6 +20,7 @@ _INSIDE = ("body", "inputBodyJson", "outputBodyJson")                    # of HT
 _ASKED = ("messages", "contents", "input", "input_messages")
 _SYSTEM = ("system", "instructions", "systemInstruction", "system_instruction")
 _TOOLS = ("tools", "functions", "toolConfig")
+_TASKS = ("instruction", "prompt", "question", "query")                # of which a text under `input` is but a part
 _EARLIER = ("previous_response_id", "conversation")                     # kept by the service, not by the log
 _ASSISTANT = ("assistant", "model", "ai")
 _ENDS = ("finish_reason", "finishReason", "stop_reason", "stopReason", "done_reason", "done", "status", "error",
@@ -50,7 +51,8 @@ def _asked_in(request: dict[str, Any]) -> tuple[str, list[Any]] | None:
         if messages and role_names(messages[-1:]).isdisjoint((*_ASSISTANT, *CALL_ROLES)):
             return key, messages
     text = dict.get(request, "input")
-    return ("input", [{"role": "user", "content": text}]) if isinstance(text, str) and text.strip() else None
+    alone = isinstance(text, str) and text.strip() and not any(filled(dict.get(request, key)) for key in _TASKS)
+    return ("input", [{"role": "user", "content": text}]) if alone else None
 
 
 def _answers_of(row: dict[str, Any]) -> tuple[str, list[list[Any]]] | None:
@@ -103,10 +105,11 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     row.get(column), row.get(answer)                                    # counts the columns as read
     if len(answers) > 1:
         raise RowError("several_answers", f"the response holds {len(answers)} choices; keep one of them", "calls")
-    if earlier := next((key for key in _EARLIER if filled(dict.get(request, key))), None):
-        raise RowError("unread_columns", f"`{earlier}`: the service has earlier messages, the row has not", "query")
+    if kept := next((key for key in _EARLIER if filled(dict.get(request, key))), None):
+        raise RowError("unread_columns", f"`{kept}`: the service has earlier messages, the row has not", "query")
     system = [{"role": "system", "content": text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)}
               for key in _SYSTEM if filled(text := request.get(key))]
+    messages = after(earlier(request) or earlier(row), messages)
     offering = request if any(filled(dict.get(request, key)) for key in _TOOLS) else row
     read_here = {*_ASKED, *_SYSTEM, "tools", "functions"}
     settings = {} if request is row else {key: request[key] for key in request if key not in read_here}

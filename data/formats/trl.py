@@ -8,7 +8,7 @@ trained on what the assistant says there, so only the answer can be a label.
 from collections.abc import Iterator
 from typing import Any
 
-from data.formats.conversation import answered, as_messages, column_of, earlier, messages_of
+from data.formats.conversation import after, answered, as_messages, column_of, earlier, messages_of
 from data.formats.items import Context, Format, Item, LeftOut, RowError, Sample, need_list, unanswered
 from data.formats.spelled import calls_in
 
@@ -39,7 +39,7 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     elif not column:
         raise RowError("no_query", f"`{answer}` has no prompt beside it", stage="query")
     solution = answer == "answer" and isinstance(row[answer], str) and as_messages(row[answer]) is None
-    for item in answered(row, [*earlier(row), *prompt], said, context, listed=True):
+    for item in answered(row, after(earlier(row), prompt), said, context, listed=True):
         if solution and isinstance(item, Sample) and not item.calls:
             yield from unanswered("final_answer", item.query, item.tools, item.part)
         else:
