@@ -141,7 +141,9 @@ def test_more_marks_of_what_is_not_to_be_learnt(tmp_path, mark):
     {"quality": "bad"}, {"metadata": {"is_valid": False}}, {"loss_mask": [1, 0]}, {"loss_mask": "[0, 0]"},
     {"turn_weights": [1.0, 0.0]}, {"train_mask": [False, False, False]},
     {"correctness": 0}, {"accuracy": 0.0}, {"score": 0}, {"rewards": [0.0, 0]}, {"is_chosen": False}, {"ok": False},
-    {"preferred": False}, {"thumbs_up": False}, {"thumbs": "down"}, {"human_label": "wrong"}, {"judgement": "bad"},
+    {"preferred": False}, {"thumbs_up": False}, {"thumbs": "down"}, {"rating": "thumbs_down"},
+    {"user_feedback": "negative"}, {"rating": "down"}, {"feedback": {"rating": "Thumbs down"}},
+    {"human_label": "wrong"}, {"judgement": "bad"},
     {"exec_result": "fail"}, {"verdict": False}, {"validity": "invalid"}, {"format_check": "failed"}, {"grade": "fail"},
     {"passed_checks": False}, {"overall_score": 0}, {"decision": "reject"}, {"discarded": True}, {"kept": False},
     {"llm_judge_score": 0}, {"rejected": True}, {"is_wrong": True}, {"hallucinated": True},
@@ -160,7 +162,8 @@ def test_verdicts_and_masks_that_say_yes_change_nothing(tmp_path):
              {"hallucinated": False, "intent_label": 0, "toxicity_score": 0.0}, {"score_chosen": 0, "rejected": "Yes"},
              {"scores": [0, 1], "evaluation": {"passed": True}, "label": "search"},
              {"checkout": "failed"}, {"evaluated_by": "bad"}, {"check": "down"}, {"token_ok": 0},
-             {"check_in": "failed"}, {"checkout": {"success": False}}, {"mislabelled_as": "wrong"}]
+             {"check_in": "failed"}, {"checkout": {"success": False}}, {"mislabelled_as": "wrong"},
+             {"rating": "positive"}, {"user_sentiment": "negative", "server": "down"}]
     _, examples, _, rejected = run(tmp_path, [{"messages": [USER, CALLING], "tools": TOOLS} | mark for mark in marks])
     assert given(examples) == [[CALL]] * len(marks) and not rejected
 

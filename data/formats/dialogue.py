@@ -48,9 +48,10 @@ _IN_WORDS = re.compile(
     rf"{_STARTS}(?:(?:verdict|judge(?:e?ment)?|judgment|label|result|verification|verifier|thumb|grade|decision|filter"
     rf"|review|validity|validation|valid|eval|evaluation|checker|check(?!_?(?:in|out)(?![a-z])))s?{_ENDS}"
     rf"|(?:verifi|filter|validat|judg|review|evaluat|grad|label|check)ed\Z)", re.IGNORECASE)
-_VOTE = re.compile(rf"{_STARTS}(?:thumb|vote|feedback)s?{_ENDS}", re.IGNORECASE)
+_VOTE = re.compile(rf"{_STARTS}(?:thumb|vote|feedback|rating)s?{_ENDS}", re.IGNORECASE)
 _BAD = ("bad", "wrong", "incorrect", "invalid", "reject", "rejected", "undesirable", "fail", "failed", "failure",
         "thumbs_down")
+_AGAINST_IT = ("down", "negative", "thumbs_down", "thumbs down", "thumbs-down", "thumbsdown")
 _AGAINST = re.compile(r"(?:is_|was_)?(?:bad|wrong|incorrect|invalid|rejected|undesirable|hallucinat(?:ed|ions?)"
                       r"|discard(?:ed)?|drop(?:ped)?|filter(?:ed)?_out|corrupt(?:ed)?|broken)", re.IGNORECASE)
 _JUDGING = re.compile(rf"{_STARTS}(?:judg|eval|annotat|label|feedback|metric|assess|review|verif"
@@ -128,10 +129,10 @@ def is_bad(marked: Mapping[str, Any]) -> bool:
 def _is_against(key: str, value: Any) -> bool:
     """Does a column, or a key of a message, speak against the answer?"""
     word = value.strip().lower() if isinstance(value, str) else ""
+    if word in _AGAINST_IT and _VOTE.search(key):           # of a service, `down` tells nothing of the answer
+        return True
     if word in _BAD:
         return bool(_VERDICT.fullmatch(key) or _IN_WORDS.search(key))
-    if word == "down":                                      # of a service, it tells nothing of the answer
-        return bool(_VOTE.search(key))
     if isinstance(value, list) and value and _VERDICT.fullmatch(key):
         return all(map(is_off, value))
     return bool(_VERDICT.fullmatch(key)) and is_off(value) or value is True and bool(_AGAINST.fullmatch(key))
