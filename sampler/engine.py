@@ -88,12 +88,12 @@ class Engine:
                     if self.rows and (not self.prefilling or 2 * len(self.rows) >= places):
                         self.decode()
                     if progress.due():
-                        progress.show(len(self.rows), places, self.seconds_left())
+                        progress.show(len(self.rows), places, self.seconds_left)
         finally:
             self.model.train(was_training)
             if self.slots is not None and self.slots.cache is not None:
                 self.slots.cache.layers.clear()    # they refer to each other: else the memory waits for the collector
-        progress.show(0, 0, 0.0, last=True)
+        progress.show(0, 0, lambda: 0.0, last=True)
         self.stats.seconds = time.perf_counter() - began
         if self.options.stats is not None:
             self.options.stats.update(asdict(self.stats))

@@ -10,6 +10,7 @@ import sampler.engine
 from sampler.engine import Engine
 from sampler.forecast import Pace, Waiting, Work, forecast, lengths, survival
 from sampler.options import Options
+from sampler.progress import Progress
 from tests.model_tiny import CONFIGS, tiny_model
 
 
@@ -147,3 +148,22 @@ def test_forecast_is_right_within_a_third_after_a_minute(rows):
     answers = [200 if draw.random() < 0.05 else int(n) for n in draw.integers(5, 60, 120)]
     said, true = play(model, prompts, answers, rows)
     assert true > 200 and said == pytest.approx(true, rel=0.3)
+
+
+def test_forecasts_take_a_fiftieth_of_the_time_at_most(monkeypatch, capsys):
+    """One of 500,000 samples takes 1.5 s, and a line was due every second."""
+    clock = [100.0]
+    monkeypatch.setattr("sampler.progress.time.monotonic", lambda: clock[0])
+    progress, spent = Progress(True, 500_000, 512), 0.0
+
+    def forecast_of_many() -> float:
+        nonlocal spent
+        clock[0] += 1.5
+        spent += 1.5
+        return 4000.0
+
+    while clock[0] < 700:
+        clock[0] += 0.1
+        if progress.due():
+            progress.show(8, 8, forecast_of_many)
+    assert 3 <= spent <= 0.03 * 600 and "eta 01:06:40" in capsys.readouterr().err
