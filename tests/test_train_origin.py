@@ -12,8 +12,9 @@ from model import load_model, save_model
 from tests.evolve_run import make_run
 from tooldev import main
 from train import main as train_main
+from training.checkpoints import Checkpoints
 from training.gate import check_model
-from training.origin import FILE, RELATED, distance, note_base, sample
+from training.origin import FILE, RELATED, distance, note_base, noted, sample
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,30 @@ def test_a_note_of_another_shape_is_another_base(folders):
         check_model(base, adapter)
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_a_training_goes_on_from_a_checkpoint_on_the_base_that_it_was_begun_on_alone(same, folders, tmp_path, capsys):
+    """Its first steps on one base and the rest on another gave an adapter that is right on neither, without a word."""
+    base, _ = folders
+    command = ["--model", str(base), "--data", str(tmp_path / "labelled.jsonl"), "--stage", "joint", "--precision",
+               "fp32", "--max-steps", "2", "--checkpoint-steps", "1", "--global-batch-size", "2", "--out",
+               str(tmp_path / "out")]
+    save, end = Checkpoints.save, KeyboardInterrupt
+
+    def cut(self, *state):
+        save(self, *state)
+        raise end
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "save", cut)
+        train_main(command)
+    change = (lambda name, weight: weight.bfloat16()) if same else noise(0.3)
+    weights = load_file(base / "model.safetensors")
+    save_file({name: change(name, weight) for name, weight in weights.items()}, base / "model.safetensors")
+    code, said = train_main(command), capsys.readouterr()
+    assert (code == 0, "holds other weights than those that the run was begun on" in said.err) == (same, not same)
+    assert (tmp_path / "out" / "adapter").exists() == same
+
+
 def plain(base, folder, named):
     """An adapter without a note, whose config names this base."""
     model = load_model(base)
@@ -195,6 +220,6 @@ def test_the_sample_is_small_and_needs_a_folder_with_weights(folders, tmp_path):
     base, adapter = folders
     assert (adapter / FILE).stat().st_size < 10_000
     assert {name.split(".")[2] for name in sample(base)} == {"0", "1"}
-    note_base(tmp_path, tmp_path / "none")
-    note_base(tmp_path, "")
+    note_base(tmp_path, noted(tmp_path / "none"))
+    note_base(tmp_path, noted(""))
     assert not (tmp_path / FILE).exists()

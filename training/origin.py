@@ -26,11 +26,23 @@ PACKING = {"unsloth", "bnb", "gguf", "gptq", "awq", "hf", "bf16", "fp16", "4bit"
 
 # ---------------------------------------------------------------------------------------------------- beside an adapter
 
-def note_base(adapter: Path, model: str | Path) -> None:
-    """Write beside an adapter which base it was trained on; nothing where no folder holds that base."""
-    if any(Path(model).glob("*.safetensors")):
-        weights = {name: " ".join(f"{value:.6g}" for value in values) for name, values in sample(Path(model)).items()}
+def noted(model: str | Path) -> dict[str, str]:
+    """The sampled weights of a base as a file keeps them; {} where no folder holds that base."""
+    return {name: " ".join(f"{value:.6g}" for value in values) for name, values in sample(Path(model)).items()} \
+        if any(Path(model).glob("*.safetensors")) else {}
+
+
+def note_base(adapter: Path, weights: dict[str, str]) -> None:
+    """Write beside an adapter which base it was trained on, where that is known."""
+    if weights:
         write_json(adapter / FILE, {"weights": weights})
+
+
+def same_base(before: dict[str, str], now: dict[str, str]) -> bool:
+    """Whether two notes may be of one base, in any type; one that is empty says nothing."""
+    one, other = ({name: [float(value) for value in text.split()] for name, text in note.items()}
+                  for note in (before, now))
+    return not one or not other or distance(one, other) == 0
 
 
 def sample(folder: Path) -> dict[str, list[float]]:
@@ -50,7 +62,7 @@ def sample(folder: Path) -> dict[str, list[float]]:
                 part = shard.get_slice(name)
                 rows, *columns = part.get_shape()
                 row = (part[rows // 2:rows // 2 + 1] if columns else part[:]).flatten().tolist()
-                found[name] = [row[len(row) * i // VALUES] for i in range(VALUES)]
+                found[name] = [row[len(row) * i // VALUES] for i in range(VALUES if row else 0)]
     return dict(sorted(found.items()))
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from data.files import fault, read_record, refuse_changes, refuse_foreign, sha256_file
 from training.config import PATHS, TrainConfig, TrainResult
+from training.origin import same_base
 from training.trainer import Trainer
 
 
@@ -28,7 +29,7 @@ def snapshot(trainer: Trainer) -> tuple[dict[str, Tensor], dict]:
     return tensors, {"step": trainer.step, "skipped": trainer.skipped, "skips_in_a_row": trainer.skips_in_a_row,
                      "tokens": trainer.tokens, "loss_scale": scale.scale, "good_steps": scale.good_steps,
                      "names": trainer.flat.names, "rows_sha256": trainer.rows_sha256,
-                     "world_size": trainer.processes.world_size}
+                     "base": trainer.base, "world_size": trainer.processes.world_size}
 
 
 def restore(trainer: Trainer, saved: tuple[dict[str, Tensor], dict] | None) -> None:
@@ -42,6 +43,9 @@ def restore(trainer: Trainer, saved: tuple[dict[str, Tensor], dict] | None) -> N
     if state.get("rows_sha256", trainer.rows_sha256) != trainer.rows_sha256:
         raise ValueError(f"{trainer.config.out}: --data gives other rows than those the run was begun with; "
                          "use a new --out")
+    if not same_base(state.get("base", {}), trainer.base):
+        raise ValueError(f"{trainer.config.out}: {trainer.config.model} holds other weights than those that the run "
+                         "was begun on; put them back, or use a new --out")
     trainer.flat.master.copy_(tensors["weights"])
     for i, group in enumerate(trainer.optimizer.param_groups):
         vector = group["params"][0]

@@ -24,7 +24,7 @@ from training.flat import FlatWeights
 from training.gate import check_model
 from training.metrics import Metrics
 from training.optimizer import make_optimizer
-from training.origin import note_base
+from training.origin import note_base, noted
 from training.overflow import advice
 from training.plan import forget_peak, make_plan, peak_memory_gb
 from training.processes import Processes, progress_line
@@ -73,7 +73,8 @@ def prepare(config: TrainConfig, processes: Processes, rows: Rows, validation: S
     model.checkpoint_every = config.gradient_checkpointing
     flat = FlatWeights(named)
     return Trainer(config, processes, model, rows, validation, flat, make_optimizer(flat, config),
-                   LossScale(dtype == torch.float16), steps, say, rows_sha256, source)
+                   LossScale(dtype == torch.float16), steps, say, rows_sha256, source,
+                   {} if config.stage == "pretrain" else noted(config.model))
 
 
 def all_rows(config: TrainConfig, rows: Rows, validation: Sequence[Row] | None,
@@ -213,4 +214,4 @@ def write_result(trainer: Trainer, folder: Path) -> None:
     else:
         save_adapter(trainer.model, folder, base_model=trainer.config.model)
         note_prompt(folder, trainer.config.prompt)
-        note_base(folder, trainer.config.model)
+        note_base(folder, trainer.base)

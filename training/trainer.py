@@ -53,6 +53,7 @@ class Trainer:
     say: Callable[[str], None]
     rows_sha256: str
     data_sha256: str | None         # of the file --data, where the rows were read from it
+    base: dict[str, str]            # some of the frozen weights at the start; {} where there are none in a folder
     step: int = 0                   # global batches used
     skipped: int = 0                # of them, those whose gradient was not finite: no update, and the schedule waits
     skips_in_a_row: int = 0
