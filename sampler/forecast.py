@@ -88,11 +88,11 @@ def survival(stopped: Counter[int], drawn: Counter[int], most: int) -> np.ndarra
         stopped: samples that ended by a stop token, by tokens drawn.
         drawn: all samples, those that go on too, by tokens drawn.
     """
-    lengths = np.arange(1, most + 1)
-    unseen = 1 / lengths / (1 / lengths).sum()
-    ends = unseen + np.array([stopped[n] for n in lengths])
-    seen = np.array([drawn[n] for n in lengths])
-    so_far = (unseen + seen)[::-1].cumsum()[::-1]  # samples that drew `lengths` tokens or more
+    tokens = np.arange(1, most + 1)
+    unseen = 1 / tokens / (1 / tokens).sum()
+    ends = unseen + np.array([stopped[n] for n in tokens])
+    seen = np.array([drawn[n] for n in tokens])
+    so_far = (unseen + seen)[::-1].cumsum()[::-1]  # samples that drew so many tokens or more
     share = np.cumprod(1 - np.minimum(ends / so_far, 1))
     share[-1] = 0.0
     return np.concatenate([[1.0], share])
@@ -129,7 +129,8 @@ def forecast(work: Work, pace: Pace, share: np.ndarray, live: Sequence[tuple[int
     queue = deque(waiting)
     fresh = iter(lengths(share, np.zeros(sum(item.samples for item in queue), dtype=int)))
     rows: list[tuple[int, int]] = []               # a heap: (pass after which the row ends, tokens that it stores then)
-    now, stored, seconds = 0, 0, 0.0               # passes so far; tokens that the rows store; what both took
+    now, stored = 0, 0                             # passes so far; tokens that the rows store
+    prefilled, rows_passed, read = 0.0, 0, 0.0     # operations; rows of all passes together; stored tokens they read
 
     def begin(prompt: int, drawn: int, length: int) -> int:
         """Let a row begin; returns the tokens that it stores."""
@@ -142,14 +143,15 @@ def forecast(work: Work, pace: Pace, share: np.ndarray, live: Sequence[tuple[int
         if queue and 4 * len(rows) <= 3 * places(queue[0].prompt):      # as Engine.admit does
             while queue and len(rows) < places(queue[0].prompt):
                 item = queue.popleft()
-                seconds += item.work * prefill
-                stored += sum(begin(item.prompt, 0, next(fresh)) for _ in range(item.samples))
+                prefilled += item.work
+                stored += sum(begin(item.prompt, 1, next(fresh)) for _ in range(item.samples))   # token 1 needs no pass
         if not rows:
             continue
         passes = rows[0][0] - now
-        seconds += float(work.decode(passes, passes * len(rows), passes * stored + len(rows) * passes**2 / 2) @ decode)
+        rows_passed += passes * len(rows)
+        read += passes * stored + len(rows) * passes**2 / 2
         now += passes
         stored += len(rows) * passes
         while rows and rows[0][0] == now:
             stored -= heapq.heappop(rows)[1]
-    return seconds
+    return prefilled * prefill + float(work.decode(now, rows_passed, read) @ decode)

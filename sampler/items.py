@@ -59,7 +59,7 @@ class Outcomes:
         self.options = options
         self.results: list[list[Completion | None]] = [[None] * options.num_samples for _ in range(num_items)]
         self.stats = Stats(items=num_items)
-        self.progress = Progress(options.progress, num_items, options.max_new_tokens)
+        self.progress = Progress(options.progress, num_items)
 
     def end(self, row: Row, reason: str, rows: list[Row]) -> None:
         """Record a sample and free its place; where that decides its item, the others of `rows` end, too."""

@@ -13,9 +13,9 @@ SHARE = 0.02        # of the time, at most, goes into forecasts: with 500,000 sa
 class Progress:
     """Items done, rows, tokens per second and time left: one line on stderr, every second; in a file, every ten."""
 
-    def __init__(self, show: bool | Callable[[], str], total: int, most: int) -> None:
+    def __init__(self, show: bool | Callable[[], str], total: int) -> None:
         self.text = show if callable(show) else (lambda: "") if show else None
-        self.total, self.done, self.most = total, 0, most
+        self.total, self.done = total, 0
         self.began, self.shown, self.spent = time.monotonic(), 0.0, 0.0         # spent: seconds on the last forecast
         self.end, self.pause = ("\x1b[K\r", 1.0) if sys.stderr.isatty() else ("\n", 10.0)
         self.pace = Pace()

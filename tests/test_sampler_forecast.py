@@ -57,8 +57,17 @@ def test_time_left_is_right_where_long_prompts_come_first():
         pace.decoded(3e-9 * work.decode(4, 16, 16 * n).sum(), work.decode(4, 16, 16 * n))
     share = survival(Counter({16: 10**6}), Counter({16: 10**6}), 32)
     waiting = [Waiting(n, 1, work.prompt(0, n)) for n in prompts[64:]]
-    true = sum(1e-9 * work.prompt(0, n) + 3e-9 * work.decode(16 / 64, 16, 16 * n + 128).sum() for n in prompts[64:])
+    true = sum(1e-9 * work.prompt(0, n) + 3e-9 * work.decode(15 / 64, 15, 15 * n + 128).sum() for n in prompts[64:])
     assert forecast(work, pace, share, [], waiting, lambda longest: 64) == pytest.approx(true, rel=0.02)
+
+
+def test_the_first_token_of_an_answer_needs_no_pass():
+    """It is drawn from the logits behind the prompt: answers of one token take the time of their prompts alone."""
+    work, pace, ended = Work(tiny_model(CONFIGS["qwen2.5-tied"]).config, 4), Pace(), Counter({1: 10**6})
+    pace.prefilled(1.0, 1e6)
+    pace.decoded(1.0, work.decode(1, 4, 400))
+    waiting = [Waiting(100, 2, 1e6)] * 5
+    assert forecast(work, pace, survival(ended, ended, 8), [], waiting, lambda longest: 4) == pytest.approx(5.0)
 
 
 def test_nothing_is_said_before_the_first_pass():
@@ -154,7 +163,7 @@ def test_forecasts_take_a_fiftieth_of_the_time_at_most(monkeypatch, capsys):
     """One of 500,000 samples takes 1.5 s, and a line was due every second."""
     clock = [100.0]
     monkeypatch.setattr("sampler.progress.time.monotonic", lambda: clock[0])
-    progress, spent = Progress(True, 500_000, 512), 0.0
+    progress, spent = Progress(True, 500_000), 0.0
 
     def forecast_of_many() -> float:
         nonlocal spent
