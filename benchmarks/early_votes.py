@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.machine import describe
-from data.schema import read_json, read_jsonl
+from data.schema import read_jsonl
 from pipeline.settings import RunSettings
 from pipeline.steps import Run, Step
 
@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--round", type=int, default=1, help="the round whose votes are taken again")
     args = parser.parse_args()
     home = Path(args.run)
-    run = Run(RunSettings(**read_json(home / "run.json")["settings"]), home)
+    run = Run(RunSettings.of_run(home), home)
     run.test = []
     with tempfile.TemporaryDirectory() as scratch:
         full, early = (again(run, Path(scratch, name), args.round, early=name == "early") for name in ("full", "early"))

@@ -58,13 +58,13 @@ def round_config(args: argparse.Namespace) -> RoundConfig:
     run = Path(args.run) if args.run else newest_run()
     if not args.run:
         print(f"run: {run} (the newest)", file=sys.stderr, flush=True)
-    if not (run / "run.json").is_file():
-        raise FileNotFoundError(f"{run / 'run.json'}: not found; --run wants the folder of a run")
     where = run / "run.json"
+    if not where.is_file():
+        raise FileNotFoundError(f"{where}: not found; --run wants the folder of a run")
     record = read_object(where)
     settings = {key: record[key] for key in ("model", "queries") if isinstance(record.get(key), str)}
     settings |= settings_of(record.get("evolve", {}), RoundConfig, f"{where}: evolve")
-    begun = settings_of(settings.get("train", {}), TrainConfig, f"{where}: train", OWN)
+    begun = settings_of(settings.get("train", {}), TrainConfig, f"{where}: evolve: train", OWN)
     typed_flags = {name: value for name, value in vars(args).items() if value is not None}
     given = {name: value for name, value in typed_flags.items() if name not in ("train", "plan", "shard", *TRAIN_FLAGS)}
     texts = [f"{name}={typed_flags[name]}" for name in (*TRAIN_FLAGS, "shard") if name in typed_flags]

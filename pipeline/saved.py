@@ -43,4 +43,3 @@ def sizes(saved: dict[str, Any], preset: str) -> dict[str, Any]:
     inside = {name: saved.get(name, {}) for name in INSIDE}
     kept = {name: value for name, value in saved.items() if name not in (*FLAGS, *INSIDE)}
     return {**(kept if saved.get("preset") == preset else {}), **inside}
-

@@ -102,7 +102,8 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     if asked is None or told is None:
         raise RowError("no_query", f"no request with its response; the row has {sorted(map(str, row))[:8]}", "query")
     (column, request, messages), (answer, answers) = asked, told
-    row.get(column), row.get(answer)                                    # counts the columns as read
+    for key in (column, answer):
+        row.get(key)                                                    # counts the column as read
     if len(answers) > 1:
         raise RowError("several_answers", f"the response holds {len(answers)} choices; keep one of them", "calls")
     if kept := next((key for key in _EARLIER if filled(dict.get(request, key))), None):
