@@ -23,7 +23,7 @@ from evolution.config import RoundConfig
 from evolution.flags import named_values
 from pipeline import run_bench
 from pipeline.inputs import EMBEDDED, MOST_HELD_OUT, Inputs, flag, read_inputs, refuse_other_run, table
-from pipeline.saved import saved_settings, sizes
+from pipeline.saved import OF_ROUND, OF_TRAINING, saved_settings, sizes
 from pipeline.settings import PAPER_PRESET, PRESETS, Preset, RunSettings, round_settings
 from pipeline.steps import run_pipeline, say
 from tooldev import VARIANTS, Evolution, Lora, Sizes
@@ -33,12 +33,6 @@ from training.prompt import check_trainable, noted_prompt
 
 EPOCHS = ("adaption_epochs", "labelled_epochs", "evolve_epochs")
 SIZES = [spec for spec in dataclasses.fields(Preset) if spec.metadata]      # what a preset holds, each an option
-# Settings of a round and of training that have an option here, or that follow from the run.
-OF_ROUND = ("run", "round", "model", "queries", "labelled", "validation", "guard", "queries_per_round", "seed", "train",
-            "probe", "max_tools_tokens", "max_calls_tokens", "stop_when")
-OF_TRAINING = ("stage", "model", "adapter", "data", "validation", "out", "learning_rate", "global_batch_size", "epochs",
-               "max_length", "micro_batch_tokens", "rank", "alpha", "precision", "seed", "shard", "plan_only", "prompt",
-               *RECIPE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,17 +5,22 @@ F is a run.json, or its part "settings" alone. Paths to data are not among them:
 
 from typing import Any
 
+from data.augment import RECIPE
 from data.schema import read_json
 from evolution.config import RoundConfig
-from evolution.flags import OWN
 from pipeline.settings import PRESETS, RunSettings
 from training.config import TrainConfig, settings_of
 
 # settings with a flag of their own, whose default they become; the others count as sizes of the preset
 FLAGS = ("model", "preset", "seed", "rounds", "variants", "queries_per_round", "rank", "alpha", "precision", "guard")
-INSIDE = {"evolve": (RoundConfig, ("run", "round", "model", "queries", "labelled", "validation", "guard", "seed",
-                                   "train")),
-          "train": (TrainConfig, OWN)}                          # and what the run itself says of them
+# Settings of a round and of training that have an option of `run`, or that follow from the run.
+OF_ROUND = ("run", "round", "model", "queries", "labelled", "validation", "guard", "queries_per_round", "seed", "train",
+            "probe", "max_tools_tokens", "max_calls_tokens", "stop_when")
+OF_TRAINING = ("stage", "model", "adapter", "data", "validation", "out", "learning_rate", "global_batch_size", "epochs",
+               "max_length", "micro_batch_tokens", "rank", "alpha", "precision", "seed", "shard", "plan_only", "prompt",
+               *RECIPE)
+KEPT = ("stop_when", "prompt", "shard")                         # of these, what a run keeps among its own all the same
+INSIDE = {"evolve": (RoundConfig, OF_ROUND), "train": (TrainConfig, OF_TRAINING)}
 
 
 def saved_settings(path: str) -> dict[str, Any]:
@@ -32,7 +37,7 @@ def saved_settings(path: str) -> dict[str, Any]:
     settings = settings_of(settings, RunSettings, f"--config {path}")
     if settings["preset"] not in PRESETS:
         raise ValueError(f"--config {path}: preset {settings['preset']!r}; expected one of {', '.join(PRESETS)}")
-    inside = {name: settings_of(settings.get(name, {}), kind, f"--config {path}: {name}", taken)
+    inside = {name: settings_of(settings.get(name, {}), kind, f"--config {path}: {name}", {*taken} - {*KEPT})
               for name, (kind, taken) in INSIDE.items()}
     stop = {"stop_when": inside["evolve"].pop("stop_when", False)}
     return {**{name: settings[name] for name in FLAGS if name in settings}, **stop, "saved": {**settings, **inside}}

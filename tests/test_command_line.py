@@ -242,11 +242,13 @@ def test_a_lost_process_is_told_in_one_line_and_another_fault_is_not_hidden(caps
     ({"guard": [3]}, "guard is"), ({"queries_per_round": -3}, "--queries-per-round is -3"),
     ({"evolve": {"stop_when": "no"}}, "evolve: stop_when is 'no'; expected bool"),
     ({"evolve": {"round": 7}}, "evolve: round is 7, and is not set here"),
+    ({"evolve": {"probe": 7}}, "evolve: probe is 7, and is not set here"),
+    ({"train": {"rank": 3}}, "train: rank is 3, and is not set here"),
     ({"evolve": {"train": {"rank": 4}}}, "evolve: train is"), ({"evolve": {"num_samples": "5"}}, "num_samples is '5'"),
     ({"train": {"model": "/x"}}, "train: model is '/x', and is not set here"),
     ({"train": {"stage": "pretrain"}}, "train: stage is"), ({"train": {"dropout": None}}, "train: dropout is None"),
     ({"train": [1]}, r"train is .*\[1\].*; expected dict"), ({"alpha": 10**400}, "401 characters"),
-    ({"x" * 5000: 1}, "no setting")], ids=range(14))
+    ({"x" * 5000: 1}, "no setting")], ids=range(16))
 def test_a_saved_setting_of_another_type_or_of_the_runs_own_is_refused(changes, words, tmp_path):
     """stop_when "no" was true, an empty list of variants trained nothing, a list in it ended in a traceback."""
     with pytest.raises(ValueError, match=words) as caught:

@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_origin
@@ -49,7 +49,7 @@ def check_options(settings: Any) -> None:
             raise ValueError(f"--{name} is {value}; it must be 0 or more{' and below 2**64' * (value >= 2**64)}")
 
 
-def settings_of(values: Any, record: type, where: str, taken: Sequence[str] = ()) -> dict[str, Any]:
+def settings_of(values: Any, record: type, where: str, taken: Collection[str] = ()) -> dict[str, Any]:
     """Settings as a file has them, each in the type of its field; `taken` are fields that a file may not set.
 
     Raises:
