@@ -216,8 +216,9 @@ def test_the_bar_stands_between_two_bits_and_another_model():
     assert distance(rows, {name: [0.0] * 16 for name in rows}) > RELATED
 
 
-def test_the_sample_is_small_and_needs_a_folder_with_weights(folders, tmp_path):
+def test_the_sample_is_small_and_needs_a_folder_with_weights(folders, tmp_path, monkeypatch):
     base, adapter = folders
+    monkeypatch.chdir(base)                                             # whose weights are not those of a nameless base
     assert (adapter / FILE).stat().st_size < 10_000
     assert {name.split(".")[2] for name in sample(base)} == {"0", "1"}
     note_base(tmp_path, noted(tmp_path / "none"))

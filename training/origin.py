@@ -28,8 +28,9 @@ PACKING = {"unsloth", "bnb", "gguf", "gptq", "awq", "hf", "bf16", "fp16", "4bit"
 
 def noted(model: str | Path) -> dict[str, str]:
     """The sampled weights of a base as a file keeps them; {} where no folder holds that base."""
-    return {name: " ".join(f"{value:.6g}" for value in values) for name, values in sample(Path(model)).items()} \
-        if any(Path(model).glob("*.safetensors")) else {}
+    if not model or not any(Path(model).glob("*.safetensors")):         # Path("") would be the working folder
+        return {}
+    return {name: " ".join(f"{value:.6g}" for value in values) for name, values in sample(Path(model)).items()}
 
 
 def note_base(adapter: Path, weights: dict[str, str]) -> None:
