@@ -48,7 +48,7 @@ from tooldev import one_line
 from training.base import load_base
 from training.config import TrainConfig
 from training.gate import check_model
-from training.origin import base_note
+from training.origin import check_base
 from training.processes import LostProcess, Processes, hush, tell
 from training.prompt import FILE, check_trainable
 from training.sharing import sharing
@@ -232,7 +232,7 @@ def refuse_damaged(base: str, adapter: Path, say: Callable[[str], None]) -> None
     from model import load_model
 
     load_adapter(load_model(base, device="meta"), adapter)
-    if note := base_note(base, adapter):
+    if note := check_base(base, adapter):
         say(note)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.schema import read_json
-from training.origin import base_note
+from training.origin import check_base
 
 if TYPE_CHECKING:
     from model import ModelConfig, Tokenizer
@@ -48,7 +48,7 @@ def check_model(folder: str | Path, adapter: str | Path = "", *, fresh: bool = F
         config = model.config
         if adapter:
             load_adapter(model, adapter_folder(adapter))
-            origin = base_note(folder, adapter_folder(adapter))
+            origin = check_base(folder, adapter_folder(adapter))
     tokenizer = load_tokenizer(folder)
     if tokenizer.family is None and not fresh:
         raise ValueError(f"{folder}: its tokenizer has no chat format known here (control tokens of Llama 3, ChatML or "

@@ -83,7 +83,7 @@ def read_note(file: Path) -> dict[str, list[float]]:
 
 # ------------------------------------------------------------------------------------------------------------- compared
 
-def base_note(model: str | Path, adapter: Path) -> str:
+def check_base(model: str | Path, adapter: Path) -> str:
     """A line where the adapter was trained on other weights than this model's, though related ones; "" if all is well.
 
     Raises:

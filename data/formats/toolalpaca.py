@@ -1,4 +1,4 @@
-"""ToolAlpaca: one record per API, with an OpenAPI document as a JSON string, queries, and one list of actions each."""
+"""ToolAlpaca: one record per API, with an OpenAPI document as JSON text, queries, and for each its actions or a run."""
 
 import re
 from collections.abc import Iterator
