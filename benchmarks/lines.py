@@ -23,12 +23,13 @@ LATER = {
     "GGUF, a small model fetched": "model/gguf.py pipeline/import_gguf.py pipeline/fetch.py",
     "more formats of corpora, layouts for other trainers":
         "data/formats/trl.py data/formats/parts.py data/formats/nulls.py data/formats/among_words.py "
-        "data/formats/spelled.py data/formats/turnmarks.py data/formats/layouts.py data/binary.py",
+        "data/formats/spelled.py data/formats/turnmarks.py data/formats/exchange.py data/formats/layouts.py "
+        "data/binary.py",
     "the report's explorer": "eval/report/explorer.py eval/report/records.py eval/report/bench_items.py",
     "benchmarks inside runs, the lenient reading":
         "eval/report/measured.py eval/report/benchmarks.py pipeline/run_bench.py eval/lenient.py pipeline/guard.py",
     "other chat templates, one gate for models from outside":
-        "model/templates.py model/untrained.py lora/adapter_config.py training/gate.py",
+        "model/templates.py model/untrained.py lora/adapter_config.py training/gate.py training/origin.py",
     "recipes, saved settings, model cards, losses by row":
         "data/augment.py pipeline/saved.py pipeline/card.py pipeline/licence.py evolution/losses.py",
     "interrupts, overflow, metrics, threads":
