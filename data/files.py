@@ -156,10 +156,14 @@ def sha256_file(path: str | Path) -> str:
 
 
 def sha256_path(path: str | Path, without: Path | None = None) -> str:
-    """Hex SHA-256 of a file, or of the names and hashes of all files below a folder, less hidden ones and `without`."""
-    path, own = Path(path), without and without.resolve()
+    """Hex SHA-256 of a file, or of the names and hashes of all files below a folder, less hidden ones.
+
+    `without`: a folder whose files do not count where it lies below that one.
+    """
+    path = Path(path)
     if path.is_file():
         return sha256_file(path)
+    own = without.resolve() if without and path.resolve() in without.resolve().parents else None
     names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file() and not _hidden(p, path)
                    and own not in p.resolve().parents)
     return sha256_text("\n".join(f"{name} {sha256_file(path / name)}" for name in names))

@@ -27,6 +27,7 @@ from data.files import (
     naming,
     refuse_changes,
     refuse_foreign,
+    sha256_path,
     whole_lines,
     write_json,
     write_text,
@@ -302,6 +303,17 @@ def test_score_keeps_the_scores_of_other_answers(tmp_path, capsys):
     over = [*command, str(two), "--against", str(out), "--overwrite"]
     assert tooldev.main(over) == 0
     assert json.loads((out / "comparison.json").read_text())["difference"] == told["difference"]
+
+
+def test_the_hash_of_a_folder_counts_what_lies_in_it_but_not_what_is_written_there(tmp_path):
+    """Into the folder above the data, by --overwrite, a command noted the hash of no file at all."""
+    data = tmp_path / "out" / "data"
+    (data / "scores").mkdir(parents=True)
+    (data / "questions.jsonl").write_text("{}\n")
+    alone = sha256_path(data)
+    assert sha256_path(data, tmp_path / "out") == sha256_path(data, data) == alone
+    (data / "scores" / "verdicts.jsonl").write_text("{}\n")
+    assert sha256_path(data, data / "scores") == alone != sha256_path(data)
 
 
 def test_data_does_not_replace_other_data(tmp_path, capsys):
