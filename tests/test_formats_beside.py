@@ -148,6 +148,25 @@ def test_a_column_of_what_is_right_that_holds_another_call_takes_the_label_back(
     assert given(run(tmp_path, same, "same.jsonl")[1]) == [[CALL]] * 2
 
 
+def held(call):
+    """Ways in which a column may hold a call."""
+    text, pythonic = json.dumps(call), f"[tide_table(harbour={call['arguments']['harbour']!r})]"
+    message = {"role": "assistant", "content": "", "tool_calls": [{"id": "c", "function": call}]}
+    return [text, f"<tool_call>\n{text}\n</tool_call>", f"<think>So.</think>\n<tool_call>{text}</tool_call>", pythonic,
+            message, {"role": "assistant", "content": f"<tool_call>{text}</tool_call>"},
+            {"choices": [{"message": message, "finish_reason": "stop"}]}]
+
+
+@pytest.mark.parametrize("column", ["ground_truth", "human_correction", "edited_output", "corrected_response"])
+def test_another_call_in_a_column_of_what_is_right_is_seen_however_it_is_held(tmp_path, column):
+    row = {"messages": [USER, CALLING], "tools": TOOLS}
+    _, examples, _, rejected = run(tmp_path, [row | {column: value} for value in held(OTHER)])
+    assert not examples and [r["reason"] for r in rejected] == ["bad_calls"] * 7
+    assert given(run(tmp_path, [row | {column: value} for value in held(CALL)], "same.jsonl")[1]) == [[CALL]] * 7
+    words = [row | {column: value} for value in ("At noon.", {"role": "assistant", "content": "At noon."}, ["noon"])]
+    assert given(run(tmp_path, words, "words.jsonl")[1]) == [[CALL]] * 3
+
+
 def test_a_query_whose_answer_stands_in_a_column_that_nobody_reads_is_counted(tmp_path):
     rows = [{"prompt": [USER], "solution": f"[{J}]", "tools": TOOLS}, {"instruction": "Leith?", "function_calls": J},
             {"messages": [USER], "tools": TOOLS, "expected_calls": [CALL]}, {"query": "Leith?", "difficulty": 3}]

@@ -22,8 +22,9 @@ from data.formats.items import (
     refused,
     unanswered,
 )
-from data.formats.spelled import Offered, calls_in, fault_of, offered, tells_of_calls
+from data.formats.spelled import Offered, calls_in, fault_of, offered, spelled_calls, tells_of_calls
 from data.formats.strict import unpacked
+from data.formats.tagged import after_thinking
 
 _CHOICES = ("tool_choice", "toolChoice", "toolConfig", "tool_config", "function_call")
 _CHOICE_KEYS = ("functionCallingConfig", "function_calling_config", *_CHOICES, "mode", "type")
@@ -36,8 +37,8 @@ _CALLED = re.compile(
     re.IGNORECASE)
 _OTHERS = re.compile("reject|distract|irrelevant|negative|remov|exclu|avail|offer|candidate|unused|wrong|incorrect",
                      re.IGNORECASE)
-_RIGHT = re.compile(r"(?:.*_)?(?:ground_?truth|gold(?:en)?|correct(?:ed)?|expected|reference|ideal)(?:_.*)?",
-                    re.IGNORECASE)
+_RIGHT = re.compile(r"(?:.*_)?(?:ground_?truth|gold(?:en)?|correct(?:ed|ions?)?|expected|reference|ideal"
+                    r"|edit(?:ed)?|revis(?:ed|ion)|fixed)(?:_.*)?", re.IGNORECASE)
 
 
 def judged(row: Mapping[str, Any], item: Item) -> Iterator[Item]:
@@ -95,7 +96,7 @@ def _tells_beside(row: Mapping[str, Any], query: str, names: Offered) -> str | N
 def _other_calls(row: Mapping[str, Any], item: Sample) -> str | None:
     """The column that holds the right calls of a single request, where the answer makes another one."""
     right = {key: calls for key, value in _beside(row).items()
-             if _RIGHT.fullmatch(key) and (calls := calls_in(unpacked(value)))}
+             if _RIGHT.fullmatch(key) and (calls := _calls_of(unpacked(value), offered(item.tools)))}
     if not right or len(_asking(row)) > 1:
         return None
     try:
@@ -103,6 +104,19 @@ def _other_calls(row: Mapping[str, Any], item: Sample) -> str | None:
     except RowError:                                                    # reported where the answer is written
         return None
     return next((key for key, calls in right.items() if any(call not in calls for call in answer)), None)
+
+
+def _calls_of(value: Any, names: Offered) -> list[dict[str, Any]] | None:
+    """The calls that a column holds, also as the response of a service, or as a reply spells them."""
+    choices = value.get("choices") if isinstance(value, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    said = first["message"] if isinstance(first, dict) and isinstance(first.get("message"), dict) else value
+    text = said.get("content") if isinstance(said, dict) and not said.get("tool_calls") else said
+    try:
+        spelled = spelled_calls(after_thinking(text), names) if isinstance(text, str) else None
+        return [read_call(call) for call in spelled.calls] if spelled else calls_in(said)
+    except RowError:                                                    # a broken one says nothing
+        return None
 
 
 def _says_called(key: str, value: Any) -> bool:
