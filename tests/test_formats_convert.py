@@ -150,7 +150,9 @@ def test_toolalpaca_s_runs_give_their_first_action(tmp_path):
     row = {key: value for key, value in SPELL["toolalpaca"](CASES[0]).items() if key != "Golden_Answers"}
     query, step = row["Instructions"][0], [["tide_table", '{"harbour": "Whitby"}', "I look."], "noon"]
     failed = [step[0], '{"error": "no such harbour"}']
-    runs = [[step, step], [failed, step], [failed], [], [[["tide_table", "{'a"], ""]], [["tide_table"]], None]
+    refused, fine = [step[0], "Status Code: 404. Response: Not found"], [step[0], "Status Code: 200. Response: {}"]
+    runs = [[fine, step], [failed, step], [refused, step], [failed], [],
+            [[["tide_table", "{'a"], ""]], [["tide_table"]], None]
     row |= {"Instructions": [query] * len(runs) + ["Another?"], "Instances": [
         {"input": query, "intermediate_steps": steps, "output": "x"} for steps in runs] + [{"input": "Which?"}]}
     source, out = tmp_path / "train.json", tmp_path / "out"
@@ -158,7 +160,7 @@ def test_toolalpaca_s_runs_give_their_first_action(tmp_path):
     (report,) = convert([source], out, Options())["inputs"]
     assert [[call.arguments for call in example.calls] for example in load_examples(out / "examples.jsonl")] == [
         [{"harbour": "Whitby"}]] * 2
-    assert report["left_out"] == {"call_after_result": 1, "answer_not_to_learn": 1, "no_answer": 3}
+    assert report["left_out"] == {"call_after_result": 1, "answer_not_to_learn": 2, "no_answer": 3}
     assert report["rejected"] == {"bad_json_string": 1, "bad_call": 1}
 
 

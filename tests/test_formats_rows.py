@@ -202,6 +202,8 @@ WENT_WRONG = [
     '{"code": 400, "message": "Leth"}', {"status": 404}, {"statusCode": 500}, {"data": {"error": "no"}},
     "Input validation error: 'harbour' is required", "1 validation error for tide_table\nharbour",
     {"detail": [{"loc": ["body", "harbour"], "msg": "field required"}]}, "Observation: Error: no such harbour",
+    "Status Code: 404. Response: Not found", "status code 503", "Status: 404 Not Found",
+    "Request failed with status code 500",
     [{"type": "document", "document": {"data": '{"error": "no such harbour"}'}}]]
 WELL = ['{"error": null, "tide": 3}', '{"success": true}', "Error margin: 3%", '{"status": "failed"}',
         "Error handling, a book", "error_rate: 3", '{"log": [{"error": "x"}]}', {"error": "none"},
@@ -209,7 +211,8 @@ WELL = ['{"error": null, "tide": 3}', '{"success": true}', "Error margin: 3%", '
         {"errors": {"x": 0}}, {"error": {"code": 0, "message": "ok"}}, "Error: none", "<result>Error: None</result>",
         "API error: 0", "{'error': 'none'}", "failed to win the cup: 3 teams", {"code": 404, "harbour": "Leith"},
         {"status": 200}, {"data": [{"error": "x"}]}, {"detail": ["at noon"]}, "Observation: noon",
-        "Validation errors in tide tables, a book"]
+        "Validation errors in tide tables, a book", "Status Code: 200. Response: {}", "Status: 450 boxes",
+        "The request failed to win: 3"]
 
 
 @pytest.mark.parametrize("result", [*WENT_WRONG, *WELL], ids=range(len(WENT_WRONG) + len(WELL)))

@@ -32,6 +32,8 @@ _ERROR = re.compile(
     rf"|\W*+(?!{_NO_ERROR})(?:(?:(?:an|mcp|tool|api)\s)?\w*(?:error|exception)"
     r"(?:\]|\s*:|\s(?:executing|calling|occurred|-?\d))|(?:input |output |\d+ )?validation errors?(?: for|:)"
     r"|traceback \(most recent|http [45]\d\d\b"
+    r"|(?:http )?status(?:[ _]code\s*[:=]?\s*[45]\d\d\b|\s*[:=]\s*[45]\d\d\b(?!\s+(?-i:[a-z])))"
+    r"|(?:api |http )?request failed\b"
     rf"|failed to {_DO}\b[^\n:.]{{0,80}}(?:[\n:.]|\Z)"
     r"|(?:invalid|missing|unknown) (?:argument|parameter|input|tool|function)"
     rf"|(?:tool|function)\b[^\n]{{0,60}}\bfailed\b))|\{{'error': (?!'{_NONE}')['{{]", re.IGNORECASE)
