@@ -96,10 +96,11 @@ def check_base(model: str | Path, adapter: Path) -> str:
     if apart == 0:
         return ""
     if apart >= RELATED:
+        how = "weights have other names or sizes" if apart == math.inf else (
+            f"sampled weights differ by {apart:.0%} of their norm")
         raise ValueError(f"{file}: the adapter was trained on another base{f' ({named})' * bool(named)} than {folder}: "
-                         f"sampled weights differ by {min(apart, 9.99):.0%} of their norm; give the base that it was "
-                         "trained on (to put the two together all the same, remove this file from a copy of the "
-                         "adapter)")
+                         f"{how}; give the base that it was trained on (to put the two together all the same, remove "
+                         "this file from a copy of the adapter)")
     return f"WARNING: {adapter}: {differs(apart, named)}"
 
 
