@@ -14,6 +14,7 @@ import numpy as np
 
 BYTE, WEIGHT = 12, 8            # a first guess: reading a byte of the cache, or of weights, takes so many operations
 GUESS = 0.5                     # how many decode passes the first guess counts for
+LATE = 10                        # how many ends of samples: that none has ended so early says little of later
 BOUND = 100                     # no cause takes so many times their mean, or less than one part in so many
 GOLDEN = (5**0.5 - 1) / 2       # multiples of it, modulo 1, cover [0, 1) evenly
 
@@ -81,8 +82,8 @@ def survival(stopped: Counter[int], drawn: Counter[int], most: int) -> np.ndarra
 
     From how often a sample stops at each length among those that got so far (Kaplan & Meier 1958, "Nonparametric
     estimation from incomplete observations"), and from one sample that nobody saw: its length may have any order of
-    magnitude up to `most`. So a forecast before the first answer has ended expects no answer of the full length, and
-    behind the longest answer some end all the same.
+    magnitude up to `most`. So a forecast before the first answer has ended expects no answer of the full length. Behind
+    the longest sample they stop as often as samples did of late, measured by that one.
 
     Args:
         stopped: samples that ended by a stop token, by tokens drawn.
@@ -90,10 +91,14 @@ def survival(stopped: Counter[int], drawn: Counter[int], most: int) -> np.ndarra
     """
     tokens = np.arange(1, most + 1)
     unseen = 1 / tokens / (1 / tokens).sum()
-    ends = unseen + np.array([stopped[n] for n in tokens])
-    seen = np.array([drawn[n] for n in tokens])
-    so_far = (unseen + seen)[::-1].cumsum()[::-1]  # samples that drew so many tokens or more
-    share = np.cumprod(1 - np.minimum(ends / so_far, 1))
+    stops, seen = (np.array([counter[n] for n in tokens], dtype=float) for counter in (stopped, drawn))
+    so_far, unseen_so_far = (x[::-1].cumsum()[::-1] for x in (seen, unseen))    # samples of so many tokens or more
+    stop = (unseen + stops) / (unseen_so_far + so_far)
+    longest = max((n for n in drawn if drawn[n]), default=0)
+    late = slice(longest // 2, longest)
+    expected = (so_far * unseen / unseen_so_far)[late].sum()
+    stop[longest:] *= (LATE + stops[late].sum()) / (LATE + expected)
+    share = np.cumprod(1 - np.minimum(stop, 1))
     share[-1] = 0.0
     return np.concatenate([[1.0], share])
 

@@ -45,6 +45,7 @@ class Progress:
         rates = [f"{kind} {self.tokens[kind] / seconds:,.0f} tok/s" for kind, seconds in self.pace.seconds.items()
                  if seconds]
         fields = [f"sampled {self.done:,}/{self.total:,} items", f"{self.done / elapsed:.2f} items/s",
-                  f"{rows}/{places} rows", *rates, self.text(), f"eta {eta}"]
+                  f"{rows}/{places} rows", *rates, self.text(), f"eta {eta}",
+                  "" if self.drawn or last else "no answer has ended yet"]
         end = self.end.replace("\r", "\n") if last else self.end
         print(" | ".join(filter(None, fields)), end=end, file=sys.stderr, flush=True)

@@ -40,6 +40,15 @@ def test_before_the_first_answer_ends_it_may_have_any_order_of_magnitude():
     assert share[0] == 1 and share[-1] == 0 and (np.diff(share) <= 0).all()
 
 
+def test_rows_that_all_go_on_are_expected_to_go_on():
+    """Prose to the limit: 5 of 37 have stopped within 60 tokens, 32 have drawn 60 of 256 and go on."""
+    ended = Counter({5: 2, 20: 2, 28: 1})
+    going = survival(ended, ended + Counter({60: 32}), 256)
+    assert mean_length(going, 60) > 170
+    late = Counter({n: 3 for n in range(40, 61)})
+    assert mean_length(survival(late, late + Counter({60: 3}), 256), 60) < 100
+
+
 def test_lengths_follow_the_shares_and_exceed_what_is_drawn():
     share = survival(Counter({10: 50, 20: 50}), Counter({10: 50, 20: 50}), 40)
     drawn = lengths(share, np.zeros(400, dtype=int))
