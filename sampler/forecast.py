@@ -13,8 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 BYTE, WEIGHT = 12, 8            # a first guess: reading a byte of the cache, or of weights, takes so many operations
+SLOWER = 1.5                    # the same: products of few rows are slower than a prompt's
 GUESS = 0.5                     # how many decode passes the first guess counts for
-LATE = 10                        # how many ends of samples: that none has ended so early says little of later
+LEAST = 8                       # tokens of an answer that nobody saw: no call is written in fewer
+LATE = 3                        # how many ends of samples: that none has ended so early says little of later
 BOUND = 100                     # no cause takes so many times their mean, or less than one part in so many
 GOLDEN = (5**0.5 - 1) / 2       # multiples of it, modulo 1, cover [0, 1) evenly
 
@@ -69,9 +71,9 @@ class Pace:
         return self.seconds["prefill"] / self.work["prefill"] if self.work["prefill"] else None
 
     def decode(self) -> np.ndarray | None:
-        """(3,); as long as nothing was decoded an operation takes as long as in a prompt."""
+        """(3,); as long as nothing was decoded an operation takes `SLOWER` times as long as in a prompt."""
         if not self.work["decode"]:
-            return None if self.prefill() is None else np.full(3, self.prefill())
+            return None if self.prefill() is None else np.full(3, SLOWER * self.prefill())
         mean = self.seconds["decode"] / self.work["decode"]
         fit = np.linalg.solve(self.squares + GUESS * np.eye(3), self.products + GUESS * mean)
         return np.clip(fit, mean / BOUND, mean * BOUND)
@@ -82,15 +84,16 @@ def survival(stopped: Counter[int], drawn: Counter[int], most: int) -> np.ndarra
 
     From how often a sample stops at each length among those that got so far (Kaplan & Meier 1958, "Nonparametric
     estimation from incomplete observations"), and from one sample that nobody saw: its length may have any order of
-    magnitude up to `most`. So a forecast before the first answer has ended expects no answer of the full length. Behind
-    the longest sample they stop as often as samples did of late, measured by that one.
+    magnitude from `LEAST` to `most`. So a forecast before the first answer has ended expects no answer of the full
+    length. Behind the longest sample they stop as often as samples did of late, measured by that one.
 
     Args:
         stopped: samples that ended by a stop token, by tokens drawn.
         drawn: all samples, those that go on too, by tokens drawn.
     """
     tokens = np.arange(1, most + 1)
-    unseen = 1 / tokens / (1 / tokens).sum()
+    unseen = (tokens >= min(LEAST, most)) / tokens
+    unseen /= unseen.sum()
     stops, seen = (np.array([counter[n] for n in tokens], dtype=float) for counter in (stopped, drawn))
     so_far, unseen_so_far = (x[::-1].cumsum()[::-1] for x in (seen, unseen))    # samples of so many tokens or more
     stop = (unseen + stops) / (unseen_so_far + so_far)

@@ -28,15 +28,16 @@ def test_answers_that_go_on_count_as_longer_than_those_that_ended():
     """Ten of twenty stopped after 5, ten have drawn 8 and go on."""
     ended = mean_length(survival(Counter({5: 10}), Counter({5: 10}), 50))
     both = survival(Counter({5: 10}), Counter({5: 10, 8: 10}), 50)
-    assert mean_length(both) > ended + 5 and mean_length(both, 8) > 15
+    assert mean_length(both) > ended + 3 and mean_length(both, 8) > 12
 
 
 def test_before_the_first_answer_ends_it_may_have_any_order_of_magnitude():
     """Neither one token nor as many as it may have; and the more it has, the more it will."""
     share = survival(Counter(), Counter(), 512)
-    assert mean_length(share) == pytest.approx(512 / np.log(512), rel=0.15)
+    assert mean_length(share) == pytest.approx((512 - 8) / np.log(512 / 8), rel=0.05)
     going = survival(Counter(), Counter({100: 60}), 512)
     assert mean_length(going, 100) > 2 * mean_length(share)
+    assert survival(Counter(), Counter(), 3).tolist() == [1, 1, 1, 0]
     assert share[0] == 1 and share[-1] == 0 and (np.diff(share) <= 0).all()
 
 
@@ -44,7 +45,7 @@ def test_rows_that_all_go_on_are_expected_to_go_on():
     """Prose to the limit: 5 of 37 have stopped within 60 tokens, 32 have drawn 60 of 256 and go on."""
     ended = Counter({5: 2, 20: 2, 28: 1})
     going = survival(ended, ended + Counter({60: 32}), 256)
-    assert mean_length(going, 60) > 170
+    assert mean_length(going, 60) > 200
     late = Counter({n: 3 for n in range(40, 61)})
     assert mean_length(survival(late, late + Counter({60: 3}), 256), 60) < 100
 
