@@ -114,43 +114,38 @@ def play(model, prompts, answers, rows, guess_after=60.0):
             super().end(row, "stop")
 
         def prefill(self):
-            before = self.stats.prefill_tokens
-            original = self.passes.prefill
-
-            def passes(*args):
-                ended = original(*args)
-                clock[0] += 0.01 * (self.stats.prefill_tokens - before)
-                return ended
-
-            self.passes.prefill = passes
             super().prefill()
-            self.passes.prefill = original
             look(self)
 
         def decode(self):
-            original = self.passes.decode
-
-            def passes(cache, batch, steps):
-                tokens = original(cache, batch, steps)
-                stored = sum(len(row.item.prompt) + len(row.ids) for row in self.rows)
-                clock[0] += np.array([1, len(self.rows), stored]) @ TRUE
-                return tokens
-
-            self.passes.decode = passes
             super().decode()
-            self.passes.decode = original
             look(self)
 
     def look(engine):
         if clock[0] >= guess_after and not said:
             said.append(clock[0] + engine.seconds_left())
 
+    def timed(function, seconds):
+        """The passes of the engine, after each of which the clock goes on."""
+        def run(*args):
+            before = engine.stats.prefill_tokens
+            result = function(*args)
+            clock[0] += seconds(engine.stats.prefill_tokens - before)
+            return result
+        return run
+
+    def decoded(_):
+        return np.array([1, len(engine.rows), sum(len(row.item.prompt) + len(row.ids) for row in engine.rows)]) @ TRUE
+
     width = model.config.hidden_size
     model.hidden_states = lambda ids, positions, cache: torch.zeros(*ids.shape, width)  # any tokens do
     real = sampler.engine.time.perf_counter
     sampler.engine.time.perf_counter = lambda: clock[0]
     try:
-        Timed(model, prompts, Options(max_new_tokens=512, max_rows=rows, prefill_chunk=256)).run()
+        engine = Timed(model, prompts, Options(max_new_tokens=512, max_rows=rows, prefill_chunk=256))
+        engine.passes.prefill = timed(engine.passes.prefill, lambda tokens: 0.01 * tokens)
+        engine.passes.decode = timed(engine.passes.decode, decoded)
+        engine.run()
     finally:
         sampler.engine.time.perf_counter = real
         del model.hidden_states
