@@ -165,6 +165,8 @@ def settings_table(settings: RunSettings, inputs: Inputs) -> str:
         "validation / test examples": (f"{len(inputs.validation):,} / {len(inputs.test):,}", "BFCL, API-Bank, T-Eval"),
         "global batch": (settings.global_batch_size, paper.global_batch_size),
         "learning rate": (settings.learning_rate, paper.learning_rate),
+        **({"learning rate of a round": (settings.evolve_learning_rate, paper.learning_rate)}
+           if settings.evolve_learning_rate else {}),
         "epochs adaption / labelled / round": (" / ".join(epochs), "not stated"),
         "longest row": (settings.max_length, "not stated"),
         "LoRA rank": (settings.rank, Lora.rank),

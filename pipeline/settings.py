@@ -37,6 +37,7 @@ class Preset:
     adaption_epochs: float = option(1.0, "passes over the tools")
     labelled_epochs: float = option(1.0, "passes over the examples")
     evolve_epochs: float = option(1.0, "passes over what a round accepted")
+    evolve_learning_rate: float = option(0.0, "peak learning rate of a round's training; 0: --learning-rate")
     evolve_generation_weight: float = option(1.0, "how much tool generation counts beside calls in a round's training "
                                                   "(paper: 1)")
     max_length: int = option(4096, "longest row in tokens")
@@ -112,8 +113,9 @@ class RunSettings(Preset):
         """The settings of train.TrainConfig for one stage."""
         epochs = {"adaption": self.adaption_epochs, "evolve": self.evolve_epochs}.get(stage, self.labelled_epochs)
         weight = self.evolve_generation_weight if stage == "evolve" else 1.0
+        rate = self.evolve_learning_rate if stage == "evolve" and self.evolve_learning_rate else self.learning_rate
         recipe = {name: getattr(self, name) for name in RECIPE if getattr(self, name) and stage != "adaption"}
-        return {"learning_rate": self.learning_rate, "global_batch_size": self.global_batch_size, "epochs": epochs,
+        return {"learning_rate": rate, "global_batch_size": self.global_batch_size, "epochs": epochs,
                 "max_length": self.max_length, "micro_batch_tokens": self.micro_batch_tokens,
                 "only_called": self.only_called, "rank": self.rank,
                 "alpha": self.alpha, "precision": self.precision, "seed": self.seed, "checkpoint_steps": 50,

@@ -194,6 +194,9 @@ def test_config_gives_the_settings_of_a_run_and_flags_override_them(tmp_path):
     assert (first.rounds, first.seed, first.learning_rate, first.labelled_epochs) == (1, 7, 0.5, 2.0)
     assert first.evolve == {"min_votes": 4, "grounded": True} and first.train == {"balance": "objective"}
     assert first.guard == ("h.json",) and first.max_length == 1024
+    slower = settings_of(tmp_path, "--learning-rate", "0.5", "--evolve-learning-rate", "0.25")
+    assert [slower.training(stage)["learning_rate"] for stage in ("adaption", "joint", "evolve")] == [0.5, 0.5, 0.25]
+    assert first.training("evolve")["learning_rate"] == 0.5
     paper = settings_of(tmp_path, f"--config={config}", "--preset", "paper")
     assert paper.max_length == 4096 and paper.labelled_epochs == 1.0 and paper.seed == 7
 

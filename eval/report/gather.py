@@ -186,6 +186,7 @@ def settings_beside_paper(settings: dict, evolve: dict, rows: dict[str, int]) ->
         ("weights that a round trains from", evolve.get("init"), "previous"),
         ("earlier rounds' data again", {True: "yes", False: "no"}.get(evolve.get("accumulate")), "no"),
         ("labelled examples mixed in, per answer", evolve.get("mix"), 0),
+        ("learning rate of a round", here("evolve_learning_rate") or None, None),
         ("weight of generation in a round", here("evolve_generation_weight"), 1),
         ("tools a query is taught to make", {True: "called", False: "all"}.get(here("only_called")), "all"),
         ("prompt that asks for calls", OWN_PROMPT.get((here("train") or {}).get("prompt")), "the paper's"),
