@@ -1,18 +1,16 @@
 """What a run will cost, before it starts: rows, tokens, steps and minutes of every step, from a few timed passes here.
 
-Rows are measured on a sample of the data, generated text is assumed as long as the labelled examples' own, and rates
-are those of training/costs.py. So minutes are estimates, and are called that. A round is planned as if it accepted, and
-so trained on, every query.
+Rows are made from a sample of the data as the stages will make them, those too long left out. Generated text is assumed
+as long as the labelled examples' own, and rates are those of training/costs.py. So minutes are estimates, and are
+called that. A round is planned as if it accepted, and so trained on, every query.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
-from itertools import islice
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from data.schema import load_examples, load_tools
-from data.tasks import IGNORE_INDEX, RowError, adaption_row, generation_row, invocation_row
+from data.tasks import IGNORE_INDEX, Row, rows_for_stage
 from evolution.config import RoundConfig
 from pipeline.settings import RunSettings
 from training.costs import Rates, duration
@@ -20,13 +18,13 @@ from training.costs import Rates, duration
 if TYPE_CHECKING:
     from pipeline.steps import Run, Step
 
-SAMPLE = 64                 # rows of each kind that are tokenised to learn their length
+SAMPLE = 128                # tools and examples whose rows are made to learn their number and length
 
 
 def estimate(run: "Run", steps: "Sequence[Step]", counts: dict[str, int],
              benched: tuple[int, float] = (0, 0.0)) -> list[str]:
     """Lines to print: one per step and the total; `benched`: entries of benchmarks and the tokens of their prompts."""
-    lengths = _lengths(run)
+    lengths = _lengths(run, [step.stage for step in steps if step.stage])
     rates = _rates(run, int(lengths["invocation"]))
     entries, prompts = benched
     tested = _asked(counts.get("test", 0), lengths)
@@ -56,11 +54,9 @@ def _step(settings: RunSettings, step: "Step", counts: dict[str, int],
         return "no training", {}
     if step.round:
         return _round(settings, step, counts, lengths)
-    rows = counts["tools"] if step.stage == "adaption" else counts["examples"] * (2 if step.stage == "joint" else 1)
+    items = counts["tools" if step.stage == "adaption" else "examples"]
     epochs = settings.adaption_epochs if step.stage == "adaption" else settings.labelled_epochs
-    length = {"adaption": lengths["adaption"], "invocation": lengths["invocation"],
-              "joint": (lengths["invocation"] + lengths["generation"]) / 2}[step.stage]
-    facts, tokens = _training(settings, rows, epochs, length)
+    facts, tokens = _training(settings, step.stage, items, epochs, lengths)
     return facts, {"trained": tokens}
 
 
@@ -73,8 +69,7 @@ def _round(settings: RunSettings, step: "Step", counts: dict[str, int],
     written = queries * lengths["generation_answer"] + calls["written"]
     answers = queries * (step.round if settings.evolve.get("accumulate") else 1)
     trained = answers + min(round(settings.evolve.get("mix", 0.0) * answers), counts["examples"])
-    training_facts, tokens = _training(settings, 2 * trained, settings.evolve_epochs,
-                                       (lengths["generation"] + lengths["invocation"]) / 2)
+    training_facts, tokens = _training(settings, "evolve", trained, settings.evolve_epochs, lengths)
     times = 2 if step.round == 1 else 1
     probed = _asked(times * min(settings.probe, counts["examples"]), lengths, samples)
     validated = _asked(times * counts.get("validation", 0), lengths)
@@ -84,40 +79,54 @@ def _round(settings: RunSettings, step: "Step", counts: dict[str, int],
              "written": written + probed["written"] + validated["written"], "trained": tokens})
 
 
-def _training(settings: RunSettings, rows: int, epochs: float, length: float) -> tuple[str, float]:
+def _training(settings: RunSettings, stage: str, items: int, epochs: float,
+              lengths: dict[str, float]) -> tuple[str, float]:
     """(rows, tokens and steps in words, tokens) of a training; `--train max_steps=N` goes before the epochs."""
-    per_epoch = -(-rows // settings.global_batch_size)
+    rows = round(items * lengths[f"{stage} rows"])
+    per_epoch = max(1, -(-rows // settings.global_batch_size))
     steps = settings.train.get("max_steps") or max(1, round(epochs * per_epoch))
-    tokens = rows * length * steps / per_epoch
+    tokens = items * lengths[f"{stage} tokens"] * steps / per_epoch
     return f"{rows:,} rows x {steps / per_epoch:.3g}, {tokens:,.0f} tokens, {steps:,} steps", tokens
 
 
-def _lengths(run: "Run") -> dict[str, float]:
-    """Mean tokens of rows, prompts and answers over the first rows of the data."""
-    from model.chat import encode_chat
+def _lengths(run: "Run", stages: Sequence[str]) -> dict[str, float]:
+    """Of each stage its rows and their tokens, per tool or example; the mean tokens of rows, prompts and answers."""
+    lengths: dict[str, float] = {}
+    made: dict[str, list[Row]] = {}
+    for stage in dict.fromkeys(("invocation", "evolve", *stages)):
+        sample, rows = _sample_rows(run, stage)
+        if not rows:
+            raise ValueError(f"none of the rows of {len(sample)} {stage} inputs fits --max-length "
+                             f"{run.settings.max_length}; raise it, or see `tooldev.py stats`")
+        lengths[f"{stage} rows"] = len(rows) / len(sample)
+        lengths[f"{stage} tokens"] = sum(len(row.ids) for row in rows) / len(sample)
+        for row in rows:
+            made.setdefault(row.objective, []).append(row)
+    made["generation"] = made.get("generation") or made["invocation"]
 
-    def rows(build, items, **extra):
-        for item in items:
-            with suppress(RowError):                       # refused rows are counted when the stage makes its rows
-                yield build(item, run.tokenizer, encode_chat, run.settings.max_length, **extra)
-
-    examples = list(islice(load_examples(run.data / "examples.jsonl"), SAMPLE))
-    made = {"adaption": list(rows(adaption_row, islice(load_tools(run.data / "tools.jsonl"), SAMPLE))),
-            "invocation": list(rows(invocation_row, examples, prompt=run.settings.prompt)),
-            "generation": list(rows(generation_row, examples))}
-    for name, found in made.items():
-        if not found and name != "generation":
-            raise ValueError(f"none of the first {SAMPLE} {name} rows fits --max-length {run.settings.max_length}; "
-                             "raise it, or see `tooldev.py stats`")
-    made["generation"] = made["generation"] or made["adaption"]
-
-    def supervised(found) -> float:
+    def supervised(found: Sequence[Row]) -> float:
         return fmean(sum(label != IGNORE_INDEX for label in row.labels) for row in found)
 
-    lengths = {name: fmean(len(row.ids) for row in found) for name, found in made.items()}
+    lengths |= {name: fmean(len(row.ids) for row in found) for name, found in made.items()}
     answer = supervised(made["invocation"])
     return lengths | {"answer": answer, "prompt": lengths["invocation"] - answer,
                       "generation_answer": supervised(made["generation"])}
+
+
+def _sample_rows(run: "Run", stage: str) -> tuple[Sequence, list[Row]]:
+    """Tools or examples from all over the data, and the rows that the stage makes of them."""
+    from model.chat import encode_chat
+    from training.config import TrainConfig
+    from training.rows import fit
+
+    config = TrainConfig(stage=stage, model=run.settings.model, **run.settings.training(stage))
+    adaption = stage == "adaption"
+    items = load_tools(run.data / "tools.jsonl") if adaption else load_examples(run.data / "examples.jsonl")
+    sample = items[::max(1, len(items) // SAMPLE)]
+    longest = config.max_length if config.too_long == "refuse" else 2**31
+    rows, _ = rows_for_stage(stage, sample, run.tokenizer, encode_chat, longest, config.only_called, config.recipe,
+                             config.prompt)
+    return sample, fit(rows, config.max_length, config.too_long)[0]
 
 
 def _rates(run: "Run", length: int) -> Rates:

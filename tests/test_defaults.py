@@ -61,7 +61,8 @@ def test_the_plan_of_a_run_counts_with_them():
 from types import SimpleNamespace
 from pipeline.estimate import _round
 settings = SimpleNamespace(probe=0, queries_per_round=10, evolve={}, evolve_epochs=1.0, global_batch_size=4, train={})
-lengths = dict.fromkeys(("generation_answer", "answer", "generation", "invocation", "prompt"), 1.0)
+lengths = dict.fromkeys(("generation_answer", "answer", "generation", "prompt", "evolve rows",
+                         "evolve tokens"), 1.0)
 print(_round(settings, SimpleNamespace(round=1), {"queries": 10, "examples": 0}, lengths)[0])
 """)
     assert text.startswith("10 queries, 140 tokens written")           # ten texts of tools, and ten times 13 samples
