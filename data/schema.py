@@ -19,6 +19,9 @@ MAX_JSON_DEPTH = 64             # nested objects and arrays; hand-written and re
 WRITTEN_DEPTH = MAX_JSON_DEPTH - 4      # of what a model writes: our files put objects and lists around it
 MAX_INT_DIGITS = 300            # so that every accepted integer also fits a float
 MAX_JSON_NODES = 2_000_000      # keys and values of one document
+# What a setting or a record's field of a Python type is in a JSON file.
+IN_WORDS = {dict: "an object", list: "a list", tuple: "a list of texts", str: "a text", bool: "true or false",
+            int: "a whole number", float: "a number"}
 
 # Type words met in the paper's prompts, JSON Schema, BFCL (Python, Java, JavaScript) and tool corpora -> the word kept.
 TYPE_WORDS = {word: kept for kept, words in {
@@ -381,7 +384,7 @@ def read_object(path: str | Path, *needed: str, **kinds: type) -> dict[str, Any]
         raise ValueError(f"{path}: has no {', '.join(missing)}; is it another file of that name?")
     for name, kind in kinds.items():
         if name in found and not isinstance(found[name], kind):
-            raise ValueError(f"{path}: {name} is {dump_json(found[name]):.80}; expected {kind.__name__}")
+            raise ValueError(f"{path}: {name} is {dump_json(found[name]):.80}; expected {IN_WORDS[kind]}")
     return found
 
 

@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from data.decoding import check_temperature
+from data.decoding import PACKING, check_temperature
 from tooldev import Evolution, Sizes
 from training.config import check_options, flag, option
 
@@ -39,7 +39,7 @@ class Pace:
     chunk: int
     cache_gb: float | None
     max_rows: int
-    pack_weights: bool
+    pack_weights: bool | None
     compile_decode: bool
 
 
@@ -106,7 +106,7 @@ class RoundConfig:
     cache_gb: float = option(0.0, "memory for keys and values while sampling, in 10^9 bytes; 0: half of what is free, "
                                   "80% on a GPU")
     max_rows: int = option(256, "samples decoded at once")
-    pack_weights: bool = option(False, "on a CPU: decode faster, with a second copy of the weights")
+    pack_weights: bool | None = option(None, PACKING)
     compile_decode: bool = option(False, "torch.compile the decode pass: faster on a GPU, after a minute of compiling")
 
     def __post_init__(self) -> None:

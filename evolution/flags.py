@@ -31,7 +31,7 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
             parser.add_argument("--train", action="append", metavar="NAME=VALUE", help=text + " (repeatable)")
         elif spec.name == "guard":
             parser.add_argument("--guard", nargs="*", default=None, help=text)
-        elif isinstance(spec.default, bool):
+        elif spec.type in (bool, bool | None):
             parser.add_argument(f"--{flag(spec.name)}", action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
             parser.add_argument(f"--{flag(spec.name)}", type=type(spec.default), default=None, help=text,
@@ -48,7 +48,7 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
 def help_of(spec: dataclasses.Field) -> str:
     """The help text of a setting, with its default where that says something."""
     text = spec.metadata["help"]
-    if spec.default not in ("", (), dataclasses.MISSING) and spec.name != "round":
+    if spec.default not in ("", (), None, dataclasses.MISSING) and spec.name != "round":
         text += f" (default: the run's, else {spec.default})"
     return text.replace("%", "%%")
 
@@ -96,7 +96,8 @@ def named_values(texts: Sequence[str], record: type, taken: Sequence[str], optio
     Raises:
         ValueError: an unknown name, or a value of the wrong type.
     """
-    defaults = {f.name: f.default for f in dataclasses.fields(record) if f.name not in taken}
+    defaults = {f.name: False if f.type == bool | None else f.default for f in dataclasses.fields(record)
+                if f.name not in taken}
     values = {}
     for text in texts:
         name, equals, value = text.partition("=")

@@ -70,6 +70,15 @@ def free_on_host(meminfo: str | Path = "/proc/meminfo") -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
+def built_in_memory() -> int:
+    """Bytes of the machine, or of the container's limit where that is lower: free or not."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for folder, (limit, _, _) in product(containers(), LIMITS):
+        with suppress(OSError, ValueError):                 # no such file, or "max": no limit
+            limits.append(int((folder / limit).read_text(encoding="ascii")))
+    return min(limits)
+
+
 def containers(listed: str | Path = "/proc/self/cgroup", root: str | Path = CGROUPS) -> set[Path]:
     """The folders of the memory limits that hold for this process: those of its cgroups and of all above them."""
     found = {Path(root), Path(root, "memory")}

@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from data.decoding import check_temperature, never_sampled
+from data.decoding import PACKING, check_temperature, never_sampled
 from data.files import (
     Claim,
     add_overwrite,
@@ -73,8 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                                                      "uneven length waste attention; 256 on a GPU)")
     parser.add_argument("--cache-gb", type=float,
                         help="key-value cache, 10^9 bytes (default: half of the free memory)")
-    parser.add_argument("--pack-weights", action="store_true",
-                        help="on a CPU: decode faster, with a second copy of the weights")
+    parser.add_argument("--pack-weights", action=argparse.BooleanOptionalAction, help=PACKING)
     parser.add_argument("--shard", nargs="?", const="node", default="off", choices=("off", "auto", "node", "job"),
                         help="under torchrun: share the base's weights out over the processes of a machine (node) or "
                              "of the run (job); auto: where the base does not fit otherwise")

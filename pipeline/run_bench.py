@@ -113,7 +113,8 @@ def ask(asked: Benchmarks, settings: RunSettings, name: str, data: str, step: Pa
     for pace in ("max_rows", "cache_gb"):
         if pace in settings.evolve:
             command += [f"--{pace.replace('_', '-')}", str(settings.evolve[pace])]
-    command += ["--pack-weights"] if settings.evolve.get("pack_weights") else []
+    packs = settings.evolve.get("pack_weights")
+    command += [] if packs is None else ["--pack-weights" if packs else "--no-pack-weights"]
     args = _parsed(command, asked.limit)
     finished = (out / "summary.json").is_file() and not (out / BEGUN).is_file()       # not killed between its files
     if finished and not evaluate.claim_out(args).overwrite:         # a larger --bench-limit asks the further entries

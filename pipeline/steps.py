@@ -139,7 +139,8 @@ class Run:
         from sampler import generate
 
         given = self.settings.evolve
-        pace = {option: given[option] for option in ("cache_gb", "max_rows", "pack_weights") if option in given}
+        pace = {option: given[option] for option in ("cache_gb", "max_rows") if option in given}
+        pace["pack_weights"] = given.get("pack_weights")
         summary = evaluate(self.test, model, self.tokenizer, partial(generate, **pace), render,
                            (home or self.out) / name / "eval", max_new_tokens=self.settings.max_calls_tokens,
                            prompt=self.settings.prompt)

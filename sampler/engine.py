@@ -22,7 +22,7 @@ from torch import Tensor
 from .forecast import Waiting, Work, forecast, survival
 from .items import Item, Outcomes, Row, make_items
 from .options import Completion, Options
-from .packing import packed_linears
+from .packing import affordable, packed_linears
 from .passes import Batch, Passes
 from .sampling import stream_key
 from .slots import Slots
@@ -73,7 +73,8 @@ class Engine:
     def run(self) -> list[list[Completion]]:
         began, was_training = time.perf_counter(), self.model.training
         self.model.eval()
-        packed = packed_linears(self.model) if self.options.pack_weights else nullcontext()
+        packs = affordable(self.model) if self.options.pack_weights is None else self.options.pack_weights
+        packed = packed_linears(self.model) if packs else nullcontext()
         progress = self.outcomes.progress
         try:
             with torch.inference_mode(), packed:

@@ -47,7 +47,8 @@ class Options:
     share_leads: bool = True                       # prefill the text that several prompts begin with once
     progress: bool | Callable[[], str] = False     # one line on stderr, kept fresh; a function adds its text to it
     stats: dict | None = None                      # is given the fields of `Stats` at the end
-    pack_weights: bool = False                     # on a CPU: decode faster, with a second copy of the weights
+    # on a CPU: decode faster, with a second copy of the weights; None: where `packing.affordable` says so
+    pack_weights: bool | None = False
     compile_decode: bool = False                   # torch.compile the forward pass of decode steps (for long runs)
 
     def __post_init__(self) -> None:

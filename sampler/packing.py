@@ -32,15 +32,33 @@ def packing_note(model: nn.Module) -> str:
     return ""
 
 
+def affordable(model: nn.Module) -> bool:
+    """Whether a second copy of the weights takes a quarter of a CPU's memory at most.
+
+    What else uses the memory does not count, so that a command decides alike whenever it is resumed.
+    """
+    from model.device import built_in_memory
+    from model.sharding import is_sharded
+
+    if packing_note(model) or is_sharded(model):
+        return False
+    return 4 * sum(layer.weight.nbytes for layer in _packable(model)) <= built_in_memory()
+
+
+def _packable(model: nn.Module) -> Iterator[nn.Linear]:
+    """The layers that can use packed weights, a tied head among them."""
+    for name, layer in model.named_modules():
+        if (type(layer) is nn.Linear and layer.weight.device.type == "cpu" and layer.weight.dtype in TYPES
+                and not name.endswith(ADAPTER)):
+            yield layer
+
+
 @contextmanager
 def packed_linears(model: nn.Module) -> Iterator[int]:
     """Within this context the bf16 and float32 `nn.Linear`s of a CPU model use packed copies; yields how many do."""
     packed = []
     try:
-        for name, layer in model.named_modules():
-            if (type(layer) is not nn.Linear or layer.weight.device.type != "cpu" or layer.weight.dtype not in TYPES
-                    or name.endswith(ADAPTER)):
-                continue
+        for layer in _packable(model):
             try:
                 weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
             except (RuntimeError, AttributeError):

@@ -214,7 +214,7 @@ def test_config_without_settings_or_with_bad_ones_is_refused(tmp_path):
         settings_of(tmp_path, "--config", str(other))
     with pytest.raises(ValueError, match="no setting 'learning_raet'; did you mean learning_rate"):
         settings_of(tmp_path, "--config", saved(tmp_path, learning_raet=1.0))
-    with pytest.raises(ValueError, match="rounds is '3'; expected int"):
+    with pytest.raises(ValueError, match="rounds is '3'; expected a whole number"):
         settings_of(tmp_path, "--config", saved(tmp_path, rounds="3"))
     with pytest.raises(ValueError, match="evolve: no setting 'min_vote'; did you mean min_votes"):
         settings_of(tmp_path, "--config", saved(tmp_path, evolve={"min_vote": 3}))
@@ -243,15 +243,16 @@ def test_a_lost_process_is_told_in_one_line_and_another_fault_is_not_hidden(caps
 @pytest.mark.parametrize(("changes", "words"), [
     ({"variants": [["joint"]]}, "variants is"), ({"variants": []}, "no variants to train"),
     ({"guard": [3]}, "guard is"), ({"queries_per_round": -3}, "--queries-per-round is -3"),
-    ({"evolve": {"stop_when": "no"}}, "evolve: stop_when is 'no'; expected bool"),
+    ({"evolve": {"stop_when": "no"}}, "evolve: stop_when is 'no'; expected true or false"),
+    ({"evolve": {"pack_weights": "no"}}, "evolve: pack_weights is 'no'; expected true or false"),
     ({"evolve": {"round": 7}}, "evolve: round is 7, and is not set here"),
     ({"evolve": {"probe": 7}}, "evolve: probe is 7, and is not set here"),
     ({"train": {"rank": 3}}, "train: rank is 3, and is not set here"),
     ({"evolve": {"train": {"rank": 4}}}, "evolve: train is"), ({"evolve": {"num_samples": "5"}}, "num_samples is '5'"),
     ({"train": {"model": "/x"}}, "train: model is '/x', and is not set here"),
     ({"train": {"stage": "pretrain"}}, "train: stage is"), ({"train": {"dropout": None}}, "train: dropout is None"),
-    ({"train": [1]}, r"train is .*\[1\].*; expected dict"), ({"alpha": 10**400}, "401 characters"),
-    ({"x" * 5000: 1}, "no setting")], ids=range(16))
+    ({"train": [1]}, r"train is .*\[1\].*; expected an object"), ({"alpha": 10**400}, "401 characters"),
+    ({"x" * 5000: 1}, "no setting")], ids=range(17))
 def test_a_saved_setting_of_another_type_or_of_the_runs_own_is_refused(changes, words, tmp_path):
     """stop_when "no" was true, an empty list of variants trained nothing, a list in it ended in a traceback."""
     with pytest.raises(ValueError, match=words) as caught:
@@ -262,10 +263,11 @@ def test_a_saved_setting_of_another_type_or_of_the_runs_own_is_refused(changes, 
 @pytest.mark.parametrize(("record", "words"), [
     ("[]", "holds []; expected an object"), ("null", "holds null; expected an object"),
     ('{"evolve": null}', "expected an object of settings"),
-    ('{"evolve": {"num_samples": "x"}}', "num_samples is 'x'; expected int"),
-    ('{"evolve": {"num_samples": null}}', "expected int"), ('{"evolve": {"seed": 1.5}}', "seed is 1.5; expected int"),
+    ('{"evolve": {"num_samples": "x"}}', "num_samples is 'x'; expected a whole number"),
+    ('{"evolve": {"num_samples": null}}', "expected a whole number"),
+    ('{"evolve": {"seed": 1.5}}', "seed is 1.5; expected a whole number"),
     ('{"evolve": {"guard": 5}}', "expected a list of texts"), ('{"evolve": {"train": [1]}}', "train is [1]"),
-    ('{"evolve": {"train": {"learning_rate": "x"}}}', "learning_rate is 'x'; expected float"),
+    ('{"evolve": {"train": {"learning_rate": "x"}}}', "learning_rate is 'x'; expected a number"),
     ('{"evolve": {"train": {"lerning_rate": 1}}}', "did you mean learning_rate"),
     ('{"evolve": {"train": {"out": "/x"}}}', "out is '/x', and is not set here"),
     ('{"evolve": {"queries_per_round": -1}}', "-1")], ids=range(12))
@@ -306,7 +308,8 @@ def test_a_folder_of_parquet_files_is_named_with_what_to_do(tmp_path, capsys):
 @pytest.mark.parametrize(("record", "words"), [
     ("[]", "expected an object"), ("{}", "has no settings"), ('{"settings": [1]}', "settings is"),
     ('{"settings": {"preset": "tiny"}}', "has no model, seed among its settings"),
-    ('{"settings": {"model": "m", "preset": "tiny", "seed": 1.5}}', "seed is 1.5; expected int")], ids=range(5))
+    ('{"settings": {"model": "m", "preset": "tiny", "seed": 1.5}}', "seed is 1.5; expected a whole number")],
+    ids=range(5))
 def test_the_settings_of_a_damaged_run_are_refused_by_name(record, words, tmp_path):
     (tmp_path / "run.json").write_text(record)
     with pytest.raises(ValueError, match=words):

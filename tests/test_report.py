@@ -305,7 +305,7 @@ def test_empty_and_partial_charts_are_still_charts():
 
 @pytest.mark.parametrize(("file", "text", "words"), [
     ("run.json", "[]", "expected an object"), ("run.json", "null", "expected an object"),
-    ("run.json", '{"settings": [1]}', "settings is [1]; expected dict"),
+    ("run.json", '{"settings": [1]}', "settings is [1]; expected an object"),
     ("run.json", '{"versions": []}', "versions is"), ("run.json", '{"settings": {}, "evolve": null}', "evolve is null"),
     ("run.json", '{"model": 5}', "model is 5"),
     ("seconds.json", "[]", "expected an object"), ("round-1/ledger.json", "{}", "has no queries"),

@@ -1,12 +1,14 @@
 """The engine in half precision, and with packed weights."""
 
 import math
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
 import torch
 
 from lora import apply_lora, lora_layers
+from model.device import built_in_memory, free_memory
 from model.transformer import Transformer
 from sampler import generate, packing
 from sampler.packing import packed_linears, packing_note
@@ -34,6 +36,21 @@ def test_packed_weights_give_the_same_logits_up_to_rounding_and_leave_no_trace(d
         generate(model, make_prompts(4), max_new_tokens=8, num_samples=2, pack_weights=pack) for pack in (False, True)
     )
     assert [len(c.ids) for c in plain[0]] == [len(c.ids) for c in packed[0]]
+
+
+@pytest.mark.parametrize(("asked", "memory", "packs"), [
+    (None, 4.0, True), (None, 3.9, False), (True, 0.0, True), (False, 99.0, False)])
+def test_weights_are_packed_by_themselves_where_a_copy_takes_a_quarter_of_the_memory(monkeypatch, asked, memory, packs):
+    model, seen = bf16_model().float(), []
+    copied = sum(layer.weight.nbytes for layer in model.modules() if isinstance(layer, torch.nn.Linear))
+    monkeypatch.setattr("model.device.built_in_memory", lambda: int(memory * copied))
+    monkeypatch.setattr("sampler.engine.packed_linears", lambda model: (seen.append(1), nullcontext())[1])
+    generate(model, make_prompts(2), max_new_tokens=2, num_samples=1, pack_weights=asked)
+    assert bool(seen) == packs
+
+
+def test_the_memory_of_this_machine_is_more_than_what_is_free():
+    assert free_memory(torch.device("cpu")) <= built_in_memory() < 2**50
 
 
 def test_packed_weights_serve_the_layers_under_an_adapter(monkeypatch):

@@ -10,10 +10,11 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 from data.augment import Recipe
 from data.prompts import PAPER_PROMPT, PROMPTS
+from data.schema import IN_WORDS
 from tooldev import Help, Lora, Parser, Sft, home, nearest
 
 STAGES = ("pretrain", "adaption", "invocation", "joint", "evolve")
@@ -68,10 +69,14 @@ def settings_of(values: Any, record: type, where: str, taken: Collection[str] = 
 
 def typed(value: Any, expected: Any, where: str) -> Any:
     """A value of a JSON file in the type of its setting; ValueError where it is of another one."""
+    if type(None) in get_args(expected):
+        if value is None:
+            return None
+        expected = next(kind for kind in get_args(expected) if kind is not type(None))
     kind = get_origin(expected) or expected
     right = isinstance(value, KINDS[kind]) and isinstance(value, bool) == (kind is bool)
     if not right or kind is tuple and not all(isinstance(one, str) for one in value):
-        raise ValueError(f"{where} is {value!r:.80}; expected {'a list of texts' if kind is tuple else kind.__name__}")
+        raise ValueError(f"{where} is {value!r:.80}; expected {IN_WORDS[kind]}")
     return kind(value)
 
 

@@ -188,6 +188,10 @@ def test_the_pace_of_the_rounds_is_that_of_the_benchmarks(tmp_path, monkeypatch)
     settings = RunSettings.from_preset("tiny", model="base", seed=0, evolve={"max_rows": 7, "pack_weights": True})
     run_bench.ask(run_bench.Benchmarks({}, {}, None, 2), settings, "bfcl", "data", Path("raw"), tmp_path)
     assert (given[0].max_rows, given[0].pack_weights, given[0].cache_gb) == (7, True, None)
+    for packs in (False, None):
+        settings = RunSettings.from_preset("tiny", model="base", seed=0, evolve={"pack_weights": packs})
+        run_bench.ask(run_bench.Benchmarks({}, {}, None, 2), settings, "bfcl", "data", Path("raw"), tmp_path)
+        assert given[-1].pack_weights is packs
 
 
 def test_run_and_train_keep_files_that_are_not_theirs(base, data, tmp_path, capsys):
