@@ -375,19 +375,25 @@ def queries(n: int, *, seed: int, group: str = "unlabelled") -> tuple[list[Query
 
     The second value is never given to training. It lets answers over self-made tools be judged, see `value_match`.
     """
+    labelled = labelled_queries(n, seed=seed, group=group)
+    return ([Query(example.id, example.query) for example in labelled],
+            {example.id: [call.to_dict() for call in example.calls] for example in labelled})
+
+
+def labelled_queries(n: int, *, seed: int, group: str = "unlabelled") -> list[Example]:
+    """The queries of `queries` with the tools that they are about and their right calls, as a perfect teacher says."""
     rng = random.Random(f"queries/{group}/{seed}")
-    pool, found, truth = world_tools(group, "train"), [], {}
+    pool, found = world_tools(group, "train"), []
     seen: set[str] = set()
     while len(found) < n:
         category = rng.choices(CATEGORIES[:4], CATEGORY_WEIGHTS[:4])[0]
-        made, _ = draw(rng, pool, category, False)
+        made, offered = draw(rng, pool, category, False)
         if made.query in seen:
             continue
         seen.add(made.query)
-        query_id = f"query-{seed}-{len(found) + 1:05d}"
-        found.append(Query(query_id, made.query))
-        truth[query_id] = [call.to_dict() for call in made.calls]
-    return found, truth
+        found.append(Example(id=f"query-{seed}-{len(found) + 1:05d}", query=made.query,
+                             tools=tuple(t.tool for t in offered), calls=made.calls, source="world/truth"))
+    return found
 
 
 def tool_documents(n: int, *, seed: int) -> list[Tool]:

@@ -7,6 +7,9 @@ Every seed's rounds are run again from the same joint training, on the same quer
 steps, with one part left out: the new data (`labelled_only`: further steps on the labelled examples), the vote
 (`one_sample`), the rule checker (`no_rules`), the choice of tools (`random_tool`). The table goes to DIR/controls.md
 and .json; the same command resumes.
+
+`true_labels` is no control but a bound: the queries of the rounds so far with the world's own tools and right calls,
+and the labelled examples. It says what the rounds could give if nothing that the model writes were wrong or missing.
 """
 
 import argparse
@@ -16,25 +19,29 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from data.files import write_json, write_text
-from data.schema import load_examples, read_json, read_jsonl
+from data import world
+from data.files import write_json, write_jsonl, write_text
+from data.schema import load_examples, load_queries, read_json, read_jsonl
 from eval.exact import verdicts_of
 from eval.report.page import interval
-from evolution.config import CONTROLS, leaves_out
+from evolution.config import CONTROLS, RoundConfig, leaves_out
+from evolution.decide import choose_queries
 from experiments.ablation import PAIRED, Paired, right, score, tools_asked
 from experiments.funnel import by_votes, percent, totals, votes_table
 from experiments.jobs import Job, run_jobs
-from pipeline.settings import RunSettings, versions
+from pipeline.settings import RunSettings, round_settings, versions
 from pipeline.steps import Run, Step
 
 LEFT_OUT = [name for name in CONTROLS if name != "none"]
+BOUND = "true_labels"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="runs/ablation",
                         help="folder of a finished `ablate`; the same command resumes")
     parser.add_argument("--rounds", type=int, default=1, help="rounds of each control")
-    parser.add_argument("--controls", nargs="+", choices=LEFT_OUT, default=LEFT_OUT, help="only these")
+    parser.add_argument("--controls", nargs="+", choices=[*LEFT_OUT, BOUND], default=LEFT_OUT,
+                        help="only these (default: all but the bound, true_labels)")
     parser.add_argument("--jobs", type=int, default=1, help="controls at a time, each with its share of the cores")
     parser.add_argument("--json", action="store_true", help="print controls.json at the end instead of the table")
     parser.add_argument("--one", nargs=2, metavar=("SEED_FOLDER", "CONTROL"), default=None,
@@ -80,10 +87,34 @@ def run_control(seed: Path, control: str, rounds: int) -> None:
         shutil.copytree(seed / "joint", folder / ".joint.tmp", ignore=shutil.ignore_patterns("checkpoint*", "eval"))
         (folder / ".joint.tmp").rename(folder / "joint")
     for number in range(1, rounds + 1):
-        steps = steps_of(seed, number)
-        votes = 1 if leaves_out(control, "vote") else settings.evolve.get("min_votes", 1)
-        run.evolve(Step(f"round-{number}", "evolve", "", number), folder, control=control, min_votes=votes, probe=0,
-                   validation="", train={**settings.training("evolve"), "max_steps": steps})
+        steps, more = steps_of(seed, number), {}
+        if control == BOUND:
+            more["labelled"] = str(write_truth(seed, settings, folder, number))
+        named = "labelled_only" if control == BOUND else control
+        votes = 1 if leaves_out(named, "vote") else settings.evolve.get("min_votes", 1)
+        run.evolve(Step(f"round-{number}", "evolve", "", number), folder, probe=0, min_votes=votes, validation="",
+                   control=named, train={**settings.training("evolve"), "max_steps": steps}, **more)
+
+
+def write_truth(seed: Path, settings: RunSettings, folder: Path, number: int) -> Path:
+    """The file that the bound's round trains on: true examples of the queries up to this round, and the labelled ones.
+
+    Raises:
+        ValueError: the seed's queries are not those that the world gives today.
+    """
+    asked = load_queries(seed / "data" / "queries.jsonl")
+    known = {example.id: example for example in world.labelled_queries(len(asked), seed=settings.seed)}
+    for query in asked:
+        if query.id not in known or known[query.id].query != query.query:
+            raise ValueError(f"{seed / 'data' / 'queries.jsonl'}: {query.id} is not a query of today's tool world, so "
+                             f"--controls {BOUND} does not know its label; ablate again with this code")
+    rounds = [RoundConfig.from_dict({**round_settings(settings, seed / "data"), "round": n, "run": str(seed)})
+              for n in range(1, number + 1)]
+    chosen = [query for config in rounds for query in choose_queries(asked, config)]
+    path = folder / f"truth-{number}.jsonl"
+    write_jsonl(path, [*(known[query.id].to_dict() for query in chosen),
+                       *(example.to_dict() for example in load_examples(seed / "data" / "examples.jsonl"))])
+    return path
 
 
 def steps_of(seed: Path, number: int) -> int:

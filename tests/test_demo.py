@@ -16,6 +16,7 @@ import pytest
 from processes import SCRIPT, Job
 
 import tooldev
+from data.schema import load_examples, read_jsonl
 from eval.exact import verdicts_of
 from experiments import ablation, controls
 from pipeline.demo import WorldSizes
@@ -283,14 +284,26 @@ def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, 
     settings = json.loads((out / "seed-0" / "run.json").read_text())
     settings["settings"]["queries_per_round"] = 2
     (out / "seed-0" / "run.json").write_text(json.dumps(settings))
-    some = ["labelled_only", "one_sample"]
+    some = ["labelled_only", "one_sample", "true_labels"]
     for control in some:
         controls.run_control(out / "seed-0", control, 1)
     labelled = json.loads((out / "seed-0/controls/labelled_only/round-1/ledger.json").read_text())
     assert labelled["training"]["steps"] == 1 and labelled["examples"]["labelled"] == SMALL.examples
+    bound = json.loads((out / "seed-0/controls/true_labels/round-1/ledger.json").read_text())
+    assert bound["training"]["steps"] == 1 and bound["examples"]["labelled"] == SMALL.examples + 2
+    taught = load_examples(out / "seed-0/controls/true_labels/truth-1.jsonl")[:2]
+    truth = {row["id"]: row["calls"] for _, row in read_jsonl(out / "seed-0/data/truth.jsonl")}
+    assert all([call.to_dict() for call in example.calls] == truth[example.id] and
+               {call.name for call in example.calls} <= {tool.name for tool in example.tools} for example in taught)
     one = [json.loads(line)
            for line in (out / "seed-0/controls/one_sample/round-1/calls.jsonl").read_text().splitlines()]
     assert one and all(len(line["samples"]) == 1 for line in one)
+    queries = out / "seed-0/data/queries.jsonl"
+    asked = queries.read_text()
+    queries.write_text(asked.replace('"query": "', '"query": "Of another world: ', 1))
+    with pytest.raises(ValueError, match="is not a query of today's tool world"):
+        controls.write_truth(out / "seed-0", RunSettings(**settings["settings"]), tmp_path, 1)
+    queries.write_text(asked)
     assert tooldev.main(["controls", "--out", str(out), "--rounds", "2"]) == 2
     assert "round-2/DONE.json" in capsys.readouterr().err
     table = controls.collect(out, [out / "seed-0"], 1, some)
