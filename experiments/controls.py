@@ -8,8 +8,10 @@ steps, with one part left out: the new data (`labelled_only`: further steps on t
 (`one_sample`), the rule checker (`no_rules`), the choice of tools (`random_tool`). The table goes to DIR/controls.md
 and .json; the same command resumes.
 
-`true_labels` is no control but a bound: the queries of the rounds so far with the world's own tools and right calls,
-and the labelled examples. It says what the rounds could give if nothing that the model writes were wrong or missing.
+Two more are no controls but bounds: the queries of the rounds so far with the world's own tools and right calls, and
+as many labelled examples as the method mixes in. `true_labels` takes all of these queries: what the rounds could give
+if the model wrote everything as it should. `true_accepted` takes those that the method accepted: what is lost by what
+it writes for them, and not by what it leaves out.
 """
 
 import argparse
@@ -25,7 +27,7 @@ from data.schema import load_examples, load_queries, read_json, read_jsonl
 from eval.exact import verdicts_of
 from eval.report.page import interval
 from evolution.config import CONTROLS, RoundConfig, leaves_out
-from evolution.decide import choose_queries
+from evolution.decide import by_hash, choose_queries
 from experiments.ablation import PAIRED, Paired, right, score, tools_asked
 from experiments.funnel import by_votes, percent, totals, votes_table
 from experiments.jobs import Job, run_jobs
@@ -33,15 +35,15 @@ from pipeline.settings import RunSettings, round_settings, versions
 from pipeline.steps import Run, Step
 
 LEFT_OUT = [name for name in CONTROLS if name != "none"]
-BOUND = "true_labels"
+BOUNDS = ["true_labels", "true_accepted"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="runs/ablation",
                         help="folder of a finished `ablate`; the same command resumes")
     parser.add_argument("--rounds", type=int, default=1, help="rounds of each control")
-    parser.add_argument("--controls", nargs="+", choices=[*LEFT_OUT, BOUND], default=LEFT_OUT,
-                        help="only these (default: all but the bound, true_labels)")
+    parser.add_argument("--controls", nargs="+", choices=[*LEFT_OUT, *BOUNDS], default=LEFT_OUT,
+                        help="only these (default: all but the bounds, true_labels and true_accepted)")
     parser.add_argument("--jobs", type=int, default=1, help="controls at a time, each with its share of the cores")
     parser.add_argument("--json", action="store_true", help="print controls.json at the end instead of the table")
     parser.add_argument("--one", nargs=2, metavar=("SEED_FOLDER", "CONTROL"), default=None,
@@ -88,16 +90,16 @@ def run_control(seed: Path, control: str, rounds: int) -> None:
         (folder / ".joint.tmp").rename(folder / "joint")
     for number in range(1, rounds + 1):
         steps, more = steps_of(seed, number), {}
-        if control == BOUND:
-            more["labelled"] = str(write_truth(seed, settings, folder, number))
-        named = "labelled_only" if control == BOUND else control
+        if control in BOUNDS:
+            more["labelled"] = str(write_truth(seed, settings, folder, number, control == "true_accepted"))
+        named = "labelled_only" if control in BOUNDS else control
         votes = 1 if leaves_out(named, "vote") else settings.evolve.get("min_votes", 1)
         run.evolve(Step(f"round-{number}", "evolve", "", number), folder, probe=0, min_votes=votes, validation="",
                    control=named, train={**settings.training("evolve"), "max_steps": steps}, **more)
 
 
-def write_truth(seed: Path, settings: RunSettings, folder: Path, number: int) -> Path:
-    """The file that the bound's round trains on: true examples of the queries up to this round, and the labelled ones.
+def write_truth(seed: Path, settings: RunSettings, folder: Path, number: int, only_accepted: bool) -> Path:
+    """The file that a bound's round trains on: true examples of queries up to this round, and labelled ones mixed in.
 
     Raises:
         ValueError: the seed's queries are not those that the world gives today.
@@ -107,13 +109,19 @@ def write_truth(seed: Path, settings: RunSettings, folder: Path, number: int) ->
     for query in asked:
         if query.id not in known or known[query.id].query != query.query:
             raise ValueError(f"{seed / 'data' / 'queries.jsonl'}: {query.id} is not a query of today's tool world, so "
-                             f"--controls {BOUND} does not know its label; ablate again with this code")
+                             "its label is not known; ablate again with this code")
     rounds = [RoundConfig.from_dict({**round_settings(settings, seed / "data"), "round": n, "run": str(seed)})
               for n in range(1, number + 1)]
-    chosen = [query for config in rounds for query in choose_queries(asked, config)]
+    chosen = [query.id for config in rounds for query in choose_queries(asked, config)]
+    if only_accepted:
+        accepted = {example.id for n in range(1, number + 1)
+                    for example in load_examples(seed / f"round-{n}" / "accepted.jsonl")}
+        chosen = [name for name in chosen if name in accepted]
+    true = [known[name] for name in chosen]
+    labelled = load_examples(seed / "data" / "examples.jsonl")
+    mixed = by_hash(labelled, settings.seed, number, "mix")[:round(rounds[-1].mix * len(true))]
     path = folder / f"truth-{number}.jsonl"
-    write_jsonl(path, [*(known[query.id].to_dict() for query in chosen),
-                       *(example.to_dict() for example in load_examples(seed / "data" / "examples.jsonl"))])
+    write_jsonl(path, [example.to_dict() for example in (*true, *mixed)])
     return path
 
 

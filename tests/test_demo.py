@@ -290,11 +290,18 @@ def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, 
     labelled = json.loads((out / "seed-0/controls/labelled_only/round-1/ledger.json").read_text())
     assert labelled["training"]["steps"] == 1 and labelled["examples"]["labelled"] == SMALL.examples
     bound = json.loads((out / "seed-0/controls/true_labels/round-1/ledger.json").read_text())
-    assert bound["training"]["steps"] == 1 and bound["examples"]["labelled"] == SMALL.examples + 2
+    assert bound["training"]["steps"] == 1 and bound["examples"]["labelled"] == 2 + 2        # as many mixed in
     taught = load_examples(out / "seed-0/controls/true_labels/truth-1.jsonl")[:2]
     truth = {row["id"]: row["calls"] for _, row in read_jsonl(out / "seed-0/data/truth.jsonl")}
     assert all([call.to_dict() for call in example.calls] == truth[example.id] and
                {call.name for call in example.calls} <= {tool.name for tool in example.tools} for example in taught)
+    kept = out / "seed-0" / "round-1" / "accepted.jsonl"
+    accepted = kept.read_bytes()
+    kept.write_text(json.dumps(taught[1].to_dict()) + "\n")
+    told = controls.write_truth(out / "seed-0", RunSettings(**settings["settings"]), tmp_path, 1, True)
+    assert [example.id in truth for example in load_examples(told)] == [True, False]
+    assert load_examples(told)[0] == taught[1]
+    kept.write_bytes(accepted)
     one = [json.loads(line)
            for line in (out / "seed-0/controls/one_sample/round-1/calls.jsonl").read_text().splitlines()]
     assert one and all(len(line["samples"]) == 1 for line in one)
@@ -302,7 +309,7 @@ def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, 
     asked = queries.read_text()
     queries.write_text(asked.replace('"query": "', '"query": "Of another world: ', 1))
     with pytest.raises(ValueError, match="is not a query of today's tool world"):
-        controls.write_truth(out / "seed-0", RunSettings(**settings["settings"]), tmp_path, 1)
+        controls.write_truth(out / "seed-0", RunSettings(**settings["settings"]), tmp_path, 1, False)
     queries.write_text(asked)
     assert tooldev.main(["controls", "--out", str(out), "--rounds", "2"]) == 2
     assert "round-2/DONE.json" in capsys.readouterr().err
