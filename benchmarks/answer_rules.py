@@ -4,7 +4,8 @@
     python benchmarks/answer_rules.py runs/demo [--labelled examples.jsonl]
 
 Nothing is sampled again: the five answers to each query are those that the round kept in calls.jsonl. Each rule settles
-them anew (`evolution.decide.settle`), and the values of what it accepts are held against what the query asks for. With
+them anew (`evolution.decide.settle`), and the values of what it accepts are held against what the query asks for. A
+second table says of how many queries a right answer was drawn at all, by the number of values that they ask for. With
 labelled examples, whose answers are right, it also counts which of them `--grounded` would throw out, and why.
 """
 
@@ -19,11 +20,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.machine import describe
 from data.parse import Reason, parse_tools
-from data.schema import Example, Query, Tool, load_examples, read_jsonl
+from data.schema import Example, Query, Tool, ToolCall, load_examples, read_jsonl
 from data.world import value_match
 from eval.uncertainty import wilson_interval
 from evolution.config import Voting
-from evolution.decide import settle
+from evolution.decide import read_answer, settle
 from evolution.grounding import ungrounded
 
 
@@ -57,6 +58,8 @@ def margin(least: int) -> Callable[[Example], bool]:
     return lambda example: example.provenance["margin"] >= least
 
 
+BY_VALUES = votes(3, grounded=True)                         # the rule of the second table
+MOST_VALUES = 5                                             # its last row: so many and more
 RULES = (
     Rule("most votes, no rule checker", votes(1, rules=False)),
     Rule("most votes (the paper's)", votes(1)),
@@ -96,10 +99,36 @@ def row(rule: Rule, voted: Sequence[Voted]) -> list[str]:
         if example is None or not rule.also(example):
             continue
         right, made, said = value_match(example.calls, one.truth)
-        sums.update(accepted=1, right=right, made=made, said=said, whole=right == made == said)
+        sums.update(accepted=1, right=right, made=made, said=said, whole=wholly_right(example.calls, one.truth))
     low, high = wilson_interval(sums["whole"], sums["accepted"])
     return [rule.name, str(sums["accepted"]), part(sums["right"], sums["made"]), part(sums["right"], sums["said"]),
             f"{part(sums['whole'], sums['accepted'])} [{100 * low:.1f}, {100 * high:.1f}]", str(sums["whole"])]
+
+
+def wholly_right(calls: Sequence[ToolCall], truth: list[dict]) -> bool:
+    """Every value that the query asks for, and no other."""
+    right, made, said = value_match(calls, truth)
+    return right == made == said
+
+
+def reach(voted: Sequence[Voted]) -> list[str]:
+    """Lines of a table: queries by the values that they ask for; how many drew a right answer, and were accepted."""
+    counts: dict[int, Counter] = {}
+    for one in voted:
+        asked = min(MOST_VALUES, value_match((), one.truth)[2])
+        drawn = [read_answer(sample["text"], sample["finish_reason"]) for sample in one.record["samples"]]
+        example = settle(one.query, one.candidates, one.record, BY_VALUES, one.distractors).example
+        counts.setdefault(asked, Counter()).update(
+            queries=1, drawn=any(not isinstance(calls, Reason) and wholly_right(calls, one.truth) for calls in drawn),
+            accepted=example is not None, right=example is not None and wholly_right(example.calls, one.truth))
+    lines = ["| values asked for | queries | a right answer among the samples | accepted | of these wholly right |",
+             "|---|---|---|---|---|"]
+    for asked in sorted(counts):
+        found = counts[asked]
+        name = f"{asked} or more" if asked == MOST_VALUES else str(asked)
+        lines.append(f"| {name} | {found['queries']} | {found['drawn']} ({part(found['drawn'], found['queries'])}%) | "
+                     f"{found['accepted']} | {found['right']} |")
+    return lines
 
 
 def thrown_out(examples: Sequence[Example]) -> str:
@@ -132,6 +161,8 @@ def main() -> int:
     print("|---|---|---|---|---|---|")
     for rule in RULES:
         print("| " + " | ".join(row(rule, voted)) + " |")
+    print("\nThree votes, values of the query:\n")
+    print("\n".join(reach(voted)))
     if args.labelled:
         print("\n" + thrown_out(load_examples(args.labelled)))
     return 0

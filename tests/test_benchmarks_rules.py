@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from benchmarks.answer_rules import RULES, Rule, own_tools, rounds_of, row, thrown_out, votes
+from benchmarks.answer_rules import RULES, Rule, own_tools, reach, rounds_of, row, thrown_out, votes
 from benchmarks.silence import cells, pairs_of
 from data.files import write_jsonl
 from data.schema import Example, ToolCall
@@ -39,6 +39,11 @@ def test_each_rule_settles_the_kept_answers_anew(tmp_path):
     assert accepted["3 votes, 3 more than the next answer"] == "2"
     none = Rule("none", votes(1), lambda example: False)
     assert row(none, voted)[1:4] == ["0", "-", "-"]
+
+
+def test_a_right_answer_that_lost_the_vote_was_drawn_all_the_same(tmp_path):
+    run = run_of(tmp_path, [RIGHT] * 5, [WRONG] * 4 + [RIGHT], [WRONG] * 5)
+    assert reach(list(rounds_of(run)))[2:] == ["| 1 | 3 | 2 (66.7%) | 1 | 1 |"]
 
 
 def test_right_labels_that_the_check_of_values_would_throw_out_are_counted_by_reason():
