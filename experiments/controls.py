@@ -148,14 +148,17 @@ def collect(out: Path, seeds: list[Path], rounds: int, controls: list[str]) -> s
     found = {name: {part: [right(rows, part) for rows in verdicts] for part in parts}
              for name, verdicts in by_seed.items()}
     tests = [item for seed in seeds for item in load_examples(seed / "data" / "test.jsonl")]
-    compared = {(name, part): Paired.of(found[name][part], found["the method"][part], tools_asked(tests, part))
-                for name in ("joint", *controls) for part in parts}
+    pairs = [*((name, "the method") for name in ("joint", *controls)),
+             *(("joint", name) for name in controls if name in BOUNDS)]
+    compared = {(before, after, part): Paired.of(found[before][part], found[after][part], tools_asked(tests, part))
+                for before, after in pairs for part in parts}
     record: dict[str, Any] = {
         "seeds": [seed.name for seed in seeds], "rounds": rounds, "versions": versions(),
         "scores": {name: {part: score([*chain(*items)]) for part, items in cells.items()}
                    for name, cells in found.items()},
         "funnel": {name: totals(rows) for name, rows in ledgers.items()},
-        "comparisons": {f"{name} -> the method, {part}": pair.to_dict() for (name, part), pair in compared.items()},
+        "comparisons": {f"{before} -> {after}, {part}": pair.to_dict()
+                        for (before, after, part), pair in compared.items()},
     }
     record["by votes"] = by_votes(ledgers["the method"])
     write_json(out / "controls.json", record)
@@ -164,7 +167,7 @@ def collect(out: Path, seeds: list[Path], rounds: int, controls: list[str]) -> s
     return text
 
 
-def _markdown(record: dict[str, Any], parts: list[str], compared: dict[tuple[str, str], Paired]) -> str:
+def _markdown(record: dict[str, Any], parts: list[str], compared: dict[tuple[str, str, str], Paired]) -> str:
     scores, rounds = record["scores"], record["rounds"]
     lines = [f"Exact match in % after {rounds} round{'s' * (rounds > 1)} over {len(record['seeds'])} seeds, pooled "
              "test items, 95% intervals (Wilson);"
@@ -178,6 +181,6 @@ def _markdown(record: dict[str, Any], parts: list[str], compared: dict[tuple[str
                 percent(found["recall"])] if found else [""] * 5
         lines.append(f"| {name} | " + " | ".join([*head, *map(interval, cells.values())]) + " |")
     lines += ["", PAIRED, ""]
-    lines += [f"- {part}: {pair.line(name, 'the method')}" for (name, part), pair in compared.items()]
+    lines += [f"- {part}: {pair.line(before, after)}" for (before, after, part), pair in compared.items()]
     lines += ["", "Accepted answers of the method:", "", *votes_table(record["by votes"])]
     return "\n".join(lines) + "\n"

@@ -316,6 +316,7 @@ def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, 
     table = controls.collect(out, [out / "seed-0"], 1, some)
     assert table == (out / "controls.md").read_text()
     assert all(f"| {name} |" in table for name in ("joint", "the method", "labelled_only", "one_sample"))
+    assert "all: true_labels minus joint: " in table and "labelled_only minus joint" not in table
     record = json.loads((out / "controls.json").read_text())
     assert record["scores"]["joint"]["all"]["items"] == sum(SMALL.test)
     monkeypatch.setattr(controls, "run_jobs", lambda jobs, count: None)                 # they have run
