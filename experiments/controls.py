@@ -8,10 +8,7 @@ steps, with one part left out: the new data (`labelled_only`: further steps on t
 (`one_sample`), the rule checker (`no_rules`), the choice of tools (`random_tool`). The table goes to DIR/controls.md
 and .json; the same command resumes.
 
-Two more are no controls but bounds: the queries of the rounds so far with the world's own tools and right calls, and
-as many labelled examples as the method mixes in. `true_labels` takes all of these queries: what the rounds could give
-if the model wrote everything as it should. `true_accepted` takes those that the method accepted: what is lost by what
-it writes for them, and not by what it leaves out.
+Bounds, asked for by name, take a part of a round from the world's own truth instead (experiments/bounds.py).
 """
 
 import argparse
@@ -21,21 +18,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from data import world
-from data.files import write_json, write_jsonl, write_text
-from data.schema import load_examples, load_queries, read_json, read_jsonl
+from data.files import write_json, write_text
+from data.schema import load_examples, read_json, read_jsonl
 from eval.exact import verdicts_of
 from eval.report.page import interval
-from evolution.config import CONTROLS, RoundConfig, leaves_out
-from evolution.decide import by_hash, choose_queries
+from evolution.config import CONTROLS, leaves_out
 from experiments.ablation import PAIRED, Paired, right, score, tools_asked
+from experiments.bounds import BOUNDS, write_taught
 from experiments.funnel import by_votes, percent, totals, votes_table
 from experiments.jobs import Job, run_jobs
-from pipeline.settings import RunSettings, round_settings, versions
+from pipeline.settings import RunSettings, versions
 from pipeline.steps import Run, Step
 
 LEFT_OUT = [name for name in CONTROLS if name != "none"]
-BOUNDS = ["true_labels", "true_accepted"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="folder of a finished `ablate`; the same command resumes")
     parser.add_argument("--rounds", type=int, default=1, help="rounds of each control")
     parser.add_argument("--controls", nargs="+", choices=[*LEFT_OUT, *BOUNDS], default=LEFT_OUT,
-                        help="only these (default: all but the bounds, true_labels and true_accepted)")
+                        help="only these (default: all but the bounds, which begin with true_labels)")
     parser.add_argument("--jobs", type=int, default=1, help="controls at a time, each with its share of the cores")
     parser.add_argument("--json", action="store_true", help="print controls.json at the end instead of the table")
     parser.add_argument("--one", nargs=2, metavar=("SEED_FOLDER", "CONTROL"), default=None,
@@ -91,38 +86,11 @@ def run_control(seed: Path, control: str, rounds: int) -> None:
     for number in range(1, rounds + 1):
         steps, more = steps_of(seed, number), {}
         if control in BOUNDS:
-            more["labelled"] = str(write_truth(seed, settings, folder, number, control == "true_accepted"))
+            more["labelled"] = str(write_taught(control, run, folder, number))
         named = "labelled_only" if control in BOUNDS else control
         votes = 1 if leaves_out(named, "vote") else settings.evolve.get("min_votes", 1)
         run.evolve(Step(f"round-{number}", "evolve", "", number), folder, probe=0, min_votes=votes, validation="",
                    control=named, train={**settings.training("evolve"), "max_steps": steps}, **more)
-
-
-def write_truth(seed: Path, settings: RunSettings, folder: Path, number: int, only_accepted: bool) -> Path:
-    """The file that a bound's round trains on: true examples of queries up to this round, and labelled ones mixed in.
-
-    Raises:
-        ValueError: the seed's queries are not those that the world gives today.
-    """
-    asked = load_queries(seed / "data" / "queries.jsonl")
-    known = {example.id: example for example in world.labelled_queries(len(asked), seed=settings.seed)}
-    for query in asked:
-        if query.id not in known or known[query.id].query != query.query:
-            raise ValueError(f"{seed / 'data' / 'queries.jsonl'}: {query.id} is not a query of today's tool world, so "
-                             "its label is not known; ablate again with this code")
-    rounds = [RoundConfig.from_dict({**round_settings(settings, seed / "data"), "round": n, "run": str(seed)})
-              for n in range(1, number + 1)]
-    chosen = [query.id for config in rounds for query in choose_queries(asked, config)]
-    if only_accepted:
-        accepted = {example.id for n in range(1, number + 1)
-                    for example in load_examples(seed / f"round-{n}" / "accepted.jsonl")}
-        chosen = [name for name in chosen if name in accepted]
-    true = [known[name] for name in chosen]
-    labelled = load_examples(seed / "data" / "examples.jsonl")
-    mixed = by_hash(labelled, settings.seed, number, "mix")[:round(rounds[-1].mix * len(true))]
-    path = folder / f"truth-{number}.jsonl"
-    write_jsonl(path, [example.to_dict() for example in (*true, *mixed)])
-    return path
 
 
 def steps_of(seed: Path, number: int) -> int:

@@ -16,11 +16,12 @@ import pytest
 from processes import SCRIPT, Job
 
 import tooldev
-from data.schema import load_examples, read_jsonl
+from data.schema import ToolCall, load_examples, load_tools, read_jsonl
 from eval.exact import verdicts_of
-from experiments import ablation, controls
+from evolution.config import RoundConfig
+from experiments import ablation, bounds, controls
 from pipeline.demo import WorldSizes
-from pipeline.settings import TINY_PRESET, RunSettings
+from pipeline.settings import TINY_PRESET, RunSettings, round_settings
 from pipeline.steps import Run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -291,26 +292,13 @@ def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, 
     assert labelled["training"]["steps"] == 1 and labelled["examples"]["labelled"] == SMALL.examples
     bound = json.loads((out / "seed-0/controls/true_labels/round-1/ledger.json").read_text())
     assert bound["training"]["steps"] == 1 and bound["examples"]["labelled"] == 2 + 2        # as many mixed in
-    taught = load_examples(out / "seed-0/controls/true_labels/truth-1.jsonl")[:2]
+    taught = load_examples(out / "seed-0/controls/true_labels/taught-1.jsonl")[:2]
     truth = {row["id"]: row["calls"] for _, row in read_jsonl(out / "seed-0/data/truth.jsonl")}
     assert all([call.to_dict() for call in example.calls] == truth[example.id] and
                {call.name for call in example.calls} <= {tool.name for tool in example.tools} for example in taught)
-    kept = out / "seed-0" / "round-1" / "accepted.jsonl"
-    accepted = kept.read_bytes()
-    kept.write_text(json.dumps(taught[1].to_dict()) + "\n")
-    told = controls.write_truth(out / "seed-0", RunSettings(**settings["settings"]), tmp_path, 1, True)
-    assert [example.id in truth for example in load_examples(told)] == [True, False]
-    assert load_examples(told)[0] == taught[1]
-    kept.write_bytes(accepted)
     one = [json.loads(line)
            for line in (out / "seed-0/controls/one_sample/round-1/calls.jsonl").read_text().splitlines()]
     assert one and all(len(line["samples"]) == 1 for line in one)
-    queries = out / "seed-0/data/queries.jsonl"
-    asked = queries.read_text()
-    queries.write_text(asked.replace('"query": "', '"query": "Of another world: ', 1))
-    with pytest.raises(ValueError, match="is not a query of today's tool world"):
-        controls.write_truth(out / "seed-0", RunSettings(**settings["settings"]), tmp_path, 1, False)
-    queries.write_text(asked)
     assert tooldev.main(["controls", "--out", str(out), "--rounds", "2"]) == 2
     assert "round-2/DONE.json" in capsys.readouterr().err
     table = controls.collect(out, [out / "seed-0"], 1, some)
@@ -322,3 +310,29 @@ def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, 
     monkeypatch.setattr(controls, "run_jobs", lambda jobs, count: None)                 # they have run
     assert tooldev.main(["controls", "--out", str(out), "--controls", *some, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == record
+
+
+def test_bounds_take_from_the_world_what_the_model_would_write(uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path / "seed-0")
+    run = Run(RunSettings.of_run(uninterrupted), tmp_path / "seed-0")
+    asked = load_examples(bounds.write_taught("true_labels", run, tmp_path, 1))
+    true = [example for example in asked if example.source == "world/truth"]
+    assert len(true) == SMALL.queries_per_round and len(asked) == 2 * len(true)
+    wrong = dataclasses.replace(true[1], calls=(ToolCall(true[1].calls[0].name, {}),))
+    (tmp_path / "seed-0/round-1/accepted.jsonl").write_text(
+        "".join(json.dumps(example.to_dict()) + "\n" for example in (true[0], wrong)))
+    for kind in ("true_accepted", "right_accepted"):
+        taught = [example for example in load_examples(bounds.write_taught(kind, run, tmp_path, 1))
+                  if example.source == "world/truth"]
+        assert taught == (true[:2] if kind == "true_accepted" else true[:1])
+    found = bounds.with_documents(true, bounds.ToolIndex(load_tools(run.data / "tools.jsonl")))
+    assert found == bounds.with_documents(true, bounds.ToolIndex(load_tools(run.data / "tools.jsonl")))
+    assert all(len(example.tools) <= bounds.DOCUMENTS for example in found)
+    config = RoundConfig.from_dict({**round_settings(run.settings, run.data), "round": 1, "run": str(run.out),
+                                    "min_votes": 1, "grounded": False})
+    for example in bounds.answered(run, true, config):
+        assert example.tools == next(one.tools for one in true if one.id == example.id)
+    queries = run.data / "queries.jsonl"
+    queries.write_text(queries.read_text().replace('"query": "', '"query": "Of another world: ', 1))
+    with pytest.raises(ValueError, match="is not a query of today's tool world"):
+        bounds.write_taught("true_tools", run, tmp_path, 1)
