@@ -34,6 +34,7 @@ LAZY = {
     "evolution": {"model", "lora", "training"},              # `trace --losses` alone loads a base
     "train": {"tooldev"},                                   # before torch: Ctrl-C while it is loaded
     "evolve": {"model", "lora", "sampler", "train", "tooldev"},
+    "experiments": {"model", "sampler"},                     # a bound lets the joint model answer
     "pipeline": {"model", "lora", "sampler", "training", "train", "evolve", "data"},
 }
 RUN_TIME = {"torch", "safetensors", "tokenizers", "sentencepiece", "numpy", "jsonschema"}
