@@ -18,6 +18,7 @@ from torch import Tensor, nn
 ROWS = 64                       # the layout is chosen for about so many rows
 TYPES = (torch.bfloat16, torch.float32)         # that the operators take
 ADAPTER = (".lora_A", ".lora_B")                # thin: LoRALinear multiplies by them itself
+LEAST_COPY = 1 << 26            # bytes: smaller weights stay in the caches, and gain a tenth at most
 MOST_ROWS = 256                 # above, as in a prefill, the plain product is as fast or faster
 
 
@@ -33,7 +34,7 @@ def packing_note(model: nn.Module) -> str:
 
 
 def affordable(model: nn.Module) -> bool:
-    """Whether a second copy of the weights takes a quarter of a CPU's memory at most.
+    """Whether a second copy of the weights is worth having, and takes a quarter of a CPU's memory at most.
 
     What else uses the memory does not count, so that a command decides alike whenever it is resumed.
     """
@@ -42,7 +43,8 @@ def affordable(model: nn.Module) -> bool:
 
     if packing_note(model) or is_sharded(model):
         return False
-    return 4 * sum(layer.weight.nbytes for layer in _packable(model)) <= built_in_memory()
+    copied = sum(layer.weight.nbytes for layer in _packable(model))
+    return copied >= LEAST_COPY and 4 * copied <= built_in_memory()
 
 
 def _packable(model: nn.Module) -> Iterator[nn.Linear]:
