@@ -20,8 +20,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.machine import describe
 from data.parse import Reason, parse_tools
-from data.schema import Example, Query, Tool, ToolCall, load_examples, read_jsonl
-from data.world import value_match
+from data.schema import Example, Query, Tool, load_examples, read_jsonl
+from data.world import value_match, wholly_right
 from eval.uncertainty import wilson_interval
 from evolution.config import Voting
 from evolution.decide import read_answer, settle
@@ -103,12 +103,6 @@ def row(rule: Rule, voted: Sequence[Voted]) -> list[str]:
     low, high = wilson_interval(sums["whole"], sums["accepted"])
     return [rule.name, str(sums["accepted"]), part(sums["right"], sums["made"]), part(sums["right"], sums["said"]),
             f"{part(sums['whole'], sums['accepted'])} [{100 * low:.1f}, {100 * high:.1f}]", str(sums["whole"])]
-
-
-def wholly_right(calls: Sequence[ToolCall], truth: list[dict]) -> bool:
-    """Every value that the query asks for, and no other."""
-    right, made, said = value_match(calls, truth)
-    return right == made == said
 
 
 def reach(voted: Sequence[Voted]) -> list[str]:

@@ -6,8 +6,8 @@ from typing import Protocol
 GREEDY_BELOW = 1e-6         # lower ones divide logits beyond what float32 holds: the most probable token is meant
 MOST_TEMPERATURE = 1e6      # far above any of use; infinity would make every token, and none, as probable
 # The help of --pack-weights.
-PACKING = ("on a CPU: decode faster, with a second copy of the weights; without it, where the copy takes at most a "
-           "quarter of the memory")
+PACKING = ("on a CPU: decode faster, with a second copy of the weights; without it, where the copy takes 64 MiB "
+           "at least and a quarter of the memory at most")
 
 
 class Vocabulary(Protocol):

@@ -433,6 +433,12 @@ def value_match(calls: list[ToolCall] | tuple[ToolCall, ...], truth: list[dict])
     return (Counter(made) & Counter(right)).total(), len(made), len(right)
 
 
+def wholly_right(calls: list[ToolCall] | tuple[ToolCall, ...], truth: list[dict]) -> bool:
+    """Every value of the truth, and no other; names of tools and arguments set aside."""
+    right, made, said = value_match(calls, truth)
+    return right == made == said
+
+
 def fingerprint() -> str:
     """sha256 over a fixed draw from every part: the world is frozen, and this is how a test holds it to that."""
     digest = hashlib.sha256()

@@ -52,7 +52,7 @@ def write_taught(kind: str, run: Run, folder: Path, number: int) -> Path:
         taught = [example for example in asked if example.id in accepted]
     elif kind == "right_accepted":
         taught = [accepted[example.id] for example in asked if example.id in accepted
-                  and wholly_right(accepted[example.id], example)]
+                  and world.wholly_right(accepted[example.id].calls, [call.to_dict() for call in example.calls])]
     elif kind == "true_tools":
         taught = answered(run, asked, rounds[-1])
     else:
@@ -72,12 +72,6 @@ def asked_with_labels(run: Run, rounds: Sequence[RoundConfig]) -> list[Example]:
             raise ValueError(f"{run.data / 'queries.jsonl'}: {query.id} is not a query of today's tool world, so its "
                              "label is not known; ablate again with this code")
     return [known[query.id] for config in rounds for query in choose_queries(queries, config)]
-
-
-def wholly_right(made: Example, true: Example) -> bool:
-    """Every value that the query asks for, and no other; names of tools and arguments set aside."""
-    right, said, wanted = world.value_match(made.calls, [call.to_dict() for call in true.calls])
-    return right == said == wanted
 
 
 def with_documents(examples: Sequence[Example], index: ToolIndex) -> list[Example]:

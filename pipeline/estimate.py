@@ -93,8 +93,10 @@ def _lengths(run: "Run", stages: Sequence[str]) -> dict[str, float]:
     """Of each stage its rows and their tokens, per tool or example; the mean tokens of rows, prompts and answers."""
     lengths: dict[str, float] = {}
     made: dict[str, list[Row]] = {}
+    examples = _spread(load_examples(run.data / "examples.jsonl"))
     for stage in dict.fromkeys(("invocation", "evolve", *stages)):
-        sample, rows = _sample_rows(run, stage)
+        sample = _spread(load_tools(run.data / "tools.jsonl")) if stage == "adaption" else examples
+        rows = _rows(run, stage, sample)
         if not rows:
             raise ValueError(f"none of the rows of {len(sample)} {stage} inputs fits --max-length "
                              f"{run.settings.max_length}; raise it, or see `tooldev.py stats`")
@@ -113,20 +115,22 @@ def _lengths(run: "Run", stages: Sequence[str]) -> dict[str, float]:
                       "generation_answer": supervised(made["generation"])}
 
 
-def _sample_rows(run: "Run", stage: str) -> tuple[Sequence, list[Row]]:
-    """Tools or examples from all over the data, and the rows that the stage makes of them."""
+def _spread(items: Sequence) -> Sequence:
+    """Some from all over the data."""
+    return items[::max(1, len(items) // SAMPLE)]
+
+
+def _rows(run: "Run", stage: str, sample: Sequence) -> list[Row]:
+    """The rows that the stage makes of these tools or examples."""
     from model.chat import encode_chat
     from training.config import TrainConfig
     from training.rows import fit
 
     config = TrainConfig(stage=stage, model=run.settings.model, **run.settings.training(stage))
-    adaption = stage == "adaption"
-    items = load_tools(run.data / "tools.jsonl") if adaption else load_examples(run.data / "examples.jsonl")
-    sample = items[::max(1, len(items) // SAMPLE)]
     longest = config.max_length if config.too_long == "refuse" else 2**31
     rows, _ = rows_for_stage(stage, sample, run.tokenizer, encode_chat, longest, config.only_called, config.recipe,
                              config.prompt)
-    return sample, fit(rows, config.max_length, config.too_long)[0]
+    return fit(rows, config.max_length, config.too_long)[0]
 
 
 def _rates(run: "Run", length: int) -> Rates:

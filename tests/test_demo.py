@@ -17,12 +17,14 @@ from processes import SCRIPT, Job
 
 import tooldev
 from data.schema import ToolCall, load_examples, load_tools, read_jsonl
+from data.tasks import calls_answer
 from eval.exact import verdicts_of
 from evolution.config import RoundConfig
 from experiments import ablation, bounds, controls
 from pipeline.demo import WorldSizes
 from pipeline.settings import TINY_PRESET, RunSettings, round_settings
 from pipeline.steps import Run
+from sampler import Completion
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = WorldSizes(tools=8, examples=12, queries_per_round=6, rounds=1, validation=2, test=(2, 2, 2))
@@ -312,7 +314,7 @@ def test_controls_take_as_many_steps_and_stand_beside_the_method(uninterrupted, 
     assert json.loads(capsys.readouterr().out) == record
 
 
-def test_bounds_take_from_the_world_what_the_model_would_write(uninterrupted, tmp_path):
+def test_bounds_take_from_the_world_what_the_model_would_write(uninterrupted, tmp_path, monkeypatch):
     shutil.copytree(uninterrupted, tmp_path / "seed-0")
     run = Run(RunSettings.of_run(uninterrupted), tmp_path / "seed-0")
     asked = load_examples(bounds.write_taught("true_labels", run, tmp_path, 1))
@@ -330,8 +332,12 @@ def test_bounds_take_from_the_world_what_the_model_would_write(uninterrupted, tm
     assert all(len(example.tools) <= bounds.DOCUMENTS for example in found)
     config = RoundConfig.from_dict({**round_settings(run.settings, run.data), "round": 1, "run": str(run.out),
                                     "min_votes": 1, "grounded": False})
-    for example in bounds.answered(run, true, config):
-        assert example.tools == next(one.tools for one in true if one.id == example.id)
+    texts = {one.id: "".join(text for _, text in calls_answer(one.calls)) for one in true[1:]}
+    said = {name: run.tokenizer.encode(text) for name, text in texts.items()} | {true[0].id: [1]}
+    monkeypatch.setattr("sampler.generate", lambda model, prompts, *, item_ids, num_samples, **_: [
+        [Completion(said[name], -1.0, "stop")] * num_samples for name in item_ids])
+    assert [(one.id, one.tools, one.calls) for one in bounds.answered(run, true, config)] == [
+        (one.id, one.tools, one.calls) for one in true[1:]]
     queries = run.data / "queries.jsonl"
     queries.write_text(queries.read_text().replace('"query": "', '"query": "Of another world: ', 1))
     with pytest.raises(ValueError, match="is not a query of today's tool world"):
