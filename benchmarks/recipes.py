@@ -34,8 +34,8 @@ HEAD = """# Recipes: a card, its command, its plan
 This page is what `python benchmarks/recipes.py` prints. It computes each plan without the card. **Nothing here was
 measured on the card that it names.**
 
-- Memory is the planner's. On a CPU it is within 10% of the measured peak in 35 of 36 cases of small models and
-  vocabularies ([benchmarks/train_memory.md](../benchmarks/train_memory.md)).
+- Memory is the planner's. On a CPU it is within 10% of the measured peak of live tensors in 35 of 36 cases of small
+  models and vocabularies ([benchmarks/train_memory.md](../benchmarks/train_memory.md)).
 - Hours are **estimates** at 35% of the peak that the card's maker states.
 - Rows are 40,000 (20,000 examples, two objectives) of 100 to 2,048 tokens, a fifth of them supervised. That is an
   assumption, not the paper's data.

@@ -14,14 +14,14 @@ from report_run import make_run
 
 import eval.score
 from benchmarks import real_table
-from data.files import write_json
+from data.files import write_json, write_jsonl
 from eval.apibank import benchmark as apibank
 from eval.bfcl.benchmark import load
 from eval.report import write_report
 from eval.report.benchmarks import small_models
-from eval.report.measured import changes, read_benchmarks
+from eval.report.measured import changes, paired, read_benchmarks
 from eval.report.page import headline
-from eval.score import run_module
+from eval.score import VERDICTS, run_module
 from tests.test_report_explorer import data_of, unpacked
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -197,6 +197,23 @@ def test_steps_are_compared_on_the_same_entries(benched):
             "BFCL: round 2 against joint training", "API-Bank: joint training against raw"} <= compared.keys()
     strict, lenient = compared["BFCL: joint training against raw"][1], compared["BFCL: joint training against raw"][5]
     assert strict != lenient
+    silence = compared["BFCL, where no function fits: joint training against raw"]
+    assert silence[0] == "2" and silence[1].startswith("+0.0 ")
+
+
+def test_entries_that_no_function_fits_are_compared_apart(tmp_path):
+    """A step that learnt to call everywhere gains on the one kind and loses on the other."""
+    for name, right in {"raw": "irrelevance", "joint": "simple"}.items():
+        verdicts = [{"id": f"{category}_{n}", "category": category, "valid": category == right}
+                    for category in ("simple", "irrelevance") for n in range(3 if category == "simple" else 2)]
+        (tmp_path / name).mkdir()
+        for file in VERDICTS.values():
+            write_jsonl(tmp_path / name / file, verdicts)
+    for silence, entries, points in ((False, 3, 1.0), (True, 2, -1.0)):
+        for found in paired(tmp_path / "raw", tmp_path / "joint", silence).values():
+            assert (found["n"], found["difference"]) == (entries, points)
+    write_jsonl(tmp_path / "raw" / "verdicts.jsonl", [{"id": "simple_0", "category": "simple", "valid": True}])
+    assert paired(tmp_path / "raw", tmp_path / "joint", silence=True) == {}
 
 
 def test_two_runs_with_benchmarks_give_the_same_report(benched, tmp_path):

@@ -35,10 +35,11 @@ OTHERS = "ToolRL: arXiv 2504.13958. Tool-R0: arXiv 2602.21320. The paper: arXiv 
 STAND_IN = ("T-Eval's plans are judged by a stand-in for the released sentence encoder: that third of its overall is "
             "not comparable with published ones.")
 PAPERS_MODEL = "The paper's model is Llama-3.1-8B-Instruct: the directions can be compared, the numbers cannot."
-PAIRED = ("Paired on the same entries, those that want a call, each counting alike (the aggregates weigh categories): "
-          "points of 100 with a 95% bootstrap interval, and McNemar's exact p where scores are right or wrong; "
-          "“inside the noise” where the interval holds zero or p is 0.05 or more. {tests} comparisons stand here, "
-          "uncorrected.")
+NO_FUNCTION_FITS = ", where no function fits"
+PAIRED = ("Paired on the same entries, those that want a call, each counting alike (the aggregates weigh categories). "
+          "Entries that no function fits have lines of their own; there no call is right. In points of 100 with a 95% "
+          "bootstrap interval, and McNemar's exact p where scores are right or wrong; “inside the noise” where the "
+          "interval holds zero or p is 0.05 or more. {tests} comparisons stand here, uncorrected.")
 SECTION_4_5 = ("Section 4.5 of the paper: after tool documentation adaption alone, small models tend to write tools "
                "instead of calling them; it gives no count. “Tools instead” counts that here.")
 WRITTEN = {"calls": "calls", "no_call": "the no-call sentence", "wrote_tools_instead": "tools instead",
@@ -272,13 +273,15 @@ def differences(compared: Sequence[Mapping[str, Any]]) -> list[Block]:
     if not compared:
         return []
     rows: list[list[Cell]] = []
-    for pair in compared:
-        title = f"{BENCHMARKS[pair['benchmark']]}: {name_of(pair['after'])} against {name_of(pair['before'])}"
-        cells = [cell for reading in READINGS for cell in comparison(pair[reading])]
-        rows.append([title, number(pair[STRICT]["n"]), *cells])
+    tests = [(BENCHMARKS[pair["benchmark"]] + part, pair, cells) for pair in compared
+             for part, cells in (("", pair), (NO_FUNCTION_FITS, pair.get("silence"))) if cells]
+    for where, pair, of in tests:
+        title = f"{where}: {name_of(pair['after'])} against {name_of(pair['before'])}"
+        cells = [cell for reading in READINGS for cell in comparison(of[reading])]
+        rows.append([title, number(of[STRICT]["n"]), *cells])
     heads = [f"{word}, {reading}" for reading in READINGS for word in ("difference", "p", "newly right", "newly wrong")]
     said = PAIRED.format(tests=2 * len(rows))
-    apart = max(pair[reading]["left_out"] for pair in compared for reading in (STRICT, LENIENT))
+    apart = max(of[reading]["left_out"] for *_, of in tests for reading in (STRICT, LENIENT))
     said += f" Entries that only one side answered are left out, {apart:,} at most." if apart else ""
     return [("p", said), ("table", "Steps against one another, points [95% interval]", ["steps", "entries", *heads],
                           rows)]

@@ -98,7 +98,10 @@ def cut_off(path: Path) -> int | None:
 
 def comparisons(places: Mapping[str, Mapping[str, Path]]) -> list[dict[str, Any]]:
     """Paired differences on the same entries: each label against where it started and against the first label, a round
-    against joint training, and all against the first label asked by its own tool prompt, too."""
+    against joint training, and all against the first label asked by its own tool prompt, too.
+
+    "silence" compares the entries that no function fits, {} where a benchmark has none.
+    """
     labels, found = list(places), []
     for label in labels[1:]:
         joint = ["joint"] if is_round(label) and "joint" in labels else []
@@ -106,9 +109,9 @@ def comparisons(places: Mapping[str, Mapping[str, Path]]) -> list[dict[str, Any]
         for before in dict.fromkeys((started(label, labels), *joint, labels[0], *native)):
             for bench in places[label]:
                 if before != label and bench in places[before]:
-                    pair = {reading: paired(places[before][bench] / file, places[label][bench] / file)
-                            for reading, file in VERDICTS.items()}
-                    found.append({"before": before, "after": label, "benchmark": bench, **pair})
+                    folders = (places[before][bench], places[label][bench])
+                    found.append({"before": before, "after": label, "benchmark": bench, **paired(*folders),
+                                  "silence": paired(*folders, silence=True)})
     return found
 
 
@@ -144,9 +147,17 @@ def changes(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return cells
 
 
-def paired(before: Path, after: Path) -> dict[str, Any]:
-    """The comparison of two files of verdicts, after minus before, entries where no function fits left out."""
-    theirs, ours = (scores_of(line for _, line in read_jsonl(path) if line.get("category") not in IRRELEVANCE)
-                    for path in (before, after))
-    compared, overlap = compare(theirs, ours, str(before))
-    return compared.to_dict() | {"left_out": overlap["only_here"] + overlap["only_there"]}
+def paired(before: Path, after: Path, silence: bool = False) -> dict[str, Any]:
+    """Of each reading: the comparison of two folders' verdicts, after minus before, on the entries that want a call.
+
+    With `silence` on those that no function fits, where no call is right; {} where both have none.
+    """
+    found: dict[str, Any] = {}
+    for reading, file in VERDICTS.items():
+        theirs, ours = (scores_of(line for _, line in read_jsonl(folder / file)
+                                  if (line.get("category") in IRRELEVANCE) == silence) for folder in (before, after))
+        if silence and not (theirs and ours):
+            return {}
+        compared, overlap = compare(theirs, ours, str(before / file))
+        found[reading] = compared.to_dict() | {"left_out": overlap["only_here"] + overlap["only_there"]}
+    return found
