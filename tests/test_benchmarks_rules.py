@@ -1,13 +1,22 @@
-"""The benchmarks that judge answers on development data: which rule accepts what, and who stays silent."""
+"""The benchmarks that judge answers on development data: which rule accepts what, who stays silent, what is taught."""
 
 from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
 
 from benchmarks.answer_rules import RULES, Rule, own_tools, reach, rounds_of, row, thrown_out, votes
+from benchmarks.round_choices import accepted, judged_right, margins
+from benchmarks.round_choices import pairs_of as preferences_of
 from benchmarks.silence import cells, pairs_of
 from data.files import write_jsonl
 from data.schema import Example, ToolCall
+from model import load_model, load_tokenizer
 from tests.evolve_run import calls, labelled, tool, tools
 
+TINY = Path(__file__).resolve().parent.parent / "model" / "tiny"
 ADD, LIST = tool("add"), tool("list_all")
 RIGHT, WRONG = calls(("add", {"n": 5})), calls(("add", {"n": 7}))
 
@@ -62,3 +71,29 @@ def test_every_example_that_calls_is_asked_without_its_tools_and_as_it_is():
     assert (idle, useful) == pairs_of(examples)
     assert cells("a", Counter(right=2, called=1, undecodable=1), Counter(right=3, called=1)) == [
         "a", "2 of 4 [15%, 85%]", "1", "1", "3 of 4"]
+
+
+# ------------------------------------------------------------------------------------------- choices of what is taught
+
+def test_the_winner_is_preferred_to_each_other_answer_that_ended(tmp_path):
+    run = run_of(tmp_path, [RIGHT] * 5, [RIGHT] * 3 + [WRONG, "hm"], [WRONG] * 3 + [RIGHT] * 2)
+    voted, told = list(rounds_of(run)), SimpleNamespace(tokenizer=load_tokenizer(TINY),
+                                                        settings=SimpleNamespace(prompt="paper"))
+    pairs = preferences_of(voted, told)
+    answers = [[told.tokenizer.decode([token for token in one.labels if token >= 0]) for one in pair] for pair in pairs]
+    assert answers == [[RIGHT, WRONG], [RIGHT, "hm"]]       # the third query's winner has a value that it does not say
+    assert [judged_right(one, voted[1].truth, told) for one in pairs[0]] == [True, False]
+    assert [example.id for example in accepted(voted)] == ["q0", "q1"]
+    assert [example.id for example in accepted(voted, 2, 3)] == ["q1"]
+
+
+def test_a_margin_is_the_difference_of_the_two_answers_log_probabilities(tmp_path):
+    run = run_of(tmp_path, [RIGHT] * 3 + [WRONG, "hm"])
+    told = SimpleNamespace(tokenizer=load_tokenizer(TINY), settings=SimpleNamespace(prompt="paper"))
+    pairs, model = preferences_of(list(rounds_of(run)), told), load_model(TINY, dtype=torch.float32)
+    for pair, found in zip(pairs, margins(model, pairs).tolist(), strict=True):
+        alone = []
+        for one in pair:
+            logits = model(torch.tensor([one.ids]))[0].log_softmax(-1)
+            alone.append(sum(logits[i - 1, label].item() for i, label in enumerate(one.labels) if label >= 0))
+        assert found == pytest.approx(alone[0] - alone[1], abs=1e-3)
