@@ -222,6 +222,9 @@ class Tool:
                                                                                                           [])
         _require(kind == "dict", f"tool {name!r}: `arguments` must have type \"dict\" (or \"object\"), found {kind!r}")
         _require(isinstance(properties, dict), f"tool {name!r}: `properties` must be an object")
+        stray = [] if "properties" in schema else _arguments_outside(schema)
+        _require(not stray, f"tool {name!r}: `arguments` has no `properties`, and {', '.join(stray)[:80]} beside its "
+                            "keywords; put them under `properties` (`tooldev.py convert` reads them as they are)")
         _require(isinstance(required, list), f"tool {name!r}: `required` must be a list of argument names")
         rest = {k: v for k, v in schema.items() if k not in ("type", "properties", "required")}
         results = obj.get("results")
@@ -263,6 +266,12 @@ class ToolCall:
 
     def to_dict(self) -> dict[str, Any]:
         return {"name": self.name, "arguments": self.arguments}
+
+
+def _arguments_outside(schema: dict[str, Any]) -> list[str]:
+    """Keys of a schema that are no keywords and hold what describes an argument."""
+    return [key for key, value in schema.items() if key not in _NAMED_SCHEMAS | _SCHEMAS and isinstance(value, dict)
+            and isinstance(value.get("type"), str)]
 
 
 def _text_field(obj: Any, what: str, key: str) -> str:

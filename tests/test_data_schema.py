@@ -131,3 +131,15 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         write_text(path, "new")
     assert sha256_file(path) == before
     assert read_json(path) == {"a": 1}
+
+
+@pytest.mark.parametrize("key", ["arguments", "parameters"])
+def test_arguments_outside_of_properties_are_not_lost_without_a_word(key):
+    flat = {"city": {"type": "string"}, "days": {"type": "integer"}}
+    with pytest.raises(ValueError, match="has no `properties`, and city, days beside its keywords; put them under"):
+        Tool.from_dict({"name": "w", "description": "W.", key: flat})
+    with pytest.raises(ValueError, match="city, days beside"):
+        Tool.from_dict({"name": "w", "description": "W.", key: {"type": "object", "required": ["city"], **flat}})
+    for open_to_all in ({}, {"type": "dict"}, {"type": "object", "additionalProperties": {"type": "string"}},
+                        {"type": "object", "$defs": {"A": {"type": "string"}}}):
+        Tool.from_dict({"name": "w", "description": "W.", key: open_to_all})

@@ -24,6 +24,7 @@ from data.formats.items import (
     noted,
     unanswered,
 )
+from data.formats.parts import failed
 from data.formats.spelled import offered, pythonic
 from data.formats.tagged import value_at
 
@@ -102,7 +103,8 @@ def _raw_dialogue(row: Any, context: Context) -> Iterator[Item]:
     turns = []
     for line in row["dialogue"]:
         if line.get("role") == "API":
-            turns.append(Turn("call", "", [{"name": line.get("api_name"), "arguments": line.get("param_dict") or {}}]))
+            turns.append(Turn("call", "", [{"name": line.get("api_name"), "arguments": line.get("param_dict") or {}}],
+                              learnt=not failed(line.get("result"))))
             turns.append(Turn("tool", str((line.get("result") or {}).get("output"))))
         else:
             turns.append(Turn(role_of(line.get("role")), line.get("text") or ""))
@@ -111,6 +113,7 @@ def _raw_dialogue(row: Any, context: Context) -> Iterator[Item]:
     tools = [known[name] for name in names if name in known]
     first = next((at for at, turn in enumerate(turns) if turn.calls), None)
     spoken = [turn for turn in turns if turn.role == "user"]
+    yield LeftOut("lines_behind_a_gap", row.get("lines_behind_a_gap", 0))
     if not spoken:
         raise RowError("no_user_message", "no user speaks in the dialogue", stage="query")
     if first is None or len(tools) < len(names):
@@ -119,7 +122,10 @@ def _raw_dialogue(row: Any, context: Context) -> Iterator[Item]:
     before = turns[:first]
     while before and before[-1].role == "assistant":
         before.pop()
-    yield Sample(transcript(before), tools, turns[first].calls, notes=("only_called_tools",))
+    if turns[first].learnt:
+        yield Sample(transcript(before), tools, turns[first].calls, notes=("only_called_tools",))
+    else:
+        yield from unanswered("answer_not_to_learn", transcript(before), tools)
     yield LeftOut("call_after_result", sum(bool(turn.calls) for turn in turns[first + 1:]))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from data.formats.dialogue import transcript, turns_of
-from data.formats.items import Ask, Context, Format, Item, LeftOut, RowError, Sample, is_nothing, need_list
+from data.formats.items import Ask, Context, Format, Item, LeftOut, RowError, Sample, is_nothing, need_list, unanswered
 
 
 def read(row: Any, context: Context) -> Iterator[Item]:
@@ -26,7 +26,9 @@ def read(row: Any, context: Context) -> Iterator[Item]:
     truth = (context.answers or {}).get(identity, row.get("ground_truth"))
     if is_nothing(truth) and "irrelevance" in identity:
         truth = []
-    if is_nothing(truth):
+    if is_nothing(truth) and context.answers is not None:
+        yield from unanswered("no_answer", query, tools)
+    elif is_nothing(truth):
         yield Ask(query, tools)
     else:
         yield Sample(query, tools, [_call(entry, tools) for entry in need_list(truth, "`ground_truth`", "calls")])

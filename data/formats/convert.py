@@ -138,6 +138,9 @@ def main(args: argparse.Namespace) -> int:
     for report in broken:
         print(f"warning: {report['file']} could not be read to its end ({report['broken_off']}); what stood before it "
               "was converted", file=sys.stderr)
+    for report in manifest["inputs"]:
+        for fault in report.get("companion_faults", ()):
+            print(f"warning: beside {report['file']}, {fault}", file=sys.stderr)
     return 1 if broken else 0
 
 

@@ -101,6 +101,7 @@ class Context:
     turns: str = "first"
     answers: dict[str, Any] | None = None
     tools: dict[str, Any] | None = None
+    faults: tuple[str, ...] = ()    # lines of those files that could not be used
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from typing import Any
 
 from data.binary import not_text
 from data.formats.beside import judged
+from data.formats.companions import context_of
 from data.formats.items import Context, Document, Format, Item, RowError
 from data.formats.lines import IDS, Lines
 from data.formats.output import Outputs, Seen
 from data.formats.registry import FORMATS, guess, not_served, seen_in
-from data.formats.source import MAX_RECORD_BYTES, Broken, Record, records
+from data.formats.source import MAX_RECORD_BYTES, Broken, records
 
 NOT_SERVED_ROWS = 20  # so many rows at the start of a file that no reader serves mean: no reader serves the file
 COLUMNS_COUNTED = 500  # of the columns not read by name; the rest together
@@ -124,22 +125,27 @@ class FileJob:
                              f"--from ({', '.join(FORMATS)})")
         formats = [name for name, _ in tally.formats.most_common()] or [self.format.name if self.format else None]
         several = {"formats": dict(tally.formats)} if len(formats) > 1 else {}
-        return {**report, "format": formats[0], **several, **tally.report()}
+        faults = [fault for context in self.contexts.values() for fault in context.faults]
+        beside = {"companion_faults": faults} if faults else {}
+        return {**report, "format": formats[0], **several, **beside, **tally.report()}
 
     def _rows(self) -> Iterator[tuple[int, Any, str]]:
         """(line, value, text) for every row; documents are split, raw dialogues joined, broken records passed on."""
         lines: list[Any] = []
+        gap = after_gap = 0             # what was said in a line that cannot be read; lines behind it depend on it
         auto = self.options.format == "auto"
         for record in records(self.path, plain=self.options.format == "queries",
                               max_record_bytes=self.options.max_record_bytes):
             if isinstance(record, Broken):
+                gap = gap or record.line
                 yield record.line, record, record.text
                 continue
             if auto and not (isinstance(record.value, dict) and len(lines)):
                 self._use(guess(record.value) or self.format)
             fmt = self.format
             if fmt is not None and fmt.is_line(record.value):
-                lines.append(record.value)
+                after_gap += gap > 0
+                lines += [] if gap else [record.value]
                 continue
             rows = fmt.rows(record.value) if fmt is not None else None
             if rows is None:
@@ -147,8 +153,8 @@ class FileJob:
             else:
                 for row in rows:
                     yield record.line, row, ""
-        if lines:
-            yield 1, {"dialogue": lines}, ""
+        if lines or after_gap:
+            yield 1, {"dialogue": lines, **({"lines_behind_a_gap": after_gap} if after_gap else {})}, ""
 
     def _use(self, fmt: Format | None) -> None:
         """Settle the format and find its companion files: that of the row at hand, or of the last recognised one."""
@@ -157,7 +163,8 @@ class FileJob:
         self.format = fmt
         if fmt is not None:
             if fmt.name not in self.contexts:
-                self.contexts[fmt.name] = Context(self.options.turns, *_companions(self.path, self.options, fmt.name))
+                self.contexts[fmt.name] = context_of(self.path, fmt.name, self.options.turns, self.options.answers,
+                                                     self.options.tools)
             self.context = self.contexts[fmt.name]
 
     def _unreadable(self, broken: Broken) -> None:
@@ -208,33 +215,3 @@ class FileJob:
             raise RowError("wrong_shape", f"not a {self.format.name} row: {found}"[:300]) from None
         except RecursionError:
             raise RowError("too_deep", "nested too deeply") from None
-
-
-def _companions(path: Path, options: Options,
-                name: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Answers by id and tools by name, from the options or from where the corpora put them."""
-    answers, tools = options.answers, options.tools
-    folder, file = path.parent, path.name
-    if answers is None and name == "bfcl" and (folder / "possible_answer" / file).is_file():
-        answers = str(folder / "possible_answer" / file)
-    specification = folder / file.replace("-data", "-spec")
-    if tools is None and name == "nestful" and "-data" in file and specification.is_file():
-        tools = str(specification)
-    if tools is None and name == "sealtools" and (folder / "tool.jsonl").is_file():
-        tools = str(folder / "tool.jsonl")
-    return _index(answers, ("id",), "ground_truth"), _index(tools, ("name", "api_name"), None)
-
-
-def _index(path: str | None, keys: tuple[str, ...], value: str | None) -> dict[str, Any] | None:
-    """A companion file as a dictionary; None without a file. Raises ValueError for a file without such rows."""
-    if path is None:
-        return None
-    out: dict[str, Any] = {}
-    for record in records(path):
-        if isinstance(record, Record) and isinstance(record.value, dict):
-            key = next((record.value[k] for k in keys if k in record.value), None)
-            if key is not None:
-                out.setdefault(str(key), record.value if value is None else record.value.get(value))
-    if not out:
-        raise ValueError(f"{path}: no row has {' or '.join(keys)}; expected the companion file of the corpus")
-    return out

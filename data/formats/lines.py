@@ -61,8 +61,11 @@ def _tool_line(text: str, item: Sample | Ask | Document, where: dict[str, Any], 
     return f"{text[:-1]}, {_line({**group, 'provenance': {**where, **part, **about}})[1:]}"
 
 
-def _need_a_request(query: str) -> None:
-    """Raises RowError where a query is a whole prompt, which nobody asks: of a chat template, or with tools in it."""
+def _need_a_request(query: Any) -> None:
+    """Raises RowError where a query is no text, or a whole prompt, which nobody asks: of a chat template, or with tools
+    in it."""
+    if not isinstance(query, str) or not query.strip():
+        raise RowError("no_query", f"the query is {query!r:.60}, expected a text", stage="query")
     if rendered(query) or awaits_an_answer(query):
         raise RowError("calls_in_text", "the query is a whole prompt: a conversation with the turn marks of a chat "
                        "template", stage="query")
@@ -123,7 +126,7 @@ class Lines:
         try:
             if isinstance(item, Refused):
                 raise item.error
-            if isinstance(item, (Sample, Ask)) and isinstance(item.query, str):
+            if isinstance(item, (Sample, Ask)):
                 _need_a_request(item.query)
             if isinstance(item, Sample):
                 self._sample(item)
@@ -167,8 +170,6 @@ class Lines:
     def _example_line(self, identity: str, query: str, tools: list[str], calls: list[dict[str, Any]],
                       provenance: dict[str, Any]) -> str:
         """The example as JSON, put together from the texts of its tools, which are needed by themselves too."""
-        if not query.strip():
-            raise RowError("no_query", "the query is empty", stage="query")
         head = _line({"id": identity, "query": query})
         tail = {"calls": calls, "source": self.source, **self.licence, "provenance": provenance}
         return f'{head[:-1]}, "tools": [{", ".join(tools)}], {_line(tail)[1:]}'
@@ -193,8 +194,6 @@ class Lines:
         self._put_tool(doc, _line(doc.record), item, item.about)
 
     def _put_query(self, query: str, part: str, *, answered: bool, notes: tuple[str, ...] = ()) -> None:
-        if not isinstance(query, str) or not query.strip():
-            raise RowError("no_query", f"the query is {query!r:.60}, expected a text", stage="query")
         provenance = {**self.where, **self.licence, "answered": answered, **({"notes": list(notes)} if notes else {})}
         self._put("queries.jsonl", _line({"id": self._identity(part), "query": query, "provenance": provenance}))
         self.tally.queries += 1

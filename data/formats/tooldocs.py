@@ -22,7 +22,7 @@ from data.formats.typewords import read_type
 from data.formats.values import DEFAULTS, Changes, first
 
 _NAMES = ("name", "api_name", "tool_name", "id")
-_DESCRIPTIONS = ("description", "api_description", "desc")
+DESCRIPTIONS = ("description", "api_description", "desc")
 PARAMETERS = ("parameters", "arguments", "input_schema", "inputSchema", "input_parameters", "query_parameters",
               "path_parameters", "parameter_definitions", "parametersJsonSchema", "parameters_json_schema", "params",
               "args", "args_schema", "inputs")
@@ -68,7 +68,7 @@ def read_tool(raw: Any) -> ToolDoc:
         raise RowError("no_parameters", shown, stage="tools")
     reader = _Reader(raw)
     try:
-        record = {"name": name, "description": text_of(first(raw, _DESCRIPTIONS)), "arguments": reader.arguments(raw)}
+        record = {"name": name, "description": text_of(first(raw, DESCRIPTIONS)), "arguments": reader.arguments(raw)}
         results = reader.results(raw)
         if raw.keys() - _PLAIN:
             reader.beside(raw)
@@ -84,12 +84,23 @@ def read_tool(raw: Any) -> ToolDoc:
 def _unwrapped(raw: Any) -> Any:
     """The tool itself out of JSON text and out of `function` or `toolSpec` around it."""
     for key in (None, "function", "toolSpec"):
-        inner = raw.get(key) if isinstance(raw, dict) else None
+        wrapper = raw if isinstance(raw, dict) else {}
+        inner = wrapper.get(key)
         if isinstance(inner, dict) or isinstance(inner, str) and inner.lstrip().startswith("{"):
             raw = inner
         if isinstance(raw, str):
             raw = inside(raw, "a tool")
+        if raw is not wrapper and isinstance(raw, dict):
+            raw = {**raw, **_displaced(wrapper, raw)}
     return raw
+
+
+def _displaced(wrapper: dict[str, Any], tool: dict[str, Any]) -> dict[str, Any]:
+    """The parameters and the description that stand beside the `function` that they belong to, where it has none."""
+    parameters = () if _parameters_of(tool) or any(key in tool for key in (*_LISTS, "properties")) else (
+        *PARAMETERS, *_LISTS, "required")
+    described = () if first(tool, DESCRIPTIONS) is not None else DESCRIPTIONS
+    return {key: wrapper[key] for key in (*parameters, *described) if wrapper.get(key) is not None}
 
 
 class _Reader:
@@ -101,7 +112,7 @@ class _Reader:
 
     def beside(self, raw: dict[str, Any]) -> None:
         """Note what stands in a tool document beside the name, description, arguments and results that were read."""
-        kinds = (_NAMES, _DESCRIPTIONS, _RESULTS)
+        kinds = (_NAMES, DESCRIPTIONS, _RESULTS)
         read = {next((key for key in keys if raw.get(key) is not None), "") for keys in kinds}
         read |= set() if _parameters_of(raw) else {*_SCHEMA_OF_TOOL}
         told = {key: value for key, value in raw.items() if value is not None}
@@ -212,7 +223,7 @@ def _parameters_of(raw: dict[str, Any]) -> str:
 
 
 def _whole_schema(key: str, given: Any) -> Any:
-    """The schema that stands alone under another key: Amazon Bedrock's `json`, or `schema` (OpenAPI's name for it).
+    """The schema that stands alone under another key: Bedrock's `json`, OpenAPI's `schema`, the AI SDK's `jsonSchema`.
 
     A `schema` with a description, or without properties, is an argument of that name.
     """
@@ -221,7 +232,7 @@ def _whole_schema(key: str, given: Any) -> Any:
     (name, inner), = given.items()
     whole = isinstance(inner, dict) and isinstance(inner.get("properties"), dict) and set(inner) <= _WHOLE_SCHEMA
     bedrock = name == "json" and key in ("inputSchema", "input_schema")
-    return inner if bedrock or name in ("schema", "json_schema") and whole else given
+    return inner if bedrock or name in ("schema", "json_schema", "jsonSchema") and whole else given
 
 
 def _told(raw: dict[str, Any], key: str) -> Any:
