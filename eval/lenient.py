@@ -14,7 +14,8 @@ from typing import Any
 from data.formats.items import RowError
 from data.formats.literals import LiteralError, call_at
 from data.formats.spelled import Offered, calls_in, spelled_calls
-from data.formats.tagged import after_thinking, value_at
+from data.formats.tagged import value_at
+from data.formats.thoughts import after_thinking
 from data.parse import MAX_ANSWER_CHARS
 from data.schema import ToolCall, json_fault
 

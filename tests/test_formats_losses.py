@@ -270,3 +270,173 @@ def test_a_large_held_out_set_is_drawn_in_time(tmp_path):
     report = split(SplitConfig(examples=(tmp_path / "e.jsonl",), num_examples=3000, num_held_out=3000),
                    tmp_path / "out")["outputs"]
     assert (report["examples"]["rows"], report["held_out"]["rows"]) == (3000, 3000)
+
+
+# ------------------------------------------------------------------------------------ thoughts, tools and calls in text
+
+OTHER = {"name": "tide_table", "arguments": {"harbour": "Oban"}}
+J, K = json.dumps(CALL), json.dumps(OTHER)
+MARKS = {"think": ("<think>", "</think>"), "reasoning": ("<reasoning>", "</reasoning>"), "plan": ("<plan>", "</plan>"),
+         "analysis": ("<analysis>", "</analysis>"), "Mistral": ("[THINK]", "[/THINK]"), "Kimi": ("◁think▷", "◁/think▷"),
+         "Command A": ("<|START_THINKING|>", "<|END_THINKING|>"), "Sky": ("<|begin_of_thought|>", "<|end_of_thought|>"),
+         "two names": ("<think>", "</thinking>")}
+
+
+def tagged(text):
+    return f"<tool_call>\n{text}\n</tool_call>"
+
+
+def replying(reply, tools=None):
+    return {"tools": [wrapped(TIDES)] if tools is None else tools,
+            "messages": [{"role": "user", "content": "Leith?"}, {"role": "assistant", "content": reply}]}
+
+
+def toolrl(output):
+    parameters = json.dumps({"harbour": {"type": "string", "description": "A harbour."}})
+    tools = f"**Available Tools**\n1. Name: tide_table\nDescription: Tides.\nParameters: {parameters}\n" \
+            "**Steps for Each Turn**"
+    return {"instruction": tools, "input": "<user>Leith?</user>", "output": output}
+
+
+def labels(tmp_path, row):
+    """The calls of each example, and the reasons of what was refused."""
+    _, examples, _, _, rejected = run(tmp_path, [row])
+    return [[call.to_dict() for call in example.calls] for example in examples], [line["reason"] for line in rejected]
+
+
+@pytest.mark.parametrize("kind", MARKS)
+@pytest.mark.parametrize("row", [replying, toolrl])
+def test_calls_before_and_between_thoughts_are_calls(tmp_path, kind, row):
+    opening, closing = MARKS[kind]
+    thought = f"{opening}tides, or {tagged('{}')}?{closing}"
+    for number, reply in enumerate((f"{thought}{tagged(J)}{thought}{tagged(K)}", f"{tagged(J)}\n{thought}\n{tagged(K)}",
+                                    f"I look.\n{thought}{tagged(J)}{tagged(K)}\n{thought}Done.")):
+        assert labels(tmp_path, row(reply)) == ([[CALL, OTHER]], []), (number, reply)
+    assert labels(tmp_path, row(f"{tagged(J)}\n{opening}because{closing}\nDone, it is asked for.")) == ([[CALL]], [])
+
+
+@pytest.mark.parametrize("kind", MARKS)
+def test_calls_without_tags_between_thoughts_are_read_and_those_beside_words_refused(tmp_path, kind):
+    thought = "because".join(MARKS[kind])
+    for reply in (f"{thought}{J}{thought}{K}", f"{J}\n{thought}\n{K}", f"I look.\n{thought}\n{J}{K}{thought}"):
+        assert labels(tmp_path, replying(reply)) == ([[CALL, OTHER]], []), reply
+    for call in (J, "tide_table(harbour='Leith')", f"```json\n{J}\n```", f"<tide_table>{thought}</tide_table>"):
+        assert labels(tmp_path, replying(f"{call}\n{thought}\nDone.")) == ([], ["calls_in_text"]), call
+    assert labels(tmp_path, replying(f"At which harbour?\n{thought}")) == ([[]], [])
+
+
+@pytest.mark.parametrize(("reply", "reason"), [
+    (f"<think>a</think>{tagged(J)}</think>{tagged(K)}", "bad_calls"),
+    (f"<think>a</think>{tagged(J)}</think>Done.", "bad_calls"),
+    (f"a</think>{tagged(J)}</think>{tagged(K)}", "bad_calls"),
+    (f"<think>a</think>{J}</think>{K}", "calls_in_text"), (f"<think>a</think>{J}</think>Done.", "calls_in_text"),
+    ("<think>a</think>tide_table(harbour='Leith')</reasoning>Done.", "calls_in_text"),
+    (f"{tagged(J)}\n<think>Or should I", "bad_calls"), (f"{tagged(J)}<plan>1. {tagged(K)}", "bad_calls"),
+    (f"I look.\n<think>I should write {tagged(J)}", "bad_calls"), (f"{J}\n<think>Or should I", "calls_in_text")])
+def test_what_may_only_be_thought_of_is_refused(tmp_path, reply, reason):
+    assert labels(tmp_path, replying(reply)) == ([], [reason])
+    followed = replying(reply)
+    followed["messages"] += [{"role": "user", "content": "And?"}]
+    assert labels(tmp_path, followed) == ([], [reason])
+
+
+@pytest.mark.parametrize(("reply", "calls"), [
+    (f"the tide</think>{J}", [CALL]), (f"the {tagged(K)} maybe</think>{tagged(J)}", [CALL]),
+    (f"a</think>more of it</think>{J}", [CALL]), (f"<think>a</think>more of it</think>{tagged(J)}", [CALL]),
+    (f"<think>a <think> b</think>{J}", [CALL]), (f"<think>a <plan>{K}</plan> b</think>{J}", [CALL]),
+    (f"Cancelled for <reason>, as asked. {tagged(J)}", [CALL]), (f"{tagged(J)} Done for <reason> only.", [CALL]),
+    (tagged(json.dumps(CALL | {"arguments": {"harbour": "<think>a</think>"}})),
+     [CALL | {"arguments": {"harbour": "<think>a</think>"}}]),
+    ("[tide_table(harbour='<plan>a</plan>b')]", [CALL | {"arguments": {"harbour": "<plan>a</plan>b"}}]),
+    ("[tide_table('<plan>a</plan>b')]", [CALL | {"arguments": {"harbour": "<plan>a</plan>b"}}]),
+    (tagged(str(CALL | {"arguments": {"harbour": "</think>"}})), [CALL | {"arguments": {"harbour": "</think>"}}])])
+def test_marks_of_thoughts_that_are_none_and_thoughts_that_began_before_the_text(tmp_path, reply, calls):
+    assert labels(tmp_path, replying(reply)) == ([calls], [])
+
+
+@pytest.mark.parametrize("cut", ["<tool_call>\n", "<tool_call>", "<tool_call>\n```json\n", "<tool_call></tool_call>",
+                                 "<tool_call", "<tool_", "<tool_call>{\"name\": \"tide_"])
+def test_a_reply_that_breaks_off_in_its_second_call_is_no_label(tmp_path, cut):
+    for row in (replying, toolrl):
+        for gap in ("\n", "", "\nAnd the other:\n"):
+            assert labels(tmp_path, row(f"{tagged(J)}{gap}{cut}")) == ([], ["bad_calls"]), (gap, row)
+    assert labels(tmp_path, replying(f"<tool_call>{J}")) == ([[CALL]], [])             # the end is a stop sign for some
+
+
+DATA = ['Customers: [{"id": 1, "name": "Bob"}]', 'Products: [{"name": "Lamp", "description": "A bright lamp."}]',
+        'Say [{"name": "func", "arguments": {"x": 1}}]', 'Call as [{"name": "func", "arguments": {"x": "value"}}]',
+        'Tools are called as [{"name": "now", "arguments": {}}]',
+        'Tools are called as [{"function": {"name": "f", "arguments": "{\\"x\\": 1}"}, "type": "function"}]',
+        'Use a tool as in [{"name": "f", "description": "F.", "arguments": {"x": 1}}]',
+        'Functions have [{"name": "harbour", "type": "string", "description": "A harbour."}]']
+
+
+def conversing(system, reply, form):
+    if form == "trl":
+        return {"prompt": [{"role": "system", "content": system}, {"role": "user", "content": "Leith?"}],
+                "completion": [{"role": "assistant", "content": reply}]}
+    if form == "glaive":
+        return {"system": system, "chat": f"USER: Leith?\n\n\nASSISTANT: {reply} <|endoftext|>\n\n\n"}
+    said = [{"from": "user", "value": "Leith?"}, {"from": "assistant", "value": reply}]
+    return {"system": system, "conversations": said}
+
+
+@pytest.mark.parametrize("text", DATA)
+@pytest.mark.parametrize("form", ["trl", "toolace"])
+def test_a_list_of_what_is_no_tool_in_the_system_text_offers_none(tmp_path, form, text):
+    report, examples, queries, tools, rejected = run(tmp_path, [conversing(text, "A customer.", form)])
+    assert (report["format"], len(queries), examples, tools, rejected) == (form, 1, [], [], [])
+    for listed in ([json_schema(TIDES)], [wrapped(TIDES)], [json_schema(TIDES, "input_schema") | {"description": ""}]):
+        for system in (f"{text}\nTools: {json.dumps(listed)}", f"{json.dumps(listed)}\n{text}. Else return []."):
+            reply = "[tide_table(harbour='Leith')]"
+            _, (example,), _, found, rejected = run(tmp_path, [conversing(system, reply, form)], "b.jsonl")
+            assert [tool.name for tool in found] == ["tide_table"] and len(example.tools) == 1
+            assert [call.to_dict() for call in example.calls] == [CALL] and not rejected
+
+
+def test_lists_that_document_tools_in_other_ways_are_still_read(tmp_path):
+    for tool in ({"name": "tide_table", "description": "Tides."},
+                 {"name": "tide_table", "parameters": {"harbour": "str"}},
+                 {"name": "tide_table", "description": "Tides.", "parameters": {}},
+                 {"api_name": "tide_table", "api_description": "Tides.", "required_parameters": [
+                     {"name": "harbour", "type": "STRING", "description": ""}], "optional_parameters": []},
+                 {"name": "tide_table", "description": "Tides.", "parameters": '{"harbour": {"type": "str"}}'},
+                 {"functionDeclarations": [json_schema(TIDES)]}):
+        row = conversing(f"You have these tools: {json.dumps([tool])}", "At which harbour?", "toolace")
+        _, examples, _, tools, _ = run(tmp_path, [row])
+        assert [tool.name for tool in tools] == ["tide_table"] and len(examples) == 1, tool
+    row = conversing(f"{json.dumps([json_schema(TIDES)])} or {json.dumps([wrapped(TIDES)])}", "[]", "toolace")
+    assert [line["reason"] for line in run(tmp_path, [row])[-1]] == ["bad_tools"]
+
+
+def test_an_object_that_is_no_tool_in_glaive_s_system_text_is_none(tmp_path):
+    system = f'The user: {{"id": 1, "name": "Bob"}}. Functions: {json.dumps(json_schema(TIDES))}'
+    _, (example,), _, tools, _ = run(tmp_path, [conversing(system, "At which harbour?", "glaive")])
+    assert [tool.name for tool in tools] == ["tide_table"] and len(example.tools) == 1
+
+
+IN_WORDS = [
+    "I will call tide_table with harbour=Leith.", 'tide_table with harbour = "Leith"', "tide_table --harbour Leith",
+    "tide-table --harbour Leith", "调用工具：tide_table，参数：harbour=Leith",
+    "With harbour=Leith, I ask tide_table.", "Ich rufe tide_table mit harbour := 'Leith' auf.",
+    "I call `tide_table` for you, with `harbour`=`Leith`.", "tideTable, harbour=Leith",
+    "Now the tide table tool, and harbour=Leith, days=2.", "I will call tide_table with:\n- harbour = Leith",
+    "Sure!\nI'll use **tide_table** (e.g. harbour=Leith).\nWait.",
+    "I call tide_table, days is the default and harbour＝Leith", "$ ./tide-table --harbour=Leith --days 2"]
+
+
+@pytest.mark.parametrize("reply", IN_WORDS)
+def test_a_tool_and_a_value_for_its_parameter_in_one_sentence_are_a_call(tmp_path, reply):
+    assert labels(tmp_path, replying(reply)) == ([], ["calls_in_text"])
+
+
+@pytest.mark.parametrize("reply", [
+    "I can use tide_table. Which harbour=town do you mean?", "tide_table gives tides.\nharbour == Leith is not enough.",
+    "The tide_table tool needs a harbour: which one?", "Which harbour = which tide?", "The sundial says harbour=Leith.",
+    "tide_table wants a harbour -- which one?", "tide_table--harbour by harbour--is what I have.",
+    "tide_table needs more than x=3.", "A timetable with harbour=Leith?", "tide_table and a subharbour=Leith",
+    "The tide is high -- name the harbour for tide_table, please."])
+def test_prose_that_names_a_tool_or_a_parameter_is_an_answer_in_words(tmp_path, reply):
+    tools = [wrapped(TIDES), json_schema({"name": "sundial", "description": "The hour.",
+                                          "arguments": {"properties": {}, "required": []}})]
+    assert labels(tmp_path, replying(reply, tools)) == ([[]], [])

@@ -10,6 +10,8 @@ from functools import lru_cache
 
 from data.formats.literals import LiteralError, call_at
 
+_Tools = tuple[tuple[str, tuple[str, ...]], ...]             # the tools offered, and their parameters in order
+
 _KEYS = "(?:name|function|tool|action|api|tool_name|function_name|api_name|recipient_name)"
 _INPUTS = "(?:arguments|parameters|args|params|(?:(?:tool|action)[ _])?input)"
 _DOING = r"(?:(?:call|us|invok|execut|runn)ing|(?:call|use|invoke|execute|run)s)\W+(?:the\W+)?"
@@ -32,6 +34,8 @@ _LONGEST_LEAD = 80
 _LONGEST_CALL = 400
 _CODE = re.compile(r"```|<code>|^\s*Code:", re.MULTILINE)
 _DEFINED = re.compile(r"(?:def|function)\s+$")
+_SENTENCE_ENDS = re.compile(r"(?<=[^:,：，\s])\s*\n|(?<=[.!?])\s+(?=[^\w\s]*[A-Z])|[。！？]")
+_WORD_ENDS = re.compile(r"[-_ ]|(?<=[a-z])(?=[A-Z])")       # inside of a name
 
 
 def calls_among_words(body: str, names: Mapping[str, Sequence[str]]) -> bool:
@@ -41,9 +45,36 @@ def calls_among_words(body: str, names: Mapping[str, Sequence[str]]) -> bool:
         body: a reply, thoughts removed.
         names: the tools offered with it, and the names of their parameters in order.
     """
-    fields, named = _patterns(tuple((name, tuple(names[name])) for name in names))
-    return fields.search(body) is not None or _OF_ANY_TOOL.search(body) is not None or any(
-        _is_call(body, start, names) for start in named.finditer(body))
+    tools = tuple((name, tuple(names[name])) for name in names)
+    fields, named = _patterns(tools)
+    spelled = fields.search(body) is not None or _OF_ANY_TOOL.search(body) is not None
+    return spelled or _gives_values(body, tools) or any(_is_call(body, start, names) for start in named.finditer(body))
+
+
+def _gives_values(body: str, tools: _Tools) -> bool:
+    """Does a sentence name a tool and give a value to one of its own parameters: `p=1`, `p := 1`, `--p 1`?"""
+    sentences = [sentence for sentence in _SENTENCE_ENDS.split(body) if "=" in sentence or "--" in sentence]
+    return any(name.search(sentence) and given.search(sentence)
+               for sentence in sentences for name, given in _names_and_values(tools))
+
+
+@lru_cache(maxsize=256)
+def _names_and_values(tools: _Tools) -> list[tuple[re.Pattern[str], re.Pattern[str]]]:
+    """Of each tool with parameters: its name, and one of its parameters with a value, however words are joined."""
+    out = []
+    for name, parameters in tools:
+        parameters = [parameter for parameter in parameters if any(map(str.isalnum, parameter))]
+        own = "(?:" + "|".join(map(_joined, parameters)) + ")"
+        given = rf"{_EDGE}{own}[\"'`*]{{0,3}}\s*:?=(?!=)|(?<!\w)--{own}(?![A-Za-z0-9_])"
+        if parameters and any(map(str.isalnum, name)):
+            out.append((re.compile(rf"{_EDGE}{_joined(name)}(?![A-Za-z0-9_])", re.IGNORECASE),
+                        re.compile(given, re.IGNORECASE)))
+    return out
+
+
+def _joined(name: str) -> str:
+    """The pattern of a name whose words may be joined in another way: `tide_table`, `tide-table`, `tideTable`."""
+    return "[-_ ]?".join(map(re.escape, _WORD_ENDS.split(name)))
 
 
 def _is_call(body: str, start: re.Match[str], names: Mapping[str, Sequence[str]]) -> bool:
@@ -76,7 +107,7 @@ def _fills_its_line(body: str, start: re.Match[str]) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _patterns(tools: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
+def _patterns(tools: _Tools) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """(the ways to name a tool that only calls have, a name before a bracket)."""
     names = sorted((name for name, _ in tools), key=len, reverse=True)
     bare = "(?:" + "|".join(re.escape(name) for name in names) + ")"

@@ -24,7 +24,7 @@ from data.formats.items import (
 )
 from data.formats.spelled import Offered, calls_in, fault_of, offered, spelled_calls, tells_of_calls
 from data.formats.strict import unpacked
-from data.formats.tagged import after_thinking
+from data.formats.thoughts import after_thinking
 
 _CHOICES = ("tool_choice", "toolChoice", "toolConfig", "tool_config", "function_call")
 _CHOICE_KEYS = ("functionCallingConfig", "function_calling_config", *_CHOICES, "mode", "type")

@@ -10,10 +10,11 @@ from typing import Any
 
 from data.formats.dialogue import MASKS, ROLES, Turn, is_off, samples, turns_of, unfinished
 from data.formats.items import Context, Item, RowError, filled, need_list, tools_in
+from data.formats.listed import tool_list
 from data.formats.parts import role_word
 from data.formats.spelled import offered
 from data.formats.strict import unpacked
-from data.formats.tagged import tool_list, values_between
+from data.formats.tagged import values_between
 
 COLUMNS = ("messages", "conversations", "conversation", "dialog", "dialogue", "dialogs", "chat", "turns", "history",
            "chat_history", "trajectory", "contents")

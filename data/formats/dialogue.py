@@ -18,7 +18,7 @@ from data.formats.items import Ask, Context, Item, LeftOut, RowError, Sample, is
 from data.formats.parts import GIVEN, OBSERVED, failed, role_word, spread
 from data.formats.spelled import Offered, calls_in, offered, pythonic, spelled_calls, tells_of_calls
 from data.formats.strict import strict_loads, unpacked
-from data.formats.tagged import after_thinking, unfinished_thought
+from data.formats.thoughts import after_thinking, unfinished_thought
 from data.schema import JsonError
 
 ROLES = {name: role for role, names in {

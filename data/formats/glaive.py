@@ -12,6 +12,7 @@ from data.formats import conversation
 from data.formats.conversation import column_of
 from data.formats.dialogue import Turn, calling, samples
 from data.formats.items import Context, Format, Item, RowError, need_text
+from data.formats.listed import is_tool
 from data.formats.parts import failed
 from data.formats.spelled import read_functioncall
 from data.schema import JsonError, decode_json_at
@@ -40,7 +41,7 @@ def read(row: Any, context: Context) -> Iterator[Item]:
 
 
 def tools_of(system: str) -> list[Any]:
-    """The JSON objects that stand one after another in the system text. Raises RowError `bad_tools`."""
+    """The JSON objects in the system text that look like tools, one after another. Raises RowError `bad_tools`."""
     tools: list[Any] = []
     at = system.find("{")
     while at >= 0:
@@ -48,7 +49,7 @@ def tools_of(system: str) -> list[Any]:
             value, at = decode_json_at(system, at)
         except JsonError as error:
             raise RowError("bad_tools", f"an object in `system` is not JSON: {error.detail}", stage="tools") from None
-        tools.append(value)
+        tools += [value] if is_tool(value) else []
         at = system.find("{", at)
     return tools
 

@@ -69,6 +69,14 @@ def is_object_type(word: Any) -> bool:
     return any(isinstance(part, str) and read_type(part).schema["type"] == "dict" for part in words)
 
 
+def describes_an_argument(value: Any) -> bool:
+    """Is a value the schema of a parameter, its type in words, or null, as tables write it?"""
+    if isinstance(value, dict):
+        return not value or any(is_keyword(key, held) for key, held in value.items())
+    words = value.strip() if isinstance(value, str) else ""
+    return value is None or bool(words) and (words.startswith("{") or read_type(words).known)
+
+
 def names_of(given: Any) -> list[str]:
     """A `required` list: its strings, each once."""
     return list(dict.fromkeys(name for name in given if isinstance(name, str))) if isinstance(given, list) else []

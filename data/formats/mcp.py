@@ -5,10 +5,9 @@ from typing import Any
 
 from data.formats.conversation import COLUMNS, as_messages, column_of
 from data.formats.items import Context, Document, Format, Item, RowError, group_of, tools_in
-from data.formats.keywords import is_keyword
+from data.formats.keywords import describes_an_argument
 from data.formats.spelled import calls_in
 from data.formats.tooldocs import DESCRIPTIONS, PARAMETERS
-from data.formats.typewords import read_type
 
 _SAID = {"query", "user_request", "instruction", "input", "output", "prompt", "response", "question", "answer",
          "answers", "text", "completion", "chosen", "rejected", "user", "assistant", "utterance", "request", "reply",
@@ -96,21 +95,14 @@ def _holds_values(tool: dict[str, Any]) -> bool:
     """
     tables = [tool[key] for key in _PARAMETERS if isinstance(tool.get(key), dict)]
     says_what_it_does = any(isinstance(tool.get(key), str) and tool[key].strip() for key in DESCRIPTIONS)
-    describes = _describes if says_what_it_does else _is_schema
+    describes = _describes if says_what_it_does else describes_an_argument
     return any(table and not any(map(describes, table.values())) for table in tables)
 
 
 def _describes(value: Any) -> bool:
     """Can a value be the schema, the type or the description of a parameter?"""
-    return _is_schema(value) or isinstance(value, dict | list | bool) or isinstance(value, str) and " " in value.strip()
-
-
-def _is_schema(value: Any) -> bool:
-    """Is a value the schema of a parameter, or its type in words?"""
-    words = value.strip() if isinstance(value, str) else ""
-    if isinstance(value, dict):
-        return not value or any(is_keyword(key, held) for key, held in value.items())
-    return value is None or bool(words) and (words.startswith("{") or read_type(words).known)
+    said = isinstance(value, str) and " " in value.strip()
+    return said or isinstance(value, dict | list | bool) or describes_an_argument(value)
 
 
 TOOLS = Format("tools", "one function schema per row (OpenAI, MCP, ToolDev's own)", read_tool, looks_like_tool)

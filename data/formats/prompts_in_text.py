@@ -20,7 +20,8 @@ from data.formats.items import (
     unanswered,
 )
 from data.formats.spelled import fault_of, offered
-from data.formats.tagged import after_thinking, value_at, values_between
+from data.formats.tagged import value_at, values_between
+from data.formats.thoughts import after_thinking
 from data.schema import JsonError, strict_json_loads
 
 _TOOL = re.compile(r"^\d+\. Name: (?P<name>[^\n]*)\nDescription: (?P<description>.*?)\nParameters: (?=\{)",

@@ -18,7 +18,8 @@ from data.formats.among_words import calls_among_words
 from data.formats.items import RowError, filled, is_nothing, json_inside
 from data.formats.literals import LiteralError, looks_like_calls, parse_calls, parse_literal
 from data.formats.strict import unpacked
-from data.formats.tagged import after_thinking, unfinished_thought, value_at, values_between, words_around
+from data.formats.tagged import value_at, values_between, words_around
+from data.formats.thoughts import after_thinking, unfinished_thought
 from data.formats.tooldocs import read_tool
 from data.schema import JsonError, strict_json_loads
 

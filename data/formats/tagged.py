@@ -9,52 +9,10 @@ from typing import Any
 
 from data.formats.items import RowError
 from data.formats.literals import LiteralError, literal_at
+from data.formats.thoughts import doubtful
 from data.schema import JsonError, decode_json_at
 
-_OPENING = re.compile(r"[\[{]")
 _CODE = re.compile(r"\s*```(?:json)?\s*")
-
-_TAGS = (r"(?:[\w.:-]{0,30}(?:think|thought|reason|analys|scratch_?pad|reflect|monologue|rationale)[\w.:-]{0,30}"
-         r"|plan|cot|internal|mindwalk)")
-_THOUGHT_END = re.compile(rf"</{_TAGS}>|<\|/{_TAGS}\|>|\[/THINK\w*\]|◁/think▷|<\|END_THINKING\|>"
-                          r"|<\|end_of_thought\|>|<channel\|>", re.IGNORECASE)
-_THOUGHT_START = re.compile(
-    rf"\s*(?:(?i:<\|?{_TAGS}\|?\s*/?>|\[THINK\w*\]|◁think▷|<\|START_THINKING\|>|<\|begin_of_thought\|>"
-    r"|<details\s+type=.?reasoning|<(?:\|channel|unused94)>thought\b)"
-    r"|(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>(?!.*<\|channel\|>)"
-    r"|analysis(?=[A-Z])(?!.*assistant(?:final|commentary))"        # harmony's marks, lost in decoding
-    r"|[*\s]*(?:Thought|Thinking|Reasoning)[*\s]*\d*[*\s]*:[^\n]*\Z)", re.DOTALL)
-_MOST_VALUES = 32    # JSON values looked at before the end of a thought, to see whether they hold it
-
-
-def after_thinking(text: str) -> str:
-    """The text after the last `</think>`: tags in reasoning are no calls; one inside a JSON value ends no thought."""
-    start = at = 0
-    while end := _THOUGHT_END.search(text, at):
-        if not _inside_value(text, start, end.start()):
-            start = end.end()
-        at = end.end()
-    return text[start:]
-
-
-def unfinished_thought(text: str) -> bool:
-    """Is a text, closed thoughts removed, a thought that never ends? Whatever it spells was only thought of."""
-    return _THOUGHT_START.match(text) is not None
-
-
-def _inside_value(text: str, start: int, place: int) -> bool:
-    """Does a JSON value that begins between `start` and `place` go on beyond `place`?"""
-    for _ in range(_MOST_VALUES):
-        opening = _OPENING.search(text, start, place)
-        if not opening:
-            return False
-        try:
-            start = decode_json_at(text, opening.start())[1]
-        except JsonError:
-            start = opening.end()
-        if start > place:
-            return True
-    return False
 
 
 def value_at(text: str, start: int, stage: str = "calls") -> tuple[Any, int]:
@@ -72,18 +30,41 @@ def values_between(text: str, tag: str, stage: str = "calls") -> list[Any]:
     """All values inside all `<tag>` blocks, lists spread out. A block without its closing tag is read to the end.
 
     Raises:
-        RowError: something between the tags is no value.
+        RowError: something between the tags is no value; or, of calls, the text breaks off in a block or in a thought.
     """
     out: list[Any] = []
-    position = text.find(f"<{tag}>")
+    around: list[str] = []
+    at, position = 0, text.find(f"<{tag}>")
     while position >= 0:
-        at = _skip(text, position + len(tag) + 2)
+        around.append(text[at:position])
+        start = at = _skip(text, position + len(tag) + 2)
         while at < len(text) and not text.startswith(f"</{tag}>", at):
             value, at = value_at(text, at, stage)
             out.extend(value if isinstance(value, list) else [value])
             at = _skip(text, at)
+        if at == start and stage == "calls":
+            raise RowError("bad_calls", f"nothing in a block of <{tag}>: {text[:120]!r}", stage=stage)
         position = text.find(f"<{tag}>", at)
+    if stage == "calls":
+        _refuse_broken_off("{}".join((*around, text[at:])), tag)
     return out
+
+
+def _refuse_broken_off(around: str, tag: str) -> None:
+    """Refuse calls after which the text breaks off, or of which it cannot be told whether they were only thought of.
+
+    Args:
+        around: the text, with `{}` in place of the values in its blocks.
+        tag: of the blocks.
+
+    Raises:
+        RowError: `bad_calls`.
+    """
+    if any(around.rstrip().endswith(f"<{tag}"[:length]) for length in range(2, len(tag) + 2)):
+        raise RowError("bad_calls", f"the text breaks off in a tag: {around[-60:]!r}", stage="calls")
+    doubt = doubtful(around)
+    if doubt:
+        raise RowError("bad_calls", f"{doubt}: {around[:120]!r}", stage="calls")
 
 
 def _skip(text: str, at: int) -> int:
@@ -103,27 +84,3 @@ def words_around(text: str, tag: str) -> str:
     before, opening, rest = text.partition(f"<{tag}>")
     after = rest.rpartition(f"</{tag}>")[2] if f"</{tag}>" in rest else ""
     return f"{before.strip()} {after.strip()}".strip()
-
-
-def tool_list(text: str) -> list[Any] | None:
-    """The first balanced JSON list of objects inside running text (ToolACE's system prompt), or None if there is none.
-
-    An empty list counts only where no other follows: prose may say "return []".
-    """
-    empty: list[Any] | None = None
-    at = text.find("[")
-    while at >= 0:
-        if text[at + 1:at + 40].lstrip()[:1] in ("{", "]"):
-            try:
-                value, _ = decode_json_at(text, at)
-            except JsonError as error:
-                if error.code != "not_json":
-                    why = f"the tool list in the system text: {error.detail}"
-                    raise RowError("bad_tools", why, stage="tools") from None
-            else:
-                if isinstance(value, list) and all(isinstance(item, dict) for item in value):
-                    if value:
-                        return value
-                    empty = value
-        at = text.find("[", at + 1)
-    return empty
