@@ -379,3 +379,90 @@ def test_a_logged_call_or_run_is_no_tool(tmp_path, row):
         run(tmp_path, [row])
     typed = {"name": "tide_table", "arguments": {"harbour": "string", "days": "how many days"}}
     assert run(tmp_path, [typed, json.loads(json.dumps(row))], "b.jsonl")[0]["tools"] == 1
+
+
+# -------------------------------------------------------------------------------- marks of a table, and of further logs
+
+OF_A_MESSAGE = [{"reward": "-1.0"}, {"score": "0.00"}, {"is_bad": "True"}, {"is_correct": "N"}, {"weight": "0.00"},
+                {"verdict": "FAIL - wrong tool"}]
+AGAINST_IT = [
+    *OF_A_MESSAGE, {"label": "-1"}, {"hallucinated": "true"}, {"rejected": "True"}, {"discarded": "yes"},
+    {"status": "rejected"}, {"status": "discarded"}, {"verdict": "Incorrect: no unit"},
+    {"scores": [{"name": "correctness", "value": 0}]}, {"scores": [{"name": "correctness", "value": "0"}]},
+    {"execution_result": {"success": False}}, {"tool_output": "Error: no such harbour"}]
+NOT_ALL = [{"truncated": "True"}, {"is_truncated": "true"}, {"incomplete": "yes"},
+           {"level": "ERROR", "statusMessage": "timeout"}]
+FOR_IT = [
+    {"reward": "1.0"}, {"score": "0.5"}, {"label": "search"}, {"is_bad": "False"}, {"rejected": "yes"},
+    {"done": "true"}, {"truncated": "False"}, {"status": "validated"}, {"verdict": "PASS - right tool"},
+    {"verdict": "no faults"}, {"scores": [{"name": "correctness", "value": 1}]},
+    {"scores": [{"name": "latency", "value": 0}]}, {"execution_result": {"success": True}}, {"level": "beginner"},
+    {"level": "DEFAULT", "statusMessage": None}]
+
+
+def test_a_mark_against_an_answer_counts_as_a_text_and_in_a_log(tmp_path):
+    rows = [{"messages": [USER, CALLING], "tools": TOOLS} | mark for mark in AGAINST_IT]
+    rows += [{"messages": [USER, {**CALLING, **mark}], "tools": TOOLS} for mark in OF_A_MESSAGE]
+    report, examples, queries, rejected = run(tmp_path, rows)
+    assert [example.id for example in examples] == [] and len(queries) == len(rows) and not rejected
+    assert report["left_out"] == {"answer_not_to_learn": len(rows)}
+
+
+def test_a_mark_of_a_reply_cut_off_counts_as_a_text(tmp_path):
+    rows = [{"messages": [USER, CALLING], "tools": TOOLS} | mark for mark in NOT_ALL]
+    rows += [{"messages": [USER, {**CALLING, **mark}], "tools": TOOLS} for mark in NOT_ALL]
+    _, examples, queries, rejected = run(tmp_path, rows)
+    assert not examples and len(queries) == len(rows)
+    assert [one["reason"] for one in rejected] == ["unfinished_answer"] * len(rows)
+
+
+@pytest.mark.parametrize("mark", FOR_IT, ids=str)
+def test_a_mark_for_an_answer_changes_nothing(tmp_path, mark):
+    _, examples, _, rejected = run(tmp_path, [{"messages": [USER, CALLING], "tools": TOOLS} | mark])
+    assert given(examples) == [[CALL]] and not rejected
+
+
+# ---------------------------------------------------------------------------------------- what stands beside a text
+
+@pytest.mark.parametrize("beside", [
+    {"images": ["a.png"]}, {"attachments": [{"url": "a.pdf"}]}, {"experimental_attachments": [{"url": "a.png"}]},
+    {"audio": {"data": "UklG"}}, {"parts": [{"type": "text", "text": "Tides?"}, {"type": "file", "url": "a.png"}]},
+    {"content": 4711}, {"content": True}, {"content": "", "audio": {"data": "UklG"}}], ids=str)
+def test_what_a_user_sends_beside_a_text_is_not_passed_over(tmp_path, beside):
+    messages = [{**USER, **beside}, says("Which harbour?"), {"role": "user", "content": "Leith"}, CALLING]
+    _, examples, _, rejected = run(tmp_path, [{"messages": messages, "tools": TOOLS}])
+    assert not examples and [one["reason"] for one in rejected] == ["unread_part"]
+
+
+@pytest.mark.parametrize("beside", [{"images": []}, {"audio": None}, {"parts": [{"type": "text", "text": "Tides?"}]}])
+def test_nothing_beside_a_text_says_nothing(tmp_path, beside):
+    _, examples, _, rejected = run(tmp_path, [{"messages": [{**USER, **beside}, CALLING], "tools": TOOLS}])
+    assert given(examples) == [[CALL]] and not rejected
+
+
+# ----------------------------------------------------------------------------------- results in a later request's query
+
+USE = {"type": "tool_use", "id": "1", "name": "tide_table", "input": {"harbour": "Leith"}}
+RESULTS = {
+    "Anthropic": {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "noon"}]},
+    "Anthropic's blocks": {"role": "user", "content": [
+        {"type": "tool_result", "tool_use_id": "1", "content": [{"type": "text", "text": "noon"}]}]},
+    "Bedrock": {"role": "user", "content": [{"toolResult": {"toolUseId": "1", "content": [{"text": "noon"}]}}]},
+    "Gemini": {"role": "user", "parts": [{"functionResponse": {"name": "tide_table", "response": {"result": "noon"}}}]},
+    "Responses": {"type": "function_call_output", "call_id": "1", "output": "noon"},
+    "OpenAI": {"role": "tool", "content": "noon"}}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_result_stands_in_the_query_of_a_later_request(tmp_path, name):
+    messages = [USER, {"role": "assistant", "content": [USE]}, RESULTS[name], says("At noon."),
+                {"role": "user", "content": "And again?"}, CALLING]
+    _, examples, *_ = run(tmp_path, [{"messages": messages, "tools": TOOLS}], turns="all")
+    assert len(examples) == 2 and "noon" in examples[1].query.partition("tool:")[2].partition("assistant:")[0]
+
+
+def test_a_text_beside_a_result_is_the_next_request(tmp_path):
+    both = {"role": "user", "content": [*RESULTS["Anthropic"]["content"], {"type": "text", "text": "And again?"}]}
+    messages = [USER, {"role": "assistant", "content": [USE]}, both, CALLING]
+    _, examples, *_ = run(tmp_path, [{"messages": messages, "tools": TOOLS}], turns="all")
+    assert len(examples) == 2 and examples[1].query.endswith("tool: noon\nuser: And again?")

@@ -15,7 +15,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from data.formats.items import Ask, Context, Item, LeftOut, RowError, Sample, is_nothing, need_list, refused, unanswered
-from data.formats.parts import GIVEN, OBSERVED, failed, role_word, spread
+from data.formats.parts import GIVEN, OBSERVED, apart, failed, role_word, spread
 from data.formats.spelled import Offered, calls_in, offered, pythonic, spelled_calls, tells_of_calls
 from data.formats.strict import strict_loads, unpacked
 from data.formats.thoughts import after_thinking, unfinished_thought
@@ -66,7 +66,14 @@ _STOPPED = re.compile(r"(?:.*[._])?(?:finish|stop(?:ping)?|done|termination|inco
                       r"|finish", re.IGNORECASE)
 _FAILED = re.compile(r"(?:is_?|has_?)?(?:error|failed|exception)|error_?message|refusal"
                      r"|(?:reject(?:ion|ed)?|fail(?:ure|ed)?|discard(?:ed)?|exclusion)_?reasons?", re.IGNORECASE)
-_STATUS = re.compile(r"(?:\w+_)?status", re.IGNORECASE)
+_STATUS = re.compile(r"(?:\w+_)?status|level", re.IGNORECASE)      # Langfuse has "level": "ERROR"
+_ANNOTATED = re.compile(r"(?:\w+_)?status", re.IGNORECASE)
+_THROWN_OUT = ("rejected", "discarded")                             # by Argilla's annotators
+_FIRST_OF_SEVERAL = re.compile(r"([a-z_]+)\s*[-–—:;,.(]")          # "FAIL - wrong tool"
+_EXECUTED = re.compile(r"(?:execution|exec|run|call|tool|api)_?(?:results?|outputs?|responses?)", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+]?[0-9]{1,20}(?:\.[0-9]{0,20})?")
+_BESIDE_TEXT = ("images", "image", "image_url", "audio", "audios", "video", "videos", "file", "files", "attachments",
+                "experimental_attachments")                         # what a user may send with a text
 _LOGS = ("response_metadata", "generation_info", "metadata", "extra", "extra_info", "info", "response", "generation",
          "usage")                                           # where logs may lie in a message or a row
 _CUT_OFF = re.compile(r"length|max_|limit|exceed|timeout|too_many|filter|safety|block|prohibit|spii|recit|guardrail|"
@@ -117,7 +124,9 @@ def row_is_learnt(row: Mapping[str, Any]) -> bool:
     judging = [unpacked(value) for name, value in row.items() if name in _LOGS or _JUDGING.search(str(name))]
     inside = [part for value in judging for part in (value if isinstance(value, list) else [value])
               if isinstance(part, dict)]
-    return learnt(row) and not is_bad(row) and not any(map(is_bad, inside))
+    named = [{part["name"]: part["value"]} for part in inside if isinstance(part.get("name"), str) and "value" in part]
+    ran = [unpacked(value) for name, value in row.items() if _EXECUTED.fullmatch(str(name))]
+    return learnt(row) and not any(map(is_bad, [row, *inside, *named])) and not any(map(failed, ran))
 
 
 def is_bad(marked: Mapping[str, Any]) -> bool:
@@ -131,11 +140,17 @@ def _is_against(key: str, value: Any) -> bool:
     word = value.strip().lower() if isinstance(value, str) else ""
     if word in _AGAINST_IT and _VOTE.search(key):           # of a service, `down` tells nothing of the answer
         return True
-    if word in _BAD:
+    if word in _THROWN_OUT and _ANNOTATED.fullmatch(key):
+        return True
+    first = _FIRST_OF_SEVERAL.match(word)
+    if word in _BAD or first and first[1] in _BAD:
         return bool(_VERDICT.fullmatch(key) or _IN_WORDS.search(key))
     if isinstance(value, list) and value and _VERDICT.fullmatch(key):
         return all(map(is_off, value))
-    return bool(_VERDICT.fullmatch(key)) and is_off(value) or value is True and bool(_AGAINST.fullmatch(key))
+    if bool(_VERDICT.fullmatch(key)) and is_off(value):
+        return True
+    spoken = key.lower() == "rejected" and word in ("yes", "y")     # the rejected answer of a preference, in words
+    return as_flag(value) is True and not spoken and bool(_AGAINST.fullmatch(key))
 
 
 def learnt(marked: Mapping[str, Any]) -> bool:
@@ -149,8 +164,15 @@ def learnt(marked: Mapping[str, Any]) -> bool:
 def is_off(value: Any) -> bool:
     """Does a mark say no: false, a number of 0 or less, or a text of that?"""
     if isinstance(value, str):
-        return value.strip().lower() in ("0", "0.0", "false", "no")
+        word = value.strip()
+        return as_flag(word) is False or bool(_NUMBER.fullmatch(word)) and float(word) <= 0
     return isinstance(value, (bool, int, float)) and value <= 0
+
+
+def as_flag(value: Any) -> Any:
+    """True or false, also out of the words that a table writes for them; any other value as it is."""
+    word = value.strip().lower() if isinstance(value, str) else ""
+    return word in ("true", "yes", "y") if word in ("true", "yes", "y", "false", "no", "n") else value
 
 
 def _is_on(value: Any) -> bool:
@@ -161,7 +183,8 @@ def _is_on(value: Any) -> bool:
 def unfinished(marked: Mapping[str, Any], *, message: bool = False, calling: bool = False) -> RowError | None:
     """A fault where the log of a row, or of a message, says that a reply was cut off, goes on or failed, or, of one
     without calls, that it has not ended, or ended with calls."""
-    goes_on = [key for key, mark in _GOES_ON.items() if dict.get(marked, key) is mark and (mark or not calling)]
+    goes_on = [key for key, mark in _GOES_ON.items()
+               if as_flag(dict.get(marked, key)) is mark and (mark or not calling)]
     failed = [key for key, value in marked.items() if _FAILED.fullmatch(key)
               and not (_void(value) or is_nothing(value) or is_off(value))]
     if goes_on or failed:
@@ -193,7 +216,8 @@ def turns_of(messages: Any, names: Offered | None = None) -> list[Turn]:
     Raises:
         RowError: not a list of objects, an unknown role, or a part of a message that is no text.
     """
-    return [_turn_of(spread(message), names or {}) for message in need_list(messages, "the messages", "query")]
+    spoken = [part for message in need_list(messages, "the messages", "query") for part in apart(message)]
+    return [_turn_of(spread(message), names or {}) for message in spoken]
 
 
 def _turn_of(message: Any, names: Offered) -> Turn:
@@ -324,19 +348,34 @@ def head_of(message: Any) -> tuple[str, str]:
     """
     if not isinstance(message, dict):
         raise RowError("bad_message", f"a message must be an object, found {type(message).__name__}")
-    text = _first(message, "value", "content")
+    role = _role(message)
+    text = _first(message, "value", "content", *(("output",) if role == "tool" else ()))
+    if role == "user":
+        _refuse_beside_text(message, text)
     if isinstance(text, list):
         parts = [part.get("text") if isinstance(part, dict) else part for part in text]
         others = [whole for whole, part in zip(text, parts, strict=True) if not isinstance(part, str)]
-        if others and _role(message) == "tool":              # what a result shows is no part of a sample
+        if others and role == "tool":                        # what a result shows is no part of a sample
             parts = [json.dumps(part, ensure_ascii=False) if part in others else part for part in text]
         elif others:
             shown = json.dumps(others[0], ensure_ascii=False)[:120]
             raise RowError("unread_part", f"a message holds a part that is no text: {shown}")
         text = "\n".join(parts)
     elif isinstance(text, dict):
-        text = _text_of_part(text, _role(message))
-    return _role(message), text if isinstance(text, str) else ""
+        text = _text_of_part(text, role)
+    return role, text if isinstance(text, str) else ""
+
+
+def _refuse_beside_text(message: Mapping[str, Any], text: Any) -> None:
+    """Raises RowError `unread_part` where a user says what is no text, or sends something beside the text."""
+    parts = message["parts"] if isinstance(message.get("parts"), list) else []
+    files = any(isinstance(part, dict) and "text" not in part for part in parts)
+    key = next((key for key in _BESIDE_TEXT if not _void(message.get(key))), "parts" if files else "")
+    if key:
+        shown = json.dumps(message[key], ensure_ascii=False)[:120]
+        raise RowError("unread_part", f"a user's message has `{key}` beside its text: {shown}")
+    if text is not None and not isinstance(text, str | list | dict):
+        raise RowError("unread_part", f"a user's message is {text!r:.60} and no text")
 
 
 def _text_of_part(part: dict[str, Any], role: str) -> str:

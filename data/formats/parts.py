@@ -4,6 +4,7 @@ They become messages in OpenAI's keys. Parts that are none of these (images, sou
 to refuse; so do calls in a message that is not the assistant's.
 """
 
+import json
 import re
 from typing import Any
 
@@ -96,7 +97,8 @@ def spread(message: Any) -> Any:
     role = role_word(message.get("role", message.get("from")))
     if "call" in kinds and role not in _ASSISTANT or {"call", "result"} <= set(kinds):
         return message
-    rest = [part for part, kind in zip(parts, kinds, strict=True) if kind == "other"]
+    results = [_result(part) for part, kind in zip(parts, kinds, strict=True) if kind == "result"]
+    rest = [part for part, kind in zip(parts, kinds, strict=True) if kind == "other"] + [one for one in results if one]
     out = {name: value for name, value in message.items() if name != key} | {"content": rest}
     calls = [_call(part) for part, kind in zip(parts, kinds, strict=True) if kind == "call"]
     if calls and not message.get("tool_calls"):             # LangChain writes them twice
@@ -108,6 +110,35 @@ def spread(message: Any) -> Any:
     if "result" in kinds:
         out = {name: value for name, value in out.items() if name != "from"} | {"role": "tool"}
     return out | ({"reasoning_content": "..."} if "thought" in kinds else {})
+
+
+def apart(message: Any) -> list[Any]:
+    """The message; one of a user with a tool's results and a text as two, the results first."""
+    key = _column(message)
+    parts = message[key] if key else []
+    kinds = [_kind(part) for part in parts]
+    said = [part for part, kind in zip(parts, kinds, strict=True) if kind == "other"]
+    if "result" not in kinds or "call" in kinds or not any(map(_says, said)):
+        return [message]
+    given = [part for part, kind in zip(parts, kinds, strict=True) if kind != "other"]
+    return [{**message, key: given}, {**message, key: said}]
+
+
+def _says(part: Any) -> bool:
+    """Is a part a text that says something?"""
+    text = part.get("text") if isinstance(part, dict) else part
+    return isinstance(text, str) and bool(text.strip())
+
+
+def _result(part: dict[str, Any]) -> str:
+    """What a result's part says: its text, texts joined by newlines, or its JSON."""
+    inner = next((part[key] for key in _RESULT_KEYS if isinstance(part.get(key), dict)), part)
+    given = next((inner[key] for key in ("content", "output", "response", "result") if filled(inner.get(key))), "")
+    pieces = given if isinstance(given, list) else [given]
+    texts = [piece.get("text") if isinstance(piece, dict) else piece for piece in pieces]
+    if all(isinstance(text, str) for text in texts):
+        return "\n".join(texts)
+    return json.dumps(given, ensure_ascii=False)
 
 
 def _names(calls: Any) -> list[Any]:
