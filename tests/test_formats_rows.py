@@ -393,7 +393,8 @@ AGAINST_IT = [
 NOT_ALL = [{"truncated": "True"}, {"is_truncated": "true"}, {"incomplete": "yes"},
            {"level": "ERROR", "statusMessage": "timeout"}]
 FOR_IT = [
-    {"reward": "1.0"}, {"score": "0.5"}, {"label": "search"}, {"is_bad": "False"}, {"rejected": "yes"},
+    {"reward": "1.0"}, {"score": "0.5"}, {"label": "search"}, {"label": "fail-safe"}, {"is_bad": "False"},
+    {"rejected": "yes"},
     {"done": "true"}, {"truncated": "False"}, {"status": "validated"}, {"verdict": "PASS - right tool"},
     {"verdict": "no faults"}, {"scores": [{"name": "correctness", "value": 1}]},
     {"scores": [{"name": "latency", "value": 0}]}, {"execution_result": {"success": True}}, {"level": "beginner"},
