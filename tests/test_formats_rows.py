@@ -384,21 +384,29 @@ def test_a_logged_call_or_run_is_no_tool(tmp_path, row):
 # -------------------------------------------------------------------------------- marks of a table, and of further logs
 
 OF_A_MESSAGE = [{"reward": "-1.0"}, {"score": "0.00"}, {"is_bad": "True"}, {"is_correct": "N"}, {"weight": "0.00"},
-                {"verdict": "FAIL - wrong tool"}]
+                {"verdict": "FAIL - wrong tool"}, {"score": "-1e-05"}, {"reward": "-.5"}, {"is_bad": 1}, {"mask": "Y"},
+                {"scores": [{"name": "Answer correctness", "value": 0}]}, {"metadata": {"is_correct": "no"}},
+                {"execution_result": {"success": "False"}}, {"judge": {"verdict": "Fail: no unit"}},
+                {"scores": [{"name": "hallucination", "value": 1}]}]
 AGAINST_IT = [
     *OF_A_MESSAGE, {"label": "-1"}, {"hallucinated": "true"}, {"rejected": "True"}, {"discarded": "yes"},
     {"status": "rejected"}, {"status": "discarded"}, {"verdict": "Incorrect: no unit"},
     {"scores": [{"name": "correctness", "value": 0}]}, {"scores": [{"name": "correctness", "value": "0"}]},
-    {"execution_result": {"success": False}}, {"tool_output": "Error: no such harbour"}]
+    {"response_status": "discarded"}, {"label.responses.status": ["discarded"]}, {"label_status": "bad"},
+    {"execution_result": {"success": False}}, {"execution": {"success": False}},
+    {"tool_output": "Error: no such harbour"}, {"verdict": "failed, 0 of 3 arguments right"}]
 NOT_ALL = [{"truncated": "True"}, {"is_truncated": "true"}, {"incomplete": "yes"},
-           {"level": "ERROR", "statusMessage": "timeout"}]
+           {"truncated": 1}, {"aborted": "1"}, {"level": "ERROR", "statusMessage": "timeout"}]
 FOR_IT = [
     {"reward": "1.0"}, {"score": "0.5"}, {"label": "search"}, {"label": "fail-safe"}, {"is_bad": "False"},
     {"rejected": "yes"},
     {"done": "true"}, {"truncated": "False"}, {"status": "validated"}, {"verdict": "PASS - right tool"},
     {"verdict": "no faults"}, {"scores": [{"name": "correctness", "value": 1}]},
     {"scores": [{"name": "latency", "value": 0}]}, {"execution_result": {"success": True}}, {"level": "beginner"},
-    {"level": "DEFAULT", "statusMessage": None}]
+    {"level": "DEFAULT", "statusMessage": None}, {"level": "time limit exceeded"}, {"order_status": "rejected"},
+    {"claim_status": "discarded"}, {"label.responses.status": ["submitted", "discarded"]}, {"result": "failed: 0"},
+    {"rejected": "1"}, {"is_bad": "0"}, {"score": "1e-05"},
+    {"scores": [{"name": "correctness", "value": 0, "stringValue": "correct", "dataType": "CATEGORICAL"}]}]
 
 
 def test_a_mark_against_an_answer_counts_as_a_text_and_in_a_log(tmp_path):
@@ -419,8 +427,26 @@ def test_a_mark_of_a_reply_cut_off_counts_as_a_text(tmp_path):
 
 @pytest.mark.parametrize("mark", FOR_IT, ids=str)
 def test_a_mark_for_an_answer_changes_nothing(tmp_path, mark):
-    _, examples, _, rejected = run(tmp_path, [{"messages": [USER, CALLING], "tools": TOOLS} | mark])
-    assert given(examples) == [[CALL]] and not rejected
+    rows = [{"messages": [USER, CALLING], "tools": TOOLS} | mark, {"messages": [USER, CALLING | mark], "tools": TOOLS}]
+    _, examples, _, rejected = run(tmp_path, rows)
+    assert given(examples) == [[CALL]] * 2 and not rejected
+
+
+@pytest.mark.parametrize("mark", [{"done": "false"}, {"is_complete": "False"}, {"end_turn": "n"}, {"finished": "0"}])
+def test_words_that_had_not_ended_are_no_answer(tmp_path, mark):
+    rows = [{"messages": [USER, WORDS], "tools": TOOLS} | mark, {"messages": [USER, WORDS | mark], "tools": TOOLS}]
+    _, examples, _, rejected = run(tmp_path, rows)
+    assert not examples and [one["reason"] for one in rejected] == ["unfinished_answer"] * 2
+
+
+def test_a_mark_counts_in_a_table_whose_other_columns_are_not_read(tmp_path):
+    tools, answers = (json.dumps(part).replace('"', '""') for part in (TOOLS, [CALL]))
+    marks = [("-1.0", "False"), ("0.5", "True"), ("1", "False")]
+    table = "".join(f'Leith?,"{tools}","{answers}",{mark},{cut},hard\n' for mark, cut in marks)
+    report, examples, queries, (rejected,) = run(
+        tmp_path, f"query,tools,answers,reward,truncated,level\n{table}", "table.csv")
+    assert given(examples) == [[CALL]] and len(queries) == 3 and rejected["reason"] == "unfinished_answer"
+    assert report["left_out"] == {"answer_not_to_learn": 1} and report["columns_not_read"]["level"] == 3
 
 
 # ---------------------------------------------------------------------------------------- what stands beside a text
@@ -428,14 +454,17 @@ def test_a_mark_for_an_answer_changes_nothing(tmp_path, mark):
 @pytest.mark.parametrize("beside", [
     {"images": ["a.png"]}, {"attachments": [{"url": "a.pdf"}]}, {"experimental_attachments": [{"url": "a.png"}]},
     {"audio": {"data": "UklG"}}, {"parts": [{"type": "text", "text": "Tides?"}, {"type": "file", "url": "a.png"}]},
-    {"content": 4711}, {"content": True}, {"content": "", "audio": {"data": "UklG"}}], ids=str)
+    {"imageUrls": ["a.png"]}, {"input_audio": {"data": "UklG"}}, {"media": [{"type": "video"}]}, {"video_url": "a.mp4"},
+    {"file_ids": ["f"]}, {"content": 4711}, {"content": True}, {"content": "", "audio": {"data": "UklG"}}], ids=str)
 def test_what_a_user_sends_beside_a_text_is_not_passed_over(tmp_path, beside):
     messages = [{**USER, **beside}, says("Which harbour?"), {"role": "user", "content": "Leith"}, CALLING]
     _, examples, _, rejected = run(tmp_path, [{"messages": messages, "tools": TOOLS}])
     assert not examples and [one["reason"] for one in rejected] == ["unread_part"]
 
 
-@pytest.mark.parametrize("beside", [{"images": []}, {"audio": None}, {"parts": [{"type": "text", "text": "Tides?"}]}])
+@pytest.mark.parametrize("beside", [
+    {"images": []}, {"images": [None]}, {"audio": None}, {"audio": False}, {"attachments": [{"url": ""}]},
+    {"file_name": "a.jsonl"}, {"parts": []}, {"parts": [{}]}, {"parts": [{"type": "text", "text": "Tides?"}]}])
 def test_nothing_beside_a_text_says_nothing(tmp_path, beside):
     _, examples, _, rejected = run(tmp_path, [{"messages": [{**USER, **beside}, CALLING], "tools": TOOLS}])
     assert given(examples) == [[CALL]] and not rejected
@@ -450,6 +479,8 @@ RESULTS = {
         {"type": "tool_result", "tool_use_id": "1", "content": [{"type": "text", "text": "noon"}]}]},
     "Bedrock": {"role": "user", "content": [{"toolResult": {"toolUseId": "1", "content": [{"text": "noon"}]}}]},
     "Gemini": {"role": "user", "parts": [{"functionResponse": {"name": "tide_table", "response": {"result": "noon"}}}]},
+    "Bedrock's JSON": {"role": "user", "content": [{"toolResult": {"content": [{"json": {"at": "noon"}}]}}]},
+    "a key of its own": {"role": "tool", "result": {"at": "noon"}},
     "Responses": {"type": "function_call_output", "call_id": "1", "output": "noon"},
     "OpenAI": {"role": "tool", "content": "noon"}}
 
@@ -460,6 +491,20 @@ def test_a_result_stands_in_the_query_of_a_later_request(tmp_path, name):
                 {"role": "user", "content": "And again?"}, CALLING]
     _, examples, *_ = run(tmp_path, [{"messages": messages, "tools": TOOLS}], turns="all")
     assert len(examples) == 2 and "noon" in examples[1].query.partition("tool:")[2].partition("assistant:")[0]
+
+
+@pytest.mark.parametrize(("result", "text"), [
+    ([{"type": "tool_result", "content": [{"type": "text", "text": "5", "cache_control": {}}, "6"]}], "5\n6"),
+    ([{"type": "tool_result", "content": [{"type": "text", "text": "5"}, {"type": "image", "url": "a"}]}],
+     '5\n{"type": "image", "url": "a"}'),
+    ([{"toolResult": {"content": [{"json": {"at": 5}}, {"text": "6"}]}}], '{"at": 5}\n6'),
+    ([{"type": "tool_result", "content": "5"}, {"type": "tool_result", "content": [{"type": "text", "text": "6"}]}],
+     "5\n6"), (5, "5"), (0, "0"), (False, "false"), ({"at": 5}, '{"at": 5}')], ids=str)
+def test_a_result_is_its_texts_and_the_json_of_what_is_none(tmp_path, result, text):
+    messages = [USER, CALLING, {"role": "tool", "content": result}, says("At noon."), {**USER, "content": "And again?"},
+                CALLING]
+    _, examples, *_ = run(tmp_path, [{"messages": messages, "tools": TOOLS}], turns="all")
+    assert f"\ntool: {text}\nassistant: At noon." in examples[1].query
 
 
 def test_a_text_beside_a_result_is_the_next_request(tmp_path):

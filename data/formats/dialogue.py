@@ -15,7 +15,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from data.formats.items import Ask, Context, Item, LeftOut, RowError, Sample, is_nothing, need_list, refused, unanswered
-from data.formats.parts import GIVEN, OBSERVED, apart, failed, role_word, spread
+from data.formats.parts import GIVEN, OBSERVED, apart, as_value, failed, role_word, spread
 from data.formats.spelled import Offered, calls_in, offered, pythonic, spelled_calls, tells_of_calls
 from data.formats.strict import strict_loads, unpacked
 from data.formats.thoughts import after_thinking, unfinished_thought
@@ -66,14 +66,18 @@ _STOPPED = re.compile(r"(?:.*[._])?(?:finish|stop(?:ping)?|done|termination|inco
                       r"|finish", re.IGNORECASE)
 _FAILED = re.compile(r"(?:is_?|has_?)?(?:error|failed|exception)|error_?message|refusal"
                      r"|(?:reject(?:ion|ed)?|fail(?:ure|ed)?|discard(?:ed)?|exclusion)_?reasons?", re.IGNORECASE)
-_STATUS = re.compile(r"(?:\w+_)?status|level", re.IGNORECASE)      # Langfuse has "level": "ERROR"
-_ANNOTATED = re.compile(r"(?:\w+_)?status", re.IGNORECASE)
-_THROWN_OUT = ("rejected", "discarded")                             # by Argilla's annotators
-_FIRST_OF_SEVERAL = re.compile(r"([a-z_]+)(?:\s+[-–—]|\s*[:;,.(])")          # "FAIL - wrong tool"
-_EXECUTED = re.compile(r"(?:execution|exec|run|call|tool|api)_?(?:results?|outputs?|responses?)", re.IGNORECASE)
-_NUMBER = re.compile(r"[-+]?[0-9]{1,20}(?:\.[0-9]{0,20})?")
-_BESIDE_TEXT = ("images", "image", "image_url", "audio", "audios", "video", "videos", "file", "files", "attachments",
-                "experimental_attachments")                         # what a user may send with a text
+_STATUS = re.compile(r"(?:\w+_)?status", re.IGNORECASE)
+_ANNOTATED = re.compile(                                # of an order, "rejected" tells nothing of the answer
+    r"(?:(?:annotat(?:ion|or)|answer|completion|example|human|label|quality|record|response|review(?:er)?|sample"
+    r"|validation|verification)_|.+\.)?status", re.IGNORECASE)
+_THROWN_OUT = {"rejected", "discarded"}                             # by Argilla's annotators
+_FIRST_OF_SEVERAL = re.compile(                                     # "FAIL - wrong tool", but not "failed: 0"
+    r"([a-z_]+)(?:\s+[-–—]|\s*(?:[;,.(]|:(?!\s*(?:0\b|none\Z))))")
+_EXECUTED = re.compile(r"(?:exec(?:ution)?|run|call|tool|api)_?(?:results?|outputs?|responses?)|exec(?:ution)?",
+                       re.IGNORECASE)
+_BESIDE_TEXT = re.compile(                              # what a user may send with a text
+    r"(?:experimental_?|input_?)?(?:images?|audios?|videos?|media|attachments?)(?:_?(?:urls?|ids?|data|base64|paths?))?"
+    r"|files?|file_?ids", re.IGNORECASE)
 _LOGS = ("response_metadata", "generation_info", "metadata", "extra", "extra_info", "info", "response", "generation",
          "usage")                                           # where logs may lie in a message or a row
 _CUT_OFF = re.compile(r"length|max_|limit|exceed|timeout|too_many|filter|safety|block|prohibit|spii|recit|guardrail|"
@@ -121,12 +125,18 @@ def role_of(name: Any) -> str:
 
 def row_is_learnt(row: Mapping[str, Any]) -> bool:
     """False where a whole row is marked as not to be learnt, or as an example of a bad answer (KTO's `label`)."""
-    judging = [unpacked(value) for name, value in row.items() if name in _LOGS or _JUDGING.search(str(name))]
+    return learnt(row) and not _condemned(row)
+
+
+def _condemned(marked: Mapping[str, Any]) -> bool:
+    """Is a row, a message or a call judged bad, by a mark of its own or one in its logs, or did its run go wrong?"""
+    judging = [unpacked(value) for name, value in marked.items() if name in _LOGS or _JUDGING.search(str(name))]
     inside = [part for value in judging for part in (value if isinstance(value, list) else [value])
               if isinstance(part, dict)]
-    named = [{part["name"]: part["value"]} for part in inside if isinstance(part.get("name"), str) and "value" in part]
-    ran = [unpacked(value) for name, value in row.items() if _EXECUTED.fullmatch(str(name))]
-    return learnt(row) and not any(map(is_bad, [row, *inside, *named])) and not any(map(failed, ran))
+    named = [{role_word(part["name"]): _first(part, "stringValue", "string_value", "value")} for part in inside
+             if isinstance(part.get("name"), str)]              # Langfuse's number beside a word is an index
+    ran = [unpacked(value) for name, value in marked.items() if _EXECUTED.fullmatch(str(name))]
+    return any(map(is_bad, [marked, *inside, *named])) or any(map(failed, ran))
 
 
 def is_bad(marked: Mapping[str, Any]) -> bool:
@@ -140,7 +150,7 @@ def _is_against(key: str, value: Any) -> bool:
     word = value.strip().lower() if isinstance(value, str) else ""
     if word in _AGAINST_IT and _VOTE.search(key):           # of a service, `down` tells nothing of the answer
         return True
-    if word in _THROWN_OUT and _ANNOTATED.fullmatch(key):
+    if _ANNOTATED.fullmatch(key) and _words(value) and _THROWN_OUT.issuperset(_words(value)):
         return True
     first = _FIRST_OF_SEVERAL.match(word)
     if word in _BAD or first and first[1] in _BAD:
@@ -149,8 +159,8 @@ def _is_against(key: str, value: Any) -> bool:
         return all(map(is_off, value))
     if bool(_VERDICT.fullmatch(key)) and is_off(value):
         return True
-    spoken = key.lower() == "rejected" and word in ("yes", "y")     # the rejected answer of a preference, in words
-    return as_flag(value) is True and not spoken and bool(_AGAINST.fullmatch(key))
+    spoken = key.lower() == "rejected" and bool(word) and word != "true"    # the rejected answer of a preference
+    return _is_on(value) and not spoken and bool(_AGAINST.fullmatch(key))
 
 
 def learnt(marked: Mapping[str, Any]) -> bool:
@@ -163,30 +173,22 @@ def learnt(marked: Mapping[str, Any]) -> bool:
 
 def is_off(value: Any) -> bool:
     """Does a mark say no: false, a number of 0 or less, or a text of that?"""
-    if isinstance(value, str):
-        word = value.strip()
-        return as_flag(word) is False or bool(_NUMBER.fullmatch(word)) and float(word) <= 0
-    return isinstance(value, (bool, int, float)) and value <= 0
-
-
-def as_flag(value: Any) -> Any:
-    """True or false, also out of the words that a table writes for them; any other value as it is."""
-    word = value.strip().lower() if isinstance(value, str) else ""
-    return word in ("true", "yes", "y") if word in ("true", "yes", "y", "false", "no", "n") else value
+    mark = as_value(value)
+    return isinstance(mark, (bool, int, float)) and mark <= 0
 
 
 def _is_on(value: Any) -> bool:
     """Does a mark say yes: true, 1, or a text of that?"""
-    return value in (True, 1) if not isinstance(value, str) else value.strip().lower() in ("1", "true", "yes")
+    mark = as_value(value)
+    return isinstance(mark, (bool, int, float)) and mark == 1
 
 
 def unfinished(marked: Mapping[str, Any], *, message: bool = False, calling: bool = False) -> RowError | None:
     """A fault where the log of a row, or of a message, says that a reply was cut off, goes on or failed, or, of one
     without calls, that it has not ended, or ended with calls."""
     goes_on = [key for key, mark in _GOES_ON.items()
-               if as_flag(dict.get(marked, key)) is mark and (mark or not calling)]
-    failed = [key for key, value in marked.items() if _FAILED.fullmatch(key)
-              and not (_void(value) or is_nothing(value) or is_off(value))]
+               if (_is_on if mark else is_off)(dict.get(marked, key)) and (mark or not calling)]
+    failed = [key for key, value in marked.items() if _tells_failure(key, value)]
     if goes_on or failed:
         key = (*goes_on, *failed)[0]
         shown = f"{key}: {marked[key]!r:.80}"
@@ -202,6 +204,13 @@ def unfinished(marked: Mapping[str, Any], *, message: bool = False, calling: boo
         if any(map((_CUT_OFF if message else _WENT_WRONG).search, _words(dict.get(marked, key)))):
             return RowError("unfinished_answer", f"`{key}` is {marked[key]!r:.40}", stage="calls")
     return None
+
+
+def _tells_failure(key: str, value: Any) -> bool:
+    """Does a log's field tell of a failure: an `error` that holds one, or Langfuse's level of one?"""
+    if key == "level":
+        return _words(value) == ["error"]
+    return bool(_FAILED.fullmatch(key)) and not (_void(value) or is_nothing(value) or is_off(value))
 
 
 def _words(value: Any) -> list[str]:
@@ -240,7 +249,7 @@ def _turn_of(message: Any, names: Offered) -> Turn:
         said = ""
     thoughts = (said != turn.text) + any(not _void(message.get(key)) for key in _THOUGHTS)
     marked = [message, *(call for call in turn.calls if isinstance(call, dict))]
-    taught = all(learnt(mark) for mark in marked) and (turn.role == "user" or not any(map(is_bad, marked)))
+    taught = all(learnt(mark) for mark in marked) and (turn.role == "user" or not any(map(_condemned, marked)))
     if turn.role == "tool":
         taught = not failed(message)
     return turn._replace(text=said, learnt=taught, thoughts=thoughts)
@@ -349,7 +358,7 @@ def head_of(message: Any) -> tuple[str, str]:
     if not isinstance(message, dict):
         raise RowError("bad_message", f"a message must be an object, found {type(message).__name__}")
     role = _role(message)
-    text = _first(message, "value", "content", *(("output",) if role == "tool" else ()))
+    text = _first(message, "value", "content", *(("output", "result", "response") if role == "tool" else ()))
     if role == "user":
         _refuse_beside_text(message, text)
     if isinstance(text, list):
@@ -363,14 +372,17 @@ def head_of(message: Any) -> tuple[str, str]:
         text = "\n".join(parts)
     elif isinstance(text, dict):
         text = _text_of_part(text, role)
+    elif role == "tool" and isinstance(text, (bool, int, float)):
+        text = json.dumps(text)
     return role, text if isinstance(text, str) else ""
 
 
 def _refuse_beside_text(message: Mapping[str, Any], text: Any) -> None:
     """Raises RowError `unread_part` where a user says what is no text, or sends something beside the text."""
     parts = message["parts"] if isinstance(message.get("parts"), list) else []
-    files = any(isinstance(part, dict) and "text" not in part for part in parts)
-    key = next((key for key in _BESIDE_TEXT if not _void(message.get(key))), "parts" if files else "")
+    files = any(isinstance(part, dict) and "text" not in part and not _void(part) for part in parts)
+    key = next((key for key, value in message.items() if _BESIDE_TEXT.fullmatch(key)
+                and not (_void(value) or value is False)), "parts" if files else "")
     if key:
         shown = json.dumps(message[key], ensure_ascii=False)[:120]
         raise RowError("unread_part", f"a user's message has `{key}` beside its text: {shown}")

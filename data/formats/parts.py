@@ -40,6 +40,8 @@ _ERROR = re.compile(
     rf"|(?:tool|function)\b[^\n]{{0,60}}\bfailed\b))|\{{'error': (?!'{_NONE}')['{{]", re.IGNORECASE)
 _FINE = re.compile(rf"\W*+{_NONE}\W*+", re.IGNORECASE)
 _FAULT = re.compile(r"errors?|error_?(?:message|msg)|exception", re.IGNORECASE)
+_YES, _NO = ("true", "yes", "y"), ("false", "no", "n")
+_NUMBER = re.compile(r"[-+]?(?:[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:e[-+]?[0-9]{1,3})?|-inf(?:inity)?")
 _CODES = ("status", "status_code", "statusCode", "http_status")
 _MESSAGES = ("message", "msg", "detail", "details")         # beside a `code`, which may be of a place or a product
 _HELD = ("toolResult", "functionResponse", "function_response", "response", "result", "results", "content", "output",
@@ -49,6 +51,14 @@ _HELD = ("toolResult", "functionResponse", "function_response", "response", "res
 def role_word(name: Any) -> str:
     """The name of a role in small letters, its words joined by `_`; "" for what is no text."""
     return re.sub(r"[\s-]+", "_", name.strip().lower()) if isinstance(name, str) else ""
+
+
+def as_value(mark: Any) -> Any:
+    """The truth value or the number that a text of a table spells; any other value as it is."""
+    word = mark.strip().lower() if isinstance(mark, str) else ""
+    if word in _YES or word in _NO:
+        return word in _YES
+    return float(word) if _NUMBER.fullmatch(word) else mark
 
 
 def failed(result: Any) -> bool:
@@ -62,7 +72,8 @@ def failed(result: Any) -> bool:
         return any(map(failed, result))
     if not isinstance(result, dict):
         return False
-    told = True in (result.get("is_error"), result.get("isError")) or result.get("success") is False
+    told = True in map(as_value, (result.get("is_error"), result.get("isError")))
+    told = told or as_value(result.get("success")) is False
     told = told or result.get("status") == "error" or any(result.get(key) in range(400, 600) for key in _CODES)
     told = told or result.get("code") in range(400, 600) and not result.keys().isdisjoint(_MESSAGES)
     details = result.get("detail")                                       # FastAPI's, of arguments that do not fit
@@ -97,8 +108,9 @@ def spread(message: Any) -> Any:
     role = role_word(message.get("role", message.get("from")))
     if "call" in kinds and role not in _ASSISTANT or {"call", "result"} <= set(kinds):
         return message
-    results = [_result(part) for part, kind in zip(parts, kinds, strict=True) if kind == "result"]
-    rest = [part for part, kind in zip(parts, kinds, strict=True) if kind == "other"] + [one for one in results if one]
+    said = [_result(part) if kind == "result" else part for part, kind in zip(parts, kinds, strict=True)
+            if kind in ("result", "other")]
+    rest = [part for part in said if part != ""]
     out = {name: value for name, value in message.items() if name != key} | {"content": rest}
     calls = [_call(part) for part, kind in zip(parts, kinds, strict=True) if kind == "call"]
     if calls and not message.get("tool_calls"):             # LangChain writes them twice
@@ -131,14 +143,19 @@ def _says(part: Any) -> bool:
 
 
 def _result(part: dict[str, Any]) -> str:
-    """What a result's part says: its text, texts joined by newlines, or its JSON."""
+    """What a result's part says: its texts and the JSON of what is none, joined by newlines."""
     inner = next((part[key] for key in _RESULT_KEYS if isinstance(part.get(key), dict)), part)
     given = next((inner[key] for key in ("content", "output", "response", "result") if filled(inner.get(key))), "")
-    pieces = given if isinstance(given, list) else [given]
-    texts = [piece.get("text") if isinstance(piece, dict) else piece for piece in pieces]
-    if all(isinstance(text, str) for text in texts):
-        return "\n".join(texts)
-    return json.dumps(given, ensure_ascii=False)
+    return "\n".join(map(_shown, given if isinstance(given, list) else [given]))
+
+
+def _shown(piece: Any) -> str:
+    """The text of a piece of a result, or its JSON; Bedrock has that under a key of its own."""
+    if isinstance(piece, dict) and isinstance(piece.get("text"), str):
+        return str(piece["text"])
+    if isinstance(piece, dict) and [*piece] == ["json"]:
+        piece = piece["json"]
+    return piece if isinstance(piece, str) else json.dumps(piece, ensure_ascii=False)
 
 
 def _names(calls: Any) -> list[Any]:
