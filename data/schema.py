@@ -270,7 +270,8 @@ class ToolCall:
 
 def _arguments_outside(schema: dict[str, Any]) -> list[str]:
     """Keys of a schema that are no keywords and hold what describes an argument."""
-    return [key for key, value in schema.items() if key not in _NAMED_SCHEMAS | _SCHEMAS and isinstance(value, dict)
+    known = _NAMED_SCHEMAS | _SCHEMAS | {"default", "const", "example", "examples"}
+    return [key for key, value in schema.items() if key not in known and key[:2] != "x-" and isinstance(value, dict)
             and isinstance(value.get("type"), str)]
 
 

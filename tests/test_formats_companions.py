@@ -6,7 +6,9 @@ import pytest
 from test_formats_losses import run
 
 from data.formats.items import RowError
+from data.formats.listed import tool_list
 from data.formats.tooldocs import read_tool
+from data.schema import Tool
 
 QUESTION = {"id": "simple_0", "question": [[{"role": "user", "content": "Tides at Leith?"}]],
             "function": [{"name": "tide_table", "description": "Tides.", "parameters": {
@@ -154,3 +156,27 @@ def test_a_tool_of_no_known_shape_is_refused_in_its_wrapper_too():
     with pytest.raises(RowError, match="expected an object with properties"):
         read_tool({"type": "function", "function": {"name": "tides", "description": "T."},
                    "parameters": {"type": "string"}})
+
+
+# ------------------------------------------------------------------------------------------- lists of tools in a text
+
+PLAIN, BARE = {"name": "now", "description": "The time.", "parameters": {}}, {"name": "moon"}
+TIDES = {"name": "tides", "description": "T.", "parameters": SCHEMA}
+
+
+@pytest.mark.parametrize(("said", "tools"), [
+    ("Functions: ", [TIDES, BARE]), ("", [TIDES, {**BARE, "description": "", "type": "tool"}]), ("", [PLAIN]),
+    ("You have these abilities: ", [PLAIN, {**PLAIN, "name": "then"}])])
+def test_a_list_of_tools_is_not_lost_for_one_of_them(said, tools):
+    assert tool_list(said + json.dumps(tools)) == tools
+
+
+@pytest.mark.parametrize("entries", [[{"id": 1, "name": "Bob"}], [{"name": "f", "arguments": {"x": 1}}],
+                                     [TIDES, {"name": "f", "arguments": {"x": 1}}]])
+def test_a_list_of_other_things_is_none_of_tools(entries):
+    assert tool_list("Tools and customers: " + json.dumps(entries)) is None
+
+
+def test_keywords_that_hold_examples_are_no_arguments():
+    for schema in ({"default": {"type": "x"}}, {"example": {"type": "x"}}, {"x-of": {"type": "x"}}):
+        Tool.from_dict({"name": "tides", "description": "T.", "parameters": {"type": "object", **schema}})

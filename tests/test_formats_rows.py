@@ -512,3 +512,36 @@ def test_a_text_beside_a_result_is_the_next_request(tmp_path):
     messages = [USER, {"role": "assistant", "content": [USE]}, both, CALLING]
     _, examples, *_ = run(tmp_path, [{"messages": messages, "tools": TOOLS}], turns="all")
     assert len(examples) == 2 and examples[1].query.endswith("tool: noon\nuser: And again?")
+
+
+# ----------------------------------------------------------------------------- what looks like a mark, and says nothing
+
+@pytest.mark.parametrize("mark", [
+    {"accepted": 4, "rejected": 1}, {"dropped": 1}, {"order.status": "rejected"},
+    {"validation_result": "failed: false"},
+    {"validation_result": "failed (0)"}, {"validation_result": "invalid: []"}, {"label": "bad.weather"}], ids=str)
+def test_counts_and_columns_of_other_things_are_no_mark_against_an_answer(tmp_path, mark):
+    _, examples, _, rejected = run(tmp_path, [{"messages": [USER, CALLING], "tools": TOOLS} | mark])
+    assert given(examples) == [[CALL]] and not rejected
+
+
+@pytest.mark.parametrize("result", [{"score": 0}, {"valid": False}, {"status": "rejected"}, {"quality": "bad"}])
+def test_what_a_tool_gave_is_no_verdict_on_its_call(tmp_path, result):
+    call = {"id": "c", "function": {"name": CALL["name"], "arguments": CALL["arguments"]}, "response": result}
+    _, examples, *_ = run(tmp_path, [{"messages": [USER, says(None, tool_calls=[call])], "tools": TOOLS}])
+    assert given(examples) == [[CALL]]
+
+
+@pytest.mark.parametrize("beside", [
+    {"parts": [{"type": "step-start"}, {"type": "text", "text": "Tides?"}]}, {"images": "[]"}, {"file_ids": "[]"},
+    {"audio": 0}, {"image_id": "  "}], ids=str)
+def test_an_empty_field_for_files_says_nothing(tmp_path, beside):
+    _, examples, _, rejected = run(tmp_path, [{"messages": [{**USER, **beside}, CALLING], "tools": TOOLS}])
+    assert given(examples) == [[CALL]] and not rejected
+
+
+def test_a_result_and_a_text_keep_their_order_and_a_tools_message_stays_whole():
+    result, text = {"type": "tool_result", "tool_use_id": "1", "content": "noon"}, {"type": "text", "text": "Thanks."}
+    for content, roles in (([result, text], ["tool", "user"]), ([text, result], ["user", "tool"])):
+        assert [turn.role for turn in dialogue.turns_of([{"role": "user", "content": content}])] == roles
+    assert [turn.role for turn in dialogue.turns_of([{"role": "tool", "content": [text, result]}])] == ["tool"]

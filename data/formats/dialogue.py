@@ -68,11 +68,11 @@ _FAILED = re.compile(r"(?:is_?|has_?)?(?:error|failed|exception)|error_?message|
                      r"|(?:reject(?:ion|ed)?|fail(?:ure|ed)?|discard(?:ed)?|exclusion)_?reasons?", re.IGNORECASE)
 _STATUS = re.compile(r"(?:\w+_)?status", re.IGNORECASE)
 _ANNOTATED = re.compile(                                # of an order, "rejected" tells nothing of the answer
-    r"(?:(?:annotat(?:ion|or)|answer|completion|example|human|label|quality|record|response|review(?:er)?|sample"
-    r"|validation|verification)_|.+\.)?status", re.IGNORECASE)
+    r"(?:(?:.+[_.])?(?:annotat(?:ion|or)|answer|completion|example|human|label|quality|record|responses?|review(?:er)?"
+    r"|sample|validation|verification)[_.])?status", re.IGNORECASE)
 _THROWN_OUT = {"rejected", "discarded"}                             # by Argilla's annotators
 _FIRST_OF_SEVERAL = re.compile(                                     # "FAIL - wrong tool", but not "failed: 0"
-    r"([a-z_]+)(?:\s+[-–—]|\s*(?:[;,.(]|:(?!\s*(?:0\b|none\Z))))")
+    r"([a-z_]+)(?:\s+[-–—]|\s*(?:[;:(]|[,.]\s)(?!\s*(?:0|no|none|false|\[\])\)?\s*\Z))")
 _EXECUTED = re.compile(r"(?:exec(?:ution)?|run|call|tool|api)_?(?:results?|outputs?|responses?)|exec(?:ution)?",
                        re.IGNORECASE)
 _BESIDE_TEXT = re.compile(                              # what a user may send with a text
@@ -133,8 +133,8 @@ def _condemned(marked: Mapping[str, Any]) -> bool:
     judging = [unpacked(value) for name, value in marked.items() if name in _LOGS or _JUDGING.search(str(name))]
     inside = [part for value in judging for part in (value if isinstance(value, list) else [value])
               if isinstance(part, dict)]
-    named = [{role_word(part["name"]): _first(part, "stringValue", "string_value", "value")} for part in inside
-             if isinstance(part.get("name"), str)]              # Langfuse's number beside a word is an index
+    named = [{role_word(part["name"]): told == 1 or told} for part in inside if isinstance(part.get("name"), str)
+             for told in [_first(part, "stringValue", "string_value", "value")]]    # a number beside a word is an index
     ran = [unpacked(value) for name, value in marked.items() if _EXECUTED.fullmatch(str(name))]
     return any(map(is_bad, [marked, *inside, *named])) or any(map(failed, ran))
 
@@ -160,7 +160,8 @@ def _is_against(key: str, value: Any) -> bool:
     if bool(_VERDICT.fullmatch(key)) and is_off(value):
         return True
     spoken = key.lower() == "rejected" and bool(word) and word != "true"    # the rejected answer of a preference
-    return _is_on(value) and not spoken and bool(_AGAINST.fullmatch(key))
+    counted = value == 1 and value is not True and not key.lower().startswith(("is_", "was_"))      # one was rejected
+    return _is_on(value) and not spoken and not counted and bool(_AGAINST.fullmatch(key))
 
 
 def learnt(marked: Mapping[str, Any]) -> bool:
@@ -249,7 +250,8 @@ def _turn_of(message: Any, names: Offered) -> Turn:
         said = ""
     thoughts = (said != turn.text) + any(not _void(message.get(key)) for key in _THOUGHTS)
     marked = [message, *(call for call in turn.calls if isinstance(call, dict))]
-    taught = all(learnt(mark) for mark in marked) and (turn.role == "user" or not any(map(_condemned, marked)))
+    taught = all(learnt(mark) for mark in marked) and (
+        turn.role == "user" or not (_condemned(message) or any(map(is_bad, marked))))
     if turn.role == "tool":
         taught = not failed(message)
     return turn._replace(text=said, learnt=taught, thoughts=thoughts)
@@ -380,14 +382,21 @@ def head_of(message: Any) -> tuple[str, str]:
 def _refuse_beside_text(message: Mapping[str, Any], text: Any) -> None:
     """Raises RowError `unread_part` where a user says what is no text, or sends something beside the text."""
     parts = message["parts"] if isinstance(message.get("parts"), list) else []
-    files = any(isinstance(part, dict) and "text" not in part and not _void(part) for part in parts)
-    key = next((key for key, value in message.items() if _BESIDE_TEXT.fullmatch(key)
-                and not (_void(value) or value is False)), "parts" if files else "")
+    files = any(isinstance(part, dict) and "text" not in part
+                and not _void({key: value for key, value in part.items() if key != "type"}) for part in parts)
+    key = next((key for key, value in message.items() if _BESIDE_TEXT.fullmatch(key) and _is_sent(value)),
+               "parts" if files else "")
     if key:
         shown = json.dumps(message[key], ensure_ascii=False)[:120]
         raise RowError("unread_part", f"a user's message has `{key}` beside its text: {shown}")
     if text is not None and not isinstance(text, str | list | dict):
         raise RowError("unread_part", f"a user's message is {text!r:.60} and no text")
+
+
+def _is_sent(value: Any) -> bool:
+    """Does a field for files hold any? A table writes its empty list as a text."""
+    inside = unpacked(value)
+    return not (_void(inside) or is_nothing(inside) or is_off(inside))
 
 
 def _text_of_part(part: dict[str, Any], role: str) -> str:

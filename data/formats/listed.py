@@ -24,11 +24,12 @@ def tool_list(text: str) -> list[Any] | None:
         RowError: `bad_tools` where a list is broken in a way that JSON forbids, or where two list different tools.
     """
     lists = list(_lists_of_objects(text))
-    found = [(at, tools) for at, tools in lists if tools and all(map(is_tool, tools))]
+    found = [(at, tools) for at, tools in lists if _are_tools(tools)]
     documented = [tools for _, tools in found if any(map(_parameters_of, tools))]
     described = [(at, tools) for at, tools in found if all(map(_is_described, tools))]
     told = ([tools for _, tools in described if tools in documented] or documented
-            or [tools for at, tools in described if _SPEAKS_OF_TOOLS.search(text, 0, at)])
+            or [tools for at, tools in described if all(map(_tells_parameters, tools))
+                or _SPEAKS_OF_TOOLS.search(text, 0, at)])
     if any(tools != told[0] for tools in told):
         why = "two lists of tools in the system text; which of them is offered cannot be told"
         raise RowError("bad_tools", why, stage="tools")
@@ -51,6 +52,20 @@ def _lists_of_objects(text: str) -> Iterator[tuple[int, list[Any]]]:
                 if all(isinstance(item, dict) for item in value):
                     yield at, tools_in(value)
         at = text.find("[", end)
+
+
+def _are_tools(entries: list[Any]) -> bool:
+    """Are all of these tools? Beside one with parameters one may have nothing but a name."""
+    if all(map(is_tool, entries)):
+        return bool(entries)
+    bare = [entry for entry in entries if not is_tool(entry)]
+    named = all(isinstance(_inside(entry).get("name"), str) and not _parameters_of(entry) for entry in bare)
+    return named and any(_parameters_of(entry) for entry in entries if is_tool(entry))
+
+
+def _tells_parameters(entry: Any) -> bool:
+    """Has a tool's document a place for parameters, if an empty one?"""
+    return any(isinstance(_inside(entry).get(key), dict | list) for key in _PARAMETERS)
 
 
 def is_tool(entry: Any) -> bool:

@@ -94,7 +94,7 @@ def _holds_values(tool: dict[str, Any]) -> bool:
     A tool that does not say what it does needs more than words: of a log, `{"city": "New York"}` is a call.
     """
     tables = [tool[key] for key in _PARAMETERS if isinstance(tool.get(key), dict)]
-    says_what_it_does = any(isinstance(tool.get(key), str) and tool[key].strip() for key in DESCRIPTIONS)
+    says_what_it_does = any(isinstance(tool.get(key), str) and tool[key].strip() for key in (*DESCRIPTIONS, "title"))
     describes = _describes if says_what_it_does else describes_an_argument
     return any(table and not any(map(describes, table.values())) for table in tables)
 

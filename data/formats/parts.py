@@ -125,15 +125,17 @@ def spread(message: Any) -> Any:
 
 
 def apart(message: Any) -> list[Any]:
-    """The message; one of a user with a tool's results and a text as two, the results first."""
+    """The message; one of a user with a tool's results and a text as two, in their order."""
     key = _column(message)
-    parts = message[key] if key else []
+    spoken = key and role_word(message.get("role", message.get("from"))) in ("user", "human")
+    parts = message[key] if spoken else []
     kinds = [_kind(part) for part in parts]
     said = [part for part, kind in zip(parts, kinds, strict=True) if kind == "other"]
     if "result" not in kinds or "call" in kinds or not any(map(_says, said)):
         return [message]
     given = [part for part, kind in zip(parts, kinds, strict=True) if kind != "other"]
-    return [{**message, key: given}, {**message, key: said}]
+    both = [{**message, key: given}, {**message, key: said}]
+    return both if kinds[0] != "other" else both[::-1]
 
 
 def _says(part: Any) -> bool:

@@ -100,7 +100,10 @@ def _displaced(wrapper: dict[str, Any], tool: dict[str, Any]) -> dict[str, Any]:
     parameters = () if _parameters_of(tool) or any(key in tool for key in (*_LISTS, "properties")) else (
         *PARAMETERS, *_LISTS, "required")
     described = () if first(tool, DESCRIPTIONS) is not None else DESCRIPTIONS
-    return {key: wrapper[key] for key in (*parameters, *described) if wrapper.get(key) is not None}
+    whole = {key: wrapper[key] for key in described if isinstance(wrapper.get(key), str)}
+    return whole | {key: wrapper[key] for key in parameters if isinstance(wrapper.get(key), dict)
+                    or isinstance(wrapper.get(key), list) and (key == "required" or all(
+                        isinstance(part, dict) for part in wrapper[key]))}
 
 
 class _Reader:
