@@ -67,9 +67,13 @@ ARMS = ("joint", "method", *RATES, "unsure", "any", *PREFER)
 
 def accepted(voted: Sequence[Voted], least: int = 3, most: int = 5) -> list[Example]:
     """What the rounds' rule accepts of the queries whose winner had so many votes."""
-    found = (settle(one.query, one.candidates, one.record, votes(least, grounded=True), one.distractors).example
-             for one in voted)
+    found = (settled(one, least) for one in voted)
     return [example for example in found if example is not None and example.provenance["votes"] <= most]
+
+
+def settled(one: Voted, least: int = 3) -> Example | None:
+    """The example that a query gives where its winner has so many votes and the values of the query."""
+    return settle(one.query, one.candidates, one.record, votes(least, grounded=True), one.distractors).example
 
 
 def with_labelled(taught: Sequence[Example], run: Run) -> list[Example]:
@@ -95,21 +99,21 @@ def pairs_of(voted: Sequence[Voted], run: Run) -> list[tuple[Row, Row]]:
     """(winner, loser): each accepted answer as it was sampled, against each other answer to the same prompt."""
     pairs = []
     for one in voted:
-        outcome = settle(one.query, one.candidates, one.record, votes(3, grounded=True), one.distractors).example
-        if outcome is None:
+        example = settled(one)
+        if example is None:
             continue
-        winner, losers = "", {}
+        winner, losers = "", []
         for sample in one.record["samples"]:
             calls = read_answer(sample["text"], sample["finish_reason"])
             if not isinstance(calls, Reason) and \
-                    canonical_answer(calls, one.candidates) == canonical_answer(outcome.calls, one.candidates):
+                    canonical_answer(calls, one.candidates) == canonical_answer(example.calls, one.candidates):
                 winner = winner or sample["text"]
             elif sample["finish_reason"] == "stop":
-                losers[sample["text"]] = calls
+                losers.append(sample["text"])
         messages = invocation_messages(one.query.query, one.candidates, run.settings.prompt)
         pairs += [tuple(Row(one.query.id, "invocation", *encode_chat(
             [*messages, {"role": "assistant", "content": text}], run.tokenizer)) for text in (winner, loser))
-            for loser in losers]
+            for loser in dict.fromkeys(losers)]
     return pairs
 
 

@@ -40,6 +40,7 @@ TYPE_WORDS = {word: kept for kept, words in {
 _NAMED_SCHEMAS = {"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"}
 _SCHEMAS = {"items", "prefixItems", "additionalProperties", "unevaluatedProperties", "unevaluatedItems", "contains",
             "propertyNames", "anyOf", "oneOf", "allOf", "not", "if", "then", "else"}
+_MAY_HOLD_OBJECTS = {*_NAMED_SCHEMAS, *_SCHEMAS, "default", "const", "example", "examples"}
 
 
 class JsonError(ValueError):
@@ -270,9 +271,8 @@ class ToolCall:
 
 def _arguments_outside(schema: dict[str, Any]) -> list[str]:
     """Keys of a schema that are no keywords and hold what describes an argument."""
-    known = _NAMED_SCHEMAS | _SCHEMAS | {"default", "const", "example", "examples"}
-    return [key for key, value in schema.items() if key not in known and key[:2] != "x-" and isinstance(value, dict)
-            and isinstance(value.get("type"), str)]
+    return [key for key, value in schema.items() if key not in _MAY_HOLD_OBJECTS and key[:2] != "x-"
+            and isinstance(value, dict) and isinstance(value.get("type"), str)]
 
 
 def _text_field(obj: Any, what: str, key: str) -> str:

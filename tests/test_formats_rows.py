@@ -7,7 +7,7 @@ import pytest
 from test_formats_spelled import ARGS, CALL, J, run
 from test_formats_structure import CALLING, TOOLS, USER, WORDS, given
 
-from data.formats import beside, dialogue, parts, spelled, turnmarks
+from data.formats import beside, dialogue, marks, parts, spelled, turnmarks
 
 FUNCTION = {"name": "tide_table", "arguments": CALL["arguments"]}
 
@@ -255,9 +255,9 @@ def test_long_texts_and_keys_take_no_time(name):
     assert not parts.failed(text) and not parts.failed({"error": 0, text: "no"})
     assert not turnmarks.rendered(text) and not turnmarks.declares_tools(text)
     assert parts.role_word(text)[:1] in text
-    assert dialogue.row_is_learnt({text: "down"}) and dialogue.row_is_learnt({text: False})
-    assert dialogue.is_bad({text: "bad"}) is (name == "'judge_'")
-    assert not beside._RIGHT.fullmatch(text) and not dialogue._STATUS.fullmatch(text)
+    assert marks.row_is_learnt({text: "down"}) and marks.row_is_learnt({text: False})
+    assert marks.is_bad({text: "bad"}) is (name == "'judge_'")
+    assert not beside._RIGHT.fullmatch(text) and not marks._STATUS.fullmatch(text)
     assert not beside._CALLED.fullmatch(text) and not spelled._A_CALL.fullmatch(text)
     assert time.process_time() - start < 4          # where quadratic, 30 and more
 

@@ -6,7 +6,8 @@ import pytest
 from formats_shapes import CLOCK, TIDES, json_schema, wrapped
 from test_formats_spelled import ARGS, CALL, J, run
 
-from data.formats.dialogue import learnt, role_of
+from data.formats.dialogue import role_of
+from data.formats.marks import learnt
 from data.formats.registry import guess
 from data.formats.turnmarks import awaits_an_answer, declares_tools, holds_an_answer, rendered
 

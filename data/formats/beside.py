@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data.formats.conversation import as_messages, column_of, messages_of, role_names
-from data.formats.dialogue import is_off, row_is_learnt, turns_of, unfinished
+from data.formats.dialogue import turns_of
 from data.formats.items import (
     Ask,
     Item,
@@ -22,6 +22,7 @@ from data.formats.items import (
     refused,
     unanswered,
 )
+from data.formats.marks import is_off, row_is_learnt, unfinished
 from data.formats.spelled import Offered, calls_in, fault_of, offered, spelled_calls, tells_of_calls
 from data.formats.strict import unpacked
 from data.formats.thoughts import after_thinking

@@ -8,9 +8,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data.formats.dialogue import MASKS, ROLES, Turn, is_off, samples, turns_of, unfinished
+from data.formats.dialogue import ROLES, Turn, samples, turns_of
 from data.formats.items import Context, Item, RowError, filled, need_list, tools_in
 from data.formats.listed import tool_list
+from data.formats.marks import MASKS, is_off, unfinished
 from data.formats.parts import role_word
 from data.formats.spelled import offered
 from data.formats.strict import unpacked
